@@ -1,0 +1,27 @@
+//! Builds the C++ shim against the system's libtorrent-rasterbar.
+
+fn main() {
+    // 2.1 changes the disk interface (buffer holders, status flags): the shim is written for 2.0.
+    let library = pkg_config::Config::new()
+        .range_version("2.0.5".."2.1")
+        .probe("libtorrent-rasterbar")
+        .expect("libtorrent-rasterbar 2.0 is needed: apt-get install libtorrent-rasterbar-dev");
+
+    let mut build = cxx_build::bridge("src/bridge.rs");
+    for (name, value) in &library.defines {
+        build.define(name, value.as_deref());
+    }
+    build
+        .files(["shim/session.cpp", "shim/disk.cpp", "shim/metadata.cpp"])
+        .include("shim")
+        .std("c++17")
+        // Boost and libtorrent headers are not ours to mend.
+        .flag_if_supported("-Wno-deprecated-declarations")
+        .flag_if_supported("-Wno-unused-parameter")
+        .opt_level(2)
+        .compile("proxytorrent-shim");
+
+    for file in ["session.cpp", "session.hpp", "disk.cpp", "disk.hpp", "metadata.cpp", "metadata.hpp"] {
+        println!("cargo:rerun-if-changed=shim/{file}");
+    }
+}

@@ -1,0 +1,220 @@
+#include "disk.hpp"
+
+#include <cerrno>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include <boost/asio/post.hpp>
+#include <libtorrent/disk_buffer_holder.hpp>
+#include <libtorrent/error_code.hpp>
+#include <libtorrent/file_storage.hpp>
+#include <libtorrent/operations.hpp>
+#include <libtorrent/peer_request.hpp>
+#include <libtorrent/performance_counters.hpp>
+#include <libtorrent/storage_defs.hpp>
+
+#include "libtorrent-sys/src/bridge.rs.h"
+
+namespace lt = libtorrent;
+
+namespace proxytorrent {
+
+namespace {
+
+// Static: buffer holders sit in peers' send queues and may outlive the disk object.
+struct MallocBuffers final : lt::buffer_allocator_interface {
+	void free_disk_buffer(char* b) override { std::free(b); }
+} malloc_buffers;
+
+lt::storage_error read_error(int error_number)
+{
+	lt::storage_error error;
+	error.ec = lt::error_code(error_number, lt::system_category());
+	error.operation = lt::operation_t::file_read;
+	return error;
+}
+
+lt::storage_error refused(lt::operation_t operation)
+{
+	lt::storage_error error;
+	error.ec = lt::error_code(EROFS, lt::system_category());
+	error.operation = operation;
+	return error;
+}
+
+class RustDiskIo final : public lt::disk_interface {
+public:
+	RustDiskIo(lt::io_context& io, std::shared_ptr<rust::Box<Callbacks>> callbacks)
+		: m_io(io)
+		, m_callbacks(std::move(callbacks))
+	{}
+
+	lt::storage_holder new_torrent(lt::storage_params const& p, std::shared_ptr<void> const&) override
+	{
+		// The save path is the content's key: torrents may share one content.
+		Storage storage{p.path, p.files.piece_length()};
+		if (!m_free.empty()) {
+			auto const index = m_free.back();
+			m_free.pop_back();
+			m_storages[static_cast<std::uint32_t>(index)] = std::move(storage);
+			return {index, *this};
+		}
+		m_storages.push_back(std::move(storage));
+		return {lt::storage_index_t(static_cast<std::uint32_t>(m_storages.size() - 1)), *this};
+	}
+
+	void remove_torrent(lt::storage_index_t index) override { m_free.push_back(index); }
+
+	void async_read(lt::storage_index_t index, lt::peer_request const& r, ReadJob::Handler handler,
+		lt::disk_job_flags_t) override
+	{
+		auto const& storage = m_storages[static_cast<std::uint32_t>(index)];
+		auto const offset = std::int64_t(static_cast<int>(r.piece)) * storage.piece_length + r.start;
+		auto job = std::make_unique<ReadJob>(m_io, r.length, std::move(handler));
+		(*m_callbacks)->read(rust::Str(storage.key), static_cast<std::uint64_t>(offset), std::move(job));
+	}
+
+	bool async_write(lt::storage_index_t, lt::peer_request const&, char const*,
+		std::shared_ptr<lt::disk_observer>, std::function<void(lt::storage_error const&)> handler,
+		lt::disk_job_flags_t) override
+	{
+		post([handler = std::move(handler)] { handler(refused(lt::operation_t::file_write)); });
+		return false;
+	}
+
+	// With every piece declared as had and verification off, libtorrent never
+	// hashes; were it to, it must not be told a hash that nobody computed.
+	void async_hash(lt::storage_index_t, lt::piece_index_t piece, lt::span<lt::sha256_hash>,
+		lt::disk_job_flags_t,
+		std::function<void(lt::piece_index_t, lt::sha1_hash const&, lt::storage_error const&)> handler) override
+	{
+		post([piece, handler = std::move(handler)] { handler(piece, lt::sha1_hash{}, read_error(ENOTSUP)); });
+	}
+
+	void async_hash2(lt::storage_index_t, lt::piece_index_t piece, int, lt::disk_job_flags_t,
+		std::function<void(lt::piece_index_t, lt::sha256_hash const&, lt::storage_error const&)> handler) override
+	{
+		post([piece, handler = std::move(handler)] { handler(piece, lt::sha256_hash{}, read_error(ENOTSUP)); });
+	}
+
+	void async_move_storage(lt::storage_index_t, std::string path, lt::move_flags_t,
+		std::function<void(lt::status_t, std::string const&, lt::storage_error const&)> handler) override
+	{
+		post([path = std::move(path), handler = std::move(handler)] {
+			handler(lt::status_t::fatal_disk_error, path, refused(lt::operation_t::file_rename));
+		});
+	}
+
+	void async_release_files(lt::storage_index_t, std::function<void()> handler) override
+	{
+		if (handler) post(std::move(handler));
+	}
+
+	void async_check_files(lt::storage_index_t, lt::add_torrent_params const*,
+		lt::aux::vector<std::string, lt::file_index_t>,
+		std::function<void(lt::status_t, lt::storage_error const&)> handler) override
+	{
+		post([handler = std::move(handler)] { handler(lt::status_t::no_error, lt::storage_error{}); });
+	}
+
+	void async_stop_torrent(lt::storage_index_t, std::function<void()> handler) override
+	{
+		if (handler) post(std::move(handler));
+	}
+
+	void async_rename_file(lt::storage_index_t, lt::file_index_t file, std::string name,
+		std::function<void(std::string const&, lt::file_index_t, lt::storage_error const&)> handler) override
+	{
+		post([file, name = std::move(name), handler = std::move(handler)] {
+			handler(name, file, refused(lt::operation_t::file_rename));
+		});
+	}
+
+	void async_delete_files(lt::storage_index_t, lt::remove_flags_t,
+		std::function<void(lt::storage_error const&)> handler) override
+	{
+		post([handler = std::move(handler)] { handler(refused(lt::operation_t::file_remove)); });
+	}
+
+	void async_set_file_priority(lt::storage_index_t, lt::aux::vector<lt::download_priority_t, lt::file_index_t> priorities,
+		std::function<void(lt::storage_error const&, lt::aux::vector<lt::download_priority_t, lt::file_index_t>)> handler) override
+	{
+		post([priorities = std::move(priorities), handler = std::move(handler)]() mutable {
+			handler(lt::storage_error{}, std::move(priorities));
+		});
+	}
+
+	void async_clear_piece(lt::storage_index_t, lt::piece_index_t piece,
+		std::function<void(lt::piece_index_t)> handler) override
+	{
+		post([piece, handler = std::move(handler)] { handler(piece); });
+	}
+
+	void update_stats_counters(lt::counters&) const override {}
+	std::vector<lt::open_file_state> get_status(lt::storage_index_t) const override { return {}; }
+	void abort(bool) override {}
+	void submit_jobs() override {}
+	void settings_updated() override {}
+
+private:
+	struct Storage {
+		std::string key;
+		int piece_length;
+	};
+
+	template <typename F>
+	void post(F&& f) { boost::asio::post(m_io, std::forward<F>(f)); }
+
+	lt::io_context& m_io;
+	std::shared_ptr<rust::Box<Callbacks>> m_callbacks;
+	// Touched on the network thread alone.
+	std::vector<Storage> m_storages;
+	std::vector<lt::storage_index_t> m_free;
+};
+
+} // namespace
+
+ReadJob::ReadJob(lt::io_context& io, int length, Handler handler)
+	: m_io(io)
+	, m_work(boost::asio::make_work_guard(io))
+	, m_buffer(static_cast<char*>(std::malloc(static_cast<std::size_t>(length))))
+	, m_length(length)
+	, m_handler(std::move(handler))
+{
+	if (!m_buffer) throw std::bad_alloc();
+}
+
+ReadJob::~ReadJob() { finish(ECANCELED); }
+
+rust::Slice<std::uint8_t> ReadJob::buffer()
+{
+	return {reinterpret_cast<std::uint8_t*>(m_buffer.get()), static_cast<std::size_t>(m_length)};
+}
+
+void ReadJob::finish(int error_number)
+{
+	if (!m_handler) return;
+	// The handler owns the peer's connection: it must run, and die, on the network thread.
+	boost::asio::post(m_io,
+		[error_number, length = m_length, buffer = std::move(m_buffer),
+			handler = std::exchange(m_handler, nullptr)]() mutable {
+			if (error_number == 0)
+				handler(lt::disk_buffer_holder(malloc_buffers, buffer.release(), length), lt::storage_error{});
+			else
+				handler(lt::disk_buffer_holder{}, read_error(error_number));
+		});
+	m_work.reset();
+}
+
+void complete_read(std::unique_ptr<ReadJob> job) { job->finish(0); }
+void fail_read(std::unique_ptr<ReadJob> job, std::int32_t error_number) { job->finish(error_number); }
+
+lt::disk_io_constructor_type rust_disk_io(std::shared_ptr<rust::Box<Callbacks>> callbacks)
+{
+	return [callbacks = std::move(callbacks)](lt::io_context& io, lt::settings_interface const&, lt::counters&) {
+		return std::unique_ptr<lt::disk_interface>(new RustDiskIo(io, callbacks));
+	};
+}
+
+} // namespace proxytorrent

@@ -1,0 +1,211 @@
+#include "session.hpp"
+
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <libtorrent/add_torrent_params.hpp>
+#include <libtorrent/address.hpp>
+#include <libtorrent/alert_types.hpp>
+#include <libtorrent/error_code.hpp>
+#include <libtorrent/extensions/ut_metadata.hpp>
+#include <libtorrent/extensions/ut_pex.hpp>
+#include <libtorrent/hex.hpp>
+#include <libtorrent/ip_filter.hpp>
+#include <libtorrent/load_torrent.hpp>
+#include <libtorrent/read_resume_data.hpp>
+#include <libtorrent/settings_pack.hpp>
+#include <libtorrent/torrent_flags.hpp>
+#include <libtorrent/torrent_handle.hpp>
+#include <libtorrent/torrent_info.hpp>
+#include <libtorrent/write_resume_data.hpp>
+
+#include "libtorrent-sys/src/bridge.rs.h"
+#include "metadata.hpp"
+
+namespace lt = libtorrent;
+
+namespace proxytorrent {
+
+namespace {
+
+lt::settings_pack pack(SessionSettings const& s)
+{
+	lt::settings_pack p;
+	p.set_str(lt::settings_pack::listen_interfaces, std::string(s.listen_interfaces));
+	p.set_str(lt::settings_pack::user_agent, std::string(s.user_agent));
+	p.set_str(lt::settings_pack::peer_fingerprint, std::string(s.peer_fingerprint));
+
+	// Private: peers come from our tracker alone.
+	p.set_bool(lt::settings_pack::enable_dht, false);
+	p.set_bool(lt::settings_pack::enable_lsd, false);
+	p.set_bool(lt::settings_pack::enable_upnp, false);
+	p.set_bool(lt::settings_pack::enable_natpmp, false);
+	p.set_bool(lt::settings_pack::anonymous_mode, true);
+
+	auto const policy = s.require_encryption ? lt::settings_pack::pe_forced : lt::settings_pack::pe_enabled;
+	p.set_int(lt::settings_pack::in_enc_policy, policy);
+	p.set_int(lt::settings_pack::out_enc_policy, policy);
+	// Header-only obfuscation would leave the content itself in the clear.
+	p.set_int(lt::settings_pack::allowed_enc_level,
+		s.require_encryption ? lt::settings_pack::pe_rc4 : lt::settings_pack::pe_both);
+
+	p.set_int(lt::settings_pack::upload_rate_limit, s.upload_rate_limit);
+	p.set_int(lt::settings_pack::download_rate_limit, s.download_rate_limit);
+	p.set_int(lt::settings_pack::connections_limit, s.connections_limit);
+
+	// Every torrent is seeded at all times, to every peer that asks.
+	p.set_int(lt::settings_pack::unchoke_slots_limit, -1);
+	p.set_int(lt::settings_pack::active_seeds, -1);
+	p.set_int(lt::settings_pack::active_limit, -1);
+
+	// Room in each peer's send queue to hide the latency of the content store.
+	p.set_int(lt::settings_pack::send_buffer_watermark, 4 * 1024 * 1024);
+	p.set_int(lt::settings_pack::send_buffer_low_watermark, 1024 * 1024);
+
+	p.set_int(lt::settings_pack::alert_mask, lt::alert_category::error | lt::alert_category::status | lt::alert_category::storage);
+	// At start and at shutdown every torrent raises one, and none may be dropped.
+	p.set_int(lt::settings_pack::alert_queue_size, 1'000'000);
+	return p;
+}
+
+std::string hex(lt::info_hash_t const& hashes)
+{
+	return lt::aux::to_hex(hashes.has_v1() ? hashes.v1 : hashes.get_best());
+}
+
+rust::Vec<std::uint8_t> bytes(std::vector<char> const& buffer)
+{
+	rust::Vec<std::uint8_t> out;
+	out.reserve(buffer.size());
+	for (char c : buffer) out.push_back(static_cast<std::uint8_t>(c));
+	return out;
+}
+
+lt::span<char const> chars(rust::Slice<std::uint8_t const> s)
+{
+	return {reinterpret_cast<char const*>(s.data()), static_cast<std::ptrdiff_t>(s.size())};
+}
+
+} // namespace
+
+Session::Session(SessionSettings const& settings, rust::Box<Callbacks> callbacks)
+	: m_session([&] {
+		auto shared = std::make_shared<rust::Box<Callbacks>>(std::move(callbacks));
+		// No default extensions: each torrent is given the ones it may have.
+		lt::session_params params(pack(settings), {});
+		params.disk_io_constructor = rust_disk_io(shared);
+		lt::session session(std::move(params));
+		session.set_alert_notify([shared] { (*shared)->notify(); });
+		return session;
+	}())
+{
+	// libtorrent exempts local networks from rate limits; an operator's limit is meant for all.
+	lt::ip_filter everyone;
+	everyone.add_rule(lt::make_address("0.0.0.0"), lt::make_address("255.255.255.255"), 1);
+	everyone.add_rule(lt::make_address("::"), lt::make_address("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), 1);
+	m_session.set_peer_class_filter(everyone);
+}
+
+void Session::add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Slice<std::uint8_t const> resume, rust::Str key) const
+{
+	lt::add_torrent_params params;
+	if (!resume.empty()) {
+		lt::error_code ec;
+		params = lt::read_resume_data(chars(resume), ec);
+		// Resume data holds statistics only; without it nothing is lost.
+		if (ec) params = {};
+	}
+
+	auto info = std::make_shared<lt::torrent_info>(chars(torrent), lt::from_span);
+	// The tracker knows this seeder by itself; announcing thousands of torrents would delay shutdown.
+	info->clear_trackers();
+	info->set_web_seeds({});
+	params.trackers.clear();
+	params.url_seeds.clear();
+	params.ti = info;
+	params.info_hashes = info->info_hashes();
+	params.save_path = std::string(key);
+	// The content's hash is known to be right: every piece is had, none is read to check.
+	// Not seed_mode, which would verify each piece when it is first asked for.
+	params.have_pieces.clear();
+	params.have_pieces.resize(info->num_pieces(), true);
+	params.flags = lt::torrent_flags::no_verify_files | lt::torrent_flags::duplicate_is_error;
+
+	if (info->priv()) {
+		params.extensions.emplace_back(
+			[info](lt::torrent_handle const&, lt::client_data_t) { return metadata_plugin(info); });
+	} else {
+		params.extensions.emplace_back(&lt::create_ut_metadata_plugin);
+		params.extensions.emplace_back(&lt::create_ut_pex_plugin);
+	}
+	m_session.async_add_torrent(std::move(params));
+}
+
+bool Session::remove_torrent(rust::Str infohash) const
+{
+	lt::sha1_hash hash;
+	if (infohash.size() != 40 || !lt::aux::from_hex({infohash.data(), 40}, hash.data()))
+		throw std::invalid_argument("an infohash is 40 hexadecimal digits");
+	auto const handle = m_session.find_torrent(hash);
+	if (!handle.is_valid()) return false;
+	m_session.remove_torrent(handle);
+	return true;
+}
+
+std::uint32_t Session::save_resume_data() const
+{
+	std::uint32_t asked = 0;
+	for (auto const& handle : m_session.get_torrents()) {
+		handle.save_resume_data(lt::torrent_handle::only_if_modified);
+		++asked;
+	}
+	return asked;
+}
+
+rust::Vec<Event> Session::take_events() const
+{
+	std::vector<lt::alert*> alerts;
+	m_session.pop_alerts(&alerts);
+	rust::Vec<Event> events;
+	auto const push = [&](EventKind kind, std::string infohash, std::string const& message) -> Event& {
+		events.push_back(Event{kind, rust::String::lossy(infohash), rust::String::lossy(message), {}});
+		return events[events.size() - 1];
+	};
+	for (auto const* alert : alerts) {
+		if (auto const* added = lt::alert_cast<lt::add_torrent_alert>(alert)) {
+			auto const hash = hex(added->params.info_hashes);
+			if (!added->error || added->error == lt::error_code(lt::errors::duplicate_torrent))
+				push(EventKind::Added, hash, {});
+			else
+				push(EventKind::AddFailed, hash, added->error.message());
+		} else if (auto const* removed = lt::alert_cast<lt::torrent_removed_alert>(alert)) {
+			push(EventKind::Removed, hex(removed->info_hashes), {});
+		} else if (auto const* saved = lt::alert_cast<lt::save_resume_data_alert>(alert)) {
+			push(EventKind::ResumeData, hex(saved->params.info_hashes), {}).data =
+				bytes(lt::write_resume_data_buf(saved->params));
+		} else if (auto const* unsaved = lt::alert_cast<lt::save_resume_data_failed_alert>(alert)) {
+			auto const unchanged = unsaved->error == lt::error_code(lt::errors::resume_data_not_modified);
+			push(EventKind::ResumeDataFailed, hex(unsaved->handle.info_hashes()), unchanged ? std::string() : unsaved->error.message());
+		} else if (auto const* listening = lt::alert_cast<lt::listen_succeeded_alert>(alert)) {
+			push(EventKind::Listening, {}, listening->message());
+		} else if (auto const* deaf = lt::alert_cast<lt::listen_failed_alert>(alert)) {
+			push(EventKind::ListenFailed, {}, deaf->message());
+		} else if (auto const* error = lt::alert_cast<lt::torrent_error_alert>(alert)) {
+			push(EventKind::TorrentError, hex(error->handle.info_hashes()), error->message());
+		} else if (auto const* file = lt::alert_cast<lt::file_error_alert>(alert)) {
+			push(EventKind::TorrentError, hex(file->handle.info_hashes()), file->message());
+		}
+	}
+	return events;
+}
+
+std::uint16_t Session::listen_port() const { return m_session.listen_port(); }
+
+std::unique_ptr<Session> new_session(SessionSettings const& settings, rust::Box<Callbacks> callbacks)
+{
+	return std::make_unique<Session>(settings, std::move(callbacks));
+}
+
+} // namespace proxytorrent

@@ -1,0 +1,34 @@
+// The session as Rust sees it; the bridge in src/bridge.rs documents each call.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include <libtorrent/session.hpp>
+
+#include "disk.hpp"
+#include "rust/cxx.h"
+
+namespace proxytorrent {
+
+struct Event;
+struct SessionSettings;
+
+class Session {
+public:
+	Session(SessionSettings const& settings, rust::Box<Callbacks> callbacks);
+
+	void add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Slice<std::uint8_t const> resume, rust::Str key) const;
+	bool remove_torrent(rust::Str infohash) const;
+	std::uint32_t save_resume_data() const;
+	rust::Vec<Event> take_events() const;
+	std::uint16_t listen_port() const;
+
+private:
+	// libtorrent's session handle is thread-safe but not const.
+	mutable libtorrent::session m_session;
+};
+
+std::unique_ptr<Session> new_session(SessionSettings const& settings, rust::Box<Callbacks> callbacks);
+
+} // namespace proxytorrent

@@ -1,0 +1,82 @@
+//! The cxx bridge: what crosses between Rust and the C++ shim, and nothing else.
+
+use crate::Callbacks;
+
+#[cxx::bridge(namespace = "proxytorrent")]
+pub(crate) mod ffi {
+    /// How a session behaves; see `libtorrent::settings_pack`.
+    #[derive(Debug, Clone)]
+    pub struct SessionSettings {
+        /// libtorrent's `listen_interfaces`: `127.0.0.1:6881,[::1]:6881`; port 0 takes a free one.
+        pub listen_interfaces: String,
+        /// Refuse every connection that is not RC4-encrypted, both ways.
+        pub require_encryption: bool,
+        /// Bytes a second to all peers together; 0 is no limit.
+        pub upload_rate_limit: i32,
+        /// Bytes a second from all peers together; 0 is no limit.
+        pub download_rate_limit: i32,
+        /// How many peers may be connected at once.
+        pub connections_limit: i32,
+        /// Told to trackers; the session runs in anonymous mode.
+        pub user_agent: String,
+        /// The first bytes of the peer id (BEP 20).
+        pub peer_fingerprint: String,
+    }
+
+    /// What happened in the session.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum EventKind {
+        /// The torrent is in the session (or was already).
+        Added,
+        /// The torrent could not be added; `message` says why.
+        AddFailed,
+        /// The torrent has left the session.
+        Removed,
+        /// `data` is the torrent's resume data.
+        ResumeData,
+        /// No resume data; `message` is empty when nothing had changed.
+        ResumeDataFailed,
+        /// A listen socket is open.
+        Listening,
+        /// A listen socket could not be opened.
+        ListenFailed,
+        /// The torrent stopped over an error.
+        TorrentError,
+    }
+
+    /// One alert, copied out of libtorrent's queue.
+    #[derive(Debug, Clone)]
+    pub struct Event {
+        /// What happened.
+        pub kind: EventKind,
+        /// The torrent's v1 infohash, 40 hexadecimal digits; empty for session events.
+        pub infohash: String,
+        /// For people; may hold replacement characters.
+        pub message: String,
+        /// Resume data.
+        pub data: Vec<u8>,
+    }
+
+    extern "Rust" {
+        type Callbacks;
+        fn read(&self, key: &str, offset: u64, job: UniquePtr<ReadJob>);
+        fn notify(&self);
+    }
+
+    unsafe extern "C++" {
+        include!("session.hpp");
+
+        type Session;
+        fn new_session(settings: &SessionSettings, callbacks: Box<Callbacks>) -> Result<UniquePtr<Session>>;
+        fn add_torrent(self: &Session, torrent: &[u8], resume: &[u8], key: &str) -> Result<()>;
+        fn remove_torrent(self: &Session, infohash: &str) -> Result<bool>;
+        fn save_resume_data(self: &Session) -> Result<u32>;
+        fn take_events(self: &Session) -> Result<Vec<Event>>;
+        fn listen_port(self: &Session) -> u16;
+
+        type ReadJob;
+        fn buffer(self: Pin<&mut ReadJob>) -> &mut [u8];
+        fn complete_read(job: UniquePtr<ReadJob>);
+        fn fail_read(job: UniquePtr<ReadJob>, error_number: i32);
+    }
+}

@@ -1,0 +1,196 @@
+//! Metainfo files (BEP 3): made from hashes, and handed out with trackers and webseeds.
+
+use domain::{InfoHash, InfoHashV2};
+use sha1::{Digest, Sha1};
+use sha2::Sha256;
+
+use crate::TorrentFormat;
+use crate::bencode::{BencodeError, Value};
+use crate::pieces::Pieces;
+
+/// What goes into a torrent beside its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// The file's name: not empty, no path separators.
+    pub name: String,
+    /// BEP 27: peers come from the tracker alone.
+    pub private: bool,
+    /// The program that made it; not part of the infohash.
+    pub created_by: Option<String>,
+    /// Seconds since the Unix epoch; not part of the infohash.
+    pub creation_date: Option<i64>,
+}
+
+/// Why there is no torrent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// BEP 3 allows it and no client downloads it.
+    #[error("Failed to build a torrent: the content is empty")]
+    Empty,
+    /// A name that is not one file's.
+    #[error("Failed to build a torrent: '{0}' is not a file name")]
+    BadName(String),
+}
+
+impl Recipe {
+    /// The torrent of a content with these hashes. The same hashes, name and privacy always make
+    /// the same infohash.
+    pub fn build(&self, pieces: Pieces) -> Result<Metainfo, BuildError> {
+        if pieces.size == 0 {
+            return Err(BuildError::Empty);
+        }
+        if matches!(self.name.as_str(), "" | "." | "..") || self.name.contains(['/', '\\', '\0']) {
+            return Err(BuildError::BadName(self.name.clone()));
+        }
+        let size = Value::Integer(pieces.size as i64);
+        let mut info = vec![
+            ("name", Value::bytes(&self.name)),
+            ("piece length", Value::Integer(i64::from(pieces.piece_length))),
+            ("length", size.clone()),
+            ("pieces", Value::Bytes(pieces.v1)),
+        ];
+        if self.private {
+            info.push(("private", Value::Integer(1)));
+        }
+        let mut torrent = vec![];
+        if let Some(root) = pieces.root {
+            // BEP 52: a tree of names down to the file, whose own entry has the empty name.
+            let file = Value::dict([("length", size), ("pieces root", Value::bytes(root))]);
+            info.push(("meta version", Value::Integer(2)));
+            info.push(("file tree", Value::dict([(&self.name, Value::dict([("", file)]))])));
+            let layers = (!pieces.layer.is_empty()).then_some((root, Value::Bytes(pieces.layer)));
+            torrent.push(("piece layers", Value::dict(layers)));
+        }
+        if let Some(program) = &self.created_by {
+            torrent.push(("created by", Value::bytes(program)));
+        }
+        if let Some(seconds) = self.creation_date {
+            torrent.push(("creation date", Value::Integer(seconds)));
+        }
+        let info = Value::dict(info).encode();
+        let infohash = InfoHash::new(Sha1::digest(&info).into());
+        let infohash_v2 =
+            (pieces.format == TorrentFormat::Hybrid).then(|| InfoHashV2::new(Sha256::digest(&info).into()));
+        torrent.push(("info", Value::Raw(info)));
+        Ok(Metainfo { infohash, infohash_v2, bytes: Value::dict(torrent).encode() })
+    }
+}
+
+/// A metainfo file without tracker or webseeds: the same for everybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metainfo {
+    infohash: InfoHash,
+    infohash_v2: Option<InfoHashV2>,
+    bytes: Vec<u8>,
+}
+
+impl Metainfo {
+    /// The v1 infohash.
+    pub const fn infohash(&self) -> InfoHash {
+        self.infohash
+    }
+
+    /// The v2 infohash of a hybrid torrent.
+    pub const fn infohash_v2(&self) -> Option<InfoHashV2> {
+        self.infohash_v2
+    }
+
+    /// The `.torrent` file.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The `.torrent` file.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// What is added to a metainfo file when it is handed to one user. None of it is part of the infohash.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Handout {
+    /// Tracker URLs, the preferred first (BEP 12).
+    pub trackers: Vec<String>,
+    /// Webseed URLs (BEP 19).
+    pub webseeds: Vec<String>,
+    /// For people.
+    pub comment: Option<String>,
+}
+
+impl Handout {
+    /// The metainfo file with these additions; its info dictionary stays as it is, byte for byte.
+    pub fn apply(&self, metainfo: &[u8]) -> Result<Vec<u8>, BencodeError> {
+        let mut torrent = Value::decode_shallow(metainfo)?;
+        let mut set = |key: &str, value| torrent.insert(key.as_bytes().to_vec(), value);
+        if let Some(first) = self.trackers.first() {
+            set("announce", Value::bytes(first));
+            if self.trackers.len() > 1 {
+                let tiers = self.trackers.iter().map(|url| Value::List(vec![Value::bytes(url)]));
+                set("announce-list", Value::List(tiers.collect()));
+            }
+        }
+        if !self.webseeds.is_empty() {
+            set("url-list", Value::List(self.webseeds.iter().map(Value::bytes).collect()));
+        }
+        if let Some(comment) = &self.comment {
+            set("comment", Value::bytes(comment));
+        }
+        Ok(Value::Dict(torrent).encode())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PieceHasher;
+
+    fn recipe() -> Recipe {
+        Recipe { name: "a.txt".into(), private: true, created_by: Some("test".into()), creation_date: Some(7) }
+    }
+
+    fn pieces(format: TorrentFormat) -> Pieces {
+        let mut hasher = PieceHasher::new(format, 32 * 1024);
+        hasher.update(&[7; 100_000]);
+        hasher.finish()
+    }
+
+    #[test]
+    fn program_and_date_do_not_change_the_infohash_but_name_and_privacy_do() {
+        let build = |recipe: Recipe| recipe.build(pieces(TorrentFormat::Hybrid)).unwrap();
+        let base = build(recipe());
+        let later = build(Recipe { created_by: None, creation_date: Some(8), ..recipe() });
+        assert_eq!((base.infohash(), base.infohash_v2()), (later.infohash(), later.infohash_v2()));
+        for other in [Recipe { name: "b.txt".into(), ..recipe() }, Recipe { private: false, ..recipe() }] {
+            let other = build(other);
+            assert_ne!(base.infohash(), other.infohash());
+            assert_ne!(base.infohash_v2(), other.infohash_v2());
+        }
+    }
+
+    #[test]
+    fn a_handout_leaves_the_info_dictionary_alone() {
+        for format in [TorrentFormat::V1, TorrentFormat::Hybrid] {
+            let base = recipe().build(pieces(format)).unwrap();
+            let handout = Handout {
+                trackers: vec!["http://a/announce".into(), "http://b/announce".into()],
+                webseeds: vec!["http://c/".into()],
+                comment: Some("c".into()),
+            };
+            let torrent = Value::decode(&handout.apply(base.as_bytes()).unwrap()).unwrap();
+            assert_eq!(torrent.get("announce"), Some(&Value::bytes("http://a/announce")));
+            assert_eq!(torrent.get("url-list"), Some(&Value::List(vec![Value::bytes("http://c/")])));
+            let info = torrent.get("info").unwrap().encode();
+            assert_eq!(InfoHash::new(Sha1::digest(&info).into()), base.infohash());
+        }
+    }
+
+    #[test]
+    fn nothing_and_bad_names_make_no_torrent() {
+        let empty = PieceHasher::new(TorrentFormat::V1, 32 * 1024).finish();
+        assert_eq!(recipe().build(empty), Err(BuildError::Empty));
+        for name in ["", ".", "..", "a/b", "a\\b", "a\0b"] {
+            let recipe = Recipe { name: name.into(), ..recipe() };
+            assert_eq!(recipe.build(pieces(TorrentFormat::V1)), Err(BuildError::BadName(name.into())));
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Torrents: bencode, piece hashing, metainfo files and magnet links (BEP 3, 9, 12, 19, 27, 52).
+//! Pure computation over bytes: no I/O.
+//!
+//! One pass over the content makes the torrent:
+//!
+//! ```
+//! use metainfo::{PieceHasher, TorrentFormat, Recipe};
+//!
+//! let content = b"hello";
+//! let mut hasher = PieceHasher::new(TorrentFormat::V1, metainfo::piece_length_for(content.len() as u64));
+//! hasher.update(content);
+//! let metainfo = Recipe { name: "hello.txt".into(), private: true, created_by: None, creation_date: None }
+//!     .build(hasher.finish())?;
+//! assert_eq!(metainfo.infohash().as_bytes().len(), 20);
+//! # Ok::<(), metainfo::BuildError>(())
+//! ```
+
+mod bencode;
+mod builder;
+mod magnet;
+mod pieces;
+
+pub use bencode::{BencodeError, Value};
+pub use builder::{BuildError, Handout, Metainfo, Recipe};
+pub use domain::TorrentFormat;
+pub use magnet::Magnet;
+pub use pieces::{BLOCK, PieceHasher, Pieces, piece_length_for};

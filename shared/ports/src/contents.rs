@@ -1,0 +1,58 @@
+//! The contents: bytes by the name of their SHA-256.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use domain::{ContentHash, RequestId, Timestamp};
+
+use crate::StoreError;
+
+/// What became of a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone, or never was.
+    Gone,
+    /// Somebody touched it lately and may be about to refer to it.
+    TouchedSince,
+}
+
+/// The store of contents. The whole hash is the name, so equal contents are one object and no two
+/// others meet.
+///
+/// Who is about to refer to a content *touches* it first (a commit does), and removal spares what was
+/// touched lately: so content is never removed between being found and being referred to.
+#[async_trait]
+pub trait Contents: Send + Sync {
+    /// Begins to take a content in for this request. Dropped uncommitted, it leaves nothing behind.
+    async fn stage(&self, id: RequestId) -> Result<Box<dyn Staged>, StoreError>;
+
+    /// Fills `buffer` with the bytes from `offset` on; [`StoreError::NotFound`] if there is no such
+    /// content, and an error if it ends before the buffer does.
+    async fn read_at(&self, content: ContentHash, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError>;
+
+    /// Its size in bytes, if it is there.
+    async fn size(&self, content: ContentHash) -> Result<Option<u64>, StoreError>;
+
+    /// Notes that it is about to be referred to; false if it is not there.
+    async fn touch(&self, content: ContentHash, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Removes it unless it was touched at or after `since`.
+    async fn remove(&self, content: ContentHash, since: Timestamp) -> Result<Removal, StoreError>;
+
+    /// Deletes what was staged before `before` and neither committed nor dropped, as by a process that
+    /// was killed; returns how many.
+    async fn sweep_staging(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Whether the store answers.
+    async fn check(&self) -> Result<(), StoreError>;
+}
+
+/// A content that is coming in. Memory stays bounded at any size.
+#[async_trait]
+pub trait Staged: Send {
+    /// Appends.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// Makes it the content `hash`, touched `now`, whole or not at all; true if it is new, false if the
+    /// same content was there already. When this returns, it survives a power cut.
+    async fn commit(self: Box<Self>, hash: ContentHash, now: Timestamp) -> Result<bool, StoreError>;
+}

@@ -1,0 +1,27 @@
+//! What the pipeline, the API and the seeder need from the world: one trait per capability.
+//!
+//! `embedded` has them on SQLite, a folder and channels; a step or handler takes only the ports it
+//! needs. The [`contract`] suites say what every backend must do, and run against each of them.
+
+mod clock;
+mod contents;
+mod error;
+mod guards;
+mod requests;
+mod seeder;
+mod swarm;
+mod torrents;
+mod wakeups;
+
+#[cfg(feature = "contract")]
+pub mod contract;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use contents::{Contents, Removal, Staged};
+pub use error::StoreError;
+pub use guards::Guards;
+pub use requests::{Claim, Holder, Requests, Settlement};
+pub use seeder::{SeedError, Seeder};
+pub use swarm::{Announce, Peer, Swarm, SwarmCounts};
+pub use torrents::Torrents;
+pub use wakeups::{Wakeup, Wakeups};

@@ -1,0 +1,111 @@
+//! The rows of requests: the truth about what is to be done.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::{
+    ContentHash, Failure, FetchRequest, Fingerprint, InfoHash, LeaseToken, RequestId, Status, Step, Timestamp, UserId,
+};
+
+use crate::{StoreError, Wakeup};
+
+/// A row that is worked on. Whoever holds the claim alone may [save](Requests::save) it, until its
+/// lease ends and another claims it, or its owner cancels it.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The row as it was claimed.
+    pub request: FetchRequest,
+    /// What proves the claim.
+    pub token: LeaseToken,
+}
+
+/// A live request that refers to a content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its status: packaging, seeding or ready.
+    pub status: Status,
+    /// Its torrent, if it has one by now.
+    pub infohash: Option<InfoHash>,
+}
+
+/// What becomes of the requests that wait for a torrent to be seeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    /// It is seeded: they are ready.
+    Ready,
+    /// Its file is gone: they must be packaged again.
+    Repackage,
+    /// The seeder refuses it: they have failed.
+    Failed(Failure),
+}
+
+/// The table of requests.
+///
+/// A row is *due* at a time for the [step](Status::step) of its status. Claiming it moves that time
+/// to the end of a lease: a claimed row is simply one that is not due until then, so a worker that
+/// dies costs no more than its lease.
+#[async_trait]
+pub trait Requests: Send + Sync {
+    /// Stores a new request. When this returns, it survives a power cut.
+    async fn create(&self, request: &FetchRequest) -> Result<(), StoreError>;
+
+    /// The row of this id.
+    async fn get(&self, id: RequestId) -> Result<Option<FetchRequest>, StoreError>;
+
+    /// Claims the row for `step` until `now + lease`, if that is its step and it is due: one
+    /// conditional write, with one winner. A queued row becomes `fetching`.
+    async fn claim(
+        &self,
+        id: RequestId,
+        step: Step,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Option<Claim>, StoreError>;
+
+    /// Extends the lease to `now + lease` and writes the progress.
+    async fn heartbeat(
+        &self,
+        claim: &Claim,
+        progress: u8,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<(), StoreError>;
+
+    /// Writes the row as it now stands and gives the claim up; [`StoreError::ClaimLost`] if it was
+    /// not held any more.
+    async fn save(&self, claim: &Claim, row: &FetchRequest) -> Result<(), StoreError>;
+
+    /// Cancels the owner's request, whoever has claimed it, unless it has ended: then it is returned
+    /// as it is. `None`: the owner has no such request.
+    async fn cancel(&self, id: RequestId, owner: &UserId, now: Timestamp) -> Result<Option<FetchRequest>, StoreError>;
+
+    /// Up to `limit` wake-ups for rows that are due, the longest due first.
+    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Wakeup>, StoreError>;
+
+    /// Up to `limit` rows that are ready and whose time is over.
+    async fn outlived(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError>;
+
+    /// The oldest request with this fingerprint that is queued or fetching.
+    async fn first_in_flight(&self, fingerprint: &Fingerprint) -> Result<Option<RequestId>, StoreError>;
+
+    /// The request with this fingerprint, among those packaging, seeding or ready, whose content is
+    /// the freshest.
+    async fn freshest(&self, fingerprint: &Fingerprint) -> Result<Option<FetchRequest>, StoreError>;
+
+    /// Makes the queued requests with this fingerprint due at once, and names them.
+    async fn wake_twins(&self, fingerprint: &Fingerprint, now: Timestamp) -> Result<Vec<RequestId>, StoreError>;
+
+    /// Settles every request that is seeding this torrent, and names them.
+    async fn settle(
+        &self,
+        infohash: InfoHash,
+        settlement: Settlement,
+        now: Timestamp,
+    ) -> Result<Vec<RequestId>, StoreError>;
+
+    /// Which live requests refer to this content, in what way; alike ones are told once.
+    async fn holders(&self, content: ContentHash) -> Result<Vec<Holder>, StoreError>;
+
+    /// Whether the store answers.
+    async fn check(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,25 @@
+//! The seeder's session, as the pipeline sees it.
+
+use async_trait::async_trait;
+use domain::{InfoHash, Torrent};
+
+/// Why a torrent is not seeded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SeedError {
+    /// The torrent itself is no good: trying again does not help.
+    #[error("the seeder refused the torrent: {0}")]
+    Refused(String),
+    /// The session has ended or does not answer.
+    #[error("the seeder does not answer")]
+    Unavailable,
+}
+
+/// Holds torrents in a BitTorrent session.
+#[async_trait]
+pub trait Seeder: Send + Sync {
+    /// Seeds `torrent`, and returns when it is in the session. One that is there already is fine.
+    async fn add(&self, torrent: &Torrent, metainfo: &[u8], resume: &[u8]) -> Result<(), SeedError>;
+
+    /// Ends the seeding; one that is not there is fine.
+    async fn remove(&self, infohash: InfoHash) -> Result<(), SeedError>;
+}

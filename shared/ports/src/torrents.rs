@@ -1,0 +1,42 @@
+//! The torrents: their records, metainfo files and resume data.
+
+use async_trait::async_trait;
+use domain::{ContentHash, InfoHash, Torrent, TorrentState};
+
+use crate::StoreError;
+
+/// The table of torrents with the files that belong to them.
+#[async_trait]
+pub trait Torrents: Send + Sync {
+    /// Stores a torrent and its metainfo file for one more request: a new or retired one becomes
+    /// [`TorrentState::Adding`], any other stays; the version counts up. Returns the state it has then.
+    async fn store(&self, torrent: &Torrent, metainfo: &[u8]) -> Result<TorrentState, StoreError>;
+
+    /// The record of this infohash.
+    async fn get(&self, infohash: InfoHash) -> Result<Option<Torrent>, StoreError>;
+
+    /// The metainfo file, without tracker and webseeds.
+    async fn metainfo(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Every torrent of this content.
+    async fn of_content(&self, content: ContentHash) -> Result<Vec<Torrent>, StoreError>;
+
+    /// Up to `limit` torrents that are not retired, in the order of infohashes, from the first after
+    /// `after` on.
+    async fn live(&self, after: Option<InfoHash>, limit: u32) -> Result<Vec<Torrent>, StoreError>;
+
+    /// Notes that the seeder has it; false if it is retired or unknown.
+    async fn mark_seeding(&self, infohash: InfoHash) -> Result<bool, StoreError>;
+
+    /// Retires it, if no request was added since `version`; false otherwise.
+    async fn retire(&self, infohash: InfoHash, version: u64) -> Result<bool, StoreError>;
+
+    /// Deletes a retired torrent with its files; false if it is not retired.
+    async fn purge(&self, infohash: InfoHash) -> Result<bool, StoreError>;
+
+    /// Keeps the seeder's resume data for it.
+    async fn save_resume(&self, infohash: InfoHash, data: &[u8]) -> Result<(), StoreError>;
+
+    /// The resume data that was kept for it.
+    async fn resume(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError>;
+}

@@ -1,0 +1,184 @@
+//! Every setting: its name, documentation, default and parsing, in one table per section.
+//!
+//! `SECTION__NAME` comes from the environment, over `.env`, over the default. A bad value, an
+//! unknown name in a known section and a contradiction are errors at start-up; all of them are
+//! reported at once. This crate alone reads the environment.
+//!
+//! Two profiles differ in their defaults: `production` is secure and fails closed, `development`
+//! (`PROFILE=development`) turns authentication and the proxy off and binds to loopback only.
+
+mod sections;
+mod source;
+mod value;
+
+pub use secrecy::{ExposeSecret, SecretString};
+pub use sections::{
+    Cache, Database, Fetcher, Monitoring, PieceLength, Profile, ProxyResolve, ProxyType, RateLimit, Security, Seeder,
+    Server, Storage, StorageType, Torrent, Tracker,
+};
+pub use source::{Description, Problems};
+pub use value::{Bounded, List, LogLevel};
+
+use source::Source;
+
+/// All settings, checked.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "each section documents itself")]
+pub struct Settings {
+    pub server: Server,
+    pub security: Security,
+    pub proxy: sections::Proxy,
+    pub fetcher: Fetcher,
+    pub torrent: Torrent,
+    pub seeder: Seeder,
+    pub tracker: Tracker,
+    pub storage: Storage,
+    pub cache: Cache,
+    pub rate_limit: RateLimit,
+    pub database: Database,
+    pub monitoring: Monitoring,
+    /// What the operator should know though nothing is wrong.
+    pub warnings: Vec<String>,
+}
+
+pub use sections::Proxy;
+
+impl Settings {
+    /// Reads `.env` in the working directory and the environment. `profile` overrides `PROFILE`.
+    pub fn load(profile: Option<Profile>) -> Result<Self, Problems> {
+        Self::read(Source::from_environment(profile)?).0
+    }
+
+    /// Reads these variables alone: for tests and tools.
+    pub fn from_pairs<K: Into<String>, V: Into<String>>(
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, Problems> {
+        Self::read(Source::from_pairs(pairs)?).0
+    }
+
+    /// Every setting with its documentation, default and present value, secrets masked; and the
+    /// problems, if there are any.
+    pub fn describe(profile: Option<Profile>) -> Result<(Vec<Description>, Option<Problems>), Problems> {
+        let (settings, descriptions) = Self::read(Source::from_environment(profile)?);
+        Ok((descriptions, settings.err()))
+    }
+
+    fn read(mut source: Source) -> (Result<Self, Problems>, Vec<Description>) {
+        let settings = (
+            Server::read(&mut source),
+            Security::read(&mut source),
+            Proxy::read(&mut source),
+            Fetcher::read(&mut source),
+            Torrent::read(&mut source),
+            Seeder::read(&mut source),
+            Tracker::read(&mut source),
+            Storage::read(&mut source),
+            Cache::read(&mut source),
+            RateLimit::read(&mut source),
+            Database::read(&mut source),
+            Monitoring::read(&mut source),
+        );
+        source.refuse_unknown_names();
+        let settings = match settings {
+            (
+                Some(server),
+                Some(security),
+                Some(proxy),
+                Some(fetcher),
+                Some(torrent),
+                Some(seeder),
+                Some(tracker),
+                Some(storage),
+                Some(cache),
+                Some(rate_limit),
+                Some(database),
+                Some(monitoring),
+            ) => Some(Self {
+                server,
+                security,
+                proxy,
+                fetcher,
+                torrent,
+                seeder,
+                tracker,
+                storage,
+                cache,
+                rate_limit,
+                database,
+                monitoring,
+                warnings: source.warnings(),
+            }),
+            _ => None,
+        };
+        if let Some(settings) = &settings {
+            settings.refuse_contradictions(&mut source);
+        }
+        let (problems, descriptions) = source.finish();
+        match (settings, problems) {
+            (Some(settings), None) => (Ok(settings), descriptions),
+            (_, problems) => (Err(problems.unwrap_or_default()), descriptions),
+        }
+    }
+
+    fn refuse_contradictions(&self, source: &mut Source) {
+        let mut refuse = |name: &str, problem: &str| source.refuse(name, problem);
+
+        if self.security.auth_enabled && self.security.bearer_tokens.is_empty() && self.security.hmac_secret.is_none() {
+            refuse(
+                "SECURITY__BEARER_TOKENS",
+                "authentication is on, but there is nothing to authenticate with: set SECURITY__BEARER_TOKENS \
+                 (e.g. to the output of `openssl rand -hex 32`) or SECURITY__HMAC_SECRET, or turn it off with \
+                 SECURITY__AUTH_ENABLED=false",
+            );
+        }
+        if self.proxy.proxy_enabled {
+            if self.proxy.proxy_host.is_none() {
+                refuse(
+                    "PROXY__PROXY_HOST",
+                    "the proxy is on, but its address is not set: set PROXY__PROXY_HOST and PROXY__PROXY_PORT, or \
+                     allow direct fetches, which show this machine's address to every origin, with \
+                     PROXY__PROXY_ENABLED=false",
+                );
+            } else if self.proxy.proxy_port.is_none() {
+                refuse("PROXY__PROXY_PORT", "PROXY__PROXY_HOST is set, but its port is not: set PROXY__PROXY_PORT");
+            }
+        }
+        if self.proxy.proxy_password.is_some() && self.proxy.proxy_username.is_none() {
+            refuse("PROXY__PROXY_USERNAME", "PROXY__PROXY_PASSWORD is set without a user name to go with it");
+        }
+        if self.cache.default_ttl.get() > self.cache.max_ttl.get() {
+            refuse("CACHE__DEFAULT_TTL", "is greater than CACHE__MAX_TTL");
+        }
+        if self.server.host.is_unspecified() && self.server.public_url.is_none() {
+            refuse(
+                "PUBLIC_URL",
+                "HOST is an unspecified address, which clients cannot connect to: set PUBLIC_URL to what they use, \
+                 e.g. http://files.example.org:8000",
+            );
+        }
+        if self.seeder.public_address.is_empty() && self.seeder.listen.iter().any(|l| l.ip().is_unspecified()) {
+            refuse(
+                "SEEDER__PUBLIC_ADDRESS",
+                "SEEDER__LISTEN is an unspecified address, which peers cannot connect to: set SEEDER__PUBLIC_ADDRESS \
+                 to what they use, e.g. 192.0.2.7:6881",
+            );
+        }
+        if self.seeder.listen.is_empty() {
+            refuse("SEEDER__LISTEN", "names no address: the seeder would serve no one");
+        }
+        if self.server.profile == Profile::Development {
+            if !self.server.host.is_loopback() {
+                refuse("HOST", "the development profile has no authentication and binds to loopback addresses only");
+            }
+            if self.seeder.listen.iter().any(|l| !l.ip().is_loopback()) {
+                refuse("SEEDER__LISTEN", "the development profile binds to loopback addresses only");
+            }
+        }
+        if let Err(problem) = self.database.sqlite_path(&self.storage) {
+            refuse("DATABASE__DATABASE_URL", &problem);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,365 @@
+//! The table of settings: each field is one variable, with its documentation and default.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use domain::TorrentFormat;
+use ipnet::IpNet;
+use secrecy::SecretString;
+use url::Url;
+
+use crate::source::Source;
+use crate::value::{Bounded, List, LogLevel, Value, words};
+
+/// A section: the struct, its reading and its printed reference come from the same lines.
+/// `= default` for both profiles, `= default, default in development`.
+macro_rules! section {
+    ($(#[doc = $section_doc:literal])* $name:ident $prefix:literal {
+        $($(#[doc = $doc:literal])* $field:ident: $type:ty = $default:expr $(, $development:expr)?;)+
+    }) => {
+        $(#[doc = $section_doc])*
+        #[derive(Debug, Clone)]
+        pub struct $name {
+            $($(#[doc = $doc])* pub $field: $type,)+
+        }
+
+        impl $name {
+            pub(crate) fn read(source: &mut Source) -> Option<Self> {
+                $(
+                    #[allow(unused_mut, unused_assignments, reason = "few settings have a second default")]
+                    let $field = {
+                        let mut development = None;
+                        $(development = Some($development);)?
+                        source.value::<$type>($prefix, stringify!($field), concat!($($doc),*), $default, development)
+                    };
+                )+
+                // Every field is read before the first bad one ends it: all problems are told at once.
+                Some(Self { $($field: $field?,)+ })
+            }
+        }
+    };
+}
+
+words! {
+    /// Which defaults apply.
+    Profile {
+        /// Secure by default; what is missing is an error.
+        Production = "production",
+        /// No authentication and no proxy, on loopback addresses only.
+        Development = "development",
+    }
+}
+
+words! {
+    /// How the proxy is spoken to.
+    ProxyType {
+        /// RFC 1928, user name and password by RFC 1929.
+        Socks5 = "socks5",
+        /// HTTP, with CONNECT for https URLs.
+        Http = "http",
+        /// As `http`, over TLS.
+        Https = "https",
+    }
+}
+
+words! {
+    /// Who looks host names up.
+    ProxyResolve {
+        /// The proxy: no look-up leaves this machine.
+        Remote = "remote",
+        /// This machine: the addresses are checked, and the look-up is visible to its resolver.
+        Local = "local",
+    }
+}
+
+words! {
+    /// Where content is kept.
+    StorageType {
+        /// A folder.
+        Filesystem = "filesystem",
+    }
+}
+
+section! {
+    /// The service itself.
+    Server "" {
+        /// Which defaults apply: development turns authentication and the proxy off and allows loopback addresses only.
+        profile: Profile = "production";
+        /// The service's name in answers.
+        app_name: String = "ProxyTorrent";
+        /// The version in answers.
+        app_version: String = env!("CARGO_PKG_VERSION");
+        /// Log in more detail, as MONITORING__LOG_LEVEL=DEBUG.
+        debug: bool = "false";
+        /// The path that the API's paths begin with.
+        api_prefix: String = "/v1";
+        /// The address to serve the API on.
+        host: IpAddr = "127.0.0.1";
+        /// The port to serve the API on; 0 takes a free one.
+        port: u16 = "8000";
+        /// How clients reach the API: the base of tracker and download URLs. By default http://HOST:PORT.
+        public_url: Option<Url> = "";
+        /// How long a stop waits for work to finish, in seconds; what is not finished by then goes on at the next start.
+        shutdown_grace: Bounded<0, 600> = "10", "2";
+    }
+}
+
+section! {
+    /// Who may ask.
+    Security "SECURITY__" {
+        /// Whether callers must authenticate.
+        auth_enabled: bool = "true", "false";
+        /// The key for HMAC-SHA256 request signatures.
+        hmac_secret: Option<SecretString> = "";
+        /// Tokens that callers may bear (RFC 6750); each is a user of its own.
+        bearer_tokens: List<SecretString> = "";
+        /// The header that holds the bearer token.
+        token_header: String = "Authorization";
+    }
+}
+
+section! {
+    /// The proxy that content is fetched through.
+    Proxy "PROXY__" {
+        /// Whether to fetch through the proxy alone. Without it every origin sees this machine's address.
+        proxy_enabled: bool = "true", "false";
+        /// How the proxy is spoken to.
+        proxy_type: ProxyType = "socks5";
+        /// The proxy's host name or address.
+        proxy_host: Option<String> = "";
+        /// The proxy's port.
+        proxy_port: Option<u16> = "";
+        /// The user name for the proxy.
+        proxy_username: Option<String> = "";
+        /// The password for the proxy.
+        proxy_password: Option<SecretString> = "";
+        /// Who looks host names up. With remote the proxy does and nothing leaks, but only literal addresses can be
+        /// checked here; with local (SOCKS5 only) every address is checked, and the look-up leaves this machine.
+        resolve: ProxyResolve = "remote";
+    }
+}
+
+section! {
+    /// How content is fetched.
+    Fetcher "FETCHER__" {
+        /// Seconds to wait for a connection.
+        connect_timeout: Bounded<1, 300> = "10";
+        /// Seconds to wait for the next byte.
+        read_timeout: Bounded<1, 600> = "30";
+        /// The largest content, in bytes.
+        max_size: Bounded<1, { u64::MAX }> = "52428800";
+        /// Whether https certificates must be valid. Turn it off in tests only.
+        verify_ssl: bool = "true";
+        /// The User-Agent sent to origins.
+        user_agent: String = concat!("ProxyTorrent/", env!("CARGO_PKG_VERSION"));
+        /// The MIME types that may be fetched; * at the end stands for anything.
+        mime_whitelist: List<String> = "text/*,image/*,audio/*,video/*,font/*,application/json,application/ld+json,\
+            application/xml,application/xhtml+xml,application/rss+xml,application/atom+xml,application/javascript,\
+            application/pdf,application/epub+zip,application/rtf,application/msword,application/vnd.*,application/zip,\
+            application/gzip,application/x-gzip,application/x-tar,application/x-bzip2,application/x-xz,application/zstd,\
+            application/x-7z-compressed,application/x-bittorrent,application/wasm,application/octet-stream";
+        /// How often a fetch that failed in a way that may pass is tried again.
+        max_retries: Bounded<0, 20> = "3";
+        /// How many redirects are followed.
+        max_redirects: Bounded<0, 20> = "5";
+        /// How many fetches run at once; the rest wait in the queue.
+        max_concurrent: Bounded<1, 100_000> = "1000";
+        /// Networks that are fetched from though they are not public.
+        allow_networks: List<IpNet> = "";
+        /// Hosts, with their subdomains, that are never fetched from.
+        blocked_hosts: List<String> = "";
+        /// If set, the only hosts, with their subdomains, that are fetched from.
+        allowed_hosts: List<String> = "";
+    }
+}
+
+section! {
+    /// The torrents that are made.
+    Torrent "TORRENT__" {
+        /// Whether torrents are private (BEP 27): peers are found through the tracker alone.
+        private_tracker: bool = "true";
+        /// v1, which every client reads, or hybrid with v2 (BEP 52).
+        format: TorrentFormat = "v1";
+        /// Bytes a piece, a power of two from 16384 to 16777216; by default chosen by the content's size.
+        piece_size: Option<PieceLength> = "";
+        /// Another tracker to announce to, beside the built-in one.
+        announce_url: Option<Url> = "";
+        /// Whether peers must encrypt (RC4).
+        encryption_enabled: bool = "true";
+        /// Bytes a second that the seeder may send; 0 is no limit.
+        upload_rate_limit: Bounded<0, 2_147_483_647> = "0";
+        /// Bytes a second that the seeder may receive; 0 is no limit.
+        download_rate_limit: Bounded<0, 2_147_483_647> = "0";
+        /// Peers that may be connected at once.
+        max_connections: Bounded<1, 1_000_000> = "200";
+    }
+}
+
+section! {
+    /// The seeder.
+    Seeder "SEEDER__" {
+        /// The addresses to accept peers on; port 0 takes a free one.
+        listen: List<SocketAddr> = "127.0.0.1:6881";
+        /// How peers reach the seeder, where that differs from SEEDER__LISTEN; port 0 is the port it listens on.
+        public_address: List<SocketAddr> = "";
+        /// Seconds between two savings of the resume data.
+        save_interval: Bounded<1, 86_400> = "300";
+    }
+}
+
+section! {
+    /// The built-in tracker.
+    Tracker "TRACKER__" {
+        /// The key that users' tracker passkeys are made with; by default one is made and kept in STORAGE__BASE_PATH.
+        secret: Option<SecretString> = "";
+        /// Seconds between two announces of a peer.
+        interval: Bounded<10, 86_400> = "900";
+    }
+}
+
+section! {
+    /// Where things are kept.
+    Storage "STORAGE__" {
+        /// The kind of store.
+        storage_type: StorageType = "filesystem";
+        /// The folder of everything.
+        base_path: PathBuf = "./data";
+        /// The folder of contents; by default content in STORAGE__BASE_PATH.
+        content_path: Option<PathBuf> = "";
+        /// The folder of .torrent files; by default torrents in STORAGE__BASE_PATH.
+        torrent_path: Option<PathBuf> = "";
+        /// The folder of resume data; by default resume in STORAGE__BASE_PATH.
+        resume_path: Option<PathBuf> = "";
+    }
+}
+
+section! {
+    /// How long things are kept.
+    Cache "CACHE__" {
+        /// Whether identical requests reuse each other's content.
+        cache_enabled: bool = "true";
+        /// The ttl of requests that name none, in seconds.
+        default_ttl: Bounded<1, 4_000_000_000> = "3600";
+        /// The greatest ttl a request may have, in seconds.
+        max_ttl: Bounded<1, 4_000_000_000> = "86400";
+        /// Accepted, and not needed.
+        redis_url: Option<SecretString> = "";
+    }
+}
+
+section! {
+    /// How often one may ask.
+    RateLimit "RATE_LIMIT__" {
+        /// Whether there are limits.
+        rate_limit_enabled: bool = "true";
+        /// Requests a user may make in a minute.
+        requests_per_minute: Bounded<1, 1_000_000_000> = "60";
+        /// Requests a user may make in an hour.
+        requests_per_hour: Bounded<1, 1_000_000_000> = "1000";
+        /// Requests that may come from one address in a minute.
+        requests_per_ip_minute: Bounded<1, 1_000_000_000> = "100";
+    }
+}
+
+section! {
+    /// The database.
+    Database "DATABASE__" {
+        /// The database, by default proxytorrent.db in STORAGE__BASE_PATH. A driver suffix (sqlite+aiosqlite) is ignored.
+        database_url: Option<SecretString> = "";
+        /// Log every SQL statement.
+        echo_sql: bool = "false";
+    }
+}
+
+section! {
+    /// Logs and metrics.
+    Monitoring "MONITORING__" {
+        /// How much is logged.
+        log_level: LogLevel = "INFO";
+        /// Whether logs are JSON.
+        json_logs: bool = "true", "false";
+        /// Accepted; secrets are masked always.
+        mask_sensitive: bool = "true";
+        /// Whether metrics are served.
+        metrics_enabled: bool = "true";
+    }
+}
+
+/// A piece length that BEP 52 allows and clients take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PieceLength(u32);
+
+impl PieceLength {
+    /// Bytes.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Value for PieceLength {
+    fn allowed() -> String {
+        "a power of two from 16384 to 16777216".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let bytes: u32 = text.parse().map_err(|_| format!("'{text}' is not a whole number"))?;
+        if bytes.is_power_of_two() && (1 << 14..=1 << 24).contains(&bytes) {
+            Ok(Self(bytes))
+        } else {
+            Err(format!("{bytes} is not a piece length"))
+        }
+    }
+}
+
+impl Storage {
+    /// The folder of contents.
+    pub fn contents(&self) -> PathBuf {
+        self.content_path.clone().unwrap_or_else(|| self.base_path.join("content"))
+    }
+
+    /// The folder of `.torrent` files.
+    pub fn torrents(&self) -> PathBuf {
+        self.torrent_path.clone().unwrap_or_else(|| self.base_path.join("torrents"))
+    }
+
+    /// The folder of resume data.
+    pub fn resume(&self) -> PathBuf {
+        self.resume_path.clone().unwrap_or_else(|| self.base_path.join("resume"))
+    }
+}
+
+impl Database {
+    /// The database file of a `sqlite:` URL (`sqlite:///relative`, `sqlite:////absolute`, as `SQLAlchemy`
+    /// writes it), or the default one.
+    pub fn sqlite_path(&self, storage: &Storage) -> Result<PathBuf, String> {
+        use secrecy::ExposeSecret;
+        let Some(url) = &self.database_url else { return Ok(storage.base_path.join("proxytorrent.db")) };
+        // Not quoted in errors: such URLs hold passwords.
+        let (scheme, rest) = url.expose_secret().split_once("://").ok_or("is not a URL; allowed: sqlite:///path")?;
+        if scheme.split('+').next() != Some("sqlite") {
+            return Err(
+                "names a database other than SQLite, which is not supported yet; allowed: sqlite:///path".into()
+            );
+        }
+        let path = rest.strip_prefix('/').filter(|path| !path.is_empty());
+        let path = path.ok_or("names no file; allowed: sqlite:///path")?;
+        // The original's default, written out in many an .env: it follows the base path as the default does.
+        if path == "./data/proxytorrent.db" {
+            return Ok(storage.base_path.join("proxytorrent.db"));
+        }
+        Ok(Path::new(path).into())
+    }
+}
+
+impl Fetcher {
+    /// How long to wait for a connection.
+    pub fn connect_timeout(&self) -> Duration {
+        Duration::from_secs(self.connect_timeout.get())
+    }
+
+    /// How long to wait for the next byte.
+    pub fn read_timeout(&self) -> Duration {
+        Duration::from_secs(self.read_timeout.get())
+    }
+}

@@ -1,0 +1,159 @@
+//! Where values come from, and what is wrong with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::sections::Profile;
+use crate::value::Value;
+
+/// One setting, for people.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// The variable.
+    pub name: String,
+    /// What it does.
+    pub documentation: String,
+    /// What it may be.
+    pub allowed: String,
+    /// What it is when nothing is said; empty for nothing.
+    pub default: String,
+    /// What it is now, a secret masked; `None` when it is the default.
+    pub value: Option<String>,
+}
+
+/// All that is wrong with the settings, one line each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems(pub Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the settings cannot be used:")?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+pub(crate) struct Source {
+    values: BTreeMap<String, String>,
+    profile: Profile,
+    sections: BTreeSet<&'static str>,
+    descriptions: Vec<Description>,
+    problems: Vec<String>,
+}
+
+impl Source {
+    pub(crate) fn from_environment(profile: Option<Profile>) -> Result<Self, Problems> {
+        let mut values = BTreeMap::new();
+        match dotenvy::from_filename_iter(".env") {
+            Ok(lines) => {
+                for line in lines {
+                    // The error would quote the line, which may hold a secret.
+                    let (name, value) =
+                        line.map_err(|_| Problems(vec![".env: a line is not of the form NAME=value".into()]))?;
+                    values.insert(name, value);
+                }
+            }
+            Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(_) => return Err(Problems(vec![".env: cannot be read".into()])),
+        }
+        for (name, value) in std::env::vars_os() {
+            if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
+                values.insert(name, value);
+            }
+        }
+        if let Some(profile) = profile {
+            values.insert("PROFILE".into(), profile.as_str().into());
+        }
+        Self::from_pairs(values)
+    }
+
+    pub(crate) fn from_pairs<K: Into<String>, V: Into<String>>(
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, Problems> {
+        let values: BTreeMap<String, String> = pairs
+            .into_iter()
+            .map(|(name, value)| (name.into().to_ascii_uppercase(), value.into()))
+            // An empty value is an unset one.
+            .filter(|(_, value)| !value.trim().is_empty())
+            .collect();
+        let profile = match values.get("PROFILE") {
+            Some(text) => Profile::parse(text).map_err(|p| Problems(vec![format!("PROFILE: {p}")]))?,
+            None => Profile::Production,
+        };
+        Ok(Self { values, profile, sections: BTreeSet::new(), descriptions: vec![], problems: vec![] })
+    }
+
+    /// The value of one setting; `None` when it is bad, which is then among the problems.
+    pub(crate) fn value<T: Value>(
+        &mut self,
+        prefix: &'static str,
+        field: &str,
+        documentation: &str,
+        default: &str,
+        development: Option<&str>,
+    ) -> Option<T> {
+        self.sections.insert(prefix);
+        let name = format!("{prefix}{}", field.to_ascii_uppercase());
+        let default = match (self.profile, development) {
+            (Profile::Development, Some(other)) => other,
+            _ => default,
+        };
+        let given = self.values.get(&name).map(String::as_str);
+        self.descriptions.push(Description {
+            documentation: documentation.trim().to_owned(),
+            allowed: T::allowed(),
+            default: default.to_owned(),
+            value: given.map(|text| if T::SECRET { "********".to_owned() } else { text.to_owned() }),
+            name: name.clone(),
+        });
+        match T::parse_or_absent(given.unwrap_or(default).trim()) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.refuse(&name, &format!("{problem}; allowed: {}", T::allowed()));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, name: &str, problem: &str) {
+        self.problems.push(format!("{name}: {problem}"));
+    }
+
+    /// A name with a known section's prefix that no setting has is a slip of the pen. Names without a
+    /// section are left alone: the environment is full of other programs' variables.
+    pub(crate) fn refuse_unknown_names(&mut self) {
+        let known: BTreeSet<_> = self.descriptions.iter().map(|d| d.name.as_str()).collect();
+        let mut unknown = vec![];
+        for name in self.values.keys().filter(|name| !known.contains(name.as_str())) {
+            let Some(section) = self.sections.iter().find(|s| !s.is_empty() && name.starts_with(**s)) else { continue };
+            let names: Vec<_> = known.iter().filter(|k| k.starts_with(section)).copied().collect();
+            unknown.push((name.clone(), format!("is not a setting; there are: {}", names.join(", "))));
+        }
+        for (name, problem) in unknown {
+            self.refuse(&name, &problem);
+        }
+    }
+
+    /// Names that are accepted for the sake of existing configurations and do nothing.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let without_effect = [
+            ("CACHE__REDIS_URL", "no Redis is needed: the setting has no effect"),
+            ("MONITORING__MASK_SENSITIVE", "secrets are masked always: the setting has no effect"),
+        ];
+        let mut warnings: Vec<_> = without_effect
+            .iter()
+            .filter(|(name, _)| self.values.contains_key(*name))
+            .map(|(name, why)| format!("{name}: {why}"))
+            .collect();
+        let early = ["RATE_LIMIT__", "MONITORING__METRICS_ENABLED"];
+        for name in self.values.keys().filter(|name| early.iter().any(|e| name.starts_with(e))) {
+            warnings.push(format!("{name}: this version does not enforce it yet"));
+        }
+        warnings
+    }
+
+    pub(crate) fn finish(self) -> (Option<Problems>, Vec<Description>) {
+        ((!self.problems.is_empty()).then_some(Problems(self.problems)), self.descriptions)
+    }
+}

@@ -1,0 +1,123 @@
+use super::*;
+
+const SECURE: [(&str, &str); 3] =
+    [("SECURITY__BEARER_TOKENS", "hunter2"), ("PROXY__PROXY_HOST", "127.0.0.1"), ("PROXY__PROXY_PORT", "1080")];
+
+fn with(extra: &[(&str, &str)]) -> Result<Settings, Problems> {
+    Settings::from_pairs(SECURE.into_iter().chain(extra.iter().copied()))
+}
+
+fn problem(extra: &[(&str, &str)]) -> String {
+    with(extra).unwrap_err().to_string()
+}
+
+#[test]
+fn no_settings_at_all_fail_closed_and_say_what_to_set() {
+    let problems = Settings::from_pairs::<&str, &str>([]).unwrap_err();
+    assert_eq!(problems.0.len(), 2, "{problems}");
+    assert!(problems.to_string().contains("set SECURITY__BEARER_TOKENS"), "{problems}");
+    assert!(problems.to_string().contains("set PROXY__PROXY_HOST and PROXY__PROXY_PORT"), "{problems}");
+}
+
+#[test]
+fn the_development_profile_needs_nothing_and_stays_on_loopback() {
+    let settings = Settings::from_pairs([("PROFILE", "development")]).unwrap();
+    assert!(!settings.security.auth_enabled && !settings.proxy.proxy_enabled);
+    assert!(settings.server.host.is_loopback());
+
+    let dev = |name: &str, value: &str| Settings::from_pairs([("PROFILE", "development"), (name, value)]);
+    assert!(dev("HOST", "192.0.2.1").unwrap_err().to_string().contains("loopback addresses only"));
+    assert!(dev("SEEDER__LISTEN", "192.0.2.1:6881").unwrap_err().to_string().contains("loopback addresses only"));
+    assert!(dev("SECURITY__AUTH_ENABLED", "true").is_err(), "what is set explicitly holds in every profile");
+}
+
+#[test]
+fn all_problems_are_told_at_once_with_name_value_and_what_is_allowed() {
+    let problems = problem(&[
+        ("FETCHER__READ_TIMEOUT", "soon"),
+        ("FETCHER__CONNECT_TIMEOUT", "301"),
+        ("PROXY__PROXY_TYPE", "socks4"),
+        ("TORRENT__PIECE_SIZE", "20000"),
+        ("FETCHER__ALLOW_NETWORKS", "10.0.0.0/8,nonsense"),
+        ("FETCHER__MAX_SIZ", "1"),
+    ]);
+    for part in [
+        "FETCHER__READ_TIMEOUT: 'soon' is not a whole number; allowed: a whole number from 1 to 600",
+        "FETCHER__CONNECT_TIMEOUT: 301 is out of range",
+        "PROXY__PROXY_TYPE: 'socks4' is not one of the allowed words; allowed: socks5 or http or https",
+        "TORRENT__PIECE_SIZE: 20000 is not a piece length",
+        "FETCHER__ALLOW_NETWORKS: 'nonsense' is not a network",
+        "FETCHER__MAX_SIZ: is not a setting; there are: FETCHER__ALLOWED_HOSTS",
+    ] {
+        assert!(problems.contains(part), "{part}\nnot in\n{problems}");
+    }
+}
+
+#[test]
+fn contradictions_are_refused() {
+    for (pairs, part) in [
+        (&[("CACHE__DEFAULT_TTL", "100"), ("CACHE__MAX_TTL", "99")][..], "greater than CACHE__MAX_TTL"),
+        (&[("HOST", "0.0.0.0")], "set PUBLIC_URL"),
+        (&[("SEEDER__LISTEN", "[::]:6881")], "set SEEDER__PUBLIC_ADDRESS"),
+        (&[("PROXY__PROXY_PASSWORD", "geheim")], "without a user name"),
+        (&[("DATABASE__DATABASE_URL", "postgresql+asyncpg://u:geheim@h/d")], "not supported yet"),
+    ] {
+        let problems = problem(pairs);
+        assert!(problems.contains(part), "{part} not in {problems}");
+        assert!(!problems.contains("geheim"), "{problems}");
+    }
+}
+
+#[test]
+fn lists_are_written_either_way_and_an_empty_value_is_unset() {
+    for text in ["text/html, image/*", r#"["text/html","image/*"]"#] {
+        assert_eq!(
+            with(&[("FETCHER__MIME_WHITELIST", text)]).unwrap().fetcher.mime_whitelist,
+            ["text/html", "image/*"]
+        );
+    }
+    assert_eq!(with(&[("FETCHER__READ_TIMEOUT", "")]).unwrap().fetcher.read_timeout.get(), 30);
+}
+
+#[test]
+fn names_of_other_programs_are_left_alone() {
+    with(&[("PATH", "/bin"), ("PROXY_HOST", "x"), ("OTHER__NAME", "y")]).unwrap();
+}
+
+#[test]
+fn the_base_path_moves_everything() {
+    let settings = with(&[
+        ("STORAGE__BASE_PATH", "/srv/pt"),
+        ("DATABASE__DATABASE_URL", "sqlite+aiosqlite:///./data/proxytorrent.db"),
+    ])
+    .unwrap();
+    assert_eq!(settings.storage.contents().to_str(), Some("/srv/pt/content"));
+    assert_eq!(settings.storage.torrents().to_str(), Some("/srv/pt/torrents"));
+    assert_eq!(settings.storage.resume().to_str(), Some("/srv/pt/resume"));
+    assert_eq!(settings.database.sqlite_path(&settings.storage).unwrap().to_str(), Some("/srv/pt/proxytorrent.db"));
+
+    let elsewhere = with(&[("DATABASE__DATABASE_URL", "sqlite:////var/lib/pt.db")]).unwrap();
+    assert_eq!(elsewhere.database.sqlite_path(&elsewhere.storage).unwrap().to_str(), Some("/var/lib/pt.db"));
+}
+
+#[test]
+fn settings_without_effect_warn() {
+    let settings =
+        with(&[("CACHE__REDIS_URL", "redis://:geheim@localhost"), ("RATE_LIMIT__REQUESTS_PER_HOUR", "5")]).unwrap();
+    assert_eq!(settings.warnings.len(), 2, "{:?}", settings.warnings);
+    assert!(!settings.warnings.iter().any(|w| w.contains("geheim")));
+}
+
+#[test]
+fn secrets_are_shown_nowhere() {
+    let pairs =
+        [("PROXY__PROXY_USERNAME", "u"), ("PROXY__PROXY_PASSWORD", "geheim"), ("SECURITY__HMAC_SECRET", "geheim")];
+    let settings = with(&pairs).unwrap();
+    assert!(!format!("{settings:?}").contains("geheim"));
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let source = Source::from_pairs(pairs).unwrap();
+    let (_, descriptions) = Settings::read(source);
+    let password = descriptions.iter().find(|d| d.name == "PROXY__PROXY_PASSWORD").unwrap();
+    assert_eq!(password.value.as_deref(), Some("********"));
+    assert!(descriptions.iter().all(|d| !d.documentation.is_empty()), "every setting is documented");
+}

@@ -1,0 +1,281 @@
+//! What a setting's value may be, and how it is read.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use domain::TorrentFormat;
+use ipnet::IpNet;
+use secrecy::SecretString;
+use url::Url;
+
+/// A type that settings can have.
+pub(crate) trait Value: Sized {
+    /// Not to be shown to anyone.
+    const SECRET: bool = false;
+
+    /// What may be written, for people.
+    fn allowed() -> String;
+
+    /// Reads a text that is not empty. The error must not quote a secret.
+    fn parse(text: &str) -> Result<Self, String>;
+
+    /// Reads a text, or makes the value that stands for none.
+    fn parse_or_absent(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("is not set".into()) } else { Self::parse(text) }
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    const SECRET: bool = T::SECRET;
+
+    fn allowed() -> String {
+        format!("{}, or nothing", T::allowed())
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        T::parse(text).map(Some)
+    }
+
+    fn parse_or_absent(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { Self::parse(text) }
+    }
+}
+
+/// Several values: `a,b` or `["a","b"]`.
+pub type List<T> = Vec<T>;
+
+impl<T: Value> Value for List<T> {
+    const SECRET: bool = T::SECRET;
+
+    fn allowed() -> String {
+        format!("a list (a,b or [\"a\",\"b\"]) of: {}", T::allowed())
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        // A bracket alone may begin an IPv6 address.
+        let inner = if text.starts_with("[\"") || text == "[]" {
+            text[1..].strip_suffix(']').ok_or("begins with [ and does not end with ]")?
+        } else {
+            text
+        };
+        inner
+            .split(',')
+            .map(|item| item.trim().trim_matches('"').trim())
+            .filter(|item| !item.is_empty())
+            .map(T::parse)
+            .collect()
+    }
+
+    fn parse_or_absent(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(vec![]) } else { Self::parse(text) }
+    }
+}
+
+/// A whole number in a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounded<const MIN: u64, const MAX: u64>(u64);
+
+impl<const MIN: u64, const MAX: u64> Bounded<MIN, MAX> {
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> Value for Bounded<MIN, MAX> {
+    fn allowed() -> String {
+        match (MIN, MAX) {
+            (0, u64::MAX) => "a whole number".into(),
+            (_, u64::MAX) => format!("a whole number from {MIN}"),
+            _ => format!("a whole number from {MIN} to {MAX}"),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let number = text.parse().map_err(|_| format!("'{text}' is not a whole number"))?;
+        if (MIN..=MAX).contains(&number) { Ok(Self(number)) } else { Err(format!("{number} is out of range")) }
+    }
+}
+
+impl Value for bool {
+    fn allowed() -> String {
+        "true or false".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Ok(true),
+            "false" | "0" | "no" | "off" => Ok(false),
+            _ => Err(format!("'{text}' is neither true nor false")),
+        }
+    }
+}
+
+impl Value for u16 {
+    fn allowed() -> String {
+        "a port number from 0 to 65535".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("'{text}' is not a port number"))
+    }
+}
+
+impl Value for String {
+    fn allowed() -> String {
+        "a text".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.contains(['\r', '\n', '\0']) { Err("holds a line break".into()) } else { Ok(text.into()) }
+    }
+}
+
+impl Value for SecretString {
+    const SECRET: bool = true;
+
+    fn allowed() -> String {
+        "a secret text".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.into())
+    }
+}
+
+impl Value for PathBuf {
+    fn allowed() -> String {
+        "a path".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.into())
+    }
+}
+
+impl Value for Url {
+    fn allowed() -> String {
+        "an http or https URL".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|e| format!("is not a URL ({e})"))?;
+        if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err("is not an http or https URL".into()) }
+    }
+}
+
+impl Value for IpAddr {
+    fn allowed() -> String {
+        "an IP address".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("localhost") {
+            return Ok([127, 0, 0, 1].into());
+        }
+        text.parse().map_err(|_| format!("'{text}' is not an IP address"))
+    }
+}
+
+impl Value for SocketAddr {
+    fn allowed() -> String {
+        "an IP address and port (192.0.2.7:6881, [2001:db8::7]:6881)".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("'{text}' is not an IP address and port"))
+    }
+}
+
+impl Value for IpNet {
+    fn allowed() -> String {
+        "a network (10.0.0.0/8, fd00::/8) or an IP address".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse()
+            .or_else(|_| text.parse::<IpAddr>().map(Self::from))
+            .map_err(|_| format!("'{text}' is not a network"))
+    }
+}
+
+impl Value for TorrentFormat {
+    fn allowed() -> String {
+        "v1 or hybrid".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the usual levels")]
+pub enum LogLevel {
+    Error,
+    Warning,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// As `tracing` writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl Value for LogLevel {
+    fn allowed() -> String {
+        "ERROR, WARNING, INFO, DEBUG or TRACE".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_uppercase().as_str() {
+            "ERROR" | "CRITICAL" => Ok(Self::Error),
+            "WARNING" | "WARN" => Ok(Self::Warning),
+            "INFO" => Ok(Self::Info),
+            "DEBUG" => Ok(Self::Debug),
+            "TRACE" => Ok(Self::Trace),
+            _ => Err(format!("'{text}' is no log level")),
+        }
+    }
+}
+
+/// A value that is one of a few words.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            /// As it is written in the settings.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl $crate::value::Value for $name {
+            fn allowed() -> String {
+                [$($text,)+].join(" or ")
+            }
+
+            fn parse(text: &str) -> Result<Self, String> {
+                match text.to_ascii_lowercase().as_str() {
+                    $($text => Ok(Self::$variant),)+
+                    _ => Err(format!("'{text}' is not one of the allowed words")),
+                }
+            }
+        }
+    };
+}
+pub(crate) use words;
