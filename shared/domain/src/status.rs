@@ -80,16 +80,16 @@ impl Status {
     /// to try again.
     pub const fn may_become(self, next: Self) -> bool {
         use Status::{Cancelled, Expired, Failed, Fetching, Packaging, Queued, Ready, Seeding};
-        match (self, next) {
+        matches!(
+            (self, next),
             (Queued, Fetching)
-            | (Fetching, Fetching | Queued | Packaging)
-            | (Packaging, Packaging | Queued | Seeding | Ready)
-            | (Seeding, Seeding | Packaging | Ready)
-            | (Ready, Expired)
-            | (Queued | Fetching | Packaging | Seeding, Failed)
-            | (Queued | Fetching | Packaging | Seeding | Ready, Cancelled) => true,
-            _ => false,
-        }
+                | (Fetching, Fetching | Queued | Packaging)
+                | (Packaging, Packaging | Queued | Seeding | Ready)
+                | (Seeding, Seeding | Packaging | Ready)
+                | (Ready, Expired)
+                | (Queued | Fetching | Packaging | Seeding, Failed)
+                | (Queued | Fetching | Packaging | Seeding | Ready, Cancelled)
+        )
     }
 
     /// As it is written in the API and the store.

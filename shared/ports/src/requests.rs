@@ -63,13 +63,7 @@ pub trait Requests: Send + Sync {
     ) -> Result<Option<Claim>, StoreError>;
 
     /// Extends the lease to `now + lease` and writes the progress.
-    async fn heartbeat(
-        &self,
-        claim: &Claim,
-        progress: u8,
-        now: Timestamp,
-        lease: Duration,
-    ) -> Result<(), StoreError>;
+    async fn heartbeat(&self, claim: &Claim, progress: u8, now: Timestamp, lease: Duration) -> Result<(), StoreError>;
 
     /// Writes the row as it now stands and gives the claim up; [`StoreError::ClaimLost`] if it was
     /// not held any more.

@@ -1,0 +1,250 @@
+//! [`Contents`] in a folder.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut, Write};
+use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use domain::{ContentHash, RequestId, Timestamp};
+use lru::LruCache;
+use ports::{Contents, Removal, Staged, StoreError};
+use rustix::io::{ReadWriteFlags, preadv2};
+use tempfile::NamedTempFile;
+use tokio::task::spawn_blocking;
+
+use crate::{OpenError, files};
+
+/// Bytes that are gathered before a thread is asked to write them.
+const CHUNK: usize = 512 * 1024;
+
+/// Files that are kept open for reading.
+const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+
+/// Contents as files `ab/cd/<sha256>`, beside a folder `staging` for what is coming in.
+///
+/// A file's modification time is when it was last [touched](Contents::touch).
+#[derive(Debug, Clone)]
+pub struct FolderContents(Arc<Folder>);
+
+#[derive(Debug)]
+struct Folder {
+    root: PathBuf,
+    staging: PathBuf,
+    /// Held for the moment in which a name appears, is touched or disappears.
+    names: Mutex<()>,
+    open: Mutex<LruCache<ContentHash, Arc<File>>>,
+}
+
+fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::unavailable("the content folder", error)
+}
+
+/// Runs file work where it may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, StoreError> {
+    spawn_blocking(work).await.map_err(unavailable)?.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => StoreError::NotFound,
+        _ => unavailable(error),
+    })
+}
+
+impl FolderContents {
+    /// Opens the folder, and makes it if need be.
+    pub fn open(root: PathBuf) -> Result<Self, OpenError> {
+        // On the same file system as the contents, or a rename would not be one step.
+        let staging = root.join("staging");
+        files::create_private_folder(&staging).map_err(OpenError::io(&staging))?;
+        Ok(Self(Arc::new(Folder {
+            root,
+            staging,
+            names: Mutex::default(),
+            open: Mutex::new(LruCache::new(OPEN_FILES)),
+        })))
+    }
+}
+
+impl Folder {
+    fn path(&self, content: ContentHash) -> PathBuf {
+        let name = content.to_string();
+        self.root.join(&name[..2]).join(&name[2..4]).join(name)
+    }
+
+    fn names(&self) -> MutexGuard<'_, ()> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_files(&self) -> MutexGuard<'_, LruCache<ContentHash, Arc<File>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn file(&self, content: ContentHash) -> io::Result<Arc<File>> {
+        if let Some(file) = self.open_files().get(&content) {
+            return Ok(file.clone());
+        }
+        let file = Arc::new(File::open(self.path(content))?);
+        self.open_files().put(content, file.clone());
+        Ok(file)
+    }
+
+    fn touch(path: &Path, now: Timestamp) -> io::Result<bool> {
+        match files::absent_is_none(File::options().append(true).open(path))? {
+            None => Ok(false),
+            Some(file) => file.set_modified(now.into()).map(|()| true),
+        }
+    }
+
+    /// Gives the staged file its name, unless the content is there already.
+    fn commit(&self, staged: NamedTempFile, content: ContentHash, now: Timestamp) -> io::Result<bool> {
+        let path = self.path(content);
+        if Self::touch_named(self, &path, now)? {
+            return Ok(false);
+        }
+        staged.as_file().sync_data()?;
+        staged.as_file().set_modified(now.into())?;
+        let folder = path.parent().unwrap_or(&self.root);
+        files::create_synced_folder(folder)?;
+        {
+            let _names = self.names();
+            if Self::touch(&path, now)? {
+                return Ok(false);
+            }
+            staged.persist(&path).map_err(|error| error.error)?;
+        }
+        files::sync_folder(folder)?;
+        Ok(true)
+    }
+
+    fn touch_named(&self, path: &Path, now: Timestamp) -> io::Result<bool> {
+        let _names = self.names();
+        Self::touch(path, now)
+    }
+
+    fn remove(&self, content: ContentHash, since: Timestamp) -> io::Result<Removal> {
+        let path = self.path(content);
+        let _names = self.names();
+        let Some(metadata) = files::absent_is_none(std::fs::metadata(&path))? else { return Ok(Removal::Gone) };
+        if metadata.modified()? >= SystemTime::from(since) {
+            return Ok(Removal::TouchedSince);
+        }
+        self.open_files().pop(&content);
+        std::fs::remove_file(&path)?;
+        // The folders `ab/cd` stay: making them anew costs more than keeping them.
+        Ok(Removal::Gone)
+    }
+
+    fn sweep_staging(&self, before: Timestamp) -> io::Result<u64> {
+        let mut swept = 0;
+        for entry in std::fs::read_dir(&self.staging)? {
+            let entry = entry?;
+            // It may be committed or dropped meanwhile.
+            let Some(metadata) = files::absent_is_none(entry.metadata())? else { continue };
+            if metadata.modified()? < SystemTime::from(before) {
+                files::remove_if_there(&entry.path())?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+}
+
+#[async_trait]
+impl Contents for FolderContents {
+    async fn stage(&self, id: RequestId) -> Result<Box<dyn Staged>, StoreError> {
+        Ok(Box::new(StagedFile { folder: self.0.clone(), id, pending: vec![], file: None }))
+    }
+
+    async fn read_at(&self, content: ContentHash, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
+        let file = match self.0.file(content) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::NotFound),
+            Err(error) => return Err(unavailable(error)),
+        };
+        // What the page cache holds comes at once; for the rest a thread waits, not this task's.
+        let cached = preadv2(&*file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT).unwrap_or(0);
+        if cached == buffer.len() {
+            return Ok(());
+        }
+        let missing = buffer.len() - cached;
+        let rest = blocking(move || {
+            let mut rest = vec![0; missing];
+            file.read_exact_at(&mut rest, offset + cached as u64).map(|()| rest)
+        })
+        .await?;
+        buffer[cached..].copy_from_slice(&rest);
+        Ok(())
+    }
+
+    async fn size(&self, content: ContentHash) -> Result<Option<u64>, StoreError> {
+        let path = self.0.path(content);
+        blocking(move || Ok(files::absent_is_none(std::fs::metadata(path))?.map(|metadata| metadata.len()))).await
+    }
+
+    async fn touch(&self, content: ContentHash, now: Timestamp) -> Result<bool, StoreError> {
+        let folder = self.0.clone();
+        blocking(move || folder.touch_named(&folder.path(content), now)).await
+    }
+
+    async fn remove(&self, content: ContentHash, since: Timestamp) -> Result<Removal, StoreError> {
+        let folder = self.0.clone();
+        blocking(move || folder.remove(content, since)).await
+    }
+
+    async fn sweep_staging(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let folder = self.0.clone();
+        blocking(move || folder.sweep_staging(before)).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let folder = self.0.clone();
+        blocking(move || files::temporary(&folder.staging, "check").map(drop)).await
+    }
+}
+
+/// A content that is coming in: in memory while it is small, in a temporary file from then on. The
+/// file is deleted when this is dropped.
+struct StagedFile {
+    folder: Arc<Folder>,
+    id: RequestId,
+    pending: Vec<Bytes>,
+    file: Option<NamedTempFile>,
+}
+
+impl StagedFile {
+    /// Writes what is pending, and takes the file out, for the caller to put back or commit.
+    async fn flush(&mut self) -> Result<NamedTempFile, StoreError> {
+        let pending = std::mem::take(&mut self.pending);
+        let (file, folder, id) = (self.file.take(), self.folder.clone(), self.id);
+        blocking(move || {
+            let mut file = match file {
+                Some(file) => file,
+                None => files::temporary(&folder.staging, &id.to_string())?,
+            };
+            for bytes in pending {
+                file.write_all(&bytes)?;
+            }
+            Ok(file)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Staged for StagedFile {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.pending.push(bytes);
+        if self.pending.iter().map(Bytes::len).sum::<usize>() >= CHUNK {
+            self.file = Some(self.flush().await?);
+        }
+        Ok(())
+    }
+
+    async fn commit(mut self: Box<Self>, hash: ContentHash, now: Timestamp) -> Result<bool, StoreError> {
+        let file = self.flush().await?;
+        let folder = self.folder.clone();
+        blocking(move || folder.commit(file, hash, now)).await
+    }
+}

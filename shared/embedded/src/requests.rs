@@ -1,0 +1,430 @@
+//! [`Requests`] on SQLite.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::{
+    Content, ContentHash, Failure, FetchRequest, FetchSpec, Fingerprint, InfoHash, LeaseToken, RequestId, Status, Step,
+    Timestamp, UserId,
+};
+use futures::FutureExt;
+use ports::{Claim, Holder, Requests, Settlement, StoreError, Wakeup};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::database::{Database, Durability, unavailable};
+
+/// The table of requests in SQLite.
+#[derive(Debug, Clone)]
+pub struct SqliteRequests {
+    database: Database,
+}
+
+impl SqliteRequests {
+    /// Opens the table and lets go of every lease: their holders died with the process before.
+    pub async fn open(database: Database) -> Result<Self, StoreError> {
+        database
+            .write(Durability::Written, |connection| {
+                sqlx::query("UPDATE requests SET lease = NULL, due_at = 0 WHERE lease IS NOT NULL")
+                    .execute(connection)
+                    .boxed()
+            })
+            .await
+            .map_err(unavailable)?;
+        Ok(Self { database })
+    }
+}
+
+/// Claims a row that has one of these statuses.
+macro_rules! claim_sql {
+    ($statuses:literal) => {
+        concat!(
+            "UPDATE requests SET updated_at = ?3, due_at = ?4, lease = ?2 WHERE id = ?1 AND status IN (",
+            $statuses,
+            ") AND due_at <= ?3 RETURNING *"
+        )
+    };
+}
+
+#[async_trait]
+impl Requests for SqliteRequests {
+    async fn create(&self, request: &FetchRequest) -> Result<(), StoreError> {
+        let row = request.clone();
+        self.database
+            .write(Durability::Flushed, move |connection| {
+                async move {
+                    sqlx::query(
+                        "INSERT INTO requests (id, owner, client_ip, url, method, headers, body, sha256, format, ttl, \
+                         keep_for, fingerprint, status, progress, retry_count, created_at, updated_at, due_at) \
+                         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    )
+                    .bind(row.id.to_string())
+                    .bind(row.owner.as_str())
+                    .bind(row.client_ip.map(|ip| ip.to_string()))
+                    .bind(row.spec.url.as_str())
+                    .bind(row.spec.method.as_str())
+                    .bind(serde_json::to_string(&row.spec.headers).map_err(|e| sqlx::Error::Encode(e.into()))?)
+                    .bind(&row.spec.body)
+                    .bind(row.spec.sha256.map(|hash| hash.to_string()))
+                    .bind(row.spec.format.as_str())
+                    .bind(row.spec.ttl)
+                    .bind(row.keep_for.as_millis() as i64)
+                    .bind(row.fingerprint.to_string())
+                    .bind(row.status.as_str())
+                    .bind(row.progress)
+                    .bind(row.retry_count)
+                    .bind(row.created_at.as_millis())
+                    .bind(row.updated_at.as_millis())
+                    .bind(row.due_at.map(Timestamp::as_millis))
+                    .execute(connection)
+                    .await
+                }
+                .boxed()
+            })
+            .await
+            .map(drop)
+            .map_err(unavailable)
+    }
+
+    async fn get(&self, id: RequestId) -> Result<Option<FetchRequest>, StoreError> {
+        sqlx::query("SELECT * FROM requests WHERE id = ?")
+            .bind(id.to_string())
+            .try_map(|row| read(&row))
+            .fetch_optional(self.database.readers())
+            .await
+            .map_err(unavailable)
+    }
+
+    async fn claim(
+        &self,
+        id: RequestId,
+        step: Step,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Option<Claim>, StoreError> {
+        let token = LeaseToken::new();
+        let sql = match step {
+            Step::Fetch => {
+                "UPDATE requests SET status = 'fetching', updated_at = ?3, due_at = ?4, lease = ?2 \
+                 WHERE id = ?1 AND status IN ('queued', 'fetching') AND due_at <= ?3 RETURNING *"
+            }
+            Step::Package => claim_sql!("'packaging'"),
+            Step::Seed => claim_sql!("'seeding'"),
+            Step::Expire => claim_sql!("'ready'"),
+            Step::Release => claim_sql!("'failed', 'cancelled', 'expired'"),
+        };
+        let row = self
+            .database
+            .write(Durability::Written, move |connection| {
+                sqlx::query(sql)
+                    .bind(id.to_string())
+                    .bind(token.to_string())
+                    .bind(now.as_millis())
+                    .bind((now + lease).as_millis())
+                    .try_map(|row| read(&row))
+                    .fetch_optional(connection)
+                    .boxed()
+            })
+            .await
+            .map_err(unavailable)?;
+        Ok(row.map(|request| Claim { request, token }))
+    }
+
+    async fn heartbeat(&self, claim: &Claim, progress: u8, now: Timestamp, lease: Duration) -> Result<(), StoreError> {
+        let (id, token) = (claim.request.id, claim.token);
+        let done = self
+            .database
+            .write(Durability::Written, move |connection| {
+                sqlx::query("UPDATE requests SET progress = ?, updated_at = ?, due_at = ? WHERE id = ? AND lease = ?")
+                    .bind(progress)
+                    .bind(now.as_millis())
+                    .bind((now + lease).as_millis())
+                    .bind(id.to_string())
+                    .bind(token.to_string())
+                    .execute(connection)
+                    .boxed()
+            })
+            .await
+            .map_err(unavailable)?;
+        if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::ClaimLost) }
+    }
+
+    async fn save(&self, claim: &Claim, row: &FetchRequest) -> Result<(), StoreError> {
+        let (row, token) = (row.clone(), claim.token);
+        let done = self
+            .database
+            .write(Durability::Written, move |connection| {
+                async move {
+                    let content = row.content.as_ref();
+                    let failure = row.failure.as_ref();
+                    sqlx::query(
+                        "UPDATE requests SET status = ?, progress = ?, retry_count = ?, content_hash = ?, \
+                         content_size = ?, content_type = ?, file_name = ?, final_url = ?, origin_status = ?, \
+                         fetched_at = ?, infohash = ?, infohash_v2 = ?, error_code = ?, error_message = ?, \
+                         updated_at = ?, completed_at = ?, expires_at = ?, due_at = ?, lease = NULL \
+                         WHERE id = ? AND lease = ?",
+                    )
+                    .bind(row.status.as_str())
+                    .bind(row.progress)
+                    .bind(row.retry_count)
+                    .bind(content.map(|c| c.hash.to_string()))
+                    .bind(content.map(|c| c.size as i64))
+                    .bind(content.map(|c| &c.media_type))
+                    .bind(content.map(|c| &c.file_name))
+                    .bind(content.map(|c| c.final_url.as_str()))
+                    .bind(content.map(|c| c.origin_status))
+                    .bind(content.map(|c| c.fetched_at.as_millis()))
+                    .bind(row.infohash.map(|hash| hash.to_string()))
+                    .bind(row.infohash_v2.map(|hash| hash.to_string()))
+                    .bind(failure.map(|f| f.code.as_str()))
+                    .bind(failure.map(|f| &f.message))
+                    .bind(row.updated_at.as_millis())
+                    .bind(row.completed_at.map(Timestamp::as_millis))
+                    .bind(row.expires_at.map(Timestamp::as_millis))
+                    .bind(row.due_at.map(Timestamp::as_millis))
+                    .bind(row.id.to_string())
+                    .bind(token.to_string())
+                    .execute(connection)
+                    .await
+                }
+                .boxed()
+            })
+            .await
+            .map_err(unavailable)?;
+        if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::ClaimLost) }
+    }
+
+    async fn cancel(&self, id: RequestId, owner: &UserId, now: Timestamp) -> Result<Option<FetchRequest>, StoreError> {
+        let name = owner.clone();
+        let cancelled = self
+            .database
+            .write(Durability::Flushed, move |connection| {
+                async move {
+                    sqlx::query(
+                        "UPDATE requests SET status = 'cancelled', updated_at = ?3, due_at = ?3, lease = NULL, \
+                         completed_at = coalesce(completed_at, ?3) \
+                         WHERE id = ?1 AND owner = ?2 AND status NOT IN ('failed', 'cancelled', 'expired') RETURNING *",
+                    )
+                    .bind(id.to_string())
+                    .bind(name.as_str())
+                    .bind(now.as_millis())
+                    .try_map(|row| read(&row))
+                    .fetch_optional(connection)
+                    .await
+                }
+                .boxed()
+            })
+            .await
+            .map_err(unavailable)?;
+        match cancelled {
+            Some(row) => Ok(Some(row)),
+            None => Ok(self.get(id).await?.filter(|row| row.owner == *owner)),
+        }
+    }
+
+    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Wakeup>, StoreError> {
+        sqlx::query(
+            "SELECT id, status, infohash FROM requests \
+             WHERE due_at <= ? AND status <> 'ready' ORDER BY due_at LIMIT ?",
+        )
+        .bind(now.as_millis())
+        .bind(limit)
+        .try_map(|row: SqliteRow| {
+            let id = text(&row, "id")?;
+            Ok(match text::<Status>(&row, "status")?.step() {
+                Step::Fetch | Step::Expire => Wakeup::Fetch(id),
+                Step::Package => Wakeup::Package(id),
+                Step::Seed => Wakeup::Seed(text(&row, "infohash")?),
+                Step::Release => Wakeup::Release(id),
+            })
+        })
+        .fetch_all(self.database.readers())
+        .await
+        .map_err(unavailable)
+    }
+
+    async fn outlived(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+        sqlx::query("SELECT id FROM requests WHERE due_at <= ? AND status = 'ready' ORDER BY due_at LIMIT ?")
+            .bind(now.as_millis())
+            .bind(limit)
+            .try_map(|row: SqliteRow| text(&row, "id"))
+            .fetch_all(self.database.readers())
+            .await
+            .map_err(unavailable)
+    }
+
+    async fn first_in_flight(&self, fingerprint: &Fingerprint) -> Result<Option<RequestId>, StoreError> {
+        sqlx::query(
+            "SELECT id FROM requests WHERE fingerprint = ? AND status IN ('queued', 'fetching') ORDER BY id LIMIT 1",
+        )
+        .bind(fingerprint.to_string())
+        .try_map(|row: SqliteRow| text(&row, "id"))
+        .fetch_optional(self.database.readers())
+        .await
+        .map_err(unavailable)
+    }
+
+    async fn freshest(&self, fingerprint: &Fingerprint) -> Result<Option<FetchRequest>, StoreError> {
+        sqlx::query(
+            "SELECT * FROM requests WHERE fingerprint = ? AND status IN ('packaging', 'seeding', 'ready') \
+             ORDER BY fetched_at DESC LIMIT 1",
+        )
+        .bind(fingerprint.to_string())
+        .try_map(|row| read(&row))
+        .fetch_optional(self.database.readers())
+        .await
+        .map_err(unavailable)
+    }
+
+    async fn wake_twins(&self, fingerprint: &Fingerprint, now: Timestamp) -> Result<Vec<RequestId>, StoreError> {
+        // Most requests have no twin: a read is cheaper than a write.
+        if self.first_in_flight(fingerprint).await?.is_none() {
+            return Ok(vec![]);
+        }
+        let fingerprint = fingerprint.to_string();
+        self.database
+            .write(Durability::Written, move |connection| {
+                sqlx::query("UPDATE requests SET due_at = ? WHERE fingerprint = ? AND status = 'queued' RETURNING id")
+                    .bind(now.as_millis())
+                    .bind(fingerprint)
+                    .try_map(|row: SqliteRow| text(&row, "id"))
+                    .fetch_all(connection)
+                    .boxed()
+            })
+            .await
+            .map_err(unavailable)
+    }
+
+    async fn settle(
+        &self,
+        infohash: InfoHash,
+        settlement: Settlement,
+        now: Timestamp,
+    ) -> Result<Vec<RequestId>, StoreError> {
+        let (sql, failure) = match settlement {
+            Settlement::Ready => (
+                "UPDATE requests SET status = 'ready', progress = 100, updated_at = ?2, completed_at = ?2, \
+                 expires_at = ?2 + keep_for, due_at = ?2 + keep_for, error_code = ?3, error_message = ?4, lease = NULL \
+                 WHERE infohash = ?1 AND status = 'seeding' RETURNING id",
+                None,
+            ),
+            Settlement::Repackage => (
+                "UPDATE requests SET status = 'packaging', updated_at = ?2, due_at = ?2, \
+                 error_code = ?3, error_message = ?4, lease = NULL \
+                 WHERE infohash = ?1 AND status = 'seeding' RETURNING id",
+                None,
+            ),
+            Settlement::Failed(failure) => (
+                "UPDATE requests SET status = 'failed', updated_at = ?2, completed_at = ?2, due_at = ?2, \
+                 error_code = ?3, error_message = ?4, lease = NULL \
+                 WHERE infohash = ?1 AND status = 'seeding' RETURNING id",
+                Some(failure),
+            ),
+        };
+        self.database
+            .write(Durability::Written, move |connection| {
+                sqlx::query(sql)
+                    .bind(infohash.to_string())
+                    .bind(now.as_millis())
+                    .bind(failure.as_ref().map(|f| f.code.as_str()))
+                    .bind(failure.map(|f| f.message))
+                    .try_map(|row: SqliteRow| text(&row, "id"))
+                    .fetch_all(connection)
+                    .boxed()
+            })
+            .await
+            .map_err(unavailable)
+    }
+
+    async fn holders(&self, content: ContentHash) -> Result<Vec<Holder>, StoreError> {
+        sqlx::query(
+            "SELECT DISTINCT status, infohash FROM requests \
+             WHERE content_hash = ? AND status IN ('packaging', 'seeding', 'ready')",
+        )
+        .bind(content.to_string())
+        .try_map(|row: SqliteRow| {
+            Ok(Holder { status: text(&row, "status")?, infohash: optional_text(&row, "infohash")? })
+        })
+        .fetch_all(self.database.readers())
+        .await
+        .map_err(unavailable)
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.database.check().await
+    }
+}
+
+/// A column that holds a value's text.
+pub(crate) fn text<T: FromStr<Err: ToString>>(row: &SqliteRow, column: &'static str) -> sqlx::Result<T> {
+    parse(row.try_get(column)?, column)
+}
+
+/// A column that holds a value's text, or nothing.
+pub(crate) fn optional_text<T: FromStr<Err: ToString>>(
+    row: &SqliteRow,
+    column: &'static str,
+) -> sqlx::Result<Option<T>> {
+    row.try_get::<Option<&str>, _>(column)?.map(|text| parse(text, column)).transpose()
+}
+
+fn parse<T: FromStr<Err: ToString>>(text: &str, column: &'static str) -> sqlx::Result<T> {
+    text.parse()
+        .map_err(|error: T::Err| sqlx::Error::ColumnDecode { index: column.into(), source: error.to_string().into() })
+}
+
+fn time(row: &SqliteRow, column: &'static str) -> sqlx::Result<Timestamp> {
+    row.try_get(column).map(Timestamp::from_millis)
+}
+
+fn optional_time(row: &SqliteRow, column: &'static str) -> sqlx::Result<Option<Timestamp>> {
+    row.try_get::<Option<i64>, _>(column).map(|millis| millis.map(Timestamp::from_millis))
+}
+
+fn read(row: &SqliteRow) -> sqlx::Result<FetchRequest> {
+    let content = match optional_text::<ContentHash>(row, "content_hash")? {
+        None => None,
+        Some(hash) => Some(Content {
+            hash,
+            size: row.try_get::<i64, _>("content_size")? as u64,
+            media_type: row.try_get("content_type")?,
+            file_name: row.try_get("file_name")?,
+            final_url: text(row, "final_url")?,
+            origin_status: row.try_get("origin_status")?,
+            fetched_at: time(row, "fetched_at")?,
+        }),
+    };
+    let failure = match optional_text(row, "error_code")? {
+        None => None,
+        Some(code) => Some(Failure { code, message: row.try_get("error_message")? }),
+    };
+    Ok(FetchRequest {
+        id: text(row, "id")?,
+        owner: UserId::new(row.try_get::<String, _>("owner")?),
+        client_ip: optional_text(row, "client_ip")?,
+        spec: FetchSpec {
+            url: text(row, "url")?,
+            method: text(row, "method")?,
+            headers: serde_json::from_str(row.try_get("headers")?).map_err(|e| sqlx::Error::Decode(e.into()))?,
+            body: row.try_get("body")?,
+            sha256: optional_text(row, "sha256")?,
+            format: text(row, "format")?,
+            ttl: row.try_get("ttl")?,
+        },
+        fingerprint: text(row, "fingerprint")?,
+        keep_for: Duration::from_millis(row.try_get::<i64, _>("keep_for")? as u64),
+        status: text(row, "status")?,
+        progress: row.try_get("progress")?,
+        retry_count: row.try_get("retry_count")?,
+        content,
+        infohash: optional_text(row, "infohash")?,
+        infohash_v2: optional_text(row, "infohash_v2")?,
+        failure,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+        completed_at: optional_time(row, "completed_at")?,
+        expires_at: optional_time(row, "expires_at")?,
+        due_at: optional_time(row, "due_at")?,
+    })
+}

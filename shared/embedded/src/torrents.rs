@@ -1,0 +1,203 @@
+//! [`Torrents`] on SQLite and two folders.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::{ContentHash, InfoHash, Timestamp, Torrent, TorrentState};
+use futures::FutureExt;
+use ports::{StoreError, Torrents};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+
+use crate::OpenError;
+use crate::database::{Database, Durability, unavailable};
+use crate::files;
+use crate::requests::{optional_text, text};
+
+/// The table of torrents in SQLite, their metainfo files in `torrents/`, resume data in `resume/`.
+#[derive(Debug, Clone)]
+pub struct SqliteTorrents {
+    database: Database,
+    torrents: PathBuf,
+    resume: PathBuf,
+    /// Held while a record and its file change together: a purge must not take the file of a torrent
+    /// that is just being stored again.
+    purging: Arc<Mutex<()>>,
+}
+
+impl SqliteTorrents {
+    /// Opens the table and makes the folders.
+    pub fn open(database: Database, torrents: PathBuf, resume: PathBuf) -> Result<Self, OpenError> {
+        for folder in [&torrents, &resume] {
+            files::create_private_folder(folder).map_err(OpenError::io(folder))?;
+        }
+        Ok(Self { database, torrents, resume, purging: Arc::default() })
+    }
+
+    fn torrent_path(&self, infohash: InfoHash) -> PathBuf {
+        self.torrents.join(format!("{infohash}.torrent"))
+    }
+
+    fn resume_path(&self, infohash: InfoHash) -> PathBuf {
+        self.resume.join(format!("{infohash}.resume"))
+    }
+}
+
+/// Runs file work where it may block.
+async fn with_file<T: Send + 'static>(
+    path: PathBuf,
+    work: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
+    spawn_blocking(move || work(&path))
+        .await
+        .map_err(|error| StoreError::unavailable("the torrent folder", error))?
+        .map_err(|error| StoreError::unavailable("the torrent folder", error))
+}
+
+#[async_trait]
+impl Torrents for SqliteTorrents {
+    async fn store(&self, torrent: &Torrent, metainfo: &[u8]) -> Result<TorrentState, StoreError> {
+        let _purging = self.purging.lock().await;
+        let bytes = metainfo.to_vec();
+        with_file(self.torrent_path(torrent.infohash), move |path| {
+            // The same infohash is the same torrent: what is there already is right.
+            if path.exists() { Ok(()) } else { files::write_atomically(path, &bytes) }
+        })
+        .await?;
+        let torrent = torrent.clone();
+        self.database
+            .write(Durability::Written, move |connection| {
+                async move {
+                    sqlx::query(
+                        "INSERT INTO torrents (infohash, infohash_v2, content_hash, name, size, piece_length, state, \
+                         version, created_at) VALUES (?, ?, ?, ?, ?, ?, 'adding', 1, ?) \
+                         ON CONFLICT (infohash) DO UPDATE SET version = torrents.version + 1, \
+                         state = CASE torrents.state WHEN 'retired' THEN 'adding' ELSE torrents.state END \
+                         RETURNING state",
+                    )
+                    .bind(torrent.infohash.to_string())
+                    .bind(torrent.infohash_v2.map(|hash| hash.to_string()))
+                    .bind(torrent.content_hash.to_string())
+                    .bind(&torrent.name)
+                    .bind(torrent.size as i64)
+                    .bind(torrent.piece_length)
+                    .bind(torrent.created_at.as_millis())
+                    .try_map(|row: SqliteRow| text(&row, "state"))
+                    .fetch_one(connection)
+                    .await
+                }
+                .boxed()
+            })
+            .await
+            .map_err(unavailable)
+    }
+
+    async fn get(&self, infohash: InfoHash) -> Result<Option<Torrent>, StoreError> {
+        sqlx::query("SELECT * FROM torrents WHERE infohash = ?")
+            .bind(infohash.to_string())
+            .try_map(|row| read(&row))
+            .fetch_optional(self.database.readers())
+            .await
+            .map_err(unavailable)
+    }
+
+    async fn metainfo(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError> {
+        with_file(self.torrent_path(infohash), files::read_if_there).await
+    }
+
+    async fn of_content(&self, content: ContentHash) -> Result<Vec<Torrent>, StoreError> {
+        sqlx::query("SELECT * FROM torrents WHERE content_hash = ?")
+            .bind(content.to_string())
+            .try_map(|row| read(&row))
+            .fetch_all(self.database.readers())
+            .await
+            .map_err(unavailable)
+    }
+
+    async fn live(&self, after: Option<InfoHash>, limit: u32) -> Result<Vec<Torrent>, StoreError> {
+        sqlx::query("SELECT * FROM torrents WHERE infohash > ? AND state <> 'retired' ORDER BY infohash LIMIT ?")
+            .bind(after.map(|hash| hash.to_string()).unwrap_or_default())
+            .bind(limit)
+            .try_map(|row| read(&row))
+            .fetch_all(self.database.readers())
+            .await
+            .map_err(unavailable)
+    }
+
+    async fn mark_seeding(&self, infohash: InfoHash) -> Result<bool, StoreError> {
+        let done = self
+            .database
+            .write(Durability::Written, move |connection| {
+                sqlx::query("UPDATE torrents SET state = 'seeding' WHERE infohash = ? AND state <> 'retired'")
+                    .bind(infohash.to_string())
+                    .execute(connection)
+                    .boxed()
+            })
+            .await
+            .map_err(unavailable)?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn retire(&self, infohash: InfoHash, version: u64) -> Result<bool, StoreError> {
+        let done = self
+            .database
+            .write(Durability::Written, move |connection| {
+                sqlx::query(
+                    "UPDATE torrents SET state = 'retired' WHERE infohash = ? AND version = ? AND state <> 'retired'",
+                )
+                .bind(infohash.to_string())
+                .bind(version as i64)
+                .execute(connection)
+                .boxed()
+            })
+            .await
+            .map_err(unavailable)?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn purge(&self, infohash: InfoHash) -> Result<bool, StoreError> {
+        let _purging = self.purging.lock().await;
+        let done = self
+            .database
+            .write(Durability::Written, move |connection| {
+                sqlx::query("DELETE FROM torrents WHERE infohash = ? AND state = 'retired'")
+                    .bind(infohash.to_string())
+                    .execute(connection)
+                    .boxed()
+            })
+            .await
+            .map_err(unavailable)?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        with_file(self.torrent_path(infohash), files::remove_if_there).await?;
+        with_file(self.resume_path(infohash), files::remove_if_there).await?;
+        Ok(true)
+    }
+
+    async fn save_resume(&self, infohash: InfoHash, data: &[u8]) -> Result<(), StoreError> {
+        let data = data.to_vec();
+        with_file(self.resume_path(infohash), move |path| files::write_atomically(path, &data)).await
+    }
+
+    async fn resume(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError> {
+        with_file(self.resume_path(infohash), files::read_if_there).await
+    }
+}
+
+fn read(row: &SqliteRow) -> sqlx::Result<Torrent> {
+    Ok(Torrent {
+        infohash: text(row, "infohash")?,
+        infohash_v2: optional_text(row, "infohash_v2")?,
+        content_hash: text(row, "content_hash")?,
+        name: row.try_get("name")?,
+        size: row.try_get::<i64, _>("size")? as u64,
+        piece_length: row.try_get("piece_length")?,
+        state: text(row, "state")?,
+        version: row.try_get::<i64, _>("version")? as u64,
+        created_at: Timestamp::from_millis(row.try_get("created_at")?),
+    })
+}

@@ -1,0 +1,104 @@
+//! The contract of every port, on this backend.
+
+use embedded::{
+    Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, OpenError, SqliteGuards, SqliteRequests,
+    SqliteTorrents,
+};
+use tempfile::TempDir;
+
+async fn database() -> (Database, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (Database::open(&folder.path().join("test.db"), DatabaseOptions::default()).await.unwrap(), folder)
+}
+
+async fn requests() -> (SqliteRequests, TempDir) {
+    let (database, folder) = database().await;
+    (SqliteRequests::open(database).await.unwrap(), folder)
+}
+
+async fn torrents() -> (SqliteTorrents, TempDir) {
+    let (database, folder) = database().await;
+    let torrents = SqliteTorrents::open(database, folder.path().join("torrents"), folder.path().join("resume"));
+    (torrents.unwrap(), folder)
+}
+
+async fn contents() -> (FolderContents, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (FolderContents::open(folder.path().join("content")).unwrap(), folder)
+}
+
+async fn guards() -> (SqliteGuards, TempDir) {
+    let (database, folder) = database().await;
+    (SqliteGuards::new(database), folder)
+}
+
+async fn swarm() -> (MemorySwarm, ()) {
+    (MemorySwarm::default(), ())
+}
+
+ports::requests_contract!(requests);
+ports::torrents_contract!(torrents);
+ports::contents_contract!(contents);
+ports::guards_contract!(guards);
+ports::swarm_contract!(swarm);
+
+mod this_backend {
+    use std::os::unix::fs::PermissionsExt;
+
+    use domain::{ContentHash, RequestId, Step, Timestamp};
+    use ports::contract::{LEASE, NOW, request};
+    use ports::{Contents, Requests};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lease_of_a_process_that_died_is_free_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let row = request("alice", "https://example.org/");
+        let database = Database::open(&path, DatabaseOptions::default()).await.unwrap();
+        let requests = SqliteRequests::open(database.clone()).await.unwrap();
+        requests.create(&row).await.unwrap();
+        requests.claim(row.id, Step::Fetch, NOW, LEASE).await.unwrap().unwrap();
+        drop(requests);
+        database.close().await;
+
+        let database = Database::open(&path, DatabaseOptions::default()).await.unwrap();
+        let requests = SqliteRequests::open(database).await.unwrap();
+        assert!(requests.claim(row.id, Step::Fetch, NOW, LEASE).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_spool_of_a_process_that_died_is_swept_and_others_are_not() {
+        let (contents, folder) = contents().await;
+        let now = Timestamp::from(std::time::SystemTime::now());
+        let stray = folder.path().join("content/staging/dead.tmp");
+        std::fs::write(&stray, b"x").unwrap();
+        std::fs::File::options().append(true).open(&stray).unwrap().set_modified((now - LEASE * 2).into()).unwrap();
+        let mut live = contents.stage(RequestId::new()).await.unwrap();
+        live.write(vec![0; 1 << 20].into()).await.unwrap();
+        assert_eq!(contents.sweep_staging(now - LEASE).await.unwrap(), 1);
+        assert!(!stray.exists());
+        assert!(live.commit(ContentHash::new([1; 32]), now).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_is_readable_by_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let _lock = FolderLock::take(&data).unwrap();
+        let path = data.join("test.db");
+        let _database = Database::open(&path, DatabaseOptions::default()).await.unwrap();
+        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&data), mode(&path)), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_folder_is_worked_on_by_one_process_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = FolderLock::take(folder.path()).unwrap();
+        assert!(matches!(FolderLock::take(folder.path()), Err(OpenError::InUse(_))));
+        drop(lock);
+        FolderLock::take(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,141 @@
+//! The contract of [`Contents`](crate::Contents).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::{ContentHash, RequestId};
+use futures::future::join_all;
+use sha2::{Digest, Sha256};
+
+use super::NOW;
+use crate::{Contents, Removal, StoreError};
+
+/// Runs the suite against what the function `$make` makes.
+#[macro_export]
+macro_rules! contents_contract {
+    ($make:path) => {
+        $crate::contract_tests!(
+            contents,
+            $make,
+            contents_of_every_size_read_back,
+            equal_contents_are_one_object,
+            contents_that_share_a_prefix_do_not_meet,
+            reading_past_the_end_or_what_is_not_there_fails,
+            a_dropped_stage_leaves_nothing,
+            a_content_touched_lately_is_spared,
+            a_removed_content_is_gone,
+        );
+    };
+}
+
+fn bytes(size: usize, seed: u8) -> Bytes {
+    (0..size).map(|i| (i * 31 + i / 253) as u8 ^ seed).collect::<Vec<_>>().into()
+}
+
+fn hash(bytes: &[u8]) -> ContentHash {
+    ContentHash::new(Sha256::digest(bytes).into())
+}
+
+async fn put<C: Contents>(store: &C, bytes: &Bytes, hash: ContentHash) -> bool {
+    let mut staged = store.stage(RequestId::new()).await.unwrap();
+    for start in (0..bytes.len()).step_by(300_000) {
+        staged.write(bytes.slice(start..bytes.len().min(start + 300_000))).await.unwrap();
+    }
+    staged.commit(hash, NOW).await.unwrap()
+}
+
+async fn read<C: Contents>(store: &C, hash: ContentHash, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
+    let mut buffer = vec![0; length];
+    store.read_at(hash, offset, &mut buffer).await.map(|()| buffer)
+}
+
+/// One byte, and more than fits in memory at once; whole and in part.
+pub async fn contents_of_every_size_read_back<C: Contents>(store: &C) {
+    for size in [1, 16_384, 1 << 20, (17 << 20) + 1] {
+        let bytes = bytes(size, 1);
+        let hash = hash(&bytes);
+        assert_eq!(store.size(hash).await.unwrap(), None);
+        assert!(put(store, &bytes, hash).await);
+        assert_eq!(store.size(hash).await.unwrap(), Some(size as u64));
+        assert_eq!(read(store, hash, 0, size).await.unwrap(), bytes);
+        let middle = size / 2;
+        let length = (size - middle).min(5_000);
+        assert_eq!(read(store, hash, middle as u64, length).await.unwrap(), bytes[middle..middle + length]);
+    }
+}
+
+/// Whoever comes first; also when they come at once.
+pub async fn equal_contents_are_one_object<C: Contents>(store: &C) {
+    let bytes = bytes(2_000_000, 2);
+    let new = join_all((0..8).map(|_| put(store, &bytes, hash(&bytes)))).await;
+    assert_eq!(new.into_iter().filter(|new| *new).count(), 1);
+    assert_eq!(read(store, hash(&bytes), 0, bytes.len()).await.unwrap(), bytes);
+}
+
+/// The whole hash is the name.
+pub async fn contents_that_share_a_prefix_do_not_meet<C: Contents>(store: &C) {
+    let mut names = [[7; 32]; 3];
+    names[1][31] = 8;
+    names[2][3] = 8;
+    for (i, name) in names.into_iter().enumerate() {
+        assert!(put(store, &bytes(100, i as u8), ContentHash::new(name)).await);
+    }
+    for (i, name) in names.into_iter().enumerate() {
+        assert_eq!(read(store, ContentHash::new(name), 0, 100).await.unwrap(), bytes(100, i as u8));
+    }
+}
+
+/// Never a short or made-up answer.
+pub async fn reading_past_the_end_or_what_is_not_there_fails<C: Contents>(store: &C) {
+    let bytes = bytes(100, 3);
+    put(store, &bytes, hash(&bytes)).await;
+    assert!(read(store, hash(&bytes), 50, 51).await.is_err());
+    assert!(read(store, hash(&bytes), 1000, 1).await.is_err());
+    assert!(matches!(read(store, ContentHash::new([1; 32]), 0, 1).await, Err(StoreError::NotFound)));
+}
+
+/// Neither a content nor a spool.
+pub async fn a_dropped_stage_leaves_nothing<C: Contents>(store: &C) {
+    for size in [10, 5 << 20] {
+        let bytes = bytes(size, 4);
+        let mut staged = store.stage(RequestId::new()).await.unwrap();
+        staged.write(bytes.clone()).await.unwrap();
+        drop(staged);
+        assert_eq!(store.size(hash(&bytes)).await.unwrap(), None);
+    }
+    let far_future = NOW + Duration::from_secs(1_000_000_000);
+    assert_eq!(store.sweep_staging(far_future).await.unwrap(), 0);
+}
+
+/// By a commit, a commit of the same again, or on purpose.
+pub async fn a_content_touched_lately_is_spared<C: Contents>(store: &C) {
+    let bytes = bytes(100, 5);
+    let hash = hash(&bytes);
+    let second = Duration::from_secs(1);
+    put(store, &bytes, hash).await;
+    assert_eq!(store.remove(hash, NOW).await.unwrap(), Removal::TouchedSince);
+    assert!(store.touch(hash, NOW + second).await.unwrap());
+    assert_eq!(store.remove(hash, NOW + second).await.unwrap(), Removal::TouchedSince);
+
+    let mut staged = store.stage(RequestId::new()).await.unwrap();
+    staged.write(bytes.clone()).await.unwrap();
+    assert!(!staged.commit(hash, NOW + second * 2).await.unwrap());
+    assert_eq!(store.remove(hash, NOW + second * 2).await.unwrap(), Removal::TouchedSince);
+    assert_eq!(store.remove(hash, NOW + second * 3).await.unwrap(), Removal::Gone);
+}
+
+/// Also for whoever has read it before.
+pub async fn a_removed_content_is_gone<C: Contents>(store: &C) {
+    let bytes = bytes(100, 6);
+    let hash = hash(&bytes);
+    put(store, &bytes, hash).await;
+    read(store, hash, 0, 100).await.unwrap();
+    let later = NOW + Duration::from_secs(1);
+    assert_eq!(store.remove(hash, later).await.unwrap(), Removal::Gone);
+    assert_eq!(store.remove(hash, later).await.unwrap(), Removal::Gone, "a second time is fine");
+    assert!(!store.touch(hash, later).await.unwrap());
+    assert_eq!(store.size(hash).await.unwrap(), None);
+    assert!(matches!(read(store, hash, 0, 1).await, Err(StoreError::NotFound)));
+    assert!(put(store, &bytes, hash).await, "it can come again");
+    assert_eq!(read(store, hash, 0, 100).await.unwrap(), bytes);
+}

@@ -1,0 +1,316 @@
+//! The contract of [`Requests`](crate::Requests).
+
+use std::time::Duration;
+
+use domain::{ContentHash, Failure, FailureCode, InfoHash, InfoHashV2, RequestId, Status, Step, UserId};
+use futures::future::join_all;
+
+use super::{LEASE, NOW, content, request};
+use crate::{Claim, Holder, Requests, Settlement, StoreError, Wakeup};
+
+/// Runs the suite against what the function `$make` makes.
+#[macro_export]
+macro_rules! requests_contract {
+    ($make:path) => {
+        $crate::contract_tests!(
+            requests,
+            $make,
+            a_row_reads_back_as_it_was_written,
+            an_id_is_taken_once,
+            of_many_claimers_one_wins,
+            a_row_is_claimed_only_when_due_and_for_its_own_step,
+            a_lease_that_ran_out_is_claimed_anew_and_its_holder_can_write_no_more,
+            a_heartbeat_keeps_the_claim_and_shows_the_progress,
+            a_cancel_ends_a_claimed_request,
+            only_the_owner_cancels,
+            an_ended_request_stays_as_it_ended,
+            what_is_due_is_found_oldest_first,
+            ready_rows_are_outlived_and_not_woken,
+            twins_find_each_other,
+            the_freshest_content_is_found,
+            settling_moves_exactly_the_requests_that_wait_for_the_torrent,
+            holders_are_the_live_requests_of_a_content,
+        );
+    };
+}
+
+async fn claimed<R: Requests>(store: &R, id: RequestId, step: Step) -> Claim {
+    store.claim(id, step, NOW, LEASE).await.unwrap().expect("a claim")
+}
+
+/// Takes a new request for `url` as far as packaging, with the content `hash`.
+async fn packaging<R: Requests>(store: &R, url: &str, hash: ContentHash) -> RequestId {
+    let row = request("alice", url);
+    store.create(&row).await.unwrap();
+    let claim = claimed(store, row.id, Step::Fetch).await;
+    let mut row = claim.request.clone();
+    row.fetched(content(hash, NOW), NOW);
+    store.save(&claim, &row).await.unwrap();
+    row.id
+}
+
+/// Takes a new request as far as seeding.
+async fn seeding<R: Requests>(store: &R, url: &str, hash: ContentHash, infohash: InfoHash) -> RequestId {
+    let id = packaging(store, url, hash).await;
+    let claim = claimed(store, id, Step::Package).await;
+    let mut row = claim.request.clone();
+    row.packaged(infohash, None, NOW, NOW + LEASE);
+    store.save(&claim, &row).await.unwrap();
+    id
+}
+
+/// Every field survives.
+pub async fn a_row_reads_back_as_it_was_written<R: Requests>(store: &R) {
+    let row = request("alice", "https://example.org/?a=ü");
+    store.create(&row).await.unwrap();
+    assert_eq!(store.get(row.id).await.unwrap().as_ref(), Some(&row));
+
+    let claim = claimed(store, row.id, Step::Fetch).await;
+    let mut full = claim.request.clone();
+    full.retry(Failure::new(FailureCode::ReadTimeout, "slow"), NOW, NOW);
+    store.save(&claim, &full).await.unwrap();
+    assert_eq!(store.get(row.id).await.unwrap().as_ref(), Some(&full));
+
+    let claim = claimed(store, row.id, Step::Fetch).await;
+    full = claim.request.clone();
+    full.fetched(content(ContentHash::new([1; 32]), NOW), NOW);
+    store.save(&claim, &full).await.unwrap();
+    let claim = claimed(store, row.id, Step::Package).await;
+    full = claim.request.clone();
+    full.seeded(InfoHash::new([2; 20]), Some(InfoHashV2::new([3; 32])), NOW);
+    store.save(&claim, &full).await.unwrap();
+    assert_eq!(store.get(row.id).await.unwrap(), Some(full));
+    assert_eq!(store.get(RequestId::new()).await.unwrap(), None);
+}
+
+/// The second of one id is refused.
+pub async fn an_id_is_taken_once<R: Requests>(store: &R) {
+    let row = request("alice", "https://example.org/");
+    store.create(&row).await.unwrap();
+    assert!(matches!(store.create(&row).await, Err(StoreError::AlreadyExists)));
+}
+
+/// Fifty at once.
+pub async fn of_many_claimers_one_wins<R: Requests>(store: &R) {
+    let row = request("alice", "https://example.org/");
+    store.create(&row).await.unwrap();
+    let claims = join_all((0..50).map(|_| store.claim(row.id, Step::Fetch, NOW, LEASE))).await;
+    let winners: Vec<_> = claims.into_iter().filter_map(|claim| claim.unwrap()).collect();
+    assert_eq!(winners.len(), 1);
+    assert_eq!(winners[0].request.status, Status::Fetching);
+    assert_eq!(store.get(row.id).await.unwrap().unwrap().due_at, Some(NOW + LEASE));
+}
+
+/// Neither early nor for another step.
+pub async fn a_row_is_claimed_only_when_due_and_for_its_own_step<R: Requests>(store: &R) {
+    let row = request("alice", "https://example.org/");
+    store.create(&row).await.unwrap();
+    let early = NOW - Duration::from_millis(1);
+    assert!(store.claim(row.id, Step::Fetch, early, LEASE).await.unwrap().is_none());
+    for step in [Step::Package, Step::Seed, Step::Expire, Step::Release] {
+        assert!(store.claim(row.id, step, NOW, LEASE).await.unwrap().is_none(), "{step:?}");
+    }
+    assert!(store.claim(RequestId::new(), Step::Fetch, NOW, LEASE).await.unwrap().is_none());
+    claimed(store, row.id, Step::Fetch).await;
+}
+
+/// A worker that was thought dead is kept from writing.
+pub async fn a_lease_that_ran_out_is_claimed_anew_and_its_holder_can_write_no_more<R: Requests>(store: &R) {
+    let row = request("alice", "https://example.org/");
+    store.create(&row).await.unwrap();
+    let first = claimed(store, row.id, Step::Fetch).await;
+    let later = NOW + LEASE;
+    let second = store.claim(row.id, Step::Fetch, later, LEASE).await.unwrap().expect("the lease is over");
+
+    let mut late = first.request.clone();
+    late.fail(Failure::new(FailureCode::TooLarge, "x"), later);
+    assert!(matches!(store.save(&first, &late).await, Err(StoreError::ClaimLost)));
+    assert!(matches!(store.heartbeat(&first, 5, later, LEASE).await, Err(StoreError::ClaimLost)));
+
+    let mut row = second.request.clone();
+    row.fetched(content(ContentHash::new([1; 32]), later), later);
+    store.save(&second, &row).await.unwrap();
+    assert!(matches!(store.save(&second, &row).await, Err(StoreError::ClaimLost)), "a claim is given up by saving");
+    assert_eq!(store.get(row.id).await.unwrap(), Some(row));
+}
+
+/// While it works on, nobody else gets it.
+pub async fn a_heartbeat_keeps_the_claim_and_shows_the_progress<R: Requests>(store: &R) {
+    let row = request("alice", "https://example.org/");
+    store.create(&row).await.unwrap();
+    let claim = claimed(store, row.id, Step::Fetch).await;
+    let middle = NOW + LEASE / 2;
+    store.heartbeat(&claim, 42, middle, LEASE).await.unwrap();
+    assert_eq!(store.get(row.id).await.unwrap().unwrap().progress, 42);
+    assert!(store.claim(row.id, Step::Fetch, NOW + LEASE, LEASE).await.unwrap().is_none());
+    assert!(store.claim(row.id, Step::Fetch, middle + LEASE, LEASE).await.unwrap().is_some());
+}
+
+/// The worker learns of it at its next write, and cannot undo it.
+pub async fn a_cancel_ends_a_claimed_request<R: Requests>(store: &R) {
+    let row = request("alice", "https://example.org/");
+    store.create(&row).await.unwrap();
+    let claim = claimed(store, row.id, Step::Fetch).await;
+    let cancelled = store.cancel(row.id, &row.owner, NOW).await.unwrap().unwrap();
+    assert_eq!(cancelled.status, Status::Cancelled);
+    assert_eq!(cancelled.completed_at, Some(NOW));
+    assert!(matches!(store.heartbeat(&claim, 5, NOW, LEASE).await, Err(StoreError::ClaimLost)));
+    let mut row = claim.request.clone();
+    row.fetched(content(ContentHash::new([1; 32]), NOW), NOW);
+    assert!(matches!(store.save(&claim, &row).await, Err(StoreError::ClaimLost)));
+    assert_eq!(store.get(row.id).await.unwrap().unwrap().status, Status::Cancelled);
+}
+
+/// Another's request does not exist.
+pub async fn only_the_owner_cancels<R: Requests>(store: &R) {
+    let row = request("alice", "https://example.org/");
+    store.create(&row).await.unwrap();
+    assert_eq!(store.cancel(row.id, &UserId::new("bob"), NOW).await.unwrap(), None);
+    assert_eq!(store.cancel(RequestId::new(), &row.owner, NOW).await.unwrap(), None);
+    assert_eq!(store.get(row.id).await.unwrap(), Some(row));
+}
+
+/// A cancel after the end changes nothing.
+pub async fn an_ended_request_stays_as_it_ended<R: Requests>(store: &R) {
+    let row = request("alice", "https://example.org/");
+    store.create(&row).await.unwrap();
+    let claim = claimed(store, row.id, Step::Fetch).await;
+    let mut failed = claim.request.clone();
+    failed.fail(Failure::new(FailureCode::BlockedAddress, "no"), NOW);
+    store.save(&claim, &failed).await.unwrap();
+    let seen = store.cancel(row.id, &row.owner, NOW + LEASE).await.unwrap();
+    assert_eq!(seen.as_ref(), Some(&failed));
+    assert_eq!(store.get(row.id).await.unwrap(), Some(failed));
+}
+
+/// Each with the wake-up for its step.
+pub async fn what_is_due_is_found_oldest_first<R: Requests>(store: &R) {
+    let (hash, infohash) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]));
+    let packaging = packaging(store, "https://example.org/p", hash).await;
+    let mut oldest = request("alice", "https://example.org/f");
+    oldest.due_at = Some(NOW - LEASE);
+    store.create(&oldest).await.unwrap();
+    let mut later = request("alice", "https://example.org/l");
+    later.due_at = Some(NOW + LEASE);
+    store.create(&later).await.unwrap();
+    let seeding = seeding(store, "https://example.org/s", hash, infohash).await;
+
+    assert_eq!(store.due(NOW, 10).await.unwrap(), [Wakeup::Fetch(oldest.id), Wakeup::Package(packaging)]);
+    assert_eq!(store.due(NOW, 1).await.unwrap(), [Wakeup::Fetch(oldest.id)]);
+    let all = store.due(NOW + LEASE, 10).await.unwrap();
+    assert_eq!(all.len(), 4);
+    assert!(all.contains(&Wakeup::Seed(infohash)) && all.contains(&Wakeup::Fetch(later.id)));
+
+    store.cancel(seeding, &oldest.owner, NOW).await.unwrap();
+    assert!(store.due(NOW, 10).await.unwrap().contains(&Wakeup::Release(seeding)));
+}
+
+/// They end without a wake-up: the sweep sees to them.
+pub async fn ready_rows_are_outlived_and_not_woken<R: Requests>(store: &R) {
+    let infohash = InfoHash::new([2; 20]);
+    let id = seeding(store, "https://example.org/", ContentHash::new([1; 32]), infohash).await;
+    store.settle(infohash, Settlement::Ready, NOW).await.unwrap();
+    let end = store.get(id).await.unwrap().unwrap().expires_at.expect("an end");
+    assert_eq!(end, NOW + Duration::from_secs(3600));
+    assert_eq!(store.outlived(end - Duration::from_millis(1), 10).await.unwrap(), []);
+    assert_eq!(store.outlived(end, 10).await.unwrap(), [id]);
+    assert_eq!(store.due(end, 10).await.unwrap(), []);
+    let claim = store.claim(id, Step::Expire, end, LEASE).await.unwrap().expect("a claim");
+    let mut row = claim.request.clone();
+    row.expire(end);
+    store.save(&claim, &row).await.unwrap();
+    assert_eq!(store.outlived(end, 10).await.unwrap(), []);
+    assert_eq!(store.due(end, 10).await.unwrap(), [Wakeup::Release(id)]);
+}
+
+/// The oldest in flight leads; the others can be woken.
+pub async fn twins_find_each_other<R: Requests>(store: &R) {
+    let (first, second) = (request("alice", "https://example.org/"), request("alice", "https://example.org/"));
+    let stranger = request("bob", "https://example.org/");
+    for row in [&second, &first, &stranger] {
+        store.create(row).await.unwrap();
+    }
+    assert_eq!(store.first_in_flight(&first.fingerprint).await.unwrap(), Some(first.id));
+    let claim = claimed(store, first.id, Step::Fetch).await;
+    assert_eq!(store.first_in_flight(&first.fingerprint).await.unwrap(), Some(first.id));
+
+    let waiting = claimed(store, second.id, Step::Fetch).await;
+    let mut row = waiting.request.clone();
+    row.requeue(NOW, NOW + LEASE);
+    store.save(&waiting, &row).await.unwrap();
+
+    let mut row = claim.request.clone();
+    row.fetched(content(ContentHash::new([1; 32]), NOW), NOW);
+    store.save(&claim, &row).await.unwrap();
+    assert_eq!(store.first_in_flight(&first.fingerprint).await.unwrap(), Some(second.id));
+    assert_eq!(store.wake_twins(&first.fingerprint, NOW).await.unwrap(), [second.id]);
+    claimed(store, second.id, Step::Fetch).await;
+    assert_eq!(store.wake_twins(&first.fingerprint, NOW).await.unwrap(), [], "a claimed one is not disturbed");
+}
+
+/// By when it was fetched, not by when it was asked for.
+pub async fn the_freshest_content_is_found<R: Requests>(store: &R) {
+    let rows: Vec<_> = (0..3).map(|_| request("alice", "https://example.org/")).collect();
+    for (row, age) in rows.iter().zip([1_u32, 0, 2]) {
+        store.create(row).await.unwrap();
+        let claim = claimed(store, row.id, Step::Fetch).await;
+        let mut row = claim.request.clone();
+        row.fetched(content(ContentHash::new([age as u8; 32]), NOW - LEASE * age), NOW);
+        store.save(&claim, &row).await.unwrap();
+    }
+    let fingerprint = rows[0].fingerprint;
+    assert_eq!(store.freshest(&fingerprint).await.unwrap().map(|row| row.id), Some(rows[1].id));
+    store.cancel(rows[1].id, &rows[1].owner, NOW).await.unwrap();
+    assert_eq!(store.freshest(&fingerprint).await.unwrap().map(|row| row.id), Some(rows[0].id));
+    assert_eq!(store.freshest(&request("bob", "https://example.org/").fingerprint).await.unwrap(), None);
+}
+
+/// All of them, and no other.
+pub async fn settling_moves_exactly_the_requests_that_wait_for_the_torrent<R: Requests>(store: &R) {
+    let (hash, infohash) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]));
+    let mut waiting = vec![
+        seeding(store, "https://example.org/1", hash, infohash).await,
+        seeding(store, "https://example.org/2", hash, infohash).await,
+    ];
+    let other = seeding(store, "https://example.org/3", hash, InfoHash::new([3; 20])).await;
+
+    let mut again = store.settle(infohash, Settlement::Repackage, NOW).await.unwrap();
+    again.sort();
+    waiting.sort();
+    assert_eq!(again, waiting);
+    for &id in &waiting {
+        let claim = claimed(store, id, Step::Package).await;
+        let mut row = claim.request.clone();
+        row.packaged(infohash, None, NOW, NOW + LEASE);
+        store.save(&claim, &row).await.unwrap();
+    }
+    let mut ready = store.settle(infohash, Settlement::Ready, NOW).await.unwrap();
+    ready.sort();
+    assert_eq!(ready, waiting);
+    let row = store.get(waiting[0]).await.unwrap().unwrap();
+    assert_eq!((row.status, row.progress, row.completed_at), (Status::Ready, 100, Some(NOW)));
+    assert_eq!(row.due_at, row.expires_at);
+    assert_eq!(store.settle(infohash, Settlement::Ready, NOW).await.unwrap(), []);
+
+    let failure = Failure::new(FailureCode::SeedingFailed, "no");
+    let failed = store.settle(InfoHash::new([3; 20]), Settlement::Failed(failure.clone()), NOW).await.unwrap();
+    assert_eq!(failed, [other]);
+    let row = store.get(other).await.unwrap().unwrap();
+    assert_eq!((row.status, row.failure, row.due_at), (Status::Failed, Some(failure), Some(NOW)));
+}
+
+/// Ended ones hold nothing.
+pub async fn holders_are_the_live_requests_of_a_content<R: Requests>(store: &R) {
+    let (hash, infohash) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]));
+    assert_eq!(store.holders(hash).await.unwrap(), []);
+    let packaging = packaging(store, "https://example.org/1", hash).await;
+    let seeding_one = seeding(store, "https://example.org/2", hash, infohash).await;
+    let _alike = seeding(store, "https://example.org/3", hash, infohash).await;
+    let holders = store.holders(hash).await.unwrap();
+    assert_eq!(holders.len(), 2);
+    assert!(holders.contains(&Holder { status: Status::Packaging, infohash: None }));
+    assert!(holders.contains(&Holder { status: Status::Seeding, infohash: Some(infohash) }));
+    store.cancel(packaging, &UserId::new("alice"), NOW).await.unwrap();
+    store.cancel(seeding_one, &UserId::new("alice"), NOW).await.unwrap();
+    assert_eq!(store.holders(hash).await.unwrap().len(), 1);
+}

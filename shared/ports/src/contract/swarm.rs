@@ -1,0 +1,76 @@
+//! The contract of [`Swarm`](crate::Swarm).
+
+use std::time::Duration;
+
+use domain::InfoHash;
+
+use super::NOW;
+use crate::{Announce, Peer, Swarm, SwarmCounts};
+
+/// Runs the suite against what the function `$make` makes.
+#[macro_export]
+macro_rules! swarm_contract {
+    ($make:path) => {
+        $crate::contract_tests!(
+            swarm,
+            $make,
+            peers_of_a_torrent_are_told_of_each_other,
+            a_peer_that_stops_or_falls_silent_is_forgotten,
+            a_peer_that_completes_is_a_seed,
+            no_more_peers_are_told_than_wanted,
+        );
+    };
+}
+
+const KEEP: Duration = Duration::from_secs(1800);
+const TORRENT: InfoHash = InfoHash::new([1; 20]);
+
+fn peer(port: u16) -> Peer {
+    Peer { id: [port as u8; 20], address: ([127, 0, 0, 1], port).into(), seed: false }
+}
+
+async fn present<S: Swarm>(swarm: &S, peer: Peer) -> (Vec<Peer>, SwarmCounts) {
+    swarm.announce(TORRENT, Announce::Present(peer), 50, NOW, KEEP).await.unwrap()
+}
+
+/// And not of themselves, nor of another torrent's.
+pub async fn peers_of_a_torrent_are_told_of_each_other<S: Swarm>(swarm: &S) {
+    assert_eq!(present(swarm, peer(1)).await, (vec![], SwarmCounts { seeds: 0, leechers: 1 }));
+    assert_eq!(present(swarm, peer(2)).await.0, [peer(1)]);
+    assert_eq!(present(swarm, peer(1)).await.0, [peer(2)]);
+    let other = InfoHash::new([2; 20]);
+    let (peers, _) = swarm.announce(other, Announce::Present(peer(3)), 50, NOW, KEEP).await.unwrap();
+    assert_eq!(peers, []);
+}
+
+/// At once, or when its time is over.
+pub async fn a_peer_that_stops_or_falls_silent_is_forgotten<S: Swarm>(swarm: &S) {
+    present(swarm, peer(1)).await;
+    present(swarm, peer(2)).await;
+    swarm.announce(TORRENT, Announce::Stopped(peer(2)), 50, NOW, KEEP).await.unwrap();
+    assert_eq!(swarm.counts(TORRENT, NOW).await.unwrap(), SwarmCounts { seeds: 0, leechers: 1 });
+    assert_eq!(swarm.counts(TORRENT, NOW + KEEP).await.unwrap(), SwarmCounts::default());
+    let (peers, _) = swarm.announce(TORRENT, Announce::Present(peer(3)), 50, NOW + KEEP, KEEP).await.unwrap();
+    assert_eq!(peers, []);
+}
+
+/// It is counted once, and told of first.
+pub async fn a_peer_that_completes_is_a_seed<S: Swarm>(swarm: &S) {
+    present(swarm, peer(1)).await;
+    present(swarm, peer(2)).await;
+    let seed = Peer { seed: true, ..peer(2) };
+    present(swarm, seed).await;
+    let (peers, counts) = present(swarm, peer(3)).await;
+    assert_eq!(counts, SwarmCounts { seeds: 1, leechers: 2 });
+    assert_eq!(peers, [seed, peer(1)]);
+}
+
+/// Nor fewer than there are.
+pub async fn no_more_peers_are_told_than_wanted<S: Swarm>(swarm: &S) {
+    for port in 1..=20 {
+        present(swarm, peer(port)).await;
+    }
+    let (peers, counts) = swarm.announce(TORRENT, Announce::Present(peer(1)), 5, NOW, KEEP).await.unwrap();
+    assert_eq!((peers.len(), counts.leechers), (5, 20));
+    assert_eq!(present(swarm, peer(1)).await.0.len(), 19);
+}

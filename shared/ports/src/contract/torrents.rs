@@ -1,0 +1,128 @@
+//! The contract of [`Torrents`](crate::Torrents).
+
+use domain::{ContentHash, InfoHash, InfoHashV2, Torrent, TorrentState};
+use futures::future::join_all;
+
+use super::NOW;
+use crate::Torrents;
+
+/// Runs the suite against what the function `$make` makes.
+#[macro_export]
+macro_rules! torrents_contract {
+    ($make:path) => {
+        $crate::contract_tests!(
+            torrents,
+            $make,
+            a_torrent_reads_back_as_it_was_stored,
+            each_request_counts_the_version_up,
+            a_torrent_is_not_retired_under_a_new_request,
+            a_retired_torrent_comes_back_when_it_is_stored_again,
+            only_a_retired_torrent_is_purged,
+            live_torrents_are_paged_in_order,
+            resume_data_is_kept_until_the_torrent_is_purged,
+        );
+    };
+}
+
+fn torrent(byte: u8) -> Torrent {
+    Torrent {
+        infohash: InfoHash::new([byte; 20]),
+        infohash_v2: byte.is_multiple_of(2).then(|| InfoHashV2::new([byte; 32])),
+        content_hash: ContentHash::new([byte / 2; 32]),
+        name: "ü.txt".into(),
+        size: 1 << 40,
+        piece_length: 1 << 24,
+        state: TorrentState::Adding,
+        version: 1,
+        created_at: NOW,
+    }
+}
+
+/// Every field survives, and the file.
+pub async fn a_torrent_reads_back_as_it_was_stored<T: Torrents>(store: &T) {
+    assert_eq!(store.get(torrent(2).infohash).await.unwrap(), None);
+    assert_eq!(store.metainfo(torrent(2).infohash).await.unwrap(), None);
+    for byte in [2, 3] {
+        let torrent = torrent(byte);
+        assert_eq!(store.store(&torrent, b"metainfo").await.unwrap(), TorrentState::Adding);
+        assert_eq!(store.get(torrent.infohash).await.unwrap(), Some(torrent.clone()));
+        assert_eq!(store.metainfo(torrent.infohash).await.unwrap().as_deref(), Some(&b"metainfo"[..]));
+    }
+    assert_eq!(store.of_content(torrent(2).content_hash).await.unwrap().len(), 2);
+    assert_eq!(store.of_content(ContentHash::new([99; 32])).await.unwrap(), []);
+}
+
+/// Also when they come at once.
+pub async fn each_request_counts_the_version_up<T: Torrents>(store: &T) {
+    let torrent = torrent(1);
+    store.store(&torrent, b"metainfo").await.unwrap();
+    assert!(store.mark_seeding(torrent.infohash).await.unwrap());
+    let states = join_all((0..20).map(|_| store.store(&torrent, b"metainfo"))).await;
+    assert!(states.into_iter().all(|state| state.unwrap() == TorrentState::Seeding));
+    assert_eq!(store.get(torrent.infohash).await.unwrap().unwrap().version, 21);
+}
+
+/// The version tells.
+pub async fn a_torrent_is_not_retired_under_a_new_request<T: Torrents>(store: &T) {
+    let torrent = torrent(1);
+    store.store(&torrent, b"metainfo").await.unwrap();
+    store.store(&torrent, b"metainfo").await.unwrap();
+    assert!(!store.retire(torrent.infohash, 1).await.unwrap());
+    assert!(store.retire(torrent.infohash, 2).await.unwrap());
+    assert!(!store.retire(torrent.infohash, 2).await.unwrap(), "once");
+    assert!(!store.mark_seeding(torrent.infohash).await.unwrap());
+    assert_eq!(store.get(torrent.infohash).await.unwrap().unwrap().state, TorrentState::Retired);
+}
+
+/// It is to be added to the seeder anew.
+pub async fn a_retired_torrent_comes_back_when_it_is_stored_again<T: Torrents>(store: &T) {
+    let torrent = torrent(1);
+    store.store(&torrent, b"metainfo").await.unwrap();
+    store.mark_seeding(torrent.infohash).await.unwrap();
+    assert!(store.retire(torrent.infohash, 1).await.unwrap());
+    assert_eq!(store.store(&torrent, b"metainfo").await.unwrap(), TorrentState::Adding);
+    assert!(!store.retire(torrent.infohash, 1).await.unwrap(), "the version went on");
+    assert!(!store.purge(torrent.infohash).await.unwrap());
+    assert!(store.metainfo(torrent.infohash).await.unwrap().is_some());
+}
+
+/// With its file.
+pub async fn only_a_retired_torrent_is_purged<T: Torrents>(store: &T) {
+    let torrent = torrent(1);
+    store.store(&torrent, b"metainfo").await.unwrap();
+    assert!(!store.purge(torrent.infohash).await.unwrap());
+    store.retire(torrent.infohash, 1).await.unwrap();
+    assert!(store.purge(torrent.infohash).await.unwrap());
+    assert_eq!(store.get(torrent.infohash).await.unwrap(), None);
+    assert_eq!(store.metainfo(torrent.infohash).await.unwrap(), None);
+    assert!(!store.purge(torrent.infohash).await.unwrap());
+}
+
+/// None is missed and none told twice.
+pub async fn live_torrents_are_paged_in_order<T: Torrents>(store: &T) {
+    for byte in 1..=5 {
+        store.store(&torrent(byte), b"metainfo").await.unwrap();
+    }
+    store.retire(torrent(3).infohash, 1).await.unwrap();
+    let (mut seen, mut after) = (vec![], None);
+    loop {
+        let page = store.live(after, 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.infohash);
+        seen.extend(page.into_iter().map(|t| t.infohash));
+    }
+    assert_eq!(seen, [1, 2, 4, 5].map(|byte| torrent(byte).infohash));
+}
+
+/// It is the seeder's; any bytes.
+pub async fn resume_data_is_kept_until_the_torrent_is_purged<T: Torrents>(store: &T) {
+    let torrent = torrent(1);
+    assert_eq!(store.resume(torrent.infohash).await.unwrap(), None);
+    store.store(&torrent, b"metainfo").await.unwrap();
+    store.save_resume(torrent.infohash, b"one").await.unwrap();
+    store.save_resume(torrent.infohash, &[0, 255, 1]).await.unwrap();
+    assert_eq!(store.resume(torrent.infohash).await.unwrap().as_deref(), Some(&[0, 255, 1][..]));
+    store.retire(torrent.infohash, 1).await.unwrap();
+    store.purge(torrent.infohash).await.unwrap();
+    assert_eq!(store.resume(torrent.infohash).await.unwrap(), None);
+}
