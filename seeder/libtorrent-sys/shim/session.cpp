@@ -176,8 +176,10 @@ rust::Vec<Event> Session::take_events() const
 	for (auto const* alert : alerts) {
 		if (auto const* added = lt::alert_cast<lt::add_torrent_alert>(alert)) {
 			auto const hash = hex(added->params.info_hashes);
-			if (!added->error || added->error == lt::error_code(lt::errors::duplicate_torrent))
+			if (!added->error)
 				push(EventKind::Added, hash, {});
+			else if (added->error == lt::error_code(lt::errors::duplicate_torrent))
+				push(EventKind::AddedAlready, hash, {});
 			else
 				push(EventKind::AddFailed, hash, added->error.message());
 		} else if (auto const* removed = lt::alert_cast<lt::torrent_removed_alert>(alert)) {

@@ -26,8 +26,10 @@ pub(crate) mod ffi {
     /// What happened in the session.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum EventKind {
-        /// The torrent is in the session (or was already).
+        /// The torrent is in the session.
         Added,
+        /// The torrent was in the session before.
+        AddedAlready,
         /// The torrent could not be added; `message` says why.
         AddFailed,
         /// The torrent has left the session.

@@ -107,8 +107,8 @@ impl Session {
     }
 
     /// Begins to seed the metainfo file `torrent`, whose bytes the disk has under `key`, with the
-    /// statistics from `resume` (may be empty). Answered by [`EventKind::Added`] or
-    /// [`EventKind::AddFailed`]; an unreadable `torrent` is an error at once.
+    /// statistics from `resume` (may be empty). Answered by [`EventKind::Added`],
+    /// [`EventKind::AddedAlready`] or [`EventKind::AddFailed`]; an unreadable `torrent` is an error at once.
     pub fn add_torrent(&self, torrent: &[u8], resume: &[u8], key: &str) -> Result<(), Error> {
         Ok(self.0.add_torrent(torrent, resume, key)?)
     }

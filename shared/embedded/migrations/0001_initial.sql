@@ -55,6 +55,7 @@ CREATE TABLE torrents (
 );
 
 CREATE INDEX torrents_by_content ON torrents (content_hash);
+CREATE INDEX torrents_by_infohash_v2 ON torrents (infohash_v2) WHERE infohash_v2 IS NOT NULL;
 
 -- Things that may be done once, such as the use of a nonce.
 CREATE TABLE guards (

@@ -63,8 +63,12 @@ impl PieceHasher {
         }
     }
 
-    /// Takes the next bytes. Blocks while it hashes: call it from a thread that may. Large slices are
-    /// hashed where they lie.
+    /// How many bytes at a time suit it best: slices of this size are hashed where they lie.
+    pub const fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Takes the next bytes. Blocks while it hashes: call it from a thread that may.
     pub fn update(&mut self, mut bytes: &[u8]) {
         self.size += bytes.len() as u64;
         if !self.buffer.is_empty() {

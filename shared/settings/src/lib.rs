@@ -13,7 +13,7 @@ mod value;
 
 pub use secrecy::{ExposeSecret, SecretString};
 pub use sections::{
-    Cache, Database, Fetcher, Monitoring, PieceLength, Profile, ProxyResolve, ProxyType, RateLimit, Security, Seeder,
+    Cache, Client, Database, Fetcher, Monitoring, PieceLength, Profile, ProxyResolve, ProxyType, RateLimit, Security, Seeder,
     Server, Storage, StorageType, Torrent, Tracker,
 };
 pub use source::{Description, Problems};

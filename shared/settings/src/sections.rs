@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
 
-use crate::source::Source;
+use crate::source::{Problems, Source};
 use crate::value::{Bounded, List, LogLevel, Value, words};
 
 /// A section: the struct, its reading and its printed reference come from the same lines.
@@ -215,6 +215,30 @@ section! {
         secret: Option<SecretString> = "";
         /// Seconds between two announces of a peer.
         interval: Bounded<10, 86_400> = "900";
+    }
+}
+
+section! {
+    /// The client commands.
+    Client "CLIENT__" {
+        /// The server to talk to.
+        server: Url = "http://127.0.0.1:8000";
+        /// The bearer token to show it.
+        token: Option<SecretString> = "";
+    }
+}
+
+impl Client {
+    /// Reads `.env` in the working directory and the environment.
+    pub fn load() -> Result<Self, Problems> {
+        let mut source = Source::from_environment(None)?;
+        let client = Self::read(&mut source);
+        source.refuse_unknown_names();
+        let (problems, _) = source.finish();
+        match (client, problems) {
+            (Some(client), None) => Ok(client),
+            (_, problems) => Err(problems.unwrap_or_default()),
+        }
     }
 }
 

@@ -1,0 +1,145 @@
+//! The client's side of the API.
+
+use std::time::Duration;
+
+use reqwest::{Method, Response};
+use serde::Deserialize;
+use serde_json::Value;
+use settings::{ExposeSecret, SecretString};
+use url::Url;
+
+use crate::commands::CommandError;
+
+/// Which server, and who is asking.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Server {
+    /// The server's URL [default: CLIENT__SERVER or http://127.0.0.1:8000]
+    #[arg(long, value_name = "URL")]
+    server: Option<Url>,
+}
+
+/// A request as the server tells of it; other fields are left alone.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Request {
+    pub id: String,
+    pub status: domain::Status,
+    pub progress: u8,
+    pub content_size: Option<u64>,
+    pub file_name: Option<String>,
+    pub error_code: Option<String>,
+    pub error_message: Option<String>,
+}
+
+/// What a server says when it refuses (RFC 9457).
+#[derive(Deserialize)]
+struct Problem {
+    detail: String,
+    #[serde(default)]
+    errors: Vec<FieldError>,
+}
+
+#[derive(Deserialize)]
+struct FieldError {
+    field: String,
+    detail: String,
+}
+
+/// A server to talk to.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: Option<SecretString>,
+}
+
+impl Client {
+    /// A client of this server, with the token that the settings hold.
+    pub fn new(server: Server) -> Result<Self, CommandError> {
+        let settings = settings::Client::load()?;
+        let url = server.server.unwrap_or(settings.server);
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10)).build();
+        let http = http.map_err(|e| CommandError::Start(e.to_string()))?;
+        Ok(Self { http, base: url.as_str().trim_end_matches('/').to_owned(), token: settings.token })
+    }
+
+    /// Asks for a URL to be fetched; returns the request's id.
+    pub async fn create(&self, body: &Value) -> Result<String, CommandError> {
+        #[derive(Deserialize)]
+        struct Created {
+            id: String,
+        }
+        let created: Created = json(self.send(Method::POST, "", Some(body)).await?).await?;
+        Ok(created.id)
+    }
+
+    /// Where the request stands.
+    pub async fn get(&self, id: &str) -> Result<Request, CommandError> {
+        json(self.send(Method::GET, &format!("/{id}"), None).await?).await
+    }
+
+    /// The same, as it came.
+    pub async fn get_json(&self, id: &str) -> Result<Value, CommandError> {
+        json(self.send(Method::GET, &format!("/{id}"), None).await?).await
+    }
+
+    /// The `.torrent` file of a ready request.
+    pub async fn torrent(&self, id: &str) -> Result<Vec<u8>, CommandError> {
+        let response = self.send(Method::GET, &format!("/{id}/torrent"), None).await?;
+        Ok(response.bytes().await.map_err(|e| unreachable(&e))?.to_vec())
+    }
+
+    /// The magnet link of a ready request.
+    pub async fn magnet(&self, id: &str) -> Result<String, CommandError> {
+        #[derive(Deserialize)]
+        struct Magnet {
+            magnet_link: String,
+        }
+        let magnet: Magnet = json(self.send(Method::GET, &format!("/{id}/magnet"), None).await?).await?;
+        Ok(magnet.magnet_link)
+    }
+
+    /// Cancels a request.
+    pub async fn cancel(&self, id: &str) -> Result<(), CommandError> {
+        self.send(Method::DELETE, &format!("/{id}"), None).await.map(drop)
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response, CommandError> {
+        let mut request = self.http.request(method, format!("{}/v1/requests{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose_secret());
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let response = request.send().await.map_err(|e| unreachable(&e))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let text = response.text().await.unwrap_or_default();
+        let why = match serde_json::from_str::<Problem>(&text) {
+            Ok(problem) if problem.errors.is_empty() => problem.detail,
+            Ok(problem) => {
+                let errors: Vec<_> = problem.errors.iter().map(|e| format!("{} {}", e.field, e.detail)).collect();
+                errors.join("; ")
+            }
+            Err(_) => format!("it answered {status}"),
+        };
+        Err(CommandError::Refused(why))
+    }
+}
+
+fn unreachable(error: &reqwest::Error) -> CommandError {
+    let mut why = String::new();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        why = error.to_string();
+        source = error.source();
+    }
+    CommandError::Unreachable(why)
+}
+
+async fn json<T: serde::de::DeserializeOwned>(response: Response) -> Result<T, CommandError> {
+    let bytes = response.bytes().await.map_err(|e| unreachable(&e))?;
+    serde_json::from_slice(&bytes).map_err(|_| CommandError::Refused("its answer is not ProxyTorrent's".into()))
+}

@@ -1,0 +1,30 @@
+//! Where the log goes: standard error, one line an event.
+
+use std::io::IsTerminal;
+
+use settings::{LogLevel, Settings};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+/// Begins to log as the settings say.
+pub(crate) fn start(settings: &Settings) {
+    let level = if settings.server.debug { LogLevel::Debug } else { settings.monitoring.log_level };
+    let level: LevelFilter = level.as_str().parse().unwrap_or(LevelFilter::INFO);
+    // Other crates' details are for those who debug them.
+    let mut targets = Targets::new().with_default(level.min(LevelFilter::WARN));
+    for own in ["api", "embedded", "fetcher", "pipeline", "proxytorrent", "seeder"] {
+        targets = targets.with_target(own, level);
+    }
+    if settings.database.echo_sql {
+        targets = targets.with_target("sqlx::query", LevelFilter::DEBUG);
+    }
+    let layer = if settings.monitoring.json_logs {
+        fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
+    } else {
+        fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).boxed()
+    };
+    tracing_subscriber::registry().with(layer.with_filter(targets)).init();
+}

@@ -1,0 +1,74 @@
+//! The `proxytorrent` command: the embedded server and its client.
+
+mod client;
+mod commands;
+mod logging;
+mod progress;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{cancel, config, get, magnet, status, torrent};
+
+/// URL in, torrent out: fetched through your proxy, packaged, seeded.
+///
+/// The client commands talk to the server that CLIENT__SERVER names, with the bearer token in
+/// CLIENT__TOKEN.
+#[derive(Debug, Parser)]
+#[command(name = "proxytorrent", version, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done · 1 the request failed or was cancelled · 2 wrong usage or settings · \
+3 the server cannot be reached · 4 the server refused · 5 a file cannot be written";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server: API, tracker, workers and seeder in one process.
+    Serve(serve::Arguments),
+    /// Fetch a URL: wait for the torrent, save it, print the magnet link.
+    Get(get::Arguments),
+    /// Show where a request stands, as JSON.
+    Status(status::Arguments),
+    /// Save a ready request's .torrent file.
+    Torrent(torrent::Arguments),
+    /// Print a ready request's magnet link.
+    Magnet(magnet::Arguments),
+    /// Cancel a request; end its seeding when no one else needs it.
+    Cancel(cancel::Arguments),
+    /// Print every setting with its documentation and value.
+    Config(config::Arguments),
+}
+
+fn main() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("proxytorrent: cannot start its threads: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let result = runtime.block_on(async {
+        match command {
+            Command::Serve(arguments) => serve::run(arguments).await,
+            Command::Get(arguments) => get::run(arguments).await,
+            Command::Status(arguments) => status::run(arguments).await,
+            Command::Torrent(arguments) => torrent::run(arguments).await,
+            Command::Magnet(arguments) => magnet::run(arguments).await,
+            Command::Cancel(arguments) => cancel::run(arguments).await,
+            Command::Config(arguments) => config::run(arguments),
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("proxytorrent: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! `proxytorrent serve`: everything in one process.
+
+mod shutdown;
+mod workers;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Api, Authenticator, HealthChecks, Passkeys};
+use axum::serve::ListenerExt;
+use embedded::{
+    ChannelWakeups, Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, SqliteGuards, SqliteRequests,
+    SqliteTorrents, WakeupReceiver,
+};
+use fetcher::Fetcher;
+use pipeline::{Fetch, Package, Release, Seed, Sweep};
+use ports::{Clock, Contents, Requests, Seeder, Swarm, SystemClock, Torrents, Wakeups};
+use seeder::SeedSession;
+use serde_json::json;
+use settings::{ExposeSecret, Profile, Settings};
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+use url::Url;
+
+use self::workers::Workers;
+use crate::commands::CommandError;
+use crate::logging;
+
+/// Rows that one sweep looks at.
+const SWEEP_LIMIT: u32 = 100_000;
+
+/// Options of `serve`; all else is set by the environment and .env (see `config`).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Use the development profile: no authentication, no proxy, loopback only (as PROFILE=development).
+    #[arg(long)]
+    dev: bool,
+}
+
+/// The ports on this machine.
+struct Backend {
+    database: Database,
+    requests: Arc<dyn Requests>,
+    torrents: Arc<dyn Torrents>,
+    contents: Arc<dyn Contents>,
+    swarm: Arc<dyn Swarm>,
+    wakeups: Arc<dyn Wakeups>,
+    clock: Arc<dyn Clock>,
+    _lock: FolderLock,
+}
+
+impl Backend {
+    async fn open(settings: &Settings) -> Result<(Self, WakeupReceiver), CommandError> {
+        let storage = &settings.storage;
+        let lock = FolderLock::take(&storage.base_path)?;
+        let path = settings.database.sqlite_path(storage).map_err(CommandError::Start)?;
+        let options = DatabaseOptions { log_statements: settings.database.echo_sql };
+        let database = Database::open(&path, options).await?;
+        let requests = SqliteRequests::open(database.clone()).await.map_err(|e| CommandError::Start(e.to_string()))?;
+        let torrents = SqliteTorrents::open(database.clone(), storage.torrents(), storage.resume())?;
+        let contents = FolderContents::open(storage.contents())?;
+        let (wakeups, receiver): (ChannelWakeups, _) = embedded::channel();
+        let backend = Self {
+            database,
+            requests: Arc::new(requests),
+            torrents: Arc::new(torrents),
+            contents: Arc::new(contents),
+            swarm: Arc::new(MemorySwarm::default()),
+            wakeups: Arc::new(wakeups),
+            clock: Arc::new(SystemClock),
+            _lock: lock,
+        };
+        Ok((backend, receiver))
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
+    let settings = Settings::load(arguments.dev.then_some(Profile::Development))?;
+    logging::start(&settings);
+    for warning in &settings.warnings {
+        warn!("{warning}");
+    }
+    // Before anything is started: a second signal during a slow start must work as well.
+    let signals = shutdown::Signals::listen().map_err(|e| CommandError::Start(format!("cannot listen for signals: {e}")))?;
+
+    let (backend, wakeups) = Backend::open(&settings).await?;
+    let fetcher = Fetcher::new(&settings.fetcher, &settings.proxy).map_err(|e| CommandError::Start(e.to_string()))?;
+    let session = SeedSession::start(
+        &settings.seeder,
+        &settings.torrent,
+        backend.contents.clone(),
+        backend.torrents.clone(),
+    );
+    let session = Arc::new(session.await.map_err(|e| CommandError::Start(e.to_string()))?);
+
+    let address = SocketAddr::new(settings.server.host, settings.server.port);
+    let listener = TcpListener::bind(address).await;
+    let listener =
+        listener.map_err(|e| CommandError::Start(format!("cannot listen on {address} (HOST, PORT): {e}")))?;
+    let address = listener.local_addr().map_err(|e| CommandError::Start(e.to_string()))?;
+    for own in session.addresses().iter().chain([&address]) {
+        fetcher.guard().add_own(*own);
+    }
+
+    let workers = start_workers(&settings, &backend, fetcher.clone(), session.clone(), wakeups).await?;
+    let api = api(&settings, &backend, &fetcher, &session, address)?;
+    announce(&settings, &api.public_url, &session);
+
+    let router = api::router(Arc::new(api)).into_make_service_with_connect_info::<SocketAddr>();
+    let listener = listener.tap_io(|stream| {
+        // Answers are small: they are not to wait for more.
+        let _ = stream.set_nodelay(true);
+    });
+    let stop = signals.token();
+    let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let serving = tokio::spawn(async move { server.await });
+
+    stop.cancelled().await;
+    let grace = Duration::from_secs(settings.server.shutdown_grace.get());
+    info!(grace_seconds = grace.as_secs(), "stopping");
+    workers.stop(grace).await;
+    session.stop().await;
+    // Clients that keep a connection open do not keep the process.
+    let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
+    backend.database.close().await;
+    info!("stopped");
+    Ok(())
+}
+
+async fn start_workers(
+    settings: &Settings,
+    backend: &Backend,
+    fetcher: Fetcher,
+    session: Arc<SeedSession>,
+    wakeups: WakeupReceiver,
+) -> Result<Workers, CommandError> {
+    let Backend { requests, torrents, contents, wakeups: sender, clock, .. } = backend;
+    let fetch = Fetch {
+        requests: requests.clone(),
+        contents: contents.clone(),
+        wakeups: sender.clone(),
+        clock: clock.clone(),
+        fetcher,
+        reuse: settings.cache.cache_enabled,
+        max_retries: settings.fetcher.max_retries.get() as u32,
+    };
+    let package = Package {
+        requests: requests.clone(),
+        torrents: torrents.clone(),
+        contents: contents.clone(),
+        wakeups: sender.clone(),
+        clock: clock.clone(),
+        private: settings.torrent.private_tracker,
+        piece_length: settings.torrent.piece_size.map(settings::PieceLength::get),
+        created_by: format!("{}/{}", settings.server.app_name, settings.server.app_version),
+    };
+    let seed = Seed {
+        requests: requests.clone(),
+        torrents: torrents.clone(),
+        seeder: session as Arc<dyn Seeder>,
+        wakeups: sender.clone(),
+        clock: clock.clone(),
+    };
+    let release = Release {
+        requests: requests.clone(),
+        torrents: torrents.clone(),
+        contents: contents.clone(),
+        wakeups: sender.clone(),
+        clock: clock.clone(),
+    };
+    let sweep = Sweep {
+        requests: requests.clone(),
+        contents: contents.clone(),
+        wakeups: sender.clone(),
+        clock: clock.clone(),
+        limit: SWEEP_LIMIT,
+    };
+    let failed = |error: &dyn std::fmt::Display| CommandError::Start(error.to_string());
+    let spools = sweep.clear_staging().await.map_err(|e| failed(&e))?;
+    let restored = seed.restore().await.map_err(|e| failed(&e))?;
+    info!(torrents = restored, spools, "picked up where the last run ended");
+    let limit = settings.fetcher.max_concurrent.get() as usize;
+    Ok(Workers::start(wakeups, fetch, package, seed, release, sweep, limit))
+}
+
+fn api(
+    settings: &Settings,
+    backend: &Backend,
+    fetcher: &Fetcher,
+    session: &Arc<SeedSession>,
+    address: SocketAddr,
+) -> Result<Api, CommandError> {
+    let authenticator = Authenticator::new(&settings.security);
+    let passkeys = Passkeys::new(&tracker_secret(settings)?, authenticator.users());
+    let public_url = match &settings.server.public_url {
+        Some(url) => url.clone(),
+        None => Url::parse(&format!("http://{address}")).map_err(|e| CommandError::Start(e.to_string()))?,
+    };
+    Ok(Api {
+        requests: backend.requests.clone(),
+        torrents: backend.torrents.clone(),
+        wakeups: backend.wakeups.clone(),
+        guards: Arc::new(SqliteGuards::new(backend.database.clone())),
+        swarm: backend.swarm.clone(),
+        clock: backend.clock.clone(),
+        authenticator,
+        passkeys,
+        health: health_checks(backend, fetcher, session),
+        server: settings.server.clone(),
+        torrent: settings.torrent.clone(),
+        cache: settings.cache.clone(),
+        tracker: settings.tracker.clone(),
+        public_url,
+        seeder_addresses: session.addresses().to_vec(),
+        estimate: api::Estimate::default(),
+    })
+}
+
+/// The key of the passkeys: the configured one, or one that is made at the first start.
+fn tracker_secret(settings: &Settings) -> Result<Vec<u8>, CommandError> {
+    if let Some(secret) = &settings.tracker.secret {
+        return Ok(secret.expose_secret().as_bytes().to_vec());
+    }
+    let path = Path::new(&settings.storage.base_path).join("tracker-secret");
+    let fresh = || hex::encode(rand::random::<[u8; 32]>());
+    Ok(embedded::kept_secret(&path, fresh)?.into_bytes())
+}
+
+fn health_checks(backend: &Backend, fetcher: &Fetcher, session: &Arc<SeedSession>) -> HealthChecks {
+    let (requests, contents, wakeups) = (backend.requests.clone(), backend.contents.clone(), backend.wakeups.clone());
+    let (fetcher, session) = (fetcher.clone(), session.clone());
+    HealthChecks::new()
+        .with("database", move || {
+            let requests = requests.clone();
+            async move { requests.check().await.map(|()| json!({})).map_err(|_| "the database does not answer".into()) }
+        })
+        .with("storage", move || {
+            let contents = contents.clone();
+            async move { contents.check().await.map(|()| json!({})).map_err(|_| "the store takes no files".into()) }
+        })
+        .with("task_queue", move || {
+            let wakeups = wakeups.clone();
+            async move { wakeups.check().await.map(|()| json!({})).map_err(|_| "the workers have stopped".into()) }
+        })
+        .with("proxy", move || {
+            let fetcher = fetcher.clone();
+            async move {
+                match fetcher.check_proxy().await {
+                    Ok(true) => Ok(json!({})),
+                    Ok(false) => Ok(json!({ "status": "disabled" })),
+                    Err(failure) => Err(failure.message),
+                }
+            }
+        })
+        .with("seeder", move || {
+            let session = session.clone();
+            async move { Ok(json!({ "torrents": session.seeding() })) }
+        })
+}
+
+/// Says where it is and what to do next.
+fn announce(settings: &Settings, url: &Url, session: &SeedSession) {
+    info!(%url, data = %settings.storage.base_path.display(), "proxytorrent serves");
+    let server = url.as_str().trim_end_matches('/');
+    let seeders: Vec<_> = session.addresses().iter().map(ToString::to_string).collect();
+    println!("ProxyTorrent {} serves {server} and seeds on {}.", settings.server.app_version, seeders.join(", "));
+    if settings.server.profile == Profile::Development {
+        println!(
+            "Development profile: no authentication, NO PROXY (origins see this machine's address), loopback only."
+        );
+    }
+    println!("Next: proxytorrent get https://example.org/ --server {server}");
+}

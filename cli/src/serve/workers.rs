@@ -1,0 +1,155 @@
+//! The workers: each kind of wake-up has a lane of its own, so that none waits behind another kind.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::InfoHash;
+use embedded::WakeupReceiver;
+use pipeline::{Fetch, Package, Release, Seed, Sweep};
+use ports::Wakeup;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, warn};
+
+/// How often the sweep runs.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Lanes for seeding: calls for one torrent stay in order, others need not wait for them.
+const SEED_LANES: usize = 8;
+
+/// How long interrupted fetches have to go back to the queue.
+const REQUEUE: Duration = Duration::from_secs(5);
+
+/// The running workers.
+pub(super) struct Workers {
+    tasks: TaskTracker,
+    /// Take nothing new.
+    closing: CancellationToken,
+    /// Give up what is running.
+    interrupt: CancellationToken,
+}
+
+impl Workers {
+    /// Starts the lanes, the dispatcher between them, and the sweep, whose first run finds what the last
+    /// process left.
+    pub fn start(
+        mut wakeups: WakeupReceiver,
+        fetch: Fetch,
+        package: Package,
+        seed: Seed,
+        release: Release,
+        sweep: Sweep,
+        fetches: usize,
+    ) -> Self {
+        let workers =
+            Self { tasks: TaskTracker::new(), closing: CancellationToken::new(), interrupt: CancellationToken::new() };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+
+        let interrupt = workers.interrupt.clone();
+        // Waiting on a network costs a task, not a worker: there may be many fetches.
+        let fetching = workers.lane(fetches, move |id| {
+            let (fetch, interrupt) = (fetch.clone(), interrupt.clone());
+            async move { log("fetch", fetch.run(id, &interrupt).await.map(drop)) }
+        });
+        let packaging = workers.lane(cores, move |id| {
+            let package = package.clone();
+            async move { log("package", package.run(id).await.map(drop)) }
+        });
+        let releasing = workers.lane(4, move |id| {
+            let release = release.clone();
+            async move { log("release", release.run(id).await.map(drop)) }
+        });
+        let seeding: Vec<_> = (0..SEED_LANES)
+            .map(|_| {
+                let seed = seed.clone();
+                workers.lane(1, move |wakeup| {
+                    let seed = seed.clone();
+                    async move {
+                        match wakeup {
+                            SeedWork::Seed(infohash) => log("seed", seed.run(infohash).await),
+                            SeedWork::Unseed(infohash) => log("unseed", seed.unseed(infohash).await),
+                        }
+                    }
+                })
+            })
+            .collect();
+        let seed_lane = move |infohash: InfoHash| seeding[usize::from(infohash.as_bytes()[0]) % SEED_LANES].clone();
+
+        let closing = workers.closing.clone();
+        workers.tasks.spawn(async move {
+            while let Some(Some(wakeup)) = closing.run_until_cancelled(wakeups.recv()).await {
+                let closed = match wakeup {
+                    Wakeup::Fetch(id) => fetching.send(id).is_err(),
+                    Wakeup::Package(id) => packaging.send(id).is_err(),
+                    Wakeup::Release(id) => releasing.send(id).is_err(),
+                    Wakeup::Seed(infohash) => seed_lane(infohash).send(SeedWork::Seed(infohash)).is_err(),
+                    Wakeup::Unseed(infohash) => seed_lane(infohash).send(SeedWork::Unseed(infohash)).is_err(),
+                };
+                if closed {
+                    break;
+                }
+            }
+        });
+
+        let closing = workers.closing.clone();
+        workers.tasks.spawn(async move {
+            let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+            while closing.run_until_cancelled(interval.tick()).await.is_some() {
+                if let Err(error) = sweep.run().await {
+                    error!(%error, "the sweep failed");
+                }
+            }
+        });
+        workers
+    }
+
+    /// A queue whose items are worked on in order, up to `at_once` at a time.
+    fn lane<T, F>(&self, at_once: usize, work: impl Fn(T) -> F + Send + 'static) -> mpsc::UnboundedSender<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (sender, mut queue) = mpsc::unbounded_channel();
+        let (tasks, closing) = (self.tasks.clone(), self.closing.clone());
+        let places = Arc::new(Semaphore::new(at_once));
+        self.tasks.spawn(async move {
+            while let Some(Ok(place)) = closing.run_until_cancelled(places.clone().acquire_owned()).await {
+                let Some(Some(item)) = closing.run_until_cancelled(queue.recv()).await else { break };
+                let work = work(item);
+                tasks.spawn(async move {
+                    work.await;
+                    drop(place);
+                });
+            }
+        });
+        sender
+    }
+
+    /// Takes nothing new, waits `grace` for what is running, then sends it back to the queue.
+    pub async fn stop(self, grace: Duration) {
+        self.closing.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_ok() {
+            return;
+        }
+        self.interrupt.cancel();
+        if tokio::time::timeout(REQUEUE, self.tasks.wait()).await.is_err() {
+            warn!(tasks = self.tasks.len(), "some work did not end in time; the next start takes it up");
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum SeedWork {
+    Seed(InfoHash),
+    Unseed(InfoHash),
+}
+
+/// The sweep tries again what failed here.
+fn log<E: std::fmt::Display>(step: &str, result: Result<(), E>) {
+    if let Err(error) = result {
+        error!(step, %error, "a step could not run");
+    }
+}

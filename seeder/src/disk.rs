@@ -1,0 +1,80 @@
+//! What libtorrent reads: blocks of contents, through the contents port.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use domain::ContentHash;
+use libtorrent_sys::{Disk, ReadJob};
+use ports::{Contents, StoreError};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// The longest that a peer waits for a block. A read without an end would block the shutdown.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Tries of one read: after a hundred failed reads in a row libtorrent drops the peer.
+const TRIES: u32 = 3;
+
+const EIO: i32 = 5;
+const ENOENT: i32 = 2;
+
+/// Answers libtorrent's reads.
+pub(crate) struct ContentsDisk {
+    pub contents: Arc<dyn Contents>,
+    pub runtime: Handle,
+    pub events: Arc<Notify>,
+    /// Cancelled when the session ends: reads that still wait are given up.
+    pub stopping: CancellationToken,
+}
+
+impl Disk for ContentsDisk {
+    fn read(&self, key: &str, offset: u64, mut job: ReadJob) {
+        let Ok(content) = key.parse::<ContentHash>() else {
+            job.fail(ENOENT);
+            return;
+        };
+        let (contents, stopping) = (self.contents.clone(), self.stopping.clone());
+        let mut read: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+            let result = tokio::select! {
+                biased;
+                result = tokio::time::timeout(DEADLINE, read(&*contents, content, offset, job.buffer())) => {
+                    result.unwrap_or(Err(EIO))
+                }
+                () = stopping.cancelled() => Err(EIO),
+            };
+            match result {
+                Ok(()) => job.complete(),
+                Err(errno) => job.fail(errno),
+            }
+        });
+        // A block in the page cache is had at the first poll, without a task of its own.
+        let _runtime = self.runtime.enter();
+        if read.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            self.runtime.spawn(read);
+        }
+    }
+
+    fn notify(&self) {
+        self.events.notify_one();
+    }
+}
+
+async fn read(contents: &dyn Contents, content: ContentHash, offset: u64, buffer: &mut [u8]) -> Result<(), i32> {
+    for attempt in 1..=TRIES {
+        match contents.read_at(content, offset, buffer).await {
+            Ok(()) => return Ok(()),
+            Err(StoreError::NotFound) => return Err(ENOENT),
+            Err(error) if attempt == TRIES => {
+                warn!(content.hash = %content, offset, %error, "a block cannot be read");
+            }
+            // In case the store is overloaded, but well within the deadline.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100) * attempt).await,
+        }
+    }
+    Err(EIO)
+}

@@ -1,0 +1,88 @@
+//! Who is asking: bearer tokens and HMAC signatures.
+
+mod bearer;
+mod signature;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use domain::{Principal, UserId};
+use http::request::Parts;
+use http::{HeaderName, StatusCode};
+use ports::{Clock, Guards};
+use settings::ExposeSecret;
+
+use self::bearer::BearerTokens;
+use self::signature::SignatureKey;
+use crate::problem::Problem;
+use crate::router::MAX_BODY;
+use crate::Api;
+
+/// Knows the callers. Without authentication, everybody is one anonymous user.
+#[derive(Debug)]
+pub struct Authenticator {
+    methods: Option<Methods>,
+}
+
+#[derive(Debug)]
+struct Methods {
+    tokens: BearerTokens,
+    key: Option<SignatureKey>,
+}
+
+impl Authenticator {
+    /// An authenticator with these settings.
+    pub fn new(settings: &settings::Security) -> Self {
+        let header = HeaderName::from_bytes(settings.token_header.as_bytes()).unwrap_or(http::header::AUTHORIZATION);
+        let methods = Methods {
+            tokens: BearerTokens::new(header, settings.bearer_tokens.iter().map(ExposeSecret::expose_secret)),
+            key: settings.hmac_secret.as_ref().map(|secret| SignatureKey::new(secret.expose_secret())),
+        };
+        Self { methods: settings.auth_enabled.then_some(methods) }
+    }
+
+    /// Everybody who can be known.
+    pub fn users(&self) -> Vec<UserId> {
+        match &self.methods {
+            None => vec![UserId::anonymous()],
+            Some(methods) => methods.tokens.users().chain(methods.key.as_ref().map(|_| signature::user())).collect(),
+        }
+    }
+
+    async fn check(
+        &self,
+        parts: &Parts,
+        body: &[u8],
+        guards: &dyn Guards,
+        clock: &dyn Clock,
+    ) -> Result<Principal, Problem> {
+        let Some(methods) = &self.methods else { return Ok(Principal { user: UserId::anonymous() }) };
+        if let Some(user) = methods.tokens.check(&parts.headers) {
+            return Ok(Principal { user });
+        }
+        if let Some(key) = methods.key.as_ref().filter(|_| parts.headers.contains_key(signature::X_SIGNATURE)) {
+            return key.check(parts, body, guards, clock).await.map(|user| Principal { user });
+        }
+        Err(Problem::unauthorized("give a bearer token, or sign the request; neither was found valid"))
+    }
+}
+
+/// Lets known callers through, with their [`Principal`] in the request's extensions.
+pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    // A signature covers the body.
+    let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
+        let detail = format!("a request's body has at most {MAX_BODY} bytes");
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).into_response();
+    };
+    match api.authenticator.check(&parts, &body, &*api.guards, &*api.clock).await {
+        Err(problem) => problem.into_response(),
+        Ok(principal) => {
+            parts.extensions.insert(principal);
+            next.run(Request::from_parts(parts, Body::from(body))).await
+        }
+    }
+}

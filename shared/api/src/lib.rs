@@ -1,0 +1,20 @@
+//! The REST API and the tracker as axum routes: one file per endpoint.
+//!
+//! **Invariant**: nothing here knows AWS, SQLite or libtorrent; handlers see ports.
+
+mod auth;
+mod client_address;
+mod estimate;
+mod health;
+mod passkey;
+mod problem;
+mod requests;
+mod root;
+mod router;
+mod tracker;
+
+pub use auth::Authenticator;
+pub use estimate::Estimate;
+pub use health::{HealthCheck, HealthChecks};
+pub use passkey::Passkeys;
+pub use router::{Api, router};

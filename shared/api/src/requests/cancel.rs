@@ -1,0 +1,33 @@
+//! `DELETE /v1/requests/{id}`: stops the work, and the seeding when no one else needs it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use domain::{Principal, Status};
+use http::StatusCode;
+use ports::Wakeup;
+use tracing::{info, warn};
+
+use crate::Api;
+use crate::problem::Problem;
+
+/// A second time does no harm: 204 as well.
+pub(crate) async fn cancel(
+    State(api): State<Arc<Api>>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let id = id.parse().map_err(|_| Problem::not_found())?;
+    let row = api.requests.cancel(id, &principal.user, api.clock.now()).await?;
+    let row = row.ok_or_else(Problem::not_found)?;
+    if row.status == Status::Cancelled {
+        info!(request.id = %id, "cancelled");
+        if let Err(error) = api.wakeups.wake(Wakeup::Release(id), Duration::ZERO).await {
+            // The sweep finds it.
+            warn!(request.id = %id, %error, "no wake-up was sent");
+        }
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

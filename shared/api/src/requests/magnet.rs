@@ -1,0 +1,43 @@
+//! `GET /v1/requests/{id}/magnet`: the magnet link.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use domain::{InfoHash, InfoHashV2, Principal, RequestId};
+use metainfo::Magnet;
+use serde::Serialize;
+
+use crate::Api;
+use crate::problem::Problem;
+
+#[derive(Serialize)]
+pub(crate) struct MagnetView {
+    id: RequestId,
+    magnet_link: String,
+    infohash: InfoHash,
+    infohash_v2: Option<InfoHashV2>,
+}
+
+pub(crate) async fn magnet(
+    State(api): State<Arc<Api>>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Result<Json<MagnetView>, Problem> {
+    let (row, torrent) = super::ready_torrent(&api, &principal, &id).await?;
+    let magnet = Magnet {
+        infohash: torrent.infohash,
+        infohash_v2: torrent.infohash_v2,
+        name: torrent.name,
+        size: torrent.size,
+        trackers: super::torrent::trackers(&api, &principal.user),
+        peers: api.seeder_addresses.clone(),
+        webseeds: vec![],
+    };
+    Ok(Json(MagnetView {
+        id: row.id,
+        magnet_link: magnet.to_string(),
+        infohash: magnet.infohash,
+        infohash_v2: magnet.infohash_v2,
+    }))
+}

@@ -1,0 +1,57 @@
+//! `GET /v1/requests/{id}/torrent`: the metainfo file, with the caller's own tracker URL in it.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use domain::{Principal, UserId};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
+use metainfo::Handout;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::Api;
+use crate::problem::Problem;
+
+pub(crate) async fn torrent(
+    State(api): State<Arc<Api>>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let (_, torrent) = super::ready_torrent(&api, &principal, &id).await?;
+    let gone = || Problem::new(StatusCode::GONE, "request_gone", "the torrent is gone");
+    let metainfo = api.torrents.metainfo(torrent.infohash).await?.ok_or_else(gone)?;
+    let handout = Handout { trackers: trackers(&api, &principal.user), ..Handout::default() };
+    let bytes = handout.apply(&metainfo).map_err(|error| ports::StoreError::unavailable("the torrent store", error))?;
+    let headers = [
+        (CONTENT_TYPE, "application/x-bittorrent".to_owned()),
+        (CONTENT_DISPOSITION, disposition(&format!("{}.torrent", torrent.name))),
+        // It holds the caller's passkey.
+        (CACHE_CONTROL, "private, no-store".to_owned()),
+    ];
+    Ok((headers, bytes).into_response())
+}
+
+/// The trackers of a torrent handed to this user: ours, and the configured one.
+pub(super) fn trackers(api: &Api, user: &UserId) -> Vec<String> {
+    let base = api.public_url.as_str().trim_end_matches('/');
+    let own = format!("{base}/tracker/{}/announce", api.passkeys.of(user));
+    std::iter::once(own).chain(api.torrent.announce_url.as_ref().map(ToString::to_string)).collect()
+}
+
+/// RFC 6266, with a plain name for old clients.
+fn disposition(name: &str) -> String {
+    let plain: String = name.chars().map(|c| if c.is_ascii_graphic() && !"\"\\%".contains(c) || c == ' ' { c } else { '_' }).collect();
+    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(name, NON_ALPHANUMERIC))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_to_old_and_new_clients() {
+        assert_eq!(disposition("a \"ü\".torrent"), "attachment; filename=\"a ___.torrent\"; filename*=UTF-8''a%20%22%C3%BC%22%2Etorrent");
+    }
+}

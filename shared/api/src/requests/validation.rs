@@ -1,0 +1,232 @@
+//! Reading a request body, with all that is wrong with it at once.
+
+use domain::{ContentHash, FetchSpec, Method, TorrentFormat};
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::StatusCode;
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::problem::{FieldError, Problem};
+use crate::router::MAX_BODY;
+
+/// The longest URL, header value and so on, in bytes.
+const MAX_TEXT: usize = 8 * 1024;
+const MAX_HEADERS: usize = 64;
+
+/// Headers that belong to the connection (RFC 9110, 7.6.1), to this service, or to a person.
+const REFUSED: [HeaderName; 15] = [
+    ACCEPT_ENCODING,
+    AUTHORIZATION,
+    CONNECTION,
+    CONTENT_LENGTH,
+    COOKIE,
+    EXPECT,
+    HOST,
+    HeaderName::from_static("keep-alive"),
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("x-signature"),
+];
+
+/// Collects what is wrong, field by field.
+struct Fields {
+    object: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+/// What is wrong with a value: a code and a sentence.
+type Wrong = (&'static str, String);
+
+fn wrong<T>(code: &'static str, detail: impl Into<String>) -> Result<T, Wrong> {
+    Err((code, detail.into()))
+}
+
+impl Fields {
+    /// The value of one field, read by `parse`; `None` if it is absent, null or wrong.
+    fn take<T>(&mut self, name: &str, parse: impl FnOnce(Value) -> Result<T, Wrong>) -> Option<T> {
+        let value = self.object.remove(name).filter(|value| !value.is_null())?;
+        match parse(value) {
+            Ok(value) => Some(value),
+            Err((code, detail)) => {
+                self.refuse(name, code, detail);
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, field: &str, code: &'static str, detail: String) {
+        self.errors.push(FieldError { field: field.to_owned(), code, detail });
+    }
+}
+
+/// What the defaults and limits are.
+pub(super) struct Limits {
+    pub format: TorrentFormat,
+    pub default_ttl: u64,
+    pub max_ttl: u64,
+}
+
+/// Reads the body of `POST /v1/requests`.
+pub(super) fn read(body: &[u8], limits: &Limits) -> Result<FetchSpec, Problem> {
+    let object = match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => object,
+        Ok(_) => return Err(malformed("the body is to be a JSON object".into())),
+        Err(error) => return Err(malformed(format!("the body is not JSON: {error}"))),
+    };
+    let mut fields = Fields { object, errors: vec![] };
+    let had_url = fields.object.get("url").is_some_and(|url| !url.is_null());
+    let url = fields.take("url", url);
+    if !had_url {
+        fields.refuse("url", "required", "is required".into());
+    }
+    let method = fields.take("method", method).unwrap_or_default();
+    let headers = fields.take("headers", headers).unwrap_or_default();
+    let body = fields.take("body", |value| text(value, MAX_BODY));
+    if body.is_some() && !method.takes_body() {
+        fields.refuse("body", "not_allowed", format!("{} has no body; allowed with POST, PUT and PATCH", method.as_str()));
+    }
+    let ttl = fields.take("ttl", |value| ttl(&value, limits.max_ttl)).unwrap_or(limits.default_ttl as u32);
+    let sha256 = fields.take("sha256", sha256);
+    let format = fields.take("format", format).unwrap_or(limits.format);
+    let unknown: Vec<_> = fields.object.keys().cloned().collect();
+    for name in unknown {
+        let detail = "is not a field; there are url, method, headers, body, ttl, sha256 and format".to_owned();
+        fields.refuse(&name, "unknown_field", detail);
+    }
+    match url {
+        Some(url) if fields.errors.is_empty() => Ok(FetchSpec { url, method, headers, body, sha256, format, ttl }),
+        _ => Err(Problem::invalid(fields.errors)),
+    }
+}
+
+fn malformed(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "malformed_json", detail)
+}
+
+fn text(value: Value, max: usize) -> Result<String, Wrong> {
+    match value {
+        Value::String(text) if text.len() <= max => Ok(text),
+        Value::String(_) => wrong("too_long", format!("has at most {max} bytes")),
+        _ => wrong("wrong_type", "is to be a string"),
+    }
+}
+
+fn url(value: Value) -> Result<Url, Wrong> {
+    let text = text(value, MAX_TEXT)?;
+    let mut url = match Url::parse(&text) {
+        Ok(url) => url,
+        Err(error) => return wrong("invalid_url", format!("is not a URL: {error}")),
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return wrong("unsupported_scheme", format!("the scheme {} cannot be fetched; allowed: http, https", url.scheme()));
+    }
+    // Fragments are for browsers; without them more requests are identical.
+    url.set_fragment(None);
+    Ok(url)
+}
+
+fn method(value: Value) -> Result<Method, Wrong> {
+    let text = text(value, 16)?;
+    text.parse().or_else(|detail: String| wrong("invalid_method", detail))
+}
+
+fn headers(value: Value) -> Result<Vec<(String, String)>, Wrong> {
+    let Value::Object(object) = value else {
+        return wrong("wrong_type", "is to be an object of names and values");
+    };
+    if object.len() > MAX_HEADERS {
+        return wrong("too_many", format!("has at most {MAX_HEADERS} headers"));
+    }
+    let mut headers = vec![];
+    for (name, value) in object {
+        let shown: String = name.chars().take(64).collect();
+        let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
+            return wrong("invalid_header", format!("'{shown}' is not a header name"));
+        };
+        if REFUSED.contains(&parsed) {
+            return wrong("header_not_allowed", format!("the header {parsed} cannot be set"));
+        }
+        let value = match text(value, MAX_TEXT) {
+            Ok(value) => value,
+            Err((code, detail)) => return wrong(code, format!("the value of {parsed} {detail}")),
+        };
+        if HeaderValue::from_str(&value).is_err() {
+            return wrong("invalid_header", format!("the value of {parsed} has characters that headers cannot have"));
+        }
+        headers.push((parsed.to_string(), value));
+    }
+    Ok(headers)
+}
+
+fn ttl(value: &Value, max: u64) -> Result<u32, Wrong> {
+    match value.as_u64() {
+        Some(ttl) if ttl <= max => Ok(ttl as u32),
+        _ => wrong("out_of_range", format!("is to be a whole number from 0 to {max}, in seconds")),
+    }
+}
+
+fn sha256(value: Value) -> Result<ContentHash, Wrong> {
+    text(value, 64)?.parse().or_else(|_| wrong("invalid_hash", "is to be a SHA-256 of 64 hexadecimal digits"))
+}
+
+fn format(value: Value) -> Result<TorrentFormat, Wrong> {
+    text(value, 16)?.parse().or_else(|detail: String| wrong("invalid_format", detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { format: TorrentFormat::V1, default_ttl: 60, max_ttl: 100 };
+
+    fn errors(body: &str) -> Vec<(String, &'static str)> {
+        let problem = read(body.as_bytes(), &LIMITS).expect_err(body);
+        problem.errors().iter().map(|error| (error.field.clone(), error.code)).collect()
+    }
+
+    #[test]
+    fn a_url_is_enough() {
+        let spec = read(br#"{"url": "http://example.org/a#b"}"#, &LIMITS).unwrap();
+        assert_eq!((spec.url.as_str(), spec.method, spec.ttl), ("http://example.org/a", Method::Get, 60));
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let body = r#"{"url": "ftp://x/", "method": "get", "ttl": 101, "sha256": "ab", "format": 2, "x": 1,
+                       "headers": {"Cookie": "a"}, "body": "b"}"#;
+        let expected = [
+            ("url", "unsupported_scheme"), ("method", "invalid_method"), ("headers", "header_not_allowed"),
+            ("body", "not_allowed"), ("ttl", "out_of_range"), ("sha256", "invalid_hash"), ("format", "wrong_type"),
+            ("x", "unknown_field"),
+        ];
+        assert_eq!(errors(body), expected.map(|(field, code)| (field.to_owned(), code)));
+    }
+
+    #[test]
+    fn odd_values_are_refused() {
+        for (body, code) in [
+            ("{}", "required"),
+            (r#"{"url": null}"#, "required"),
+            (r#"{"url": 5}"#, "wrong_type"),
+            (r#"{"url": "http://"}"#, "invalid_url"),
+            (r#"{"url": "http://h/", "ttl": -1}"#, "out_of_range"),
+            (r#"{"url": "http://h/", "ttl": 1.5}"#, "out_of_range"),
+            (r#"{"url": "http://h/", "headers": {"a b": "c"}}"#, "invalid_header"),
+            (r#"{"url": "http://h/", "headers": {"a": "b\r\nc: d"}}"#, "invalid_header"),
+            (r#"{"url": "http://h/", "headers": {"a": 1}}"#, "wrong_type"),
+            (r#"{"url": "http://h/", "headers": {"hOsT": "x"}}"#, "header_not_allowed"),
+        ] {
+            assert_eq!(errors(body).first().map(|(_, code)| *code), Some(code), "{body}");
+        }
+        for body in ["", "[]", "5", "{", "{\"url\": \"http://h/\"} x"] {
+            assert_eq!(errors(body), [], "malformed: {body}");
+        }
+    }
+}

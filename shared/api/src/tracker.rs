@@ -1,0 +1,263 @@
+//! The built-in private tracker: announce and scrape (BEP 3, 7, 23, 48), for our torrents only.
+//!
+//! The seeder does not announce: the tracker knows where it listens, and tells every peer.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use domain::{Torrent, TorrentState};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use metainfo::Value;
+use percent_encoding::percent_decode_str;
+use ports::{Announce, Peer, SwarmCounts};
+
+use crate::Api;
+use crate::client_address::ClientAddress;
+
+/// Peers told in one answer, at the most, and where none are asked for.
+const MAX_WANTED: usize = 200;
+const DEFAULT_WANTED: usize = 50;
+
+/// Torrents scraped in one request, at the most.
+const MAX_SCRAPED: usize = 64;
+
+/// A refused announce or scrape: shown to its user by the client. Answered with 200, or clients would
+/// not look at it.
+struct Refusal(&'static str);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        answer(&Value::dict([("failure reason", Value::bytes(self.0))]))
+    }
+}
+
+fn answer(value: &Value) -> Response {
+    ([(CONTENT_TYPE, "text/plain"), (CACHE_CONTROL, "no-store")], value.encode()).into_response()
+}
+
+/// `GET /tracker/{passkey}/announce`.
+pub(crate) async fn announce(
+    State(api): State<Arc<Api>>,
+    Path(passkey): Path<String>,
+    RawQuery(query): RawQuery,
+    ClientAddress(client): ClientAddress,
+) -> Response {
+    announced(&api, &passkey, query.as_deref().unwrap_or_default(), client).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn announced(api: &Api, passkey: &str, query: &str, client: Option<IpAddr>) -> Result<Response, Refusal> {
+    check_passkey(api, passkey)?;
+    let query = AnnounceQuery::parse(query)?;
+    let client = client.ok_or(Refusal("your address is not known"))?;
+    let torrent = torrent(api, query.info_hash).await?;
+    let peer = Peer { id: query.peer_id, address: (client, query.port).into(), seed: query.left == 0 };
+    let said = if query.stopped { Announce::Stopped(peer) } else { Announce::Present(peer) };
+    let interval = Duration::from_secs(api.tracker.interval.get());
+    let wanted = if query.stopped { 0 } else { query.wanted };
+    let (peers, counts) = api
+        .swarm
+        .announce(torrent.infohash, said, wanted, api.clock.now(), interval * 2)
+        .await
+        .map_err(|_| Refusal("the tracker's store does not answer; try again later"))?;
+
+    let seeder = seeder_addresses(api, &torrent);
+    let addresses = seeder.iter().map(|address| (*address, None));
+    let addresses = addresses.chain(peers.iter().map(|peer| (peer.address, Some(peer.id))));
+    let addresses: Vec<_> = addresses.filter(|(address, _)| *address != peer.address).take(wanted).collect();
+    let counts = SwarmCounts { seeds: counts.seeds + u32::from(!seeder.is_empty()), ..counts };
+    let mut entries = vec![
+        ("interval", Value::Integer(interval.as_secs() as i64)),
+        ("min interval", Value::Integer(interval.as_secs().min(60) as i64)),
+        ("complete", Value::Integer(counts.seeds.into())),
+        ("incomplete", Value::Integer(counts.leechers.into())),
+    ];
+    if query.compact {
+        let (v4, v6) = compact(addresses.iter().map(|(address, _)| *address));
+        entries.push(("peers", Value::Bytes(v4)));
+        if !v6.is_empty() {
+            entries.push(("peers6", Value::Bytes(v6)));
+        }
+    } else {
+        entries.push(("peers", Value::List(addresses.into_iter().map(|(address, id)| plain(address, id)).collect())));
+    }
+    Ok(answer(&Value::dict(entries)))
+}
+
+/// `GET /tracker/{passkey}/scrape`.
+pub(crate) async fn scrape(
+    State(api): State<Arc<Api>>,
+    Path(passkey): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    scraped(&api, &passkey, query.as_deref().unwrap_or_default()).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn scraped(api: &Api, passkey: &str, query: &str) -> Result<Response, Refusal> {
+    check_passkey(api, passkey)?;
+    let mut files = vec![];
+    for (_, value) in parameters(query).filter(|(name, _)| *name == "info_hash").take(MAX_SCRAPED) {
+        let hash: [u8; 20] = value.try_into().map_err(|_| Refusal("info_hash is to have 20 bytes"))?;
+        // Torrents that are not ours are left out (BEP 48).
+        let Ok(torrent) = torrent(api, hash).await else { continue };
+        let counts = api.swarm.counts(torrent.infohash, api.clock.now()).await;
+        let counts = counts.map_err(|_| Refusal("the tracker's store does not answer; try again later"))?;
+        let seeds = counts.seeds + u32::from(!seeder_addresses(api, &torrent).is_empty());
+        let file = Value::dict([
+            ("complete", Value::Integer(seeds.into())),
+            ("incomplete", Value::Integer(counts.leechers.into())),
+            ("downloaded", Value::Integer(0)),
+        ]);
+        files.push((hash, file));
+    }
+    Ok(answer(&Value::dict([("files", Value::dict(files))])))
+}
+
+fn check_passkey(api: &Api, passkey: &str) -> Result<(), Refusal> {
+    api.passkeys.user(passkey).map(drop).ok_or(Refusal("the passkey is not known: get the torrent anew"))
+}
+
+/// One of our torrents; a retired one is none any more.
+async fn torrent(api: &Api, hash: [u8; 20]) -> Result<Torrent, Refusal> {
+    let found = api.torrents.announced(hash).await;
+    let found = found.map_err(|_| Refusal("the tracker's store does not answer; try again later"))?;
+    found.filter(|torrent| torrent.state != TorrentState::Retired).ok_or(Refusal("the torrent is not ours, or is gone"))
+}
+
+fn seeder_addresses<'a>(api: &'a Api, torrent: &Torrent) -> &'a [SocketAddr] {
+    if torrent.state == TorrentState::Seeding { &api.seeder_addresses } else { &[] }
+}
+
+/// BEP 23 and BEP 7: 6 bytes an IPv4 peer, 18 an IPv6 one.
+fn compact(addresses: impl Iterator<Item = SocketAddr>) -> (Vec<u8>, Vec<u8>) {
+    let (mut v4, mut v6) = (vec![], vec![]);
+    for address in addresses {
+        let list = match address.ip() {
+            IpAddr::V4(ip) => {
+                v4.extend_from_slice(&ip.octets());
+                &mut v4
+            }
+            IpAddr::V6(ip) => {
+                v6.extend_from_slice(&ip.octets());
+                &mut v6
+            }
+        };
+        list.extend_from_slice(&address.port().to_be_bytes());
+    }
+    (v4, v6)
+}
+
+fn plain(address: SocketAddr, id: Option<[u8; 20]>) -> Value {
+    let mut entries = vec![
+        ("ip", Value::bytes(address.ip().to_string())),
+        ("port", Value::Integer(address.port().into())),
+    ];
+    if let Some(id) = id {
+        entries.push(("peer id", Value::bytes(id)));
+    }
+    Value::dict(entries)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct AnnounceQuery {
+    info_hash: [u8; 20],
+    peer_id: [u8; 20],
+    port: u16,
+    left: u64,
+    stopped: bool,
+    compact: bool,
+    wanted: usize,
+}
+
+impl AnnounceQuery {
+    /// `ip` is ignored: whoever could name another's address could have peers attack it.
+    fn parse(query: &str) -> Result<Self, Refusal> {
+        let (mut info_hash, mut peer_id, mut port) = (None, None, None);
+        // What a client does not say it has is missing; a magnet link's first announce knows no size.
+        let (mut left, mut stopped, mut compact, mut wanted) = (u64::MAX, false, true, DEFAULT_WANTED);
+        for (name, value) in parameters(query) {
+            let number = || std::str::from_utf8(&value).ok().and_then(|text| text.parse::<i128>().ok());
+            match name {
+                "info_hash" => info_hash = <[u8; 20]>::try_from(value.as_slice()).ok(),
+                "peer_id" => peer_id = <[u8; 20]>::try_from(value.as_slice()).ok(),
+                "port" => port = number().and_then(|n| u16::try_from(n).ok()).filter(|port| *port != 0),
+                "left" => left = number().map_or(u64::MAX, |n| u64::try_from(n).unwrap_or(u64::MAX)),
+                "event" => stopped = value == b"stopped",
+                "compact" => compact = value != b"0",
+                "numwant" => {
+                    wanted = number().and_then(|n| usize::try_from(n).ok()).unwrap_or(DEFAULT_WANTED).min(MAX_WANTED);
+                }
+                _ => {}
+            }
+        }
+        Ok(Self {
+            info_hash: info_hash.ok_or(Refusal("info_hash is to have 20 bytes"))?,
+            peer_id: peer_id.ok_or(Refusal("peer_id is to have 20 bytes"))?,
+            port: port.ok_or(Refusal("port is to be a number from 1 to 65535"))?,
+            left,
+            stopped,
+            compact,
+            wanted,
+        })
+    }
+}
+
+/// The parameters of a query, values decoded to raw bytes: infohashes are not text.
+fn parameters(query: &str) -> impl Iterator<Item = (&str, Vec<u8>)> {
+    query.split('&').filter_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        Some((name, percent_decode_str(value).collect()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(query: &str) -> Result<AnnounceQuery, &'static str> {
+        AnnounceQuery::parse(query).map_err(|refusal| refusal.0)
+    }
+
+    fn base() -> String {
+        format!("info_hash={}&peer_id=-XX0001-abcdefghijkl&port=6881", "%ff%00a".repeat(6) + "%26%3D")
+    }
+
+    #[test]
+    fn an_announce_is_read_as_clients_write_it() {
+        let query = parse(&(base() + "&uploaded=0&downloaded=0&left=0&event=stopped&compact=0&numwant=5&ip=1.2.3.4")).unwrap();
+        assert_eq!(&query.info_hash[..3], b"\xff\0a");
+        assert_eq!(&query.info_hash[18..], b"&=");
+        assert_eq!((query.port, query.left, query.stopped, query.compact, query.wanted), (6881, 0, true, false, 5));
+    }
+
+    #[test]
+    fn what_is_not_said_or_too_large_is_taken_the_careful_way() {
+        assert_eq!(parse(&base()).unwrap().left, u64::MAX);
+        assert_eq!(parse(&(base() + "&left=9223372036854775807")).unwrap().left, i64::MAX as u64);
+        assert_eq!(parse(&(base() + "&left=-1")).unwrap().left, u64::MAX);
+        assert_eq!(parse(&(base() + "&numwant=-1")).unwrap().wanted, DEFAULT_WANTED);
+        assert_eq!(parse(&(base() + "&numwant=100000")).unwrap().wanted, MAX_WANTED);
+    }
+
+    #[test]
+    fn bad_announces_are_refused_with_a_reason() {
+        for (query, reason) in [
+            (String::new(), "info_hash is to have 20 bytes"),
+            (base().replace("info_hash=", "info_hash=x"), "info_hash is to have 20 bytes"),
+            (base().replace("ijkl", ""), "peer_id is to have 20 bytes"),
+            (base().replace("6881", "0"), "port is to be a number from 1 to 65535"),
+            (base().replace("6881", "65536"), "port is to be a number from 1 to 65535"),
+        ] {
+            assert_eq!(parse(&query), Err(reason), "{query}");
+        }
+    }
+
+    #[test]
+    fn compact_peers_have_six_or_eighteen_bytes() {
+        let (v4, v6) = compact(["1.2.3.4:258".parse().unwrap(), "[::1]:1".parse().unwrap()].into_iter());
+        assert_eq!(v4, [1, 2, 3, 4, 1, 2]);
+        assert_eq!((v6.len(), &v6[15..]), (18, &[1, 0, 1][..]));
+    }
+}

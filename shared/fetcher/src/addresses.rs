@@ -1,0 +1,124 @@
+//! Which addresses are not fetched from, and why.
+
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
+use ipnet::IpNet;
+
+/// A range of addresses that is not fetched from.
+#[derive(Debug, Clone, Copy)]
+pub struct Denied {
+    /// The range, in CIDR notation.
+    pub network: &'static str,
+    /// What it is, for people.
+    pub what: &'static str,
+    /// Who says so, or who uses it.
+    pub source: &'static str,
+}
+
+const fn row(network: &'static str, what: &'static str, source: &'static str) -> Denied {
+    Denied { network, what, source }
+}
+
+/// Everything that is not a public unicast address. The first row that holds an address names it.
+pub const DENIED: &[Denied] = &[
+    row("169.254.169.254/32", "a cloud metadata address", "AWS, Azure, Google Cloud and others"),
+    row("169.254.170.2/32", "a cloud metadata address", "Amazon ECS task credentials"),
+    row("169.254.170.23/32", "a cloud metadata address", "Amazon EKS Pod Identity"),
+    row("100.100.100.200/32", "a cloud metadata address", "Alibaba Cloud"),
+    row("192.0.0.192/32", "a cloud metadata address", "Oracle Cloud"),
+    row("168.63.129.16/32", "a cloud platform address", "Azure's wire server"),
+    row("fd00:ec2::254/128", "a cloud metadata address", "AWS"),
+    row("fd00:ec2::23/128", "a cloud metadata address", "Amazon EKS Pod Identity"),
+    row("fd20:ce::254/128", "a cloud metadata address", "Google Cloud"),
+    row("0.0.0.0/8", "an address of \"this network\"", "RFC 791"),
+    row("10.0.0.0/8", "a private address", "RFC 1918"),
+    row("100.64.0.0/10", "a carrier-grade NAT address", "RFC 6598"),
+    row("127.0.0.0/8", "a loopback address", "RFC 1122"),
+    row("169.254.0.0/16", "a link-local address", "RFC 3927"),
+    row("172.16.0.0/12", "a private address", "RFC 1918"),
+    row("192.0.0.0/24", "an IETF protocol address", "RFC 6890"),
+    row("192.0.2.0/24", "a documentation address", "RFC 5737"),
+    row("192.31.196.0/24", "an AS112 address", "RFC 7535"),
+    row("192.52.193.0/24", "an AMT relay address", "RFC 7450"),
+    row("192.88.99.0/24", "a 6to4 relay address", "RFC 7526"),
+    row("192.168.0.0/16", "a private address", "RFC 1918"),
+    row("192.175.48.0/24", "an AS112 address", "RFC 7534"),
+    row("198.18.0.0/15", "a benchmarking address", "RFC 2544"),
+    row("198.51.100.0/24", "a documentation address", "RFC 5737"),
+    row("203.0.113.0/24", "a documentation address", "RFC 5737"),
+    row("224.0.0.0/4", "a multicast address", "RFC 1112"),
+    row("255.255.255.255/32", "the broadcast address", "RFC 919"),
+    row("240.0.0.0/4", "a reserved address", "RFC 1112"),
+    row("::/128", "the unspecified address", "RFC 4291"),
+    row("::1/128", "the loopback address", "RFC 4291"),
+    row("::ffff:0:0/96", "an IPv4-mapped address", "RFC 4291"),
+    row("::ffff:0:0:0/96", "an IPv4-translated address", "RFC 2765"),
+    row("::/96", "an IPv4-compatible address", "RFC 4291"),
+    row("64:ff9b::/96", "a NAT64 address", "RFC 6052"),
+    row("64:ff9b:1::/48", "a local NAT64 address", "RFC 8215"),
+    row("100::/64", "a discard address", "RFC 6666"),
+    row("2001::/32", "a Teredo address", "RFC 4380"),
+    row("2001:2::/48", "a benchmarking address", "RFC 5180"),
+    row("2001:db8::/32", "a documentation address", "RFC 3849"),
+    row("2001::/23", "an IETF protocol address", "RFC 2928"),
+    row("2002::/16", "a 6to4 address", "RFC 3056"),
+    row("2620:4f:8000::/48", "an AS112 address", "RFC 7534"),
+    row("3fff::/20", "a documentation address", "RFC 9637"),
+    row("5f00::/16", "a segment routing address", "RFC 9602"),
+    row("fc00::/7", "a unique local address", "RFC 4193"),
+    row("fe80::/10", "a link-local address", "RFC 4291"),
+    row("fec0::/10", "a site-local address", "RFC 3879"),
+    row("ff00::/8", "a multicast address", "RFC 4291"),
+    // What IANA has not given out as global unicast is 2000::/3's complement.
+    row("::/3", "an address outside global unicast", "RFC 4291"),
+    row("4000::/2", "an address outside global unicast", "RFC 4291"),
+    row("8000::/1", "an address outside global unicast", "RFC 4291"),
+];
+
+static TABLE: LazyLock<Vec<(IpNet, &'static Denied)>> =
+    LazyLock::new(|| DENIED.iter().map(|row| (row.network.parse().expect("a network"), row)).collect());
+
+/// The row that denies this address, if one does.
+pub(crate) fn denied(address: IpAddr) -> Option<&'static Denied> {
+    TABLE.iter().find(|(network, _)| network.contains(&address)).map(|(_, row)| *row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn what(address: &str) -> Option<&'static str> {
+        denied(address.parse().unwrap()).map(|row| row.what)
+    }
+
+    #[test]
+    fn both_ends_of_every_range_are_denied() {
+        for row in DENIED {
+            let network: IpNet = row.network.parse().unwrap();
+            assert!(denied(network.network()).is_some() && denied(network.broadcast()).is_some(), "{}", row.network);
+        }
+    }
+
+    #[test]
+    fn the_neighbours_of_every_range_are_allowed() {
+        for address in [
+            "1.0.0.0", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0",
+            "169.253.255.255", "169.255.0.0", "172.15.255.255", "172.32.0.0", "191.255.255.255", "192.0.1.0",
+            "192.0.1.255", "192.0.3.0", "192.88.98.255", "192.88.100.0", "192.167.255.255", "192.169.0.0",
+            "198.17.255.255", "198.20.0.0", "198.51.99.255", "198.51.101.0", "203.0.112.255", "203.0.114.0",
+            "223.255.255.255", "168.63.129.15", "168.63.129.17", "2000::", "2001:200::", "2001:db7:ffff::",
+            "2001:db9::", "2003::", "2a00:1450::1", "3ffe:ffff::", "3fff:1000::",
+        ] {
+            assert_eq!(what(address), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_named_by_its_narrowest_reason() {
+        assert_eq!(what("169.254.169.254"), Some("a cloud metadata address"));
+        assert_eq!(what("169.254.169.253"), Some("a link-local address"));
+        assert_eq!(what("::ffff:8.8.8.8"), Some("an IPv4-mapped address"));
+        assert_eq!(what("255.255.255.255"), Some("the broadcast address"));
+    }
+}

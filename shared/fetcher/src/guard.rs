@@ -1,0 +1,191 @@
+//! Which hosts, ports and addresses may be fetched from.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use domain::{Failure, FailureCode};
+use ipnet::IpNet;
+use url::{Host, Url};
+
+use crate::addresses;
+
+/// Decides about hosts, ports and addresses; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Guard(Arc<Rules>);
+
+#[derive(Debug)]
+struct Rules {
+    allow_networks: Vec<IpNet>,
+    allowed_hosts: Vec<String>,
+    blocked_hosts: Vec<String>,
+    own: RwLock<Vec<SocketAddr>>,
+}
+
+impl Guard {
+    /// The guard that these settings describe.
+    pub fn new(settings: &settings::Fetcher) -> Self {
+        let hosts = |list: &[String]| list.iter().map(|host| canonical(host)).collect();
+        Self(Arc::new(Rules {
+            allow_networks: settings.allow_networks.clone(),
+            allowed_hosts: hosts(&settings.allowed_hosts),
+            blocked_hosts: hosts(&settings.blocked_hosts),
+            own: RwLock::default(),
+        }))
+    }
+
+    /// Adds one of our own listeners: it is never fetched from, whatever the settings allow.
+    pub fn add_own(&self, listener: SocketAddr) {
+        self.0.own.write().unwrap_or_else(PoisonError::into_inner).push(listener);
+    }
+
+    /// Checks what the URL itself tells: scheme, host and port, and the address if the host is one. The
+    /// URL parser has by now made every way to write an IPv4 address (octal, hex, short) the same.
+    pub fn check_url(&self, url: &Url) -> Result<(), Failure> {
+        if !matches!(url.scheme(), "http" | "https") {
+            let message = format!("the scheme {} cannot be fetched; allowed: http and https", url.scheme());
+            return Err(Failure::new(FailureCode::UnsupportedScheme, message));
+        }
+        let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
+            return Err(Failure::new(FailureCode::BlockedHost, "the URL names no host"));
+        };
+        self.check_host(&host)?;
+        match host {
+            Host::Ipv4(address) => self.check_address((address, port).into()),
+            Host::Ipv6(address) => self.check_address((address, port).into()),
+            Host::Domain(_) => Ok(()),
+        }
+    }
+
+    fn check_host(&self, host: &Host<&str>) -> Result<(), Failure> {
+        let name = canonical(&host.to_string());
+        let listed = |list: &[String]| list.iter().any(|suffix| is_within(&name, suffix));
+        if listed(&self.0.blocked_hosts) {
+            return Err(Failure::new(FailureCode::BlockedHost, format!("{name} is on the list of blocked hosts")));
+        }
+        if !self.0.allowed_hosts.is_empty() && !listed(&self.0.allowed_hosts) {
+            return Err(Failure::new(FailureCode::BlockedHost, format!("{name} is not on the list of allowed hosts")));
+        }
+        // RFC 6761: this name is the loopback's, whatever DNS says; a proxy would resolve it at its own end.
+        if is_within(&name, "localhost") && !self.0.allow_networks.iter().any(|n| n.addr().is_loopback()) {
+            return Err(Failure::new(FailureCode::BlockedAddress, format!("{name} is the loopback's name")));
+        }
+        Ok(())
+    }
+
+    /// Checks an address that is about to be connected to.
+    pub fn check_address(&self, address: SocketAddr) -> Result<(), Failure> {
+        let ip = address.ip();
+        let own = self.0.own.read().unwrap_or_else(PoisonError::into_inner);
+        if own.iter().any(|own| own.port() == address.port() && (own.ip() == ip || own.ip().is_unspecified() && is_local(ip))) {
+            return Err(Failure::new(FailureCode::BlockedAddress, format!("{address} is this service itself")));
+        }
+        match addresses::denied(ip) {
+            Some(denied) if !self.0.allow_networks.iter().any(|network| network.contains(&ip)) => {
+                let message = format!(
+                    "{ip} is {} ({}); an operator can allow it with FETCHER__ALLOW_NETWORKS",
+                    denied.what, denied.source
+                );
+                Err(Failure::new(FailureCode::BlockedAddress, message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether an address could be this machine's, as far as one can tell without asking the system.
+fn is_local(ip: IpAddr) -> bool {
+    ip.is_loopback() || ip.is_unspecified()
+}
+
+/// A host name as it is compared: lower case, without the root's dot.
+fn canonical(host: &str) -> String {
+    host.trim_matches('.').to_ascii_lowercase()
+}
+
+/// Whether `name` is `suffix` or a subdomain of it.
+fn is_within(name: &str, suffix: &str) -> bool {
+    name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(pairs: &[(&str, &str)]) -> Guard {
+        let pairs = pairs.iter().copied().chain([("PROFILE", "development")]);
+        Guard::new(&settings::Settings::from_pairs(pairs).unwrap().fetcher)
+    }
+
+    fn code(guard: &Guard, url: &str) -> Option<FailureCode> {
+        guard.check_url(&Url::parse(url).unwrap_or_else(|e| panic!("{url}: {e}"))).err().map(|failure| failure.code)
+    }
+
+    #[test]
+    fn every_way_to_write_a_local_address_is_blocked() {
+        let guard = guard(&[]);
+        for url in [
+            "http://127.0.0.1/", "http://127.1/", "http://127.0.1/", "http://2130706433/", "http://0x7f000001/",
+            "http://0x7f.1/", "http://017700000001/", "http://0177.0.0.1/", "http://127.0.0.1./", "http://0/",
+            "http://[::1]/", "http://[::]/", "http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]/",
+            "http://[::127.0.0.1]/", "http://[64:ff9b::7f00:1]/", "http://[2002:7f00:1::]/", "http://[fe80::1]/",
+            "http://１２７.０.０.１/", "http://127。0。0。1/", "http://%31%32%37.0.0.1/", "http://a@127.0.0.1/",
+            "http://example.org@127.0.0.1/", "http://169.254.169.254/latest/", "http://[fd00:ec2::254]/",
+            "http://localhost/", "http://LOCALHOST/", "http://localhost./", "http://a.localhost/",
+            "https://192.168.1.1:8443/", "http://10.0.0.1/", "http://100.100.100.200/",
+        ] {
+            assert_eq!(code(&guard, url), Some(FailureCode::BlockedAddress), "{url}");
+        }
+    }
+
+    #[test]
+    fn public_hosts_and_addresses_are_allowed() {
+        let guard = guard(&[]);
+        for url in ["http://example.org/", "https://8.8.8.8/", "http://[2a00:1450::1]:8080/", "http://notlocalhost/"] {
+            assert_eq!(code(&guard, url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn only_http_and_https_are_fetched() {
+        let guard = guard(&[]);
+        for url in ["ftp://example.org/", "file:///etc/passwd", "gopher://example.org/", "data:,x"] {
+            assert_eq!(code(&guard, url), Some(FailureCode::UnsupportedScheme), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_operator_can_allow_a_network_and_nothing_beside_it() {
+        let guard = guard(&[("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32,10.1.0.0/16")]);
+        assert_eq!(code(&guard, "http://127.0.0.1:9/"), None);
+        assert_eq!(code(&guard, "http://localhost:9/"), None);
+        assert_eq!(code(&guard, "http://10.1.255.255/"), None);
+        for url in ["http://127.0.0.2/", "http://10.2.0.0/", "http://[::1]/", "http://[::ffff:127.0.0.1]/"] {
+            assert_eq!(code(&guard, url), Some(FailureCode::BlockedAddress), "{url}");
+        }
+    }
+
+    #[test]
+    fn our_own_listeners_are_never_fetched_from() {
+        let guard = guard(&[("FETCHER__ALLOW_NETWORKS", "127.0.0.0/8")]);
+        guard.add_own("127.0.0.1:8000".parse().unwrap());
+        guard.add_own("0.0.0.0:6881".parse().unwrap());
+        assert_eq!(code(&guard, "http://127.0.0.1:8000/"), Some(FailureCode::BlockedAddress));
+        assert_eq!(code(&guard, "http://127.0.0.5:6881/"), Some(FailureCode::BlockedAddress));
+        assert_eq!(code(&guard, "http://127.0.0.1:8001/"), None);
+    }
+
+    #[test]
+    fn host_lists_match_whole_names_and_subdomains() {
+        let guard = guard(&[("FETCHER__BLOCKED_HOSTS", "Evil.Example.,x.org"), ("FETCHER__ALLOWED_HOSTS", "org,evil.example")]);
+        for (url, expected) in [
+            ("http://evil.example/", Some(FailureCode::BlockedHost)),
+            ("http://a.EVIL.example./", Some(FailureCode::BlockedHost)),
+            ("http://notx.org/", None),
+            ("http://a.org/", None),
+            ("http://a.com/", Some(FailureCode::BlockedHost)),
+            ("http://evilorg/", Some(FailureCode::BlockedHost)),
+        ] {
+            assert_eq!(code(&guard, url), expected, "{url}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The fetch step: from a URL to a stored content.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::{Content, FetchRequest, Fingerprint, RequestId, Step, Timestamp};
+use fetcher::{FetchError, Fetched, Fetcher, Progress};
+use ports::{Claim, Clock, Contents, Requests, Staged, StoreError, Wakeup, Wakeups};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::retry::{next_try, store_failure};
+use crate::{GRACE, LEASE, Outcome};
+
+/// How often a running fetch shows its progress and looks for a cancel.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Fetches the content of a request.
+#[derive(Clone)]
+#[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
+pub struct Fetch {
+    pub requests: Arc<dyn Requests>,
+    pub contents: Arc<dyn Contents>,
+    pub wakeups: Arc<dyn Wakeups>,
+    pub clock: Arc<dyn Clock>,
+    pub fetcher: Fetcher,
+    /// Whether identical requests share a content.
+    pub reuse: bool,
+    /// Tries after the first.
+    pub max_retries: u32,
+}
+
+/// Why a fetch was given up without a verdict on the origin.
+enum Interrupted {
+    /// The row is another's now, or cancelled.
+    Lost,
+    /// This process is stopping.
+    Stopping,
+}
+
+impl Fetch {
+    /// Runs the step for this request, until `stopping` is cancelled: then the request goes back to the
+    /// queue.
+    pub async fn run(&self, id: RequestId, stopping: &CancellationToken) -> Result<Outcome, StoreError> {
+        let Some(claim) = self.requests.claim(id, Step::Fetch, self.clock.now(), LEASE).await? else {
+            return Ok(Outcome::Nothing);
+        };
+        let outcome = match self.work(&claim, stopping).await {
+            Err(StoreError::ClaimLost) => Outcome::Lost,
+            result => result?,
+        };
+        // It is in flight no longer: those that waited for it need not wait either.
+        if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Lost) {
+            wake_twins(&*self.requests, &*self.wakeups, &claim.request.fingerprint, self.clock.now()).await?;
+        }
+        Ok(outcome)
+    }
+
+    async fn work(&self, claim: &Claim, stopping: &CancellationToken) -> Result<Outcome, StoreError> {
+        if self.reuse && claim.request.spec.ttl > 0 {
+            if let Some(content) = self.reusable(&claim.request).await? {
+                info!(request.id = %claim.request.id, "reusing the content of an identical request");
+                self.fetched(claim, content).await?;
+                return Ok(Outcome::Done);
+            }
+            let first = self.requests.first_in_flight(&claim.request.fingerprint).await?;
+            if first.is_some_and(|first| first < claim.request.id) {
+                let mut row = claim.request.clone();
+                let now = self.clock.now();
+                row.requeue(now, now + LEASE);
+                self.requests.save(claim, &row).await?;
+                return Ok(Outcome::Nothing);
+            }
+        }
+        let mut staged = match self.contents.stage(claim.request.id).await {
+            Ok(staged) => staged,
+            Err(error) => return self.failed(claim, error.into()).await,
+        };
+        let fetched = match self.download(claim, &mut *staged, stopping).await {
+            Ok(Ok(fetched)) => fetched,
+            Ok(Err(error)) => return self.failed(claim, error).await,
+            Err(Interrupted::Lost) => return Ok(Outcome::Lost),
+            Err(Interrupted::Stopping) => {
+                let mut row = claim.request.clone();
+                let now = self.clock.now();
+                row.requeue(now, now);
+                self.requests.save(claim, &row).await?;
+                return Ok(Outcome::Nothing);
+            }
+        };
+        match self.commit(claim, staged, fetched).await {
+            Err(FetchError::Store(StoreError::ClaimLost)) => Ok(Outcome::Lost),
+            Err(error) => self.failed(claim, error).await,
+            Ok(()) => Ok(Outcome::Done),
+        }
+    }
+
+    /// The content of an identical request, if it is fresh enough: fetched after this request was made,
+    /// or ready within its own ttl.
+    async fn reusable(&self, request: &FetchRequest) -> Result<Option<Content>, StoreError> {
+        let Some(twin) = self.requests.freshest(&request.fingerprint).await? else { return Ok(None) };
+        let Some(content) = twin.content else { return Ok(None) };
+        let now = self.clock.now();
+        let fresh = content.fetched_at >= request.created_at
+            || twin.completed_at.is_some_and(|at| at + Duration::from_secs(twin.spec.ttl.into()) > now);
+        let wanted = request.spec.sha256.is_none_or(|hash| hash == content.hash);
+        // Touched before it is referred to, so that it is not removed in between.
+        let usable = fresh && wanted && self.contents.touch(content.hash, now).await?;
+        Ok(usable.then_some(content))
+    }
+
+    async fn download(
+        &self,
+        claim: &Claim,
+        staged: &mut dyn Staged,
+        stopping: &CancellationToken,
+    ) -> Result<Result<Fetched, FetchError>, Interrupted> {
+        let progress = Progress::default();
+        tokio::select! {
+            // A fetch that is done is not thrown away.
+            biased;
+            fetched = self.fetcher.fetch(&claim.request.spec, staged, &progress) => Ok(fetched),
+            () = self.watch_claim(claim, &progress) => Err(Interrupted::Lost),
+            () = stopping.cancelled() => Err(Interrupted::Stopping),
+        }
+    }
+
+    async fn commit(&self, claim: &Claim, staged: Box<dyn Staged>, fetched: Fetched) -> Result<(), FetchError> {
+        let now = self.clock.now();
+        let new = staged.commit(fetched.hash, now).await?;
+        info!(
+            request.id = %claim.request.id,
+            content.hash = %fetched.hash,
+            content.size_bytes = fetched.size,
+            deduplicated = !new,
+            "fetched"
+        );
+        let content = Content {
+            hash: fetched.hash,
+            size: fetched.size,
+            media_type: fetched.media_type,
+            file_name: fetched.file_name,
+            final_url: fetched.final_url,
+            origin_status: fetched.origin_status,
+            fetched_at: now,
+        };
+        let saved = self.fetched(claim, content).await;
+        if new && matches!(saved, Err(StoreError::ClaimLost)) && self.requests.holders(fetched.hash).await?.is_empty() {
+            // Cancelled at the last moment, and nobody else's. Should another request find the content
+            // just now, it will miss it when it packages, and fetch it again.
+            self.contents.remove(fetched.hash, now + GRACE).await?;
+        }
+        Ok(saved?)
+    }
+
+    /// Keeps the lease and shows the progress; returns when the claim is lost.
+    async fn watch_claim(&self, claim: &Claim, progress: &Progress) {
+        let mut shown = 0;
+        let mut written = self.clock.now();
+        loop {
+            tokio::time::sleep(TICK).await;
+            let now = self.clock.now();
+            let percent = (u16::from(progress.percent()) * 9 / 10) as u8;
+            let lost = if percent != shown || now.since(written) >= LEASE / 3 {
+                (shown, written) = (percent, now);
+                match self.requests.heartbeat(claim, percent, now, LEASE).await {
+                    Err(StoreError::ClaimLost) => true,
+                    Err(error) => {
+                        warn!(%error, request.id = %claim.request.id, "the lease was not extended");
+                        false
+                    }
+                    Ok(()) => false,
+                }
+            } else {
+                let row = self.requests.get(claim.request.id).await;
+                row.is_ok_and(|row| row.is_none_or(|row| row.status.is_final()))
+            };
+            if lost {
+                return;
+            }
+        }
+    }
+
+    async fn fetched(&self, claim: &Claim, content: Content) -> Result<(), StoreError> {
+        let mut row = claim.request.clone();
+        row.fetched(content, self.clock.now());
+        self.requests.save(claim, &row).await?;
+        self.wakeups.wake(Wakeup::Package(row.id), Duration::ZERO).await
+    }
+
+    async fn failed(&self, claim: &Claim, error: FetchError) -> Result<Outcome, StoreError> {
+        let (failure, retry_after) = match error {
+            FetchError::Failed { failure, retry_after } => (failure, retry_after),
+            FetchError::Store(StoreError::ClaimLost) => return Err(StoreError::ClaimLost),
+            FetchError::Store(error) => (store_failure(&error), None),
+        };
+        let now = self.clock.now();
+        let mut row = claim.request.clone();
+        let next = next_try(&row, &failure, retry_after, self.max_retries, now);
+        info!(
+            request.id = %row.id,
+            error.code = %failure.code,
+            retry_count = row.retry_count,
+            retried = next.is_some(),
+            "not fetched"
+        );
+        match next {
+            Some(at) => row.retry(failure, now, at),
+            None => row.fail(failure, now),
+        }
+        self.requests.save(claim, &row).await?;
+        if let Some(at) = next {
+            self.wakeups.wake(Wakeup::Fetch(row.id), at.since(now)).await?;
+            return Ok(Outcome::Retried);
+        }
+        Ok(Outcome::Failed)
+    }
+}
+
+/// Lets the requests that wait behind an identical one look again.
+pub(crate) async fn wake_twins(
+    requests: &dyn Requests,
+    wakeups: &dyn Wakeups,
+    fingerprint: &Fingerprint,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for id in requests.wake_twins(fingerprint, now).await? {
+        wakeups.wake(Wakeup::Fetch(id), Duration::ZERO).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! The steps of a request: fetch, package, seed, release, and the sweep that keeps them going.
+//!
+//! **The store is the truth, a wake-up only a hint.** A step claims its row with one conditional
+//! write, works, and saves it with another; so a lost message costs a minute, a duplicated one
+//! nothing, a killed worker one lease, and a cancel is seen at the next write.
+//!
+//! Each step is a struct of the ports it needs and no other, with one `run`. No step knows what it
+//! runs on.
+
+mod fetch;
+mod package;
+mod release;
+mod retry;
+mod seed;
+mod sweep;
+
+pub use fetch::Fetch;
+pub use package::Package;
+pub use release::Release;
+pub use seed::{Seed, SeedStepError};
+pub use sweep::{Sweep, Swept};
+
+use std::time::Duration;
+
+/// For how long a worker may be silent before its row is given to another.
+pub const LEASE: Duration = Duration::from_secs(60);
+
+/// How long after its last touch a content that nothing refers to is kept: longer than it takes from
+/// finding a content to referring to it.
+pub const GRACE: Duration = LEASE;
+
+/// What a run of a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The row moved on.
+    Done,
+    /// There was nothing to do: another has the row, or it is not due, or it has ended.
+    Nothing,
+    /// The row was cancelled, or taken by another, while this worker was at it.
+    Lost,
+    /// The step failed, and is to be tried again.
+    Retried,
+    /// The request has failed.
+    Failed,
+}

@@ -1,0 +1,81 @@
+//! The release step: an ended request lets go of what no other needs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::{ContentHash, RequestId, Status, Step, Torrent, TorrentState};
+use ports::{Clock, Contents, Holder, Removal, Requests, StoreError, Torrents, Wakeup, Wakeups};
+use tracing::info;
+
+use crate::fetch::wake_twins;
+use crate::{GRACE, LEASE, Outcome};
+
+/// Releases the torrent and content of an ended request.
+///
+/// Nothing that another request refers to, or is just about to refer to, is removed: a torrent is
+/// retired only if its version has not counted up since it was looked at, a content only if it has not
+/// been touched for [`GRACE`].
+#[derive(Clone)]
+#[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
+pub struct Release {
+    pub requests: Arc<dyn Requests>,
+    pub torrents: Arc<dyn Torrents>,
+    pub contents: Arc<dyn Contents>,
+    pub wakeups: Arc<dyn Wakeups>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Release {
+    /// Runs the step for this request.
+    pub async fn run(&self, id: RequestId) -> Result<Outcome, StoreError> {
+        let Some(claim) = self.requests.claim(id, Step::Release, self.clock.now(), LEASE).await? else {
+            return Ok(Outcome::Nothing);
+        };
+        // It may have been cancelled while others waited for it.
+        wake_twins(&*self.requests, &*self.wakeups, &claim.request.fingerprint, self.clock.now()).await?;
+        let released = match &claim.request.content {
+            None => true,
+            Some(content) => self.release(content.hash).await?,
+        };
+        let mut row = claim.request.clone();
+        let again = (!released).then(|| self.clock.now() + GRACE);
+        row.released(again);
+        match self.requests.save(&claim, &row).await {
+            Err(StoreError::ClaimLost) => return Ok(Outcome::Lost),
+            result => result?,
+        }
+        if again.is_some() {
+            self.wakeups.wake(Wakeup::Release(id), GRACE).await?;
+            return Ok(Outcome::Retried);
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Lets go of a content and its torrents; false if it is to be tried again later.
+    async fn release(&self, content: ContentHash) -> Result<bool, StoreError> {
+        // The torrents first, with their versions: a request that comes after this counts one up.
+        let torrents = self.torrents.of_content(content).await?;
+        let holders = self.requests.holders(content).await?;
+        for torrent in torrents.iter().filter(|torrent| !is_held(torrent, &holders)) {
+            let retired = torrent.state == TorrentState::Retired
+                || self.torrents.retire(torrent.infohash, torrent.version).await?;
+            if retired {
+                info!(infohash = %torrent.infohash, "no request needs the torrent any more");
+                self.wakeups.wake(Wakeup::Unseed(torrent.infohash), Duration::ZERO).await?;
+            }
+        }
+        if !holders.is_empty() {
+            return Ok(true);
+        }
+        let removal = self.contents.remove(content, self.clock.now() - GRACE).await?;
+        if removal == Removal::Gone {
+            info!(content.hash = %content, "no request needs the content any more");
+        }
+        Ok(removal == Removal::Gone)
+    }
+}
+
+/// Whether a live request has this torrent, or may be about to.
+fn is_held(torrent: &Torrent, holders: &[Holder]) -> bool {
+    holders.iter().any(|holder| holder.status == Status::Packaging || holder.infohash == Some(torrent.infohash))
+}

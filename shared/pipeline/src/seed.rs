@@ -1,0 +1,104 @@
+//! The seed step: from a stored torrent to one that peers can download.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::{Failure, FailureCode, InfoHash, TorrentState};
+use ports::{Clock, Requests, SeedError, Seeder, Settlement, StoreError, Torrents, Wakeup, Wakeups};
+use tracing::{error, info};
+
+/// Keeps the seeder's session as the torrents' table wants it.
+///
+/// Its calls are to be made one after another: then whatever order wake-ups come in, the last one
+/// finds the table as it is and leaves the session so.
+#[derive(Clone)]
+#[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
+pub struct Seed {
+    pub requests: Arc<dyn Requests>,
+    pub torrents: Arc<dyn Torrents>,
+    pub seeder: Arc<dyn Seeder>,
+    pub wakeups: Arc<dyn Wakeups>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why a torrent is not seeded yet.
+#[derive(Debug, thiserror::Error)]
+pub enum SeedStepError {
+    /// A store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The seeder did not.
+    #[error(transparent)]
+    Seeder(#[from] SeedError),
+}
+
+impl Seed {
+    /// Seeds a torrent and settles the requests that wait for it.
+    pub async fn run(&self, infohash: InfoHash) -> Result<(), SeedStepError> {
+        let settlement = match self.add(infohash).await {
+            Ok(true) => Settlement::Ready,
+            Ok(false) => Settlement::Repackage,
+            Err(SeedStepError::Seeder(SeedError::Refused(why))) => {
+                error!(%infohash, why, "the seeder refused a torrent");
+                Settlement::Failed(Failure::new(FailureCode::SeedingFailed, "the seeder refused the torrent"))
+            }
+            Err(error) => return Err(error),
+        };
+        let repackage = settlement == Settlement::Repackage;
+        for id in self.requests.settle(infohash, settlement, self.clock.now()).await? {
+            if repackage {
+                self.wakeups.wake(Wakeup::Package(id), Duration::ZERO).await?;
+            } else {
+                info!(request.id = %id, %infohash, "settled");
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a torrent to the session; false if it has to be stored again first.
+    async fn add(&self, infohash: InfoHash) -> Result<bool, SeedStepError> {
+        let Some(torrent) = self.torrents.get(infohash).await? else { return Ok(false) };
+        let Some(metainfo) = self.torrents.metainfo(infohash).await? else { return Ok(false) };
+        if torrent.state == TorrentState::Retired {
+            return Ok(false);
+        }
+        let resume = self.torrents.resume(infohash).await?.unwrap_or_default();
+        self.seeder.add(&torrent, &metainfo, &resume).await?;
+        if torrent.state == TorrentState::Seeding || self.torrents.mark_seeding(infohash).await? {
+            return Ok(true);
+        }
+        // Retired meanwhile.
+        self.seeder.remove(infohash).await?;
+        Ok(false)
+    }
+
+    /// Ends the seeding of a retired torrent and deletes it.
+    pub async fn unseed(&self, infohash: InfoHash) -> Result<(), SeedStepError> {
+        let torrent = self.torrents.get(infohash).await?;
+        if torrent.is_some_and(|torrent| torrent.state == TorrentState::Retired) {
+            self.seeder.remove(infohash).await?;
+            self.torrents.purge(infohash).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds every torrent that is to be seeded, as at a start; returns how many.
+    pub async fn restore(&self) -> Result<u64, SeedStepError> {
+        let (mut restored, mut after) = (0, None);
+        loop {
+            let page = self.torrents.live(after, 500).await?;
+            let Some(last) = page.last() else { return Ok(restored) };
+            after = Some(last.infohash);
+            for torrent in &page {
+                match self.add(torrent.infohash).await {
+                    Ok(true) => restored += 1,
+                    Ok(false) => error!(infohash = %torrent.infohash, "a torrent's file is gone"),
+                    Err(SeedStepError::Seeder(SeedError::Refused(why))) => {
+                        error!(infohash = %torrent.infohash, why, "the seeder refused a torrent");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+}
