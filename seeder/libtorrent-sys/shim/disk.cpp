@@ -52,8 +52,8 @@ public:
 
 	lt::storage_holder new_torrent(lt::storage_params const& p, std::shared_ptr<void> const&) override
 	{
-		// The save path is the content's key: torrents may share one content.
-		Storage storage{p.path, p.files.piece_length()};
+		// The save path's last part is the content's key (libtorrent makes the path absolute).
+		Storage storage{p.path.substr(p.path.find_last_of('/') + 1), p.files.piece_length()};
 		if (!m_free.empty()) {
 			auto const index = m_free.back();
 			m_free.pop_back();

@@ -60,9 +60,7 @@ lt::settings_pack pack(SessionSettings const& s)
 	p.set_int(lt::settings_pack::active_seeds, -1);
 	p.set_int(lt::settings_pack::active_limit, -1);
 
-	// Room in each peer's send queue to hide the latency of the content store.
-	p.set_int(lt::settings_pack::send_buffer_watermark, 4 * 1024 * 1024);
-	p.set_int(lt::settings_pack::send_buffer_low_watermark, 1024 * 1024);
+	// The send queue's watermarks stay as they are: with 4 MiB, uTP peers got a tenth of the rate.
 
 	p.set_int(lt::settings_pack::alert_mask, lt::alert_category::error | lt::alert_category::status | lt::alert_category::storage);
 	// At start and at shutdown every torrent raises one, and none may be dropped.

@@ -106,7 +106,7 @@ impl Session {
         Ok(Self(ffi::new_session(settings, Box::new(Callbacks(Box::new(disk))))?))
     }
 
-    /// Begins to seed the metainfo file `torrent`, whose bytes the disk has under `key`, with the
+    /// Begins to seed the metainfo file `torrent`, whose bytes the disk has under `key` (no slashes), with the
     /// statistics from `resume` (may be empty). Answered by [`EventKind::Added`],
     /// [`EventKind::AddedAlready`] or [`EventKind::AddFailed`]; an unreadable `torrent` is an error at once.
     pub fn add_torrent(&self, torrent: &[u8], resume: &[u8], key: &str) -> Result<(), Error> {

@@ -64,8 +64,8 @@ pub fn router(api: Arc<Api>) -> Router {
     let routes = if prefix.is_empty() { v1 } else { Router::new().nest(prefix, v1) };
     routes
         .route("/", get(root::root))
-        .route("/tracker/{passkey}/announce", get(tracker::announce))
-        .route("/tracker/{passkey}/scrape", get(tracker::scrape))
+        .route("/announce", get(tracker::announce))
+        .route("/scrape", get(tracker::scrape))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the path does not take this method")
@@ -79,13 +79,12 @@ pub fn router(api: Arc<Api>) -> Router {
 async fn around(State(_): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let id = Uuid::now_v7().to_string();
     let path = request.uri().path().to_owned();
-    // The tracker's path holds a passkey.
-    let shown = if path.starts_with("/tracker/") { "/tracker/…" } else { path.as_str() };
-    let span = info_span!("http", request_id = %id, method = %request.method(), path = shown);
+    // Never the query: the tracker's holds a passkey.
+    let span = info_span!("http", request_id = %id, method = %request.method(), path);
     let started = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        problem.render(&mut response, shown);
+        problem.render(&mut response, &path);
     }
     let status = response.status().as_u16();
     debug!(parent: &span, status, duration_ms = started.elapsed().as_secs_f64() * 1000.0, "answered");

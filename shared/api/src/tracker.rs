@@ -1,12 +1,15 @@
 //! The built-in private tracker: announce and scrape (BEP 3, 7, 23, 48), for our torrents only.
 //!
 //! The seeder does not announce: the tracker knows where it listens, and tells every peer.
+//!
+//! The user's passkey is a parameter of the announce URL, so that the path is just `/announce`: clients
+//! derive `/scrape` from it (BEP 48), and libtorrent talks to a tracker on loopback at no other path.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use domain::{Torrent, TorrentState};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -38,18 +41,17 @@ fn answer(value: &Value) -> Response {
     ([(CONTENT_TYPE, "text/plain"), (CACHE_CONTROL, "no-store")], value.encode()).into_response()
 }
 
-/// `GET /tracker/{passkey}/announce`.
+/// `GET /announce?passkey=…`.
 pub(crate) async fn announce(
     State(api): State<Arc<Api>>,
-    Path(passkey): Path<String>,
     RawQuery(query): RawQuery,
     ClientAddress(client): ClientAddress,
 ) -> Response {
-    announced(&api, &passkey, query.as_deref().unwrap_or_default(), client).await.unwrap_or_else(IntoResponse::into_response)
+    announced(&api, query.as_deref().unwrap_or_default(), client).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn announced(api: &Api, passkey: &str, query: &str, client: Option<IpAddr>) -> Result<Response, Refusal> {
-    check_passkey(api, passkey)?;
+async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Response, Refusal> {
+    check_passkey(api, query)?;
     let query = AnnounceQuery::parse(query)?;
     let client = client.ok_or(Refusal("your address is not known"))?;
     let torrent = torrent(api, query.info_hash).await?;
@@ -64,9 +66,10 @@ async fn announced(api: &Api, passkey: &str, query: &str, client: Option<IpAddr>
         .map_err(|_| Refusal("the tracker's store does not answer; try again later"))?;
 
     let seeder = seeder_addresses(api, &torrent);
-    let addresses = seeder.iter().map(|address| (*address, None));
-    let addresses = addresses.chain(peers.iter().map(|peer| (peer.address, Some(peer.id))));
-    let addresses: Vec<_> = addresses.filter(|(address, _)| *address != peer.address).take(wanted).collect();
+    // The seeder last: of several peers at one address (behind one NAT, or on this machine), libtorrent
+    // keeps the last it is told of.
+    let others = peers.iter().map(|peer| (peer.address, Some(peer.id))).take(wanted.saturating_sub(seeder.len()));
+    let addresses: Vec<_> = others.chain(seeder.iter().map(|address| (*address, None))).take(wanted).collect();
     let counts = SwarmCounts { seeds: counts.seeds + u32::from(!seeder.is_empty()), ..counts };
     let mut entries = vec![
         ("interval", Value::Integer(interval.as_secs() as i64)),
@@ -86,17 +89,16 @@ async fn announced(api: &Api, passkey: &str, query: &str, client: Option<IpAddr>
     Ok(answer(&Value::dict(entries)))
 }
 
-/// `GET /tracker/{passkey}/scrape`.
+/// `GET /scrape?passkey=…`.
 pub(crate) async fn scrape(
     State(api): State<Arc<Api>>,
-    Path(passkey): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Response {
-    scraped(&api, &passkey, query.as_deref().unwrap_or_default()).await.unwrap_or_else(IntoResponse::into_response)
+    scraped(&api, query.as_deref().unwrap_or_default()).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn scraped(api: &Api, passkey: &str, query: &str) -> Result<Response, Refusal> {
-    check_passkey(api, passkey)?;
+async fn scraped(api: &Api, query: &str) -> Result<Response, Refusal> {
+    check_passkey(api, query)?;
     let mut files = vec![];
     for (_, value) in parameters(query).filter(|(name, _)| *name == "info_hash").take(MAX_SCRAPED) {
         let hash: [u8; 20] = value.try_into().map_err(|_| Refusal("info_hash is to have 20 bytes"))?;
@@ -115,8 +117,10 @@ async fn scraped(api: &Api, passkey: &str, query: &str) -> Result<Response, Refu
     Ok(answer(&Value::dict([("files", Value::dict(files))])))
 }
 
-fn check_passkey(api: &Api, passkey: &str) -> Result<(), Refusal> {
-    api.passkeys.user(passkey).map(drop).ok_or(Refusal("the passkey is not known: get the torrent anew"))
+fn check_passkey(api: &Api, query: &str) -> Result<(), Refusal> {
+    let passkey = parameters(query).find(|(name, _)| *name == "passkey");
+    let user = passkey.and_then(|(_, passkey)| api.passkeys.user(std::str::from_utf8(&passkey).ok()?));
+    user.map(drop).ok_or(Refusal("the passkey is not known: get the torrent anew"))
 }
 
 /// One of our torrents; a retired one is none any more.

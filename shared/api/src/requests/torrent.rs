@@ -36,7 +36,7 @@ pub(crate) async fn torrent(
 /// The trackers of a torrent handed to this user: ours, and the configured one.
 pub(super) fn trackers(api: &Api, user: &UserId) -> Vec<String> {
     let base = api.public_url.as_str().trim_end_matches('/');
-    let own = format!("{base}/tracker/{}/announce", api.passkeys.of(user));
+    let own = format!("{base}/announce?passkey={}", api.passkeys.of(user));
     std::iter::once(own).chain(api.torrent.announce_url.as_ref().map(ToString::to_string)).collect()
 }
 
