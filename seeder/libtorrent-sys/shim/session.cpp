@@ -55,6 +55,11 @@ lt::settings_pack pack(SessionSettings const& s)
 	p.set_int(lt::settings_pack::download_rate_limit, s.download_rate_limit);
 	p.set_int(lt::settings_pack::connections_limit, s.connections_limit);
 
+	// Peers come to the seeder; it dials no one, so that nobody can point it at an address.
+	p.set_bool(lt::settings_pack::seeding_outgoing_connections, false);
+	// A whole office may sit behind one address.
+	p.set_bool(lt::settings_pack::allow_multiple_connections_per_ip, true);
+
 	// Every torrent is seeded at all times, to every peer that asks.
 	p.set_int(lt::settings_pack::unchoke_slots_limit, -1);
 	p.set_int(lt::settings_pack::active_seeds, -1);
@@ -121,6 +126,8 @@ void Session::add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Slice<s
 	info->clear_trackers();
 	info->set_web_seeds({});
 	params.trackers.clear();
+	params.peers.clear();
+	params.banned_peers.clear();
 	params.url_seeds.clear();
 	params.ti = info;
 	params.info_hashes = info->info_hashes();
