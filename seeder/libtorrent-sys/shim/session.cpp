@@ -137,6 +137,7 @@ void Session::add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Slice<s
 	params.have_pieces.clear();
 	params.have_pieces.resize(info->num_pieces(), true);
 	params.flags = lt::torrent_flags::no_verify_files | lt::torrent_flags::duplicate_is_error;
+	if (resume.empty()) params.flags |= lt::torrent_flags::need_save_resume;
 
 	if (info->priv()) {
 		params.extensions.emplace_back(

@@ -22,11 +22,15 @@ pub struct SqliteRequests {
 }
 
 impl SqliteRequests {
-    /// Opens the table and lets go of every lease: their holders died with the process before.
+    /// Opens the table and makes everything due that was under way: the holders of its leases died with the
+    /// process before, and its wake-ups were lost with it. Queued rows wait for their time.
     pub async fn open(database: Database) -> Result<Self, StoreError> {
         database
             .write(Durability::Written, |connection| {
-                sqlx::query("UPDATE requests SET lease = NULL, due_at = 0 WHERE lease IS NOT NULL")
+                sqlx::query(
+                    "UPDATE requests SET lease = NULL, due_at = 0 \
+                     WHERE lease IS NOT NULL OR status IN ('fetching', 'packaging', 'seeding')",
+                )
                     .execute(connection)
                     .boxed()
             })

@@ -1,0 +1,202 @@
+//! Who may do what, and what is said to those who may not.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hmac::{Hmac, KeyInit, Mac};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::origin::Origin;
+use crate::server::{TestServer, read_json};
+
+const AUTH: [(&str, &str); 3] = [
+    ("SECURITY__AUTH_ENABLED", "true"),
+    ("SECURITY__BEARER_TOKENS", "alice-token,bob-token"),
+    ("SECURITY__HMAC_SECRET", "a secret"),
+];
+
+async fn bearing(server: &TestServer, token: &str, method: Method, path: &str, body: Option<Value>) -> Response {
+    let mut request = server.http().request(method, format!("{}{path}", server.url)).bearer_auth(token);
+    if let Some(body) = body {
+        request = request.header("content-type", "application/json").body(body.to_string());
+    }
+    request.send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_stranger_is_told_nothing() {
+    let server = TestServer::with(&AUTH).await;
+    for (method, path) in [
+        (Method::POST, "/v1/requests"),
+        (Method::GET, "/v1/requests/01a20583-ba94-7002-8c0b-bbdc5e108857"),
+        (Method::GET, "/v1/requests/01a20583-ba94-7002-8c0b-bbdc5e108857/torrent"),
+        (Method::DELETE, "/v1/requests/01a20583-ba94-7002-8c0b-bbdc5e108857"),
+    ] {
+        for token in [None, Some("mallory")] {
+            let mut request = server.http().request(method.clone(), format!("{}{path}", server.url));
+            if let Some(token) = token {
+                request = request.bearer_auth(token);
+            }
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 401, "{method} {path}");
+            assert!(response.headers().contains_key("www-authenticate"));
+            assert_eq!(response.headers()["content-type"], "application/problem+json");
+            assert_eq!(read_json(response).await["code"], "unauthorized");
+        }
+    }
+    assert_eq!(server.call(Method::GET, "/v1/health", None).await.status(), 200, "health needs no name");
+}
+
+#[tokio::test]
+async fn anothers_request_does_not_exist() {
+    let (server, origin) = (TestServer::with(&AUTH).await, Origin::start().await);
+    let body = json!({ "url": origin.file(100, 1, "a.bin") });
+    let created = bearing(&server, "alice-token", Method::POST, "/v1/requests", Some(body)).await;
+    assert_eq!(created.status(), 201);
+    let location = created.headers()["location"].to_str().unwrap().to_owned();
+    let id = read_json(created).await["id"].as_str().unwrap().to_owned();
+    assert_eq!(location, format!("/v1/requests/{id}"));
+    for path in [location.clone(), format!("{location}/torrent"), format!("{location}/magnet")] {
+        let response = bearing(&server, "bob-token", Method::GET, &path, None).await;
+        assert_eq!(response.status(), 404, "{path}");
+    }
+    assert_eq!(bearing(&server, "bob-token", Method::DELETE, &location, None).await.status(), 404);
+    let row = read_json(bearing(&server, "alice-token", Method::GET, &location, None).await).await;
+    assert_ne!(row["status"], "cancelled");
+}
+
+#[tokio::test]
+async fn each_user_has_a_tracker_url_of_their_own() {
+    let (server, origin) = (TestServer::with(&AUTH).await, Origin::start().await);
+    let mut trackers = vec![];
+    for token in ["alice-token", "bob-token"] {
+        let body = json!({ "url": origin.file(100, 1, "a.bin") });
+        let created = bearing(&server, token, Method::POST, "/v1/requests", Some(body)).await;
+        let path = created.headers()["location"].to_str().unwrap().to_owned();
+        let magnet = crate::server::eventually("it is ready", async || {
+            let response = bearing(&server, token, Method::GET, &format!("{path}/magnet"), None).await;
+            if response.status() == 200 { Some(read_json(response).await) } else { None }
+        })
+        .await;
+        let link = magnet["magnet_link"].as_str().unwrap().to_owned();
+        trackers.push(link.split("&tr=").nth(1).unwrap().split('&').next().unwrap().to_owned());
+    }
+    assert_ne!(trackers[0], trackers[1]);
+}
+
+struct Signed<'a> {
+    method: Method,
+    path: &'a str,
+    timestamp: u64,
+    nonce: &'a str,
+    body: &'a str,
+}
+
+impl Signed<'_> {
+    fn signature(&self) -> String {
+        let digest = hex::encode(Sha256::digest(self.body));
+        let text = format!("{}\n{}\n{}\n{}\n{digest}", self.method, self.path, self.timestamp, self.nonce);
+        let mut mac = Hmac::<Sha256>::new_from_slice(b"a secret").unwrap();
+        mac.update(text.as_bytes());
+        hex::encode(mac.finalize().into_bytes())
+    }
+
+    async fn send(&self, server: &TestServer, signature: &str) -> u16 {
+        let request = server
+            .http()
+            .request(self.method.clone(), format!("{}{}", server.url, self.path))
+            .header("content-type", "application/json")
+            .header("x-signature", signature)
+            .header("x-timestamp", self.timestamp)
+            .header("x-nonce", self.nonce)
+            .body(self.body.to_owned());
+        request.send().await.unwrap().status().as_u16()
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[tokio::test]
+async fn a_signed_request_is_taken_once_and_as_it_was_signed() {
+    let server = TestServer::with(&AUTH).await;
+    let body = r#"{"url": "http://example.org/"}"#;
+    let signed = |nonce, path, body| Signed { method: Method::POST, path, timestamp: now(), nonce, body };
+
+    let good = signed("nonce-number-1", "/v1/requests", body);
+    let signature = good.signature();
+    assert_eq!(good.send(&server, &signature).await, 201);
+    assert_eq!(good.send(&server, &signature).await, 401, "a replay");
+
+    let fresh = signed("nonce-number-2", "/v1/requests", body);
+    let signature = fresh.signature();
+    let swaps = [
+        Signed { body: r#"{"url": "http://example.com/"}"#, ..signed("nonce-number-2", "/v1/requests", body) },
+        Signed { path: "/v1/requests?x=1", ..signed("nonce-number-2", "/v1/requests", body) },
+        Signed { nonce: "nonce-number-3", ..signed("nonce-number-2", "/v1/requests", body) },
+        Signed { timestamp: fresh.timestamp + 1, ..signed("nonce-number-2", "/v1/requests", body) },
+    ];
+    for swap in swaps {
+        assert_eq!(swap.send(&server, &signature).await, 401, "{} {}", swap.method, swap.path);
+    }
+    let old = Signed { timestamp: now() - 301, ..signed("nonce-number-4", "/v1/requests", body) };
+    assert_eq!(old.send(&server, &old.signature()).await, 401);
+    assert_eq!(fresh.send(&server, &signature).await, 201, "the failures did not use the nonce up");
+
+    let read = Signed { method: Method::GET, body: "", ..signed("nonce-number-5", "/v1/requests/x", "") };
+    let signature = read.signature();
+    let delete = Signed { method: Method::DELETE, ..read };
+    assert_eq!(delete.send(&server, &signature).await, 401, "another method");
+    let read = Signed { method: Method::GET, ..delete };
+    assert_eq!(read.send(&server, &signature).await, 404, "an empty body can be signed");
+}
+
+#[tokio::test]
+async fn errors_are_problems_that_programs_can_read() {
+    let server = TestServer::start().await;
+    let cases = [
+        (Method::GET, "/nowhere", None, 404, "not_found"),
+        (Method::GET, "/v1/requests/not-an-id", None, 404, "request_not_found"),
+        (Method::PUT, "/v1/requests", None, 405, "method_not_allowed"),
+        (Method::POST, "/v1/requests", None, 415, "unsupported_media_type"),
+        (Method::POST, "/v1/requests", Some(json!([])), 400, "malformed_json"),
+        (Method::POST, "/v1/requests", Some(json!({})), 422, "validation_failed"),
+    ];
+    for (method, path, body, status, code) in cases {
+        let response = server.call(method.clone(), path, body).await;
+        assert_eq!(u64::from(response.status().as_u16()), status, "{method} {path}");
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert!(response.headers().contains_key("x-request-id"));
+        let problem = read_json(response).await;
+        assert_eq!((problem["code"].as_str(), problem["status"].as_u64()), (Some(code), Some(status)));
+        assert_eq!(problem["instance"], path);
+        for field in ["type", "title", "detail"] {
+            assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {problem}");
+        }
+    }
+    let problem = read_json(server.call(Method::POST, "/v1/requests", Some(json!({ "url": "x", "ttl": -1 }))).await).await;
+    let fields: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["url", "ttl"]);
+}
+
+#[tokio::test]
+async fn a_cancelled_ready_request_is_seeded_no_longer() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let torrents = async || read_json(server.call(Method::GET, "/v1/health", None).await).await["checks"]["seeder"]["torrents"].clone();
+    let url = origin.file(1000, 1, "a.bin");
+    let (one, two) = (server.fetch(&url).await, server.fetch(&url).await);
+    assert_eq!(torrents().await, 1);
+    let path = |row: &Value| format!("/v1/requests/{}", row["id"].as_str().unwrap());
+    server.call(Method::DELETE, &path(&one), None).await;
+    assert_eq!(server.call(Method::GET, &format!("{}/torrent", path(&one)), None).await.status(), 410);
+    assert_eq!(server.call(Method::GET, &format!("{}/torrent", path(&two)), None).await.status(), 200);
+    assert_eq!(torrents().await, 1, "the other request needs it");
+    server.call(Method::DELETE, &path(&two), None).await;
+    crate::server::eventually("the seeding ends", async || (torrents().await == 0).then_some(())).await;
+    assert_eq!(server.files("torrents").len(), 0);
+    let again = server.fetch(&url).await;
+    assert_eq!(again["infohash"], one["infohash"]);
+    assert_eq!(torrents().await, 1, "and it can come back");
+}

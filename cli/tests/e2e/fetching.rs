@@ -1,0 +1,203 @@
+//! What is fetched, how, and what is not.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+
+use crate::origin::Origin;
+use crate::server::{TestServer, eventually, read_json};
+
+#[tokio::test]
+async fn a_request_passes_through_its_states_and_shows_its_progress() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let id = server.create(json!({ "url": origin.url("/gated/1000000/1") })).await;
+    let half = server.until(&id, |row| row["progress"] == 45).await;
+    assert_eq!(half["status"], "fetching");
+    let early = server.call(Method::GET, &format!("/v1/requests/{id}/torrent"), None).await;
+    assert_eq!(early.status(), 409);
+    assert!(early.headers().contains_key("retry-after"));
+    assert_eq!(read_json(early).await["code"], "not_ready");
+    origin.open_gate();
+    let row = server.ready(&id).await;
+    assert_eq!((row["progress"].as_u64(), row["origin_status"].as_u64()), (Some(100), Some(200)));
+    assert_eq!(row["content_type"], "text/plain");
+    assert!(row["expires_at"].as_str() > row["completed_at"].as_str());
+}
+
+#[tokio::test]
+async fn failures_that_cannot_pass_are_final_and_say_why() {
+    let origin = Origin::start().await;
+    let server = TestServer::with(&[("FETCHER__MAX_SIZE", "10000")]).await;
+    for (url, code) in [
+        (origin.file(0, 1, "empty.bin"), "empty_content"),
+        (origin.file(10_001, 1, "large.bin"), "too_large"),
+        (origin.url("/status/404"), "origin_status"),
+        (origin.url("/status/204"), "origin_status"),
+        (origin.url("/type/application/x-msdownload"), "media_type_not_allowed"),
+        (origin.url("/elf"), "media_type_not_allowed"),
+        (origin.url("/loop"), "too_many_redirects"),
+        (origin.url("/redirect?file:///etc/passwd"), "unsupported_scheme"),
+        (origin.url("/redirect?http://169.254.169.254/latest/meta-data/"), "blocked_address"),
+        (origin.url("/redirect?http://[::1]:9/"), "blocked_address"),
+        ("http://127.0.0.2/".to_owned(), "blocked_address"),
+        ("http://0x7f000002/".to_owned(), "blocked_address"),
+        ("http://10.0.0.1/".to_owned(), "blocked_address"),
+        (server.url.clone(), "blocked_address"),
+        (format!("http://{}/", server.seeder), "blocked_address"),
+    ] {
+        let id = server.create(json!({ "url": url })).await;
+        let row = server.failed(&id).await;
+        assert_eq!(row["error_code"], code, "{url}: {row:#}");
+        assert_eq!(row["retry_count"], 0, "{url}");
+        assert!(row["error_message"].as_str().is_some_and(|message| !message.is_empty()), "{url}");
+        let torrent = server.call(Method::GET, &format!("/v1/requests/{id}/torrent"), None).await;
+        assert_eq!((torrent.status().as_u16(), torrent.headers().contains_key("retry-after")), (409, false));
+    }
+    assert_eq!(server.files("content").len(), 0);
+}
+
+#[tokio::test]
+async fn failures_that_may_pass_are_tried_again() {
+    let origin = Origin::start().await;
+    let server = TestServer::with(&[("FETCHER__MAX_RETRIES", "1"), ("FETCHER__READ_TIMEOUT", "1")]).await;
+    let row = server.fetch(&origin.url("/once-failing/1")).await;
+    assert_eq!(row["retry_count"], 1);
+
+    for (path, code) in [("/status/503", "origin_unavailable"), ("/silent/1", "read_timeout")] {
+        let before = origin.hits();
+        let id = server.create(json!({ "url": origin.url(path) })).await;
+        let row = server.failed(&id).await;
+        assert_eq!((row["error_code"].as_str(), row["retry_count"].as_u64()), (Some(code), Some(1)), "{row:#}");
+        assert_eq!(origin.hits() - before, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_checksum_is_a_failure() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let wrong = "0".repeat(64);
+    let id = server.create(json!({ "url": origin.file(10, 1, "a"), "sha256": wrong })).await;
+    assert_eq!(server.failed(&id).await["error_code"], "checksum_mismatch");
+    let right = server.fetch(&origin.file(10, 1, "a")).await["content_hash"].clone();
+    let id = server.create(json!({ "url": origin.file(10, 1, "a"), "sha256": right, "ttl": 0 })).await;
+    server.ready(&id).await;
+}
+
+#[tokio::test]
+async fn the_file_is_named_as_the_origin_says() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    assert_eq!(server.fetch(&origin.url("/named")).await["file_name"], "résumé.txt");
+    let redirected = origin.url(&format!("/redirect?{}", origin.file(10, 1, "end.bin")));
+    let row = server.fetch(&redirected).await;
+    assert_eq!(row["file_name"], "end.bin");
+    assert_eq!(row["final_url"], origin.file(10, 1, "end.bin"));
+}
+
+#[tokio::test]
+async fn a_cancel_stops_the_transfer_and_leaves_no_spool() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let id = server.create(json!({ "url": origin.url("/gated/4000000/1") })).await;
+    eventually("a spool file", async || (!server.files("content/staging").is_empty()).then_some(())).await;
+    let started = Instant::now();
+    let path = format!("/v1/requests/{id}");
+    assert_eq!(server.call(Method::DELETE, &path, None).await.status(), 204);
+    eventually("the spool goes", async || server.files("content/staging").is_empty().then_some(())).await;
+    assert!(started.elapsed() < Duration::from_secs(10), "without waiting for the origin");
+    origin.open_gate();
+    assert_eq!(server.call(Method::DELETE, &path, None).await.status(), 204, "a second time is fine");
+    assert_eq!(server.get(&id).await["status"], "cancelled");
+    let torrent = server.call(Method::GET, &format!("{path}/torrent"), None).await;
+    assert_eq!(torrent.status(), 410);
+}
+
+#[tokio::test]
+async fn a_hundred_silent_origins_do_not_delay_a_normal_request() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    for n in 0..100 {
+        server.create(json!({ "url": origin.url(&format!("/silent/{n}")) })).await;
+    }
+    eventually("all are waited for", async || (origin.hits() == 100).then_some(())).await;
+    // Their time-out is 30 s; a request that waited for one would not be ready before.
+    let started = Instant::now();
+    server.fetch(&origin.file(10_000, 1, "a.bin")).await;
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+}
+
+/// A proxy process, killed when dropped.
+async fn proxy(program: &str, arguments: &[&str], port: u16) -> Child {
+    let child = Command::new(program)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    eventually("the proxy listens", async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+    child
+}
+
+async fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+fn through(kind: &str, port: &str) -> [(String, String); 4] {
+    [("PROXY_ENABLED", "true"), ("PROXY_TYPE", kind), ("PROXY_HOST", "127.0.0.1"), ("PROXY_PORT", port)]
+        .map(|(name, value)| (format!("PROXY__{name}"), value.to_owned()))
+}
+
+async fn server_through(settings: &[(String, String)], more: &[(&str, &str)]) -> TestServer {
+    let all: Vec<_> = settings.iter().map(|(n, v)| (n.as_str(), v.as_str())).chain(more.iter().copied()).collect();
+    TestServer::with(&all).await
+}
+
+#[tokio::test]
+async fn content_comes_through_a_socks5_proxy_with_a_password() {
+    let (origin, port) = (Origin::start().await, free_port().await.to_string());
+    let arguments = ["-i", "127.0.0.1", "-p", &port, "-u", "me", "-P", "p@ss:word"];
+    let _proxy = proxy("microsocks", &arguments, port.parse().unwrap()).await;
+    let more = [("PROXY__PROXY_USERNAME", "me"), ("PROXY__PROXY_PASSWORD", "p@ss:word")];
+    let server = server_through(&through("socks5", &port), &more).await;
+    server.fetch(&origin.file(1_000_000, 1, "a.bin")).await;
+    let health = read_json(server.call(Method::GET, "/v1/health", None).await).await;
+    assert_eq!(health["checks"]["proxy"]["status"], "healthy");
+
+    let wrong = [("PROXY__PROXY_USERNAME", "me"), ("PROXY__PROXY_PASSWORD", "wrong"), ("FETCHER__MAX_RETRIES", "0")];
+    let server = server_through(&through("socks5", &port), &wrong).await;
+    let id = server.create(json!({ "url": origin.file(1000, 2, "b.bin") })).await;
+    let row = server.failed(&id).await;
+    assert_eq!(row["error_code"], "proxy_unreachable");
+    assert!(!row.to_string().contains("wrong"));
+    assert_eq!(origin.hits(), 1, "nothing goes around the proxy");
+}
+
+#[tokio::test]
+async fn content_comes_through_an_http_proxy() {
+    let (origin, port) = (Origin::start().await, free_port().await);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("tinyproxy.conf");
+    std::fs::write(&config, format!("Port {port}\nListen 127.0.0.1\nTimeout 60\nAllow 127.0.0.1\n")).unwrap();
+    let _proxy = proxy("tinyproxy", &["-d", "-c", config.to_str().unwrap()], port).await;
+    let server = server_through(&through("http", &port.to_string()), &[]).await;
+    server.fetch(&origin.file(1_000_000, 1, "a.bin")).await;
+    let id = server.create(json!({ "url": "http://127.0.0.2/" })).await;
+    assert_eq!(server.failed(&id).await["error_code"], "blocked_address", "literals are checked with a proxy too");
+}
+
+#[tokio::test]
+async fn with_the_proxy_down_nothing_is_fetched_directly() {
+    let (origin, port) = (Origin::start().await, free_port().await.to_string());
+    for kind in ["socks5", "http", "https"] {
+        let server = server_through(&through(kind, &port), &[("FETCHER__MAX_RETRIES", "1")]).await;
+        let id = server.create(json!({ "url": origin.file(1000, 1, "a.bin") })).await;
+        let row = server.failed(&id).await;
+        assert_eq!((row["error_code"].as_str(), row["retry_count"].as_u64()), (Some("proxy_unreachable"), Some(1)));
+        let health = server.call(Method::GET, "/v1/health", None).await;
+        assert_eq!(health.status(), 503);
+        assert_eq!(read_json(health).await["checks"]["proxy"]["status"], "unhealthy");
+    }
+    assert_eq!(origin.hits(), 0);
+}

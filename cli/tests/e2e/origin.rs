@@ -1,0 +1,160 @@
+//! An origin of a test's own: serves what a test wants to see fetched.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Path, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use http::StatusCode;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A running origin; stopped when dropped.
+pub struct Origin {
+    pub address: SocketAddr,
+    hits: Arc<AtomicUsize>,
+    gate: watch::Sender<bool>,
+    _stop: DropGuard,
+}
+
+#[derive(Clone)]
+struct Shared {
+    hits: Arc<AtomicUsize>,
+    gate: watch::Receiver<bool>,
+}
+
+impl Origin {
+    pub async fn start() -> Self {
+        let hits = Arc::new(AtomicUsize::new(0));
+        let (gate, opened) = watch::channel(false);
+        let shared = Shared { hits: hits.clone(), gate: opened };
+        let router = Router::new()
+            .route("/bytes/{size}/{seed}/{name}", get(bytes))
+            .route("/gated/{size}/{seed}", get(gated))
+            .route("/silent/{n}", get(silent))
+            .route("/status/{status}", get(status))
+            .route("/type/{kind}/{subtype}", get(typed))
+            .route("/elf", get(elf))
+            .route("/redirect", get(redirect))
+            .route("/loop", get(async || Redirect::temporary("/loop")))
+            .route("/named", get(named))
+            .route("/once-failing/{n}", get(once_failing))
+            .with_state(shared);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            let service = router.into_make_service_with_connect_info::<SocketAddr>();
+            tokio::select! {
+                result = axum::serve(listener, service) => result.expect("it serves"),
+                () = stopped.cancelled() => {}
+            }
+        });
+        Self { address, hits, gate, _stop: stop.drop_guard() }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The URL of `size` bytes that depend on `seed`.
+    pub fn file(&self, size: usize, seed: u8, name: &str) -> String {
+        self.url(&format!("/bytes/{size}/{seed}/{name}"))
+    }
+
+    /// How often content was asked for.
+    pub fn hits(&self) -> usize {
+        self.hits.load(Ordering::SeqCst)
+    }
+
+    /// Lets gated answers go on past their middle.
+    pub fn open_gate(&self) {
+        self.gate.send_replace(true);
+    }
+}
+
+/// What the origin serves for this size and seed.
+pub fn content(size: usize, seed: u8) -> Vec<u8> {
+    // Incompressible enough, and no two blocks the same.
+    (0..size).map(|i| ((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 ^ seed).collect()
+}
+
+async fn bytes(State(shared): State<Shared>, Path((size, seed, _)): Path<(usize, u8, String)>) -> Response {
+    shared.hits.fetch_add(1, Ordering::SeqCst);
+    ([(CONTENT_TYPE, "application/octet-stream")], content(size, seed)).into_response()
+}
+
+/// The first half at once, the rest when the gate opens.
+async fn gated(State(shared): State<Shared>, Path((size, seed)): Path<(usize, u8)>) -> Response {
+    shared.hits.fetch_add(1, Ordering::SeqCst);
+    let mut first = content(size, seed);
+    let second = first.split_off(size / 2);
+    let (sender, body) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::io::Error>>(2);
+    let mut gate = shared.gate.clone();
+    tokio::spawn(async move {
+        let _ = sender.send(Ok(first)).await;
+        tokio::select! {
+            () = async { let _ = gate.wait_for(|open| *open).await; } => {}
+            () = sender.closed() => return,
+        }
+        let _ = sender.send(Ok(second)).await;
+    });
+    let stream = futures_stream(body);
+    ([(CONTENT_TYPE, "text/plain".to_owned()), (http::header::CONTENT_LENGTH, size.to_string())], Body::from_stream(stream))
+        .into_response()
+}
+
+fn futures_stream(
+    receiver: tokio::sync::mpsc::Receiver<Result<Vec<u8>, std::io::Error>>,
+) -> impl futures::Stream<Item = Result<Vec<u8>, std::io::Error>> {
+    futures::stream::unfold(receiver, async |mut receiver| receiver.recv().await.map(|item| (item, receiver)))
+}
+
+async fn silent(State(shared): State<Shared>) -> StatusCode {
+    shared.hits.fetch_add(1, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    StatusCode::OK
+}
+
+async fn status(State(shared): State<Shared>, Path(status): Path<u16>) -> (StatusCode, &'static str) {
+    shared.hits.fetch_add(1, Ordering::SeqCst);
+    (StatusCode::from_u16(status).expect("a status"), "an error page")
+}
+
+async fn typed(Path((kind, subtype)): Path<(String, String)>) -> Response {
+    ([(CONTENT_TYPE, format!("{kind}/{subtype}"))], "text").into_response()
+}
+
+async fn elf() -> Response {
+    let mut elf = b"\x7fELF\x02\x01\x01\0".to_vec();
+    elf.resize(1000, 0);
+    ([(CONTENT_TYPE, "image/png")], elf).into_response()
+}
+
+async fn redirect(axum::extract::RawQuery(target): axum::extract::RawQuery) -> Redirect {
+    Redirect::temporary(&target.unwrap_or_default())
+}
+
+async fn named(ConnectInfo(_): ConnectInfo<SocketAddr>) -> Response {
+    let disposition = "attachment; filename=\"../r\u{e9}sum\u{e9}.txt\"; filename*=UTF-8''r%C3%A9sum%C3%A9.txt";
+    let value = http::HeaderValue::from_bytes(disposition.as_bytes()).expect("a header");
+    let mut response = "text".into_response();
+    response.headers_mut().insert(CONTENT_DISPOSITION, value);
+    response
+}
+
+/// 503 the first time, content from then on.
+async fn once_failing(State(shared): State<Shared>) -> Response {
+    if shared.hits.fetch_add(1, Ordering::SeqCst) == 0 {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    "at last".into_response()
+}

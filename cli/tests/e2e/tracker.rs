@@ -1,0 +1,73 @@
+//! The built-in tracker, over the wire.
+
+use metainfo::Value;
+
+use crate::origin::Origin;
+use crate::server::TestServer;
+
+async fn ask(server: &TestServer, url: &str) -> Value {
+    let response = server.http().get(url).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    Value::decode(&response.bytes().await.unwrap()).unwrap()
+}
+
+/// The announce URL in a request's torrent, and its infohash as trackers want it.
+async fn announce_url(server: &TestServer, id: &str) -> (String, String) {
+    let torrent = Value::decode(&std::fs::read(server.save_torrent(id).await).unwrap()).unwrap();
+    let url = String::from_utf8(torrent.get("announce").unwrap().as_bytes().unwrap().to_vec()).unwrap();
+    let infohash = server.get(id).await["infohash"].as_str().unwrap().to_owned();
+    let bytes: Vec<_> = infohash.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap()).collect();
+    (url, format!("%{}", bytes.join("%")))
+}
+
+fn refusal(answer: &Value) -> Option<String> {
+    answer.get("failure reason").and_then(Value::as_bytes).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+}
+
+#[tokio::test]
+async fn downloaders_are_told_of_the_seeder_and_of_each_other() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let row = server.fetch(&origin.file(1000, 1, "a.bin")).await;
+    let (url, infohash) = announce_url(&server, row["id"].as_str().unwrap()).await;
+    let announce = |n: u8, more: &str| {
+        let id = char::from(b'a' + n).to_string().repeat(20);
+        format!("{url}&info_hash={infohash}&peer_id={id}&port={}&left=1000{more}", 5000 + u16::from(n))
+    };
+    let seeder_port: u16 = server.seeder.rsplit(':').next().unwrap().parse().unwrap();
+    let endpoint = |port: u16| [&[127, 0, 0, 1][..], &port.to_be_bytes()].concat();
+
+    let first = ask(&server, &announce(1, "&event=started")).await;
+    assert_eq!(first.get("peers").unwrap().as_bytes().unwrap(), endpoint(seeder_port));
+    assert_eq!(first.get("complete").unwrap().as_integer(), Some(1));
+    let second = ask(&server, &announce(2, "&ip=203.0.113.9")).await;
+    assert_eq!(second.get("peers").unwrap().as_bytes().unwrap(), [endpoint(5001), endpoint(seeder_port)].concat());
+    let first = ask(&server, &announce(1, "")).await;
+    let peers = first.get("peers").unwrap().as_bytes().unwrap().to_vec();
+    assert_eq!(peers, [endpoint(5002), endpoint(seeder_port)].concat(), "a told ip is ignored");
+
+    ask(&server, &announce(2, "&event=stopped")).await;
+    let plain = ask(&server, &announce(1, "&compact=0")).await;
+    let Value::List(peers) = plain.get("peers").unwrap() else { panic!("{plain:?}") };
+    assert_eq!(peers.len(), 1);
+    assert_eq!(peers[0].get("port").unwrap().as_integer(), Some(seeder_port.into()));
+
+    let scrape = ask(&server, &format!("{}&info_hash={infohash}", url.replace("/announce", "/scrape"))).await;
+    let Some(Value::Dict(files)) = scrape.get("files") else { panic!("{scrape:?}") };
+    let file = files.values().next().unwrap();
+    assert_eq!(file.get("complete").unwrap().as_integer(), Some(1));
+    assert_eq!(file.get("incomplete").unwrap().as_integer(), Some(1));
+}
+
+#[tokio::test]
+async fn strangers_and_foreign_torrents_are_refused_with_a_reason() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let row = server.fetch(&origin.file(1000, 1, "a.bin")).await;
+    let (url, infohash) = announce_url(&server, row["id"].as_str().unwrap()).await;
+    let peer = "peer_id=aaaaaaaaaaaaaaaaaaaa&port=5000&left=1";
+    let stranger = format!("{}?passkey={}&info_hash={infohash}&{peer}", url.split('?').next().unwrap(), "0".repeat(32));
+    assert!(refusal(&ask(&server, &stranger).await).unwrap().contains("passkey"));
+    let foreign = format!("{url}&info_hash={}&{peer}", "%aa".repeat(20));
+    assert!(refusal(&ask(&server, &foreign).await).unwrap().contains("not ours"));
+    let broken = format!("{url}&info_hash=x&{peer}");
+    assert!(refusal(&ask(&server, &broken).await).unwrap().contains("20 bytes"));
+}
