@@ -1,0 +1,67 @@
+//! Torrents of 1 GiB: our hashing beside mktorrent's and libtorrent's, all from the page cache.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use metainfo::{PieceHasher, TorrentFormat};
+
+use crate::{python, report, seconds};
+
+const SIZE: usize = 1 << 30;
+const PIECE: u32 = 1 << 18;
+
+const LIBTORRENT: &str = "
+import sys, os, time, libtorrent as lt
+path, flags = sys.argv[1], 0 if sys.argv[2] == 'hybrid' else lt.create_torrent.v1_only
+files = lt.file_storage()
+files.add_file(os.path.basename(path), os.path.getsize(path))
+torrent = lt.create_torrent(files, 1 << 18, flags)
+started = time.monotonic()
+lt.set_piece_hashes(torrent, os.path.dirname(path))
+print(time.monotonic() - started)
+";
+
+pub fn run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("file.bin");
+    let content: Vec<u8> = (0..SIZE as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+    std::fs::write(&path, &content).expect("written");
+    drop(content);
+    let rate = |taken: f64| format!("{:.2} GB/s", SIZE as f64 / taken / 1e9);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+
+    report("hash 1 GiB, v1: ours", &rate(ours(&path, TorrentFormat::V1)));
+    let torrent = folder.path().join("m.torrent");
+    let mktorrent = seconds(|| {
+        let mut command = Command::new("mktorrent");
+        command.args(["-l", "18", "-t", &threads, "-o"]).args([&torrent, &path]).stdout(Stdio::null());
+        assert!(command.status().expect("mktorrent runs").success());
+    });
+    report(&format!("hash 1 GiB, v1: mktorrent -t {threads}"), &rate(mktorrent));
+    report("hash 1 GiB, v1: libtorrent", &rate(libtorrent(&path, "v1")));
+    report("hash 1 GiB, hybrid: ours", &rate(ours(&path, TorrentFormat::Hybrid)));
+    report("hash 1 GiB, hybrid: libtorrent", &rate(libtorrent(&path, "hybrid")));
+}
+
+fn ours(path: &Path, format: TorrentFormat) -> f64 {
+    seconds(|| {
+        let mut file = File::open(path).expect("opened");
+        let mut hasher = PieceHasher::new(format, PIECE);
+        let mut buffer = vec![0; hasher.batch()];
+        loop {
+            let read = file.read(&mut buffer).expect("read");
+            if read == 0 {
+                break;
+            }
+            hasher.update(&buffer[..read]);
+        }
+        assert_eq!(hasher.finish().size(), SIZE as u64);
+    })
+}
+
+fn libtorrent(path: &Path, format: &str) -> f64 {
+    let output = Command::new(python()).args(["-c", LIBTORRENT]).arg(path).arg(format).output().expect("python runs");
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("seconds")
+}

@@ -1,0 +1,51 @@
+//! `make bench`: what ProxyTorrent costs, beside curl, mktorrent and libtorrent in the same run.
+//!
+//! Read ratios, not absolutes: everything, the origin and the clients too, shares this machine.
+
+mod hashing;
+mod seeding;
+mod server;
+mod speed;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Prints a line of the report.
+fn report(what: &str, figure: &str) {
+    println!("{what:<58} {figure}");
+}
+
+/// The seconds that `work` took.
+fn seconds(work: impl FnOnce()) -> f64 {
+    let started = Instant::now();
+    work();
+    started.elapsed().as_secs_f64()
+}
+
+/// The middle one of some figures.
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// The workspace's folder.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+fn python() -> PathBuf {
+    root().join(".tools/python/bin/python")
+}
+
+fn main() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = model.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown");
+    println!("make bench: {cores} cores, {model}\n");
+    hashing::run();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
+    runtime.block_on(async {
+        speed::run().await;
+        seeding::run().await;
+    });
+}
