@@ -41,6 +41,9 @@ pub async fn run() {
     }
     let taken = started.elapsed().as_secs_f64();
     let each = (server.cpu_ms() - cpu) / MANY as f64;
-    report(&format!("{MANY} distinct 10 kB files"), &format!("{:.0} ready/s, {each:.2} ms CPU each", MANY as f64 / taken));
+    report(
+        &format!("{MANY} distinct 10 kB files"),
+        &format!("{:.0} ready/s, {each:.2} ms CPU each", MANY as f64 / taken),
+    );
     report("memory after that (RSS)", &format!("{:.0} MB", server.memory_mb("VmRSS")));
 }

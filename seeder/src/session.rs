@@ -74,12 +74,8 @@ impl SeedSession {
         };
         let stop = CancellationToken::new();
         let notify = Arc::new(Notify::new());
-        let disk = ContentsDisk {
-            contents,
-            runtime: Handle::current(),
-            events: notify.clone(),
-            stopping: stop.clone(),
-        };
+        let disk =
+            ContentsDisk { contents, runtime: Handle::current(), events: notify.clone(), stopping: stop.clone() };
         let session = Arc::new(Session::new(&settings, disk)?);
         let early = listening(&session, &notify, &settings.listen_interfaces).await?;
         let addresses = public_addresses(seeder, session.listen_port());

@@ -84,16 +84,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         warn!("{warning}");
     }
     // Before anything is started: a second signal during a slow start must work as well.
-    let signals = shutdown::Signals::listen().map_err(|e| CommandError::Start(format!("cannot listen for signals: {e}")))?;
+    let signals =
+        shutdown::Signals::listen().map_err(|e| CommandError::Start(format!("cannot listen for signals: {e}")))?;
 
     let (backend, wakeups) = Backend::open(&settings).await?;
     let fetcher = Fetcher::new(&settings.fetcher, &settings.proxy).map_err(|e| CommandError::Start(e.to_string()))?;
-    let session = SeedSession::start(
-        &settings.seeder,
-        &settings.torrent,
-        backend.contents.clone(),
-        backend.torrents.clone(),
-    );
+    let session =
+        SeedSession::start(&settings.seeder, &settings.torrent, backend.contents.clone(), backend.torrents.clone());
     let session = Arc::new(session.await.map_err(|e| CommandError::Start(e.to_string()))?);
 
     let address = SocketAddr::new(settings.server.host, settings.server.port);

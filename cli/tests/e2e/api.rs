@@ -176,7 +176,8 @@ async fn errors_are_problems_that_programs_can_read() {
             assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {problem}");
         }
     }
-    let problem = read_json(server.call(Method::POST, "/v1/requests", Some(json!({ "url": "x", "ttl": -1 }))).await).await;
+    let problem =
+        read_json(server.call(Method::POST, "/v1/requests", Some(json!({ "url": "x", "ttl": -1 }))).await).await;
     let fields: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap()).collect();
     assert_eq!(fields, ["url", "ttl"]);
 }
@@ -184,7 +185,9 @@ async fn errors_are_problems_that_programs_can_read() {
 #[tokio::test]
 async fn a_cancelled_ready_request_is_seeded_no_longer() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
-    let torrents = async || read_json(server.call(Method::GET, "/v1/health", None).await).await["checks"]["seeder"]["torrents"].clone();
+    let torrents = async || {
+        read_json(server.call(Method::GET, "/v1/health", None).await).await["checks"]["seeder"]["torrents"].clone()
+    };
     let url = origin.file(1000, 1, "a.bin");
     let (one, two) = (server.fetch(&url).await, server.fetch(&url).await);
     assert_eq!(torrents().await, 1);

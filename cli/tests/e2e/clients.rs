@@ -32,8 +32,16 @@ async fn aria2(torrent: &Path, folder: &Path, name: &str) -> String {
     let port = free_port().to_string();
     let listen = format!("--listen-port={port}");
     let arguments = [
-        "--no-conf", "--quiet", "--enable-dht=false", "--bt-enable-lpd=false", "--bt-require-crypto=true",
-        "--bt-min-crypto-level=arc4", "--seed-time=0", "--file-allocation=none", "--bt-stop-timeout=50", &listen,
+        "--no-conf",
+        "--quiet",
+        "--enable-dht=false",
+        "--bt-enable-lpd=false",
+        "--bt-require-crypto=true",
+        "--bt-min-crypto-level=arc4",
+        "--seed-time=0",
+        "--file-allocation=none",
+        "--bt-stop-timeout=50",
+        &listen,
         torrent.to_str().unwrap(),
     ];
     run("aria2c", &arguments, folder).await;
@@ -101,8 +109,7 @@ async fn a_hybrid_torrent_is_downloaded_by_torrent_and_by_magnet() {
 
 #[tokio::test]
 async fn a_public_torrent_is_downloaded_by_its_magnet_too() {
-    let (server, origin) =
-        (TestServer::with(&[("TORRENT__PRIVATE_TRACKER", "false")]).await, Origin::start().await);
+    let (server, origin) = (TestServer::with(&[("TORRENT__PRIVATE_TRACKER", "false")]).await, Origin::start().await);
     let row = server.fetch(&origin.file(100_000, 1, "p.bin")).await;
     let magnet = server.magnet(row["id"].as_str().unwrap()).await;
     assert_eq!(libtorrent(&magnet, &server.scratch("magnet")).await, sha256(&content(100_000, 1)));

@@ -22,7 +22,12 @@ fn text(bytes: &[u8]) -> String {
 async fn get_saves_the_torrent_and_prints_the_magnet_link() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let folder = server.scratch("cwd");
-    let output = proxytorrent(&folder, &["get", &origin.file(10_000, 1, "a.bin"), "-o", "out"], &[("CLIENT__SERVER", &server.url)]).await;
+    let output = proxytorrent(
+        &folder,
+        &["get", &origin.file(10_000, 1, "a.bin"), "-o", "out"],
+        &[("CLIENT__SERVER", &server.url)],
+    )
+    .await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let printed = text(&output.stdout);
     assert!(printed.starts_with("magnet:?xt=urn:btih:") && printed.lines().count() == 1, "{printed}");
@@ -80,7 +85,9 @@ async fn config_prints_every_setting_and_no_secret() {
     let environment = [("SECURITY__HMAC_SECRET", "geheim"), ("FETCHER__MAX_SIZE", "5")];
     let output = proxytorrent(folder.path(), &["config", "--dev"], &environment).await;
     let stdout = text(&output.stdout);
-    for part in ["SECURITY__HMAC_SECRET=********", "FETCHER__MAX_SIZE=5", "#FETCHER__READ_TIMEOUT=30", "# Seconds to wait"] {
+    for part in
+        ["SECURITY__HMAC_SECRET=********", "FETCHER__MAX_SIZE=5", "#FETCHER__READ_TIMEOUT=30", "# Seconds to wait"]
+    {
         assert!(stdout.contains(part), "{part} not in {stdout}");
     }
     assert!(!stdout.contains("geheim"));

@@ -108,7 +108,10 @@ async fn gated(State(shared): State<Shared>, Path((size, seed)): Path<(usize, u8
         let _ = sender.send(Ok(second)).await;
     });
     let stream = futures_stream(body);
-    ([(CONTENT_TYPE, "text/plain".to_owned()), (http::header::CONTENT_LENGTH, size.to_string())], Body::from_stream(stream))
+    (
+        [(CONTENT_TYPE, "text/plain".to_owned()), (http::header::CONTENT_LENGTH, size.to_string())],
+        Body::from_stream(stream),
+    )
         .into_response()
 }
 

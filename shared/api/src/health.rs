@@ -19,8 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks one part of the service whether it works: `Ok` with details, or what is wrong, for people who
 /// need not be known: no secrets, no paths.
-pub type HealthCheck =
-    Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Value, String>> + Send>> + Send + Sync>;
+pub type HealthCheck = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Value, String>> + Send>> + Send + Sync>;
 
 /// The checks by name.
 #[derive(Default)]

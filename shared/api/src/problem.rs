@@ -94,6 +94,7 @@ impl IntoResponse for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         error!(%error, "a store failed");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "a store of this service did not answer").retry_after(5)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "a store of this service did not answer")
+            .retry_after(5)
     }
 }

@@ -90,10 +90,7 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
 }
 
 /// `GET /scrape?passkey=…`.
-pub(crate) async fn scrape(
-    State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
-) -> Response {
+pub(crate) async fn scrape(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
     scraped(&api, query.as_deref().unwrap_or_default()).await.unwrap_or_else(IntoResponse::into_response)
 }
 
@@ -154,10 +151,8 @@ fn compact(addresses: impl Iterator<Item = SocketAddr>) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn plain(address: SocketAddr, id: Option<[u8; 20]>) -> Value {
-    let mut entries = vec![
-        ("ip", Value::bytes(address.ip().to_string())),
-        ("port", Value::Integer(address.port().into())),
-    ];
+    let mut entries =
+        vec![("ip", Value::bytes(address.ip().to_string())), ("port", Value::Integer(address.port().into()))];
     if let Some(id) = id {
         entries.push(("peer id", Value::bytes(id)));
     }
@@ -230,7 +225,8 @@ mod tests {
 
     #[test]
     fn an_announce_is_read_as_clients_write_it() {
-        let query = parse(&(base() + "&uploaded=0&downloaded=0&left=0&event=stopped&compact=0&numwant=5&ip=1.2.3.4")).unwrap();
+        let query =
+            parse(&(base() + "&uploaded=0&downloaded=0&left=0&event=stopped&compact=0&numwant=5&ip=1.2.3.4")).unwrap();
         assert_eq!(&query.info_hash[..3], b"\xff\0a");
         assert_eq!(&query.info_hash[18..], b"&=");
         assert_eq!((query.port, query.left, query.stopped, query.compact, query.wanted), (6881, 0, true, false, 5));

@@ -15,12 +15,16 @@ use lru::LruCache;
 use ports::{Contents, Removal, Staged, StoreError};
 use rustix::io::{ReadWriteFlags, preadv2};
 use tempfile::NamedTempFile;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{OpenError, files};
 
 /// Bytes that are gathered before a thread is asked to write them.
 const CHUNK: usize = 512 * 1024;
+
+/// Bytes after which the disk begins to write a content that is still coming in, so that little is left
+/// to flush when it is committed.
+const WRITE_BACK: usize = 4 * 1024 * 1024;
 
 /// Files that are kept open for reading.
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
@@ -154,7 +158,7 @@ impl Folder {
 #[async_trait]
 impl Contents for FolderContents {
     async fn stage(&self, id: RequestId) -> Result<Box<dyn Staged>, StoreError> {
-        Ok(Box::new(StagedFile { folder: self.0.clone(), id, pending: vec![], file: None }))
+        Ok(Box::new(StagedFile { folder: self.0.clone(), id, pending: vec![], file: None, dirty: 0, flushing: None }))
     }
 
     async fn read_at(&self, content: ContentHash, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
@@ -211,6 +215,9 @@ struct StagedFile {
     id: RequestId,
     pending: Vec<Bytes>,
     file: Option<NamedTempFile>,
+    /// Bytes written since the disk was last told to write.
+    dirty: usize,
+    flushing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl StagedFile {
@@ -236,8 +243,17 @@ impl StagedFile {
 impl Staged for StagedFile {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         self.pending.push(bytes);
-        if self.pending.iter().map(Bytes::len).sum::<usize>() >= CHUNK {
-            self.file = Some(self.flush().await?);
+        let pending = self.pending.iter().map(Bytes::len).sum::<usize>();
+        if pending >= CHUNK {
+            let file = self.flush().await?;
+            self.dirty += pending;
+            // One flush at a time; what it fails at, the commit's own flush finds as well.
+            if self.dirty >= WRITE_BACK && self.flushing.as_ref().is_none_or(JoinHandle::is_finished) {
+                self.dirty = 0;
+                let handle = file.as_file().try_clone().map_err(unavailable)?;
+                self.flushing = Some(spawn_blocking(move || handle.sync_data()));
+            }
+            self.file = Some(file);
         }
         Ok(())
     }

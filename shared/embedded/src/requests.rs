@@ -31,8 +31,8 @@ impl SqliteRequests {
                     "UPDATE requests SET lease = NULL, due_at = 0 \
                      WHERE lease IS NOT NULL OR status IN ('fetching', 'packaging', 'seeding')",
                 )
-                    .execute(connection)
-                    .boxed()
+                .execute(connection)
+                .boxed()
             })
             .await
             .map_err(unavailable)?;

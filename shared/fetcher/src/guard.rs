@@ -76,7 +76,10 @@ impl Guard {
     pub fn check_address(&self, address: SocketAddr) -> Result<(), Failure> {
         let ip = address.ip();
         let own = self.0.own.read().unwrap_or_else(PoisonError::into_inner);
-        if own.iter().any(|own| own.port() == address.port() && (own.ip() == ip || own.ip().is_unspecified() && is_local(ip))) {
+        if own
+            .iter()
+            .any(|own| own.port() == address.port() && (own.ip() == ip || own.ip().is_unspecified() && is_local(ip)))
+        {
             return Err(Failure::new(FailureCode::BlockedAddress, format!("{address} is this service itself")));
         }
         match addresses::denied(ip) {
@@ -124,14 +127,38 @@ mod tests {
     fn every_way_to_write_a_local_address_is_blocked() {
         let guard = guard(&[]);
         for url in [
-            "http://127.0.0.1/", "http://127.1/", "http://127.0.1/", "http://2130706433/", "http://0x7f000001/",
-            "http://0x7f.1/", "http://017700000001/", "http://0177.0.0.1/", "http://127.0.0.1./", "http://0/",
-            "http://[::1]/", "http://[::]/", "http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]/",
-            "http://[::127.0.0.1]/", "http://[64:ff9b::7f00:1]/", "http://[2002:7f00:1::]/", "http://[fe80::1]/",
-            "http://１２７.０.０.１/", "http://127。0。0。1/", "http://%31%32%37.0.0.1/", "http://a@127.0.0.1/",
-            "http://example.org@127.0.0.1/", "http://169.254.169.254/latest/", "http://[fd00:ec2::254]/",
-            "http://localhost/", "http://LOCALHOST/", "http://localhost./", "http://a.localhost/",
-            "https://192.168.1.1:8443/", "http://10.0.0.1/", "http://100.100.100.200/",
+            "http://127.0.0.1/",
+            "http://127.1/",
+            "http://127.0.1/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://0x7f.1/",
+            "http://017700000001/",
+            "http://0177.0.0.1/",
+            "http://127.0.0.1./",
+            "http://0/",
+            "http://[::1]/",
+            "http://[::]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[::ffff:7f00:1]/",
+            "http://[::127.0.0.1]/",
+            "http://[64:ff9b::7f00:1]/",
+            "http://[2002:7f00:1::]/",
+            "http://[fe80::1]/",
+            "http://１２７.０.０.１/",
+            "http://127。0。0。1/",
+            "http://%31%32%37.0.0.1/",
+            "http://a@127.0.0.1/",
+            "http://example.org@127.0.0.1/",
+            "http://169.254.169.254/latest/",
+            "http://[fd00:ec2::254]/",
+            "http://localhost/",
+            "http://LOCALHOST/",
+            "http://localhost./",
+            "http://a.localhost/",
+            "https://192.168.1.1:8443/",
+            "http://10.0.0.1/",
+            "http://100.100.100.200/",
         ] {
             assert_eq!(code(&guard, url), Some(FailureCode::BlockedAddress), "{url}");
         }
@@ -176,7 +203,8 @@ mod tests {
 
     #[test]
     fn host_lists_match_whole_names_and_subdomains() {
-        let guard = guard(&[("FETCHER__BLOCKED_HOSTS", "Evil.Example.,x.org"), ("FETCHER__ALLOWED_HOSTS", "org,evil.example")]);
+        let guard =
+            guard(&[("FETCHER__BLOCKED_HOSTS", "Evil.Example.,x.org"), ("FETCHER__ALLOWED_HOSTS", "org,evil.example")]);
         for (url, expected) in [
             ("http://evil.example/", Some(FailureCode::BlockedHost)),
             ("http://a.EVIL.example./", Some(FailureCode::BlockedHost)),

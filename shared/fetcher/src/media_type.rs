@@ -52,7 +52,10 @@ mod tests {
 
     #[test]
     fn bytes_show_what_they_are() {
-        assert_eq!(sniff(b"\x7fELF\x02\x01\x01\0aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), Some("application/x-executable"));
+        assert_eq!(
+            sniff(b"\x7fELF\x02\x01\x01\0aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+            Some("application/x-executable")
+        );
         assert_eq!(sniff(b"%PDF-1.7"), Some("application/pdf"));
         assert_eq!(sniff(b"plain words"), None);
     }

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use domain::{ContentHash, Failure, FailureCode, FetchSpec};
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE,
-    HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
+    COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use http::{Method, StatusCode};
 use ports::Staged;
@@ -187,7 +187,8 @@ impl Fetcher {
         if size <= self.max_size {
             return Ok(());
         }
-        let message = format!("the content has more than {} bytes, the most that FETCHER__MAX_SIZE allows", self.max_size);
+        let message =
+            format!("the content has more than {} bytes, the most that FETCHER__MAX_SIZE allows", self.max_size);
         Err(FetchError::new(FailureCode::TooLarge, message))
     }
 
@@ -232,7 +233,10 @@ impl Fetcher {
             staged.write(chunk).await?;
         }
         if size == 0 {
-            return Err(FetchError::new(FailureCode::EmptyContent, "the content is empty: no torrent can be made of it"));
+            return Err(FetchError::new(
+                FailureCode::EmptyContent,
+                "the content is empty: no torrent can be made of it",
+            ));
         }
         let media_type = declared.unwrap_or_else(|| sniffed.unwrap_or(media_type::UNKNOWN).to_owned());
         // Neither declared nor recognised: as "anything", it must be on the list too.

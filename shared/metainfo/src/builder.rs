@@ -142,16 +142,13 @@ impl Handout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::PieceHasher;
 
     fn recipe() -> Recipe {
         Recipe { name: "a.txt".into(), private: true, created_by: Some("test".into()), creation_date: Some(7) }
     }
 
     fn pieces(format: TorrentFormat) -> Pieces {
-        let mut hasher = PieceHasher::new(format, 32 * 1024);
-        hasher.update(&[7; 100_000]);
-        hasher.finish()
+        Pieces::of(format, 32 * 1024, &[7; 100_000])
     }
 
     #[test]
@@ -186,7 +183,7 @@ mod tests {
 
     #[test]
     fn nothing_and_bad_names_make_no_torrent() {
-        let empty = PieceHasher::new(TorrentFormat::V1, 32 * 1024).finish();
+        let empty = Pieces::of(TorrentFormat::V1, 32 * 1024, &[]);
         assert_eq!(recipe().build(empty), Err(BuildError::Empty));
         for name in ["", ".", "..", "a/b", "a\\b", "a\0b"] {
             let recipe = Recipe { name: name.into(), ..recipe() };

@@ -4,13 +4,12 @@
 //! One pass over the content makes the torrent:
 //!
 //! ```
-//! use metainfo::{PieceHasher, TorrentFormat, Recipe};
+//! use metainfo::{Pieces, Recipe, TorrentFormat, piece_length_for};
 //!
 //! let content = b"hello";
-//! let mut hasher = PieceHasher::new(TorrentFormat::V1, metainfo::piece_length_for(content.len() as u64));
-//! hasher.update(content);
-//! let metainfo = Recipe { name: "hello.txt".into(), private: true, created_by: None, creation_date: None }
-//!     .build(hasher.finish())?;
+//! let pieces = Pieces::of(TorrentFormat::V1, piece_length_for(content.len() as u64), content);
+//! let recipe = Recipe { name: "hello.txt".into(), private: true, created_by: None, creation_date: None };
+//! let metainfo = recipe.build(pieces)?;
 //! assert_eq!(metainfo.infohash().as_bytes().len(), 20);
 //! # Ok::<(), metainfo::BuildError>(())
 //! ```
@@ -24,4 +23,4 @@ pub use bencode::{BencodeError, Value};
 pub use builder::{BuildError, Handout, Metainfo, Recipe};
 pub use domain::TorrentFormat;
 pub use magnet::Magnet;
-pub use pieces::{BLOCK, PieceHasher, Pieces, piece_length_for};
+pub use pieces::{BLOCK, Pieces, piece_length_for};

@@ -1,20 +1,23 @@
 //! Our torrents against those of libtorrent and mktorrent: the same content, name, piece length and
 //! flags make the same infohashes. `make setup` installs both.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use metainfo::{BLOCK, Metainfo, PieceHasher, Recipe, TorrentFormat, Value};
+use metainfo::{BLOCK, Metainfo, Pieces, Recipe, TorrentFormat, Value};
 use sha1::{Digest, Sha1};
 
 const PIECE: usize = 32 * 1024;
 
-/// Sizes around every boundary: blocks, pieces, powers of two of pieces, and the hashers' batches.
+/// Sizes around every boundary: blocks, pieces, powers of two of pieces, and what a thread reads at a time.
 fn sizes() -> Vec<usize> {
     let around = |n: usize| [n - 1, n, n + 1];
     let mut sizes = vec![2, 100];
-    for boundary in [BLOCK, PIECE, PIECE + BLOCK, 2 * PIECE, 3 * PIECE, 4 * PIECE, 5 * PIECE, 4 << 20, 8 << 20] {
+    for boundary in
+        [BLOCK, PIECE, PIECE + BLOCK, 2 * PIECE, 3 * PIECE, 4 * PIECE, 5 * PIECE, 256 << 10, 1 << 20, 4 << 20]
+    {
         sizes.extend(around(boundary));
     }
     sizes.extend([1, 9_999_999]);
@@ -26,10 +29,8 @@ fn content(size: usize) -> Vec<u8> {
 }
 
 fn ours(content: &[u8], name: &str, piece_length: usize, format: TorrentFormat, private: bool) -> Metainfo {
-    let mut hasher = PieceHasher::new(format, piece_length as u32);
-    hasher.update(content);
     let recipe = Recipe { name: name.into(), private, created_by: None, creation_date: None };
-    recipe.build(hasher.finish()).expect("a torrent")
+    recipe.build(Pieces::of(format, piece_length as u32, content)).expect("a torrent")
 }
 
 fn python() -> PathBuf {
@@ -49,10 +50,13 @@ fn both_infohashes_are_libtorrents() {
         std::fs::write(&path, &content).unwrap();
         for format in [TorrentFormat::V1, TorrentFormat::Hybrid] {
             for (piece_length, private) in [(PIECE, true), (BLOCK, true), (PIECE, false), (1 << 20, true)] {
-                lines += &format!("{}\t{piece_length}\t{format}\t{private}\n", path.display());
+                writeln!(lines, "{}\t{piece_length}\t{format}\t{private}", path.display()).unwrap();
                 let torrent = ours(&content, &name, piece_length, format, private);
                 let v2 = torrent.infohash_v2().map_or("-".to_owned(), |hash| hash.to_string());
-                expected.push((format!("{} {v2}", torrent.infohash()), format!("{size} {format} {piece_length} {private}")));
+                expected.push((
+                    format!("{} {v2}", torrent.infohash()),
+                    format!("{size} {format} {piece_length} {private}"),
+                ));
             }
         }
     }

@@ -1,12 +1,15 @@
 //! The package step: from a stored content to a stored torrent.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use domain::{Content, Failure, FailureCode, RequestId, Step, Timestamp, Torrent, TorrentState};
-use metainfo::{Metainfo, PieceHasher, Pieces, Recipe, TorrentFormat, piece_length_for};
+use domain::{Content, RequestId, Step, Timestamp, Torrent, TorrentState};
+use metainfo::{Metainfo, Pieces, Recipe, piece_length_for};
 use ports::{Claim, Clock, Contents, Requests, StoreError, Torrents, Wakeup, Wakeups};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tracing::info;
 
 use crate::retry::{next_try, store_failure};
@@ -41,33 +44,40 @@ impl Package {
         };
         let now = self.clock.now();
         let mut row = claim.request.clone();
-        let outcome = match result {
+        let (outcome, wakeup) = match result {
             Ok((torrent, TorrentState::Seeding)) => {
                 row.seeded(torrent.infohash, torrent.infohash_v2, now);
-                self.requests.save(&claim, &row).await.map(|()| Outcome::Done)
+                (Outcome::Done, None)
             }
             Ok((torrent, _)) => {
                 row.packaged(torrent.infohash, torrent.infohash_v2, now, now + LEASE);
-                match self.requests.save(&claim, &row).await {
-                    Ok(()) => self.wakeups.wake(Wakeup::Seed(torrent.infohash), Duration::ZERO).await.map(|()| Outcome::Done),
-                    Err(error) => Err(error),
-                }
+                (Outcome::Done, Some((Wakeup::Seed(torrent.infohash), Duration::ZERO)))
             }
+            Err(StoreError::ClaimLost) => return Ok(Outcome::Lost),
             // The content is gone: fetch it again.
             Err(StoreError::NotFound) => {
                 row.requeue(now, now);
-                match self.requests.save(&claim, &row).await {
-                    Ok(()) => self.wakeups.wake(Wakeup::Fetch(id), Duration::ZERO).await.map(|()| Outcome::Retried),
-                    Err(error) => Err(error),
+                (Outcome::Retried, Some((Wakeup::Fetch(id), Duration::ZERO)))
+            }
+            Err(error) => {
+                let failure = store_failure(&error);
+                if let Some(at) = next_try(&row, &failure, None, 0, now) {
+                    row.retry(failure, now, at);
+                    (Outcome::Retried, Some((Wakeup::Package(id), at.since(now))))
+                } else {
+                    row.fail(failure, now);
+                    (Outcome::Failed, None)
                 }
             }
-            Err(StoreError::ClaimLost) => Err(StoreError::ClaimLost),
-            Err(error) => self.failed(&claim, store_failure(&error), now).await,
         };
-        match outcome {
-            Err(StoreError::ClaimLost) => Ok(Outcome::Lost),
-            outcome => outcome,
+        match self.requests.save(&claim, &row).await {
+            Err(StoreError::ClaimLost) => return Ok(Outcome::Lost),
+            saved => saved?,
         }
+        if let Some((wakeup, delay)) = wakeup {
+            self.wakeups.wake(wakeup, delay).await?;
+        }
+        Ok(outcome)
     }
 
     /// Makes and stores the torrent, and tells what the seeder has to do with it.
@@ -103,87 +113,29 @@ impl Package {
         recipe.build(pieces).map_err(|error| StoreError::unavailable("packaging", error))
     }
 
-    /// Hashes the content in one pass; one thread reads while others hash.
+    /// Hashes the content on all cores, keeping the lease meanwhile.
     async fn hash(&self, claim: &Claim, content: &Content) -> Result<Pieces, StoreError> {
         let piece_length = self.piece_length.unwrap_or_else(|| piece_length_for(content.size));
-        let format: TorrentFormat = claim.request.spec.format;
-        let mut hashing: Hashing = Hashing::idle(PieceHasher::new(format, piece_length));
-        let mut offset = 0;
-        let mut renewed = self.clock.now();
-        while offset < content.size {
-            let mut buffer = hashing.spare_buffer();
-            buffer.resize((content.size - offset).min(hashing.batch as u64) as usize, 0);
-            self.contents.read_at(content.hash, offset, &mut buffer).await?;
-            offset += buffer.len() as u64;
-            hashing.next(buffer).await?;
-            let now = self.clock.now();
-            if now.since(renewed) >= LEASE / 3 {
-                renewed = now;
-                self.requests.heartbeat(claim, claim.request.progress, now, LEASE).await?;
+        let (format, size, hash) = (claim.request.spec.format, content.size, content.hash);
+        let (contents, runtime) = (self.contents.clone(), Handle::current());
+        let lost = Arc::new(AtomicBool::new(false));
+        let given_up = lost.clone();
+        let mut hashing = spawn_blocking(move || {
+            Pieces::hash(format, piece_length, size, |offset, buffer| {
+                if given_up.load(Ordering::Relaxed) {
+                    return Err(StoreError::ClaimLost);
+                }
+                runtime.block_on(contents.read_at(hash, offset, buffer))
+            })
+        });
+        loop {
+            if let Ok(pieces) = timeout(LEASE / 3, &mut hashing).await {
+                return pieces.map_err(|error| StoreError::unavailable("hashing", error))?;
+            }
+            let beat = self.requests.heartbeat(claim, claim.request.progress, self.clock.now(), LEASE).await;
+            if matches!(beat, Err(StoreError::ClaimLost)) {
+                lost.store(true, Ordering::Relaxed);
             }
         }
-        hashing.finish().await
-    }
-
-    async fn failed(&self, claim: &Claim, failure: Failure, now: Timestamp) -> Result<Outcome, StoreError> {
-        debug_assert_eq!(failure.code, FailureCode::Internal);
-        let mut row = claim.request.clone();
-        let Some(at) = next_try(&row, &failure, None, 0, now) else {
-            row.fail(failure, now);
-            self.requests.save(claim, &row).await?;
-            return Ok(Outcome::Failed);
-        };
-        row.retry(failure, now, at);
-        self.requests.save(claim, &row).await?;
-        self.wakeups.wake(Wakeup::Package(row.id), at.since(now)).await?;
-        Ok(Outcome::Retried)
-    }
-}
-
-/// A hasher at work on another thread, with two buffers that take turns.
-struct Hashing {
-    batch: usize,
-    state: State,
-    spare: Vec<u8>,
-}
-
-enum State {
-    Idle(PieceHasher),
-    Busy(JoinHandle<(PieceHasher, Vec<u8>)>),
-}
-
-impl Hashing {
-    fn idle(hasher: PieceHasher) -> Self {
-        Self { batch: hasher.batch(), state: State::Idle(hasher), spare: vec![] }
-    }
-
-    fn spare_buffer(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.spare)
-    }
-
-    /// Waits for the bytes before these to be hashed, and has these hashed.
-    async fn next(&mut self, bytes: Vec<u8>) -> Result<(), StoreError> {
-        // A panicked hasher leaves the handle, which fails again should anyone ask.
-        let mut hasher = match &mut self.state {
-            State::Busy(handle) => {
-                let (hasher, buffer) = handle.await.map_err(|error| StoreError::unavailable("hashing", error))?;
-                self.spare = buffer;
-                hasher
-            }
-            State::Idle(hasher) => std::mem::replace(hasher, PieceHasher::new(TorrentFormat::V1, 1 << 14)),
-        };
-        self.state = State::Busy(spawn_blocking(move || {
-            hasher.update(&bytes);
-            (hasher, bytes)
-        }));
-        Ok(())
-    }
-
-    async fn finish(self) -> Result<Pieces, StoreError> {
-        let hasher = match self.state {
-            State::Idle(hasher) => hasher,
-            State::Busy(handle) => handle.await.map_err(|error| StoreError::unavailable("hashing", error))?.0,
-        };
-        spawn_blocking(|| hasher.finish()).await.map_err(|error| StoreError::unavailable("hashing", error))
     }
 }

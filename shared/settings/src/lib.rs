@@ -13,8 +13,8 @@ mod value;
 
 pub use secrecy::{ExposeSecret, SecretString};
 pub use sections::{
-    Cache, Client, Database, Fetcher, Monitoring, PieceLength, Profile, ProxyResolve, ProxyType, RateLimit, Security, Seeder,
-    Server, Storage, StorageType, Torrent, Tracker,
+    Cache, Client, Database, Fetcher, Monitoring, PieceLength, Profile, ProxyResolve, ProxyType, RateLimit, Security,
+    Seeder, Server, Storage, StorageType, Torrent, Tracker,
 };
 pub use source::{Description, Problems};
 pub use value::{Bounded, List, LogLevel};

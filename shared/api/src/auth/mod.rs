@@ -17,9 +17,9 @@ use settings::ExposeSecret;
 
 use self::bearer::BearerTokens;
 use self::signature::SignatureKey;
+use crate::Api;
 use crate::problem::Problem;
 use crate::router::MAX_BODY;
-use crate::Api;
 
 /// Knows the callers. Without authentication, everybody is one anonymous user.
 #[derive(Debug)]

@@ -57,12 +57,8 @@ pub(crate) async fn create(
         warn!(request.id = %row.id, %error, "no wake-up was sent");
     }
     let location = format!("{}/requests/{}", api.server.api_prefix.trim_end_matches('/'), row.id);
-    let created = Created {
-        id: row.id,
-        status: row.status,
-        estimated_ready: api.estimate.seconds(),
-        created_at: row.created_at,
-    };
+    let created =
+        Created { id: row.id, status: row.status, estimated_ready: api.estimate.seconds(), created_at: row.created_at };
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(created)))
 }
 

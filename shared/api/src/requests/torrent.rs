@@ -42,7 +42,8 @@ pub(super) fn trackers(api: &Api, user: &UserId) -> Vec<String> {
 
 /// RFC 6266, with a plain name for old clients.
 fn disposition(name: &str) -> String {
-    let plain: String = name.chars().map(|c| if c.is_ascii_graphic() && !"\"\\%".contains(c) || c == ' ' { c } else { '_' }).collect();
+    let plain: String =
+        name.chars().map(|c| if c.is_ascii_graphic() && !"\"\\%".contains(c) || c == ' ' { c } else { '_' }).collect();
     format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(name, NON_ALPHANUMERIC))
 }
 
@@ -52,6 +53,9 @@ mod tests {
 
     #[test]
     fn names_are_told_to_old_and_new_clients() {
-        assert_eq!(disposition("a \"ü\".torrent"), "attachment; filename=\"a ___.torrent\"; filename*=UTF-8''a%20%22%C3%BC%22%2Etorrent");
+        assert_eq!(
+            disposition("a \"ü\".torrent"),
+            "attachment; filename=\"a ___.torrent\"; filename*=UTF-8''a%20%22%C3%BC%22%2Etorrent"
+        );
     }
 }

@@ -1,11 +1,11 @@
 //! Reading a request body, with all that is wrong with it at once.
 
 use domain::{ContentHash, FetchSpec, Method, TorrentFormat};
+use http::StatusCode;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::StatusCode;
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -90,7 +90,11 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<FetchSpec, Problem> {
     let headers = fields.take("headers", headers).unwrap_or_default();
     let body = fields.take("body", |value| text(value, MAX_BODY));
     if body.is_some() && !method.takes_body() {
-        fields.refuse("body", "not_allowed", format!("{} has no body; allowed with POST, PUT and PATCH", method.as_str()));
+        fields.refuse(
+            "body",
+            "not_allowed",
+            format!("{} has no body; allowed with POST, PUT and PATCH", method.as_str()),
+        );
     }
     let ttl = fields.take("ttl", |value| ttl(&value, limits.max_ttl)).unwrap_or(limits.default_ttl as u32);
     let sha256 = fields.take("sha256", sha256);
@@ -125,7 +129,10 @@ fn url(value: Value) -> Result<Url, Wrong> {
         Err(error) => return wrong("invalid_url", format!("is not a URL: {error}")),
     };
     if !matches!(url.scheme(), "http" | "https") {
-        return wrong("unsupported_scheme", format!("the scheme {} cannot be fetched; allowed: http, https", url.scheme()));
+        return wrong(
+            "unsupported_scheme",
+            format!("the scheme {} cannot be fetched; allowed: http, https", url.scheme()),
+        );
     }
     // Fragments are for browsers; without them more requests are identical.
     url.set_fragment(None);
@@ -202,8 +209,13 @@ mod tests {
         let body = r#"{"url": "ftp://x/", "method": "get", "ttl": 101, "sha256": "ab", "format": 2, "x": 1,
                        "headers": {"Cookie": "a"}, "body": "b"}"#;
         let expected = [
-            ("url", "unsupported_scheme"), ("method", "invalid_method"), ("headers", "header_not_allowed"),
-            ("body", "not_allowed"), ("ttl", "out_of_range"), ("sha256", "invalid_hash"), ("format", "wrong_type"),
+            ("url", "unsupported_scheme"),
+            ("method", "invalid_method"),
+            ("headers", "header_not_allowed"),
+            ("body", "not_allowed"),
+            ("ttl", "out_of_range"),
+            ("sha256", "invalid_hash"),
+            ("format", "wrong_type"),
             ("x", "unknown_field"),
         ];
         assert_eq!(errors(body), expected.map(|(field, code)| (field.to_owned(), code)));
