@@ -269,5 +269,6 @@ fn announce(settings: &Settings, url: &Url, session: &SeedSession) {
             "Development profile: no authentication, NO PROXY (origins see this machine's address), loopback only."
         );
     }
-    println!("Next: proxytorrent get https://example.org/ --server {server}");
+    let program = std::env::args().next().unwrap_or_else(|| "proxytorrent".into());
+    println!("Next, in another terminal: {program} get https://example.org/ --server {server}");
 }

@@ -36,7 +36,6 @@ pids+=($!)
 api=http://198.18.0.1:8000
 ask() { ip netns exec "$server" curl -s --retry 50 --retry-connrefused --retry-delay 0 --retry-max-time 30 "$@"; }
 ask -o /dev/null http://127.0.0.1:8080/
-ip netns exec "$server" env -i CLIENT__SERVER=$api "$program" cancel 00000000-0000-7000-8000-000000000000 2>/dev/null || true
 ask -o /dev/null $api/v1/health
 ip netns exec "$server" env -i CLIENT__SERVER=$api "$program" get http://127.0.0.1:8080/file.bin -o "$folder" >/dev/null
 
