@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{cancel, config, get, magnet, status, torrent};
+use crate::commands::{Target, cancel, config, get, magnet, status, torrent};
 
 /// URL in, torrent out: fetched through your proxy, packaged, seeded.
 ///
@@ -33,13 +33,13 @@ enum Command {
     /// Fetch a URL: wait for the torrent, save it, print the magnet link.
     Get(get::Arguments),
     /// Show where a request stands, as JSON.
-    Status(status::Arguments),
+    Status(Target),
     /// Save a ready request's .torrent file.
     Torrent(torrent::Arguments),
     /// Print a ready request's magnet link.
-    Magnet(magnet::Arguments),
+    Magnet(Target),
     /// Cancel a request; end its seeding when no one else needs it.
-    Cancel(cancel::Arguments),
+    Cancel(Target),
     /// Print every setting with its documentation and value.
     Config(config::Arguments),
 }
@@ -57,10 +57,10 @@ fn main() -> ExitCode {
         match command {
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Get(arguments) => get::run(arguments).await,
-            Command::Status(arguments) => status::run(arguments).await,
+            Command::Status(target) => status::run(target).await,
             Command::Torrent(arguments) => torrent::run(arguments).await,
-            Command::Magnet(arguments) => magnet::run(arguments).await,
-            Command::Cancel(arguments) => cancel::run(arguments).await,
+            Command::Magnet(target) => magnet::run(target).await,
+            Command::Cancel(target) => cancel::run(target).await,
             Command::Config(arguments) => config::run(arguments),
         }
     });

@@ -1,16 +1,8 @@
 //! `proxytorrent cancel`: stops a request.
 
-use super::CommandError;
-use crate::client::{Client, Server};
+use super::{CommandError, Target};
+use crate::client::Client;
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
-    /// The request's id
-    id: String,
-    #[command(flatten)]
-    server: Server,
-}
-
-pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
-    Client::new(arguments.server)?.cancel(&arguments.id).await
+pub(crate) async fn run(target: Target) -> Result<(), CommandError> {
+    Client::new(target.server)?.cancel(&target.id).await
 }

@@ -1,17 +1,9 @@
 //! `proxytorrent magnet`: a ready request's magnet link.
 
-use super::CommandError;
-use crate::client::{Client, Server};
+use super::{CommandError, Target};
+use crate::client::Client;
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
-    /// The request's id
-    id: String,
-    #[command(flatten)]
-    server: Server,
-}
-
-pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
-    println!("{}", Client::new(arguments.server)?.magnet(&arguments.id).await?);
+pub(crate) async fn run(target: Target) -> Result<(), CommandError> {
+    println!("{}", Client::new(target.server)?.magnet(&target.id).await?);
     Ok(())
 }

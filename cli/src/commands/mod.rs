@@ -9,6 +9,17 @@ pub(crate) mod torrent;
 
 use std::path::{Path, PathBuf};
 
+use crate::client::Server;
+
+/// One request on one server.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Target {
+    /// The request's id
+    id: String,
+    #[command(flatten)]
+    server: Server,
+}
+
 /// Why a command did not do it; each has its exit code.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {

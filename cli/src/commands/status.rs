@@ -1,18 +1,10 @@
 //! `proxytorrent status`: where a request stands.
 
-use super::CommandError;
-use crate::client::{Client, Server};
+use super::{CommandError, Target};
+use crate::client::Client;
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
-    /// The request's id
-    id: String,
-    #[command(flatten)]
-    server: Server,
-}
-
-pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
-    let request = Client::new(arguments.server)?.get_json(&arguments.id).await?;
+pub(crate) async fn run(target: Target) -> Result<(), CommandError> {
+    let request = Client::new(target.server)?.get_json(&target.id).await?;
     println!("{request:#}");
     Ok(())
 }

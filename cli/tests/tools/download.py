@@ -11,7 +11,7 @@ import time
 import libtorrent as lt
 
 source, folder = sys.argv[1:3]
-seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 60
+seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 45
 
 session = lt.session(
     {

@@ -13,6 +13,7 @@ mod failure;
 mod file_name;
 mod guard;
 mod media_type;
+mod stream_hasher;
 mod transfer;
 
 pub use addresses::{DENIED, Denied};

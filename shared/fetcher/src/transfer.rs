@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use domain::{ContentHash, Failure, FailureCode, FetchSpec};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
@@ -11,7 +12,7 @@ use http::header::{
 use http::{Method, StatusCode};
 use ports::Staged;
 use reqwest::{Client, Response};
-use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
 use url::Url;
 
 use crate::client::{self, ClientError};
@@ -19,6 +20,10 @@ use crate::failure::{FetchError, classify};
 use crate::file_name::file_name;
 use crate::guard::Guard;
 use crate::media_type;
+use crate::stream_hasher::StreamHasher;
+
+/// Chunks of the body (some 16 to 400 kB each) that may wait to be stored.
+const CHUNKS_AHEAD: usize = 8;
 
 /// How far a fetch has come, for others to look at.
 #[derive(Debug, Default)]
@@ -200,7 +205,7 @@ impl Fetcher {
         Err(FetchError::new(FailureCode::MediaTypeNotAllowed, message))
     }
 
-    /// Takes the body in: hashed, counted and looked at as it streams by.
+    /// Takes the body in: counted and looked at as it comes, hashed and stored meanwhile.
     async fn receive(
         &self,
         mut response: Response,
@@ -208,30 +213,43 @@ impl Fetcher {
         staged: &mut dyn Staged,
         progress: &Progress,
     ) -> Result<Received, FetchError> {
-        let mut hasher = Sha256::new();
-        let mut size = 0;
-        let mut beginning = vec![];
-        let mut sniffed = None;
-        let broken = |error: reqwest::Error| -> Failure { classify(&error, false) };
-        loop {
-            let chunk = response.chunk().await.map_err(broken)?;
-            if beginning.len() < media_type::SNIFF {
-                let more = chunk.as_ref().map_or(&[][..], |chunk| &chunk[..chunk.len().min(media_type::SNIFF)]);
-                beginning.extend_from_slice(more);
-                if beginning.len() >= media_type::SNIFF || chunk.is_none() {
-                    sniffed = media_type::sniff(&beginning);
-                    if let Some(sniffed) = sniffed {
-                        self.check_media_type(sniffed, "actual")?;
+        let (sender, mut chunks) = mpsc::channel::<Bytes>(CHUNKS_AHEAD);
+        let receive = async move {
+            let mut size = 0;
+            let mut beginning = vec![];
+            let mut sniffed = None;
+            loop {
+                let chunk = response.chunk().await.map_err(|error| classify(&error, false))?;
+                if beginning.len() < media_type::SNIFF {
+                    let more = chunk.as_ref().map_or(&[][..], |chunk| &chunk[..chunk.len().min(media_type::SNIFF)]);
+                    beginning.extend_from_slice(more);
+                    if beginning.len() >= media_type::SNIFF || chunk.is_none() {
+                        sniffed = media_type::sniff(&beginning);
+                        if let Some(sniffed) = sniffed {
+                            self.check_media_type(sniffed, "actual")?;
+                        }
                     }
                 }
+                let Some(chunk) = chunk else { break };
+                size += chunk.len() as u64;
+                self.check_size(size)?;
+                progress.received.store(size, Ordering::Relaxed);
+                if sender.send(chunk).await.is_err() {
+                    // The other side has failed, and says why.
+                    break;
+                }
             }
-            let Some(chunk) = chunk else { break };
-            size += chunk.len() as u64;
-            self.check_size(size)?;
-            progress.received.store(size, Ordering::Relaxed);
-            hasher.update(&chunk);
-            staged.write(chunk).await?;
-        }
+            Ok::<_, FetchError>((size, sniffed))
+        };
+        let store = async move {
+            let mut hasher = StreamHasher::new();
+            while let Some(chunk) = chunks.recv().await {
+                hasher.update(chunk.clone()).await?;
+                staged.write(chunk).await?;
+            }
+            Ok::<_, FetchError>(hasher.finish().await?)
+        };
+        let ((size, sniffed), hash) = tokio::try_join!(receive, store)?;
         if size == 0 {
             return Err(FetchError::new(
                 FailureCode::EmptyContent,
@@ -241,7 +259,7 @@ impl Fetcher {
         let media_type = declared.unwrap_or_else(|| sniffed.unwrap_or(media_type::UNKNOWN).to_owned());
         // Neither declared nor recognised: as "anything", it must be on the list too.
         self.check_media_type(&media_type, "assumed")?;
-        Ok(Received { hash: ContentHash::new(hasher.finalize().into()), size, media_type })
+        Ok(Received { hash, size, media_type })
     }
 }
 

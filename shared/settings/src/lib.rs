@@ -146,6 +146,9 @@ impl Settings {
         if self.proxy.proxy_password.is_some() && self.proxy.proxy_username.is_none() {
             refuse("PROXY__PROXY_USERNAME", "PROXY__PROXY_PASSWORD is set without a user name to go with it");
         }
+        if self.proxy.resolve == ProxyResolve::Local && self.proxy.proxy_type != ProxyType::Socks5 {
+            refuse("PROXY__RESOLVE", "HTTP proxies look names up themselves: local goes with PROXY__PROXY_TYPE=socks5");
+        }
         if self.cache.default_ttl.get() > self.cache.max_ttl.get() {
             refuse("CACHE__DEFAULT_TTL", "is greater than CACHE__MAX_TTL");
         }

@@ -25,13 +25,16 @@ pub(crate) async fn magnet(
     Path(id): Path<String>,
 ) -> Result<Json<MagnetView>, Problem> {
     let (row, torrent) = super::ready_torrent(&api, &principal, &id).await?;
+    // libtorrent 2.1 announces a hybrid torrent under both its hashes, and drops a connection that it made
+    // by `x.pe` when the second answer names the same peer during the handshake.
+    let peers = if torrent.infohash_v2.is_some() { vec![] } else { api.seeder_addresses.clone() };
     let magnet = Magnet {
         infohash: torrent.infohash,
         infohash_v2: torrent.infohash_v2,
         name: torrent.name,
         size: torrent.size,
         trackers: super::torrent::trackers(&api, &principal.user),
-        peers: api.seeder_addresses.clone(),
+        peers,
         webseeds: vec![],
     };
     Ok(Json(MagnetView {

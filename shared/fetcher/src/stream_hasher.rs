@@ -1,0 +1,79 @@
+//! SHA-256 of a stream, on another thread while the stream goes on.
+
+use bytes::Bytes;
+use domain::ContentHash;
+use ports::StoreError;
+use sha2::{Digest, Sha256};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// Bytes that are handed over at a time; what ends before is hashed on the spot.
+const BATCH: usize = 256 * 1024;
+
+/// Hashes bytes in order. At most two batches are in memory.
+pub(crate) struct StreamHasher {
+    state: State,
+    pending: Vec<Bytes>,
+    pending_bytes: usize,
+}
+
+enum State {
+    Idle(Sha256),
+    Busy(JoinHandle<Sha256>),
+}
+
+impl StreamHasher {
+    pub fn new() -> Self {
+        Self { state: State::Idle(Sha256::new()), pending: vec![], pending_bytes: 0 }
+    }
+
+    /// Takes the next bytes.
+    pub async fn update(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.pending_bytes += bytes.len();
+        self.pending.push(bytes);
+        if self.pending_bytes >= BATCH {
+            let mut hasher = self.hasher().await?;
+            let batch = std::mem::take(&mut self.pending);
+            self.pending_bytes = 0;
+            self.state = State::Busy(spawn_blocking(move || {
+                for bytes in &batch {
+                    hasher.update(bytes);
+                }
+                hasher
+            }));
+        }
+        Ok(())
+    }
+
+    /// The hash of all that was taken.
+    pub async fn finish(mut self) -> Result<ContentHash, StoreError> {
+        let mut hasher = self.hasher().await?;
+        for bytes in &self.pending {
+            hasher.update(bytes);
+        }
+        Ok(ContentHash::new(hasher.finalize().into()))
+    }
+
+    async fn hasher(&mut self) -> Result<Sha256, StoreError> {
+        match std::mem::replace(&mut self.state, State::Idle(Sha256::new())) {
+            State::Idle(hasher) => Ok(hasher),
+            State::Busy(handle) => handle.await.map_err(|error| StoreError::unavailable("hashing", error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_hashes_as_a_whole() {
+        for size in [0, 1, BATCH - 1, BATCH, 3 * BATCH + 5] {
+            let content: Bytes = (0..size).map(|i| (i / 7) as u8).collect::<Vec<_>>().into();
+            let mut hasher = StreamHasher::new();
+            for start in (0..size).step_by(10_000) {
+                hasher.update(content.slice(start..size.min(start + 10_000))).await.unwrap();
+            }
+            assert_eq!(hasher.finish().await.unwrap().as_bytes()[..], Sha256::digest(&content)[..], "{size}");
+        }
+    }
+}

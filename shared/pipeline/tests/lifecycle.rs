@@ -1,0 +1,248 @@
+//! The later steps on real parts: SQLite, a folder and a libtorrent session; only the clock is set by hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::{ContentHash, FetchRequest, RequestId, Status, Step, Timestamp};
+use embedded::{Database, DatabaseOptions, FolderContents, SqliteRequests, SqliteTorrents, WakeupReceiver};
+use pipeline::{GRACE, LEASE, Outcome, Package, Release, Seed, Sweep, Swept};
+use ports::contract::{NOW, content, request};
+use ports::{Clock, Contents, ManualClock, Requests, Torrents, Wakeup, Wakeups};
+use seeder::SeedSession;
+use settings::Settings;
+use tempfile::TempDir;
+
+struct House {
+    requests: Arc<dyn Requests>,
+    torrents: Arc<dyn Torrents>,
+    contents: Arc<dyn Contents>,
+    clock: Arc<ManualClock>,
+    session: Arc<SeedSession>,
+    wakeups: WakeupReceiver,
+    package: Package,
+    seed: Seed,
+    release: Release,
+    sweep: Sweep,
+    folder: TempDir,
+}
+
+impl House {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let database = Database::open(&at("db"), DatabaseOptions::default()).await.unwrap();
+        let requests: Arc<dyn Requests> = Arc::new(SqliteRequests::open(database.clone()).await.unwrap());
+        let torrents: Arc<dyn Torrents> =
+            Arc::new(SqliteTorrents::open(database, at("torrents"), at("resume")).unwrap());
+        let contents: Arc<dyn Contents> = Arc::new(FolderContents::open(at("content")).unwrap());
+        let (sender, wakeups) = embedded::channel();
+        let sender: Arc<dyn Wakeups> = Arc::new(sender);
+        let clock = Arc::new(ManualClock::at(NOW));
+        let settings = Settings::from_pairs([("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0")]).unwrap();
+        let session =
+            SeedSession::start(&settings.seeder, &settings.torrent, contents.clone(), torrents.clone()).await.unwrap();
+        let session = Arc::new(session);
+        let ticking: Arc<dyn Clock> = clock.clone();
+        Self {
+            package: Package {
+                requests: requests.clone(),
+                torrents: torrents.clone(),
+                contents: contents.clone(),
+                wakeups: sender.clone(),
+                clock: ticking.clone(),
+                private: true,
+                piece_length: None,
+                created_by: "test".into(),
+            },
+            seed: Seed {
+                requests: requests.clone(),
+                torrents: torrents.clone(),
+                seeder: session.clone(),
+                wakeups: sender.clone(),
+                clock: ticking.clone(),
+            },
+            release: Release {
+                requests: requests.clone(),
+                torrents: torrents.clone(),
+                contents: contents.clone(),
+                wakeups: sender.clone(),
+                clock: ticking.clone(),
+            },
+            sweep: Sweep {
+                requests: requests.clone(),
+                contents: contents.clone(),
+                wakeups: sender,
+                clock: ticking,
+                limit: 100,
+            },
+            requests,
+            torrents,
+            contents,
+            clock,
+            session,
+            wakeups,
+            folder,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A request whose content, five bytes of `byte`, is stored under a hash of its own.
+    async fn fetched(&self, url: &str, byte: u8) -> RequestId {
+        let hash = ContentHash::new([byte; 32]);
+        let mut staged = self.contents.stage(RequestId::new()).await.unwrap();
+        staged.write(vec![byte; 5].into()).await.unwrap();
+        staged.commit(hash, self.now()).await.unwrap();
+        let row = FetchRequest { due_at: Some(self.now()), created_at: self.now(), ..request("alice", url) };
+        self.requests.create(&row).await.unwrap();
+        let claim = self.requests.claim(row.id, Step::Fetch, self.now(), LEASE).await.unwrap().unwrap();
+        let mut row = claim.request.clone();
+        row.fetched(content(hash, self.now()), self.now());
+        self.requests.save(&claim, &row).await.unwrap();
+        row.id
+    }
+
+    /// Takes a fetched request to ready.
+    async fn ready(&self, url: &str, byte: u8) -> FetchRequest {
+        let id = self.fetched(url, byte).await;
+        assert_eq!(self.package.run(id).await.unwrap(), Outcome::Done);
+        let infohash = self.row(id).await.infohash.unwrap();
+        self.seed.run(infohash).await.unwrap();
+        let row = self.row(id).await;
+        assert_eq!(row.status, Status::Ready);
+        row
+    }
+
+    async fn row(&self, id: RequestId) -> FetchRequest {
+        self.requests.get(id).await.unwrap().unwrap()
+    }
+
+    /// Everything that was woken, without what waits for its time.
+    fn woken(&mut self) -> Vec<Wakeup> {
+        std::iter::from_fn(|| self.wakeups.try_recv().ok()).collect()
+    }
+}
+
+#[tokio::test]
+async fn an_outlived_request_expires_and_lets_go_of_torrent_and_content() {
+    let mut house = House::new().await;
+    let row = house.ready("http://example.org/", 1).await;
+    let (infohash, hash) = (row.infohash.unwrap(), row.content.as_ref().unwrap().hash);
+    assert_eq!(house.session.seeding(), 1);
+    house.clock.advance(row.keep_for.saturating_sub(Duration::from_millis(1)));
+    assert_eq!(house.sweep.run().await.unwrap(), Swept::default());
+    house.woken();
+
+    house.clock.advance(Duration::from_millis(1));
+    assert_eq!(house.sweep.run().await.unwrap().expired, 1);
+    assert_eq!(house.row(row.id).await.status, Status::Expired);
+    assert!(house.woken().contains(&Wakeup::Release(row.id)));
+    assert_eq!(house.release.run(row.id).await.unwrap(), Outcome::Done);
+    assert_eq!(house.woken(), [Wakeup::Unseed(infohash)]);
+    assert_eq!(house.contents.size(hash).await.unwrap(), None);
+    house.seed.unseed(infohash).await.unwrap();
+    assert_eq!(house.torrents.get(infohash).await.unwrap(), None);
+    assert_eq!(house.torrents.metainfo(infohash).await.unwrap(), None);
+    assert_eq!(house.release.run(row.id).await.unwrap(), Outcome::Nothing, "once");
+}
+
+#[tokio::test]
+async fn a_content_that_was_touched_lately_is_kept_until_the_grace_is_over() {
+    let house = House::new().await;
+    let row = house.ready("http://example.org/", 1).await;
+    let hash = row.content.as_ref().unwrap().hash;
+    house.requests.cancel(row.id, &row.owner, house.now()).await.unwrap();
+    assert_eq!(house.release.run(row.id).await.unwrap(), Outcome::Retried);
+    assert!(house.contents.size(hash).await.unwrap().is_some());
+    house.clock.advance(GRACE + Duration::from_secs(1));
+    assert_eq!(house.release.run(row.id).await.unwrap(), Outcome::Done);
+    assert_eq!(house.contents.size(hash).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_a_live_request_needs_stays() {
+    let mut house = House::new().await;
+    let one = house.ready("http://example.org/1", 1).await;
+    let two = house.ready("http://example.org/2", 1).await;
+    assert_eq!(one.infohash, two.infohash, "the same content and name");
+    house.clock.advance(GRACE * 2);
+    house.woken();
+    house.requests.cancel(one.id, &one.owner, house.now()).await.unwrap();
+    assert_eq!(house.release.run(one.id).await.unwrap(), Outcome::Done);
+    assert_eq!(house.woken(), []);
+    assert!(house.contents.size(two.content.as_ref().unwrap().hash).await.unwrap().is_some());
+
+    // One that is only about to have a torrent holds all of its content's.
+    let third = house.fetched("http://example.org/3", 1).await;
+    house.clock.advance(GRACE * 2);
+    house.requests.cancel(two.id, &two.owner, house.now()).await.unwrap();
+    assert_eq!(house.release.run(two.id).await.unwrap(), Outcome::Done);
+    assert_eq!(house.woken(), []);
+    assert_eq!(house.package.run(third).await.unwrap(), Outcome::Done);
+    assert_eq!(house.row(third).await.status, Status::Ready, "the torrent is still seeded");
+}
+
+#[tokio::test]
+async fn a_content_that_is_gone_is_fetched_again() {
+    let mut house = House::new().await;
+    let id = house.fetched("http://example.org/", 1).await;
+    house.contents.remove(ContentHash::new([1; 32]), NOW + LEASE).await.unwrap();
+    assert_eq!(house.package.run(id).await.unwrap(), Outcome::Retried);
+    let row = house.row(id).await;
+    assert_eq!((row.status, row.content, row.retry_count), (Status::Queued, None, 0));
+    assert_eq!(house.woken(), [Wakeup::Fetch(id)]);
+}
+
+#[tokio::test]
+async fn a_torrent_whose_file_is_gone_is_packaged_again() {
+    let mut house = House::new().await;
+    let id = house.fetched("http://example.org/", 1).await;
+    house.package.run(id).await.unwrap();
+    let infohash = house.row(id).await.infohash.unwrap();
+    std::fs::remove_file(house.folder.path().join(format!("torrents/{infohash}.torrent"))).unwrap();
+    house.woken();
+    house.seed.run(infohash).await.unwrap();
+    assert_eq!(house.woken(), [Wakeup::Package(id)]);
+    house.package.run(id).await.unwrap();
+    house.seed.run(infohash).await.unwrap();
+    assert_eq!(house.row(id).await.status, Status::Ready);
+}
+
+#[tokio::test]
+async fn a_torrent_that_the_seeder_refuses_fails_its_requests() {
+    let house = House::new().await;
+    let id = house.fetched("http://example.org/", 1).await;
+    house.package.run(id).await.unwrap();
+    let infohash = house.row(id).await.infohash.unwrap();
+    std::fs::write(house.folder.path().join(format!("torrents/{infohash}.torrent")), "no torrent").unwrap();
+    house.seed.run(infohash).await.unwrap();
+    let row = house.row(id).await;
+    assert_eq!(row.status, Status::Failed);
+    assert_eq!(row.failure.unwrap().code, domain::FailureCode::SeedingFailed);
+}
+
+#[tokio::test]
+async fn a_request_that_was_cancelled_while_it_was_packaged_stays_cancelled() {
+    let house = House::new().await;
+    let id = house.fetched("http://example.org/", 1).await;
+    let claim = house.requests.claim(id, Step::Package, house.now(), LEASE).await.unwrap().unwrap();
+    house.requests.cancel(id, &claim.request.owner, house.now()).await.unwrap();
+    assert_eq!(house.package.run(id).await.unwrap(), Outcome::Nothing);
+    assert_eq!(house.row(id).await.status, Status::Cancelled);
+}
+
+#[tokio::test]
+async fn everything_that_was_seeded_is_seeded_again_after_a_restart() {
+    let house = House::new().await;
+    for byte in 1..=3 {
+        house.ready(&format!("http://example.org/{byte}"), byte).await;
+    }
+    let settings = Settings::from_pairs([("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0")]).unwrap();
+    house.session.stop().await;
+    let next =
+        SeedSession::start(&settings.seeder, &settings.torrent, house.contents.clone(), house.torrents.clone()).await;
+    let seed = Seed { seeder: Arc::new(next.unwrap()), ..house.seed.clone() };
+    assert_eq!(seed.restore().await.unwrap(), 3);
+}
