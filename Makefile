@@ -13,8 +13,8 @@ test: ## Run every check and every test
 	@scripts/setup test
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
-	cargo nextest run --workspace --cargo-quiet
 	cargo test --quiet --workspace --doc
+	cargo nextest run --workspace --cargo-quiet
 
 lint: ## Check the format and the lints
 	@scripts/setup build

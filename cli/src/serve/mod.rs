@@ -17,6 +17,7 @@ use embedded::{
 use fetcher::Fetcher;
 use pipeline::{Fetch, Package, Release, Seed, Sweep};
 use ports::{Clock, Contents, Requests, Seeder, Swarm, SystemClock, Torrents, Wakeups};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seeder::SeedSession;
 use serde_json::json;
 use settings::{ExposeSecret, Profile, Settings};
@@ -87,6 +88,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let signals =
         shutdown::Signals::listen().map_err(|e| CommandError::Start(format!("cannot listen for signals: {e}")))?;
 
+    raise_open_files();
     let (backend, wakeups) = Backend::open(&settings).await?;
     let fetcher = Fetcher::new(&settings.fetcher, &settings.proxy).map_err(|e| CommandError::Start(e.to_string()))?;
     let session =
@@ -125,6 +127,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     backend.database.close().await;
     info!("stopped");
     Ok(())
+}
+
+/// Every fetch and every peer is an open file, and the usual limit of 1,024 is for programs that are not
+/// servers. libtorrent takes its own limit from this one when it starts.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, "the limit of open files cannot be raised");
+    }
 }
 
 async fn start_workers(

@@ -191,6 +191,10 @@ impl Torrents for SqliteTorrents {
     }
 
     async fn save_resume(&self, infohash: InfoHash, data: &[u8]) -> Result<(), StoreError> {
+        let _purging = self.purging.lock().await;
+        if self.get(infohash).await?.is_none() {
+            return Ok(());
+        }
         let data = data.to_vec();
         with_file(self.resume_path(infohash), move |path| files::write_atomically(path, &data)).await
     }

@@ -38,7 +38,7 @@ pub trait Torrents: Send + Sync {
     /// Deletes a retired torrent with its files; false if it is not retired.
     async fn purge(&self, infohash: InfoHash) -> Result<bool, StoreError>;
 
-    /// Keeps the seeder's resume data for it.
+    /// Keeps the seeder's resume data for it, if the torrent is still there.
     async fn save_resume(&self, infohash: InfoHash, data: &[u8]) -> Result<(), StoreError>;
 
     /// The resume data that was kept for it.

@@ -137,4 +137,6 @@ pub async fn resume_data_is_kept_until_the_torrent_is_purged<T: Torrents>(store:
     store.retire(torrent.infohash, 1).await.unwrap();
     store.purge(torrent.infohash).await.unwrap();
     assert_eq!(store.resume(torrent.infohash).await.unwrap(), None);
+    store.save_resume(torrent.infohash, b"late").await.unwrap();
+    assert_eq!(store.resume(torrent.infohash).await.unwrap(), None, "what comes too late is dropped");
 }
