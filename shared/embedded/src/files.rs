@@ -18,6 +18,17 @@ pub fn temporary(folder: &Path, name: &str) -> io::Result<NamedTempFile> {
     Builder::new().prefix(&format!("{name}.")).suffix(".tmp").tempfile_in(folder)
 }
 
+/// Deletes temporary files that a killed process has left in a folder. To be called before any are made.
+pub fn remove_temporary(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "tmp") {
+            remove_if_there(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the names in a folder survive a power cut.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()

@@ -33,6 +33,7 @@ impl SqliteTorrents {
     pub fn open(database: Database, torrents: PathBuf, resume: PathBuf) -> Result<Self, OpenError> {
         for folder in [&torrents, &resume] {
             files::create_private_folder(folder).map_err(OpenError::io(folder))?;
+            files::remove_temporary(folder).map_err(OpenError::io(folder))?;
         }
         Ok(Self { database, torrents, resume, purging: Arc::default() })
     }

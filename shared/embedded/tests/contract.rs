@@ -85,6 +85,20 @@ mod this_backend {
     }
 
     #[tokio::test]
+    async fn half_written_files_of_a_process_that_died_are_deleted() {
+        let (database, folder) = database().await;
+        let (torrents, resume) = (folder.path().join("torrents"), folder.path().join("resume"));
+        let open = || SqliteTorrents::open(database.clone(), torrents.clone(), resume.clone()).unwrap();
+        open();
+        std::fs::write(torrents.join("write.abc.tmp"), "half").unwrap();
+        std::fs::write(torrents.join("whole.torrent"), "whole").unwrap();
+        std::fs::write(resume.join("write.def.tmp"), "half").unwrap();
+        open();
+        let names = |folder: &std::path::Path| std::fs::read_dir(folder).unwrap().count();
+        assert_eq!((names(&torrents), names(&resume)), (1, 0));
+    }
+
+    #[tokio::test]
     async fn what_is_stored_is_readable_by_its_owner_alone() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
