@@ -159,6 +159,7 @@ async fn errors_are_problems_that_programs_can_read() {
     let cases = [
         (Method::GET, "/nowhere", None, 404, "not_found"),
         (Method::GET, "/v1/requests/not-an-id", None, 404, "request_not_found"),
+        (Method::GET, "/v1/requests/%ff", None, 404, "request_not_found"),
         (Method::PUT, "/v1/requests", None, 405, "method_not_allowed"),
         (Method::POST, "/v1/requests", None, 415, "unsupported_media_type"),
         (Method::POST, "/v1/requests", Some(json!([])), 400, "malformed_json"),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use domain::{Principal, Status};
 use http::StatusCode;
 use ports::Wakeup;
 use tracing::{info, warn};
 
+use super::Id;
 use crate::Api;
 use crate::problem::Problem;
 
@@ -17,9 +18,8 @@ use crate::problem::Problem;
 pub(crate) async fn cancel(
     State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<StatusCode, Problem> {
-    let id = id.parse().map_err(|_| Problem::not_found())?;
     let row = api.requests.cancel(id, &principal.user, api.clock.now()).await?;
     let row = row.ok_or_else(Problem::not_found)?;
     if row.status == Status::Cancelled {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use domain::{
     ContentHash, FetchRequest, InfoHash, InfoHashV2, Method, Principal, RequestId, Status, Timestamp, TorrentFormat,
@@ -10,6 +10,7 @@ use domain::{
 use serde::Serialize;
 use url::Url;
 
+use super::Id;
 use crate::Api;
 use crate::problem::Problem;
 
@@ -73,9 +74,9 @@ impl From<FetchRequest> for RequestView {
 pub(crate) async fn get(
     State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<RequestView>, Problem> {
-    let row = super::own(&api, &principal, &id).await?;
+    let row = super::own(&api, &principal, id).await?;
     if let (Status::Ready, Some(at)) = (row.status, row.completed_at) {
         api.estimate.note(at.since(row.created_at));
     }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use domain::{InfoHash, InfoHashV2, Principal, RequestId};
 use metainfo::Magnet;
 use serde::Serialize;
 
+use super::Id;
 use crate::Api;
 use crate::problem::Problem;
 
@@ -22,9 +23,9 @@ pub(crate) struct MagnetView {
 pub(crate) async fn magnet(
     State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<MagnetView>, Problem> {
-    let (row, torrent) = super::ready_torrent(&api, &principal, &id).await?;
+    let (row, torrent) = super::ready_torrent(&api, &principal, id).await?;
     // libtorrent 2.1 announces a hybrid torrent under both its hashes, and drops a connection that it made
     // by `x.pe` when the second answer names the same peer during the handshake.
     let peers = if torrent.infohash_v2.is_some() { vec![] } else { api.seeder_addresses.clone() };

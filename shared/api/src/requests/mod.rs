@@ -7,21 +7,35 @@ pub(crate) mod magnet;
 pub(crate) mod torrent;
 mod validation;
 
-use domain::{FetchRequest, InfoHash, Principal, Status, Torrent};
+use axum::extract::{FromRequestParts, Path};
+use domain::{FetchRequest, InfoHash, Principal, RequestId, Status, Torrent};
 use http::StatusCode;
+use http::request::Parts;
 
 use crate::Api;
 use crate::problem::Problem;
 
+/// The id in the path; what is none names nothing.
+pub(crate) struct Id(RequestId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let id = path.ok().and_then(|Path(id)| id.parse().ok());
+        id.map(Self).ok_or_else(Problem::not_found)
+    }
+}
+
 /// The caller's own request; another's does not exist.
-async fn own(api: &Api, principal: &Principal, id: &str) -> Result<FetchRequest, Problem> {
-    let id = id.parse().map_err(|_| Problem::not_found())?;
+async fn own(api: &Api, principal: &Principal, id: RequestId) -> Result<FetchRequest, Problem> {
     let row = api.requests.get(id).await?.filter(|row| row.owner == principal.user);
     row.ok_or_else(Problem::not_found)
 }
 
 /// The torrent of the caller's own request, if it is ready; else why it is not to be had.
-async fn ready_torrent(api: &Api, principal: &Principal, id: &str) -> Result<(FetchRequest, Torrent), Problem> {
+async fn ready_torrent(api: &Api, principal: &Principal, id: RequestId) -> Result<(FetchRequest, Torrent), Problem> {
     let row = own(api, principal, id).await?;
     let infohash: Option<InfoHash> = match row.status {
         Status::Ready => row.infohash,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use domain::{Principal, UserId};
 use http::StatusCode;
@@ -11,15 +11,16 @@ use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use metainfo::Handout;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::Id;
 use crate::Api;
 use crate::problem::Problem;
 
 pub(crate) async fn torrent(
     State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Response, Problem> {
-    let (_, torrent) = super::ready_torrent(&api, &principal, &id).await?;
+    let (_, torrent) = super::ready_torrent(&api, &principal, id).await?;
     let gone = || Problem::new(StatusCode::GONE, "request_gone", "the torrent is gone");
     let metainfo = api.torrents.metainfo(torrent.infohash).await?.ok_or_else(gone)?;
     let handout = Handout { trackers: trackers(&api, &principal.user), ..Handout::default() };
