@@ -14,7 +14,7 @@ use embedded::{
     ChannelWakeups, Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, SqliteGuards, SqliteRequests,
     SqliteTorrents, WakeupReceiver,
 };
-use fetcher::Fetcher;
+use fetcher::{Fetcher, ProxyHealth};
 use pipeline::{Fetch, Package, Release, Seed, Sweep};
 use ports::{Clock, Contents, Requests, Seeder, Swarm, SystemClock, Torrents, Wakeups};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -221,6 +221,7 @@ fn api(
         torrent: settings.torrent.clone(),
         cache: settings.cache.clone(),
         tracker: settings.tracker.clone(),
+        allow_credentials: settings.fetcher.allow_credential_headers,
         public_url,
         seeder_addresses: session.addresses().to_vec(),
         estimate: api::Estimate::default(),
@@ -257,8 +258,8 @@ fn health_checks(backend: &Backend, fetcher: &Fetcher, session: &Arc<SeedSession
             let fetcher = fetcher.clone();
             async move {
                 match fetcher.check_proxy().await {
-                    Ok(true) => Ok(json!({})),
-                    Ok(false) => Ok(json!({ "status": "disabled" })),
+                    Ok(ProxyHealth::Working { working, of }) => Ok(json!({ "working": working, "configured": of })),
+                    Ok(ProxyHealth::Disabled) => Ok(json!({ "status": "disabled" })),
                     Err(failure) => Err(failure.message),
                 }
             }

@@ -1,12 +1,9 @@
 //! What is fetched, how, and what is not.
 
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
 
 use crate::origin::Origin;
 use crate::server::{TestServer, eventually, read_json};
@@ -125,79 +122,4 @@ async fn a_hundred_silent_origins_do_not_delay_a_normal_request() {
     let started = Instant::now();
     server.fetch(&origin.file(10_000, 1, "a.bin")).await;
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
-}
-
-/// A proxy process, killed when dropped.
-async fn proxy(program: &str, arguments: &[&str], port: u16) -> Child {
-    let child = Command::new(program)
-        .args(arguments)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
-    eventually("the proxy listens", async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
-    child
-}
-
-async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
-}
-
-fn through(kind: &str, port: &str) -> [(String, String); 4] {
-    [("PROXY_ENABLED", "true"), ("PROXY_TYPE", kind), ("PROXY_HOST", "127.0.0.1"), ("PROXY_PORT", port)]
-        .map(|(name, value)| (format!("PROXY__{name}"), value.to_owned()))
-}
-
-async fn server_through(settings: &[(String, String)], more: &[(&str, &str)]) -> TestServer {
-    let all: Vec<_> = settings.iter().map(|(n, v)| (n.as_str(), v.as_str())).chain(more.iter().copied()).collect();
-    TestServer::with(&all).await
-}
-
-#[tokio::test]
-async fn content_comes_through_a_socks5_proxy_with_a_password() {
-    let (origin, port) = (Origin::start().await, free_port().await.to_string());
-    let arguments = ["-i", "127.0.0.1", "-p", &port, "-u", "me", "-P", "p@ss:word"];
-    let _proxy = proxy("microsocks", &arguments, port.parse().unwrap()).await;
-    let more = [("PROXY__PROXY_USERNAME", "me"), ("PROXY__PROXY_PASSWORD", "p@ss:word")];
-    let server = server_through(&through("socks5", &port), &more).await;
-    server.fetch(&origin.file(1_000_000, 1, "a.bin")).await;
-    let health = read_json(server.call(Method::GET, "/v1/health", None).await).await;
-    assert_eq!(health["checks"]["proxy"]["status"], "healthy");
-
-    let wrong = [("PROXY__PROXY_USERNAME", "me"), ("PROXY__PROXY_PASSWORD", "wrong"), ("FETCHER__MAX_RETRIES", "0")];
-    let server = server_through(&through("socks5", &port), &wrong).await;
-    let id = server.create(json!({ "url": origin.file(1000, 2, "b.bin") })).await;
-    let row = server.failed(&id).await;
-    assert_eq!(row["error_code"], "proxy_unreachable");
-    assert!(!row.to_string().contains("wrong"));
-    assert_eq!(origin.hits(), 1, "nothing goes around the proxy");
-}
-
-#[tokio::test]
-async fn content_comes_through_an_http_proxy() {
-    let (origin, port) = (Origin::start().await, free_port().await);
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("tinyproxy.conf");
-    std::fs::write(&config, format!("Port {port}\nListen 127.0.0.1\nTimeout 60\nAllow 127.0.0.1\n")).unwrap();
-    let _proxy = proxy("tinyproxy", &["-d", "-c", config.to_str().unwrap()], port).await;
-    let server = server_through(&through("http", &port.to_string()), &[]).await;
-    server.fetch(&origin.file(1_000_000, 1, "a.bin")).await;
-    let id = server.create(json!({ "url": "http://127.0.0.2/" })).await;
-    assert_eq!(server.failed(&id).await["error_code"], "blocked_address", "literals are checked with a proxy too");
-}
-
-#[tokio::test]
-async fn with_the_proxy_down_nothing_is_fetched_directly() {
-    let (origin, port) = (Origin::start().await, free_port().await.to_string());
-    for kind in ["socks5", "http", "https"] {
-        let server = server_through(&through(kind, &port), &[("FETCHER__MAX_RETRIES", "1")]).await;
-        let id = server.create(json!({ "url": origin.file(1000, 1, "a.bin") })).await;
-        let row = server.failed(&id).await;
-        assert_eq!((row["error_code"].as_str(), row["retry_count"].as_u64()), (Some("proxy_unreachable"), Some(1)));
-        let health = server.call(Method::GET, "/v1/health", None).await;
-        assert_eq!(health.status(), 503);
-        assert_eq!(read_json(health).await["checks"]["proxy"]["status"], "unhealthy");
-    }
-    assert_eq!(origin.hits(), 0);
 }

@@ -1,8 +1,8 @@
 //! An origin of a test's own: serves what a test wants to see fetched.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use tokio::net::TcpListener;
@@ -20,6 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub struct Origin {
     pub address: SocketAddr,
     hits: Arc<AtomicUsize>,
+    peers: Arc<Mutex<Vec<IpAddr>>>,
     gate: watch::Sender<bool>,
     _stop: DropGuard,
 }
@@ -49,6 +51,11 @@ impl Origin {
             .with_state(shared);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
+        let peers = Arc::new(Mutex::new(vec![]));
+        let log = peers.clone();
+        let listener = listener.tap_io(move |stream| {
+            log.lock().unwrap().extend(stream.peer_addr().map(|peer| peer.ip()));
+        });
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         tokio::spawn(async move {
@@ -58,7 +65,7 @@ impl Origin {
                 () = stopped.cancelled() => {}
             }
         });
-        Self { address, hits, gate, _stop: stop.drop_guard() }
+        Self { address, hits, peers, gate, _stop: stop.drop_guard() }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -73,6 +80,11 @@ impl Origin {
     /// How often content was asked for.
     pub fn hits(&self) -> usize {
         self.hits.load(Ordering::SeqCst)
+    }
+
+    /// Who has connected so far, once for each connection.
+    pub fn peers(&self) -> Vec<IpAddr> {
+        self.peers.lock().unwrap().clone()
     }
 
     /// Lets gated answers go on past their middle.

@@ -35,16 +35,23 @@ impl TestServer {
 
     /// As [`TestServer::start`], with these settings on top.
     pub async fn with(extra: &[(&str, &str)]) -> Self {
+        Self::inside(&[], extra).await
+    }
+
+    /// As [`TestServer::with`], started by another program.
+    pub async fn inside(wrapper: &[String], extra: &[(&str, &str)]) -> Self {
         let folder = std::sync::Arc::new(tempfile::tempdir().expect("a folder"));
         let base = [("PROFILE", "development"), ("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32")];
         let settings = base.iter().chain(extra).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Self::launch(folder, settings).await
+        Self::launch(folder, settings, wrapper).await
     }
 
-    async fn launch(folder: std::sync::Arc<TempDir>, settings: Vec<(String, String)>) -> Self {
-        let mut child = Command::new(PROGRAM)
-            .arg("serve")
+    async fn launch(folder: std::sync::Arc<TempDir>, settings: Vec<(String, String)>, wrapper: &[String]) -> Self {
+        let words = [wrapper, &[PROGRAM.to_owned(), "serve".to_owned()]].concat();
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
             .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("STORAGE__BASE_PATH", folder.path().join("data"))
             .env("PORT", "0")
             .env("SEEDER__LISTEN", "127.0.0.1:0")
@@ -86,7 +93,7 @@ impl TestServer {
     /// Kills it without warning and starts it again on the same data.
     pub async fn crash_and_restart(mut self) -> Self {
         self.child.kill().await.expect("killed");
-        Self::launch(self.folder.clone(), self.settings.clone()).await
+        Self::launch(self.folder.clone(), self.settings.clone(), &[]).await
     }
 
     /// Asks it to stop, and tells how it ended.
@@ -98,7 +105,7 @@ impl TestServer {
 
     /// Starts it again after [`TestServer::terminate`].
     pub async fn restart(self) -> Self {
-        Self::launch(self.folder.clone(), self.settings.clone()).await
+        Self::launch(self.folder.clone(), self.settings.clone(), &[]).await
     }
 
     /// A call to the API, without credentials.

@@ -43,6 +43,8 @@ pub struct Api {
     pub torrent: settings::Torrent,
     pub cache: settings::Cache,
     pub tracker: settings::Tracker,
+    /// Whether requests may carry credentials for origins.
+    pub allow_credentials: bool,
     /// How clients reach this API; the base of what is handed out.
     pub public_url: Url,
     /// How peers reach the seeder.

@@ -48,8 +48,10 @@ macro_rules! failure_codes {
 failure_codes! {
     /// The URL's scheme is neither http nor https.
     UnsupportedScheme = "unsupported_scheme", false;
-    /// The host or port is not one that may be fetched from.
+    /// The host is not one that may be fetched from.
     BlockedHost = "blocked_host", false;
+    /// The port is not one that may be fetched from.
+    BlockedPort = "blocked_port", false;
     /// The host's address is not a public one.
     BlockedAddress = "blocked_address", false;
     /// The host's name has no address.
@@ -62,10 +64,20 @@ failure_codes! {
     ConnectTimeout = "connect_timeout", true;
     /// The origin fell silent.
     ReadTimeout = "read_timeout", true;
+    /// The origin sends more slowly than `FETCHER__MIN_RATE` asks for.
+    TooSlow = "too_slow", true;
     /// The origin broke the transfer off.
     TransferBroken = "transfer_broken", true;
-    /// The proxy could not be reached or refused its service.
+    /// What the origin answered is not HTTP, or its headers are too many.
+    BadResponse = "bad_response", false;
+    /// The proxy could not be reached, or broke off before it had connected to the origin.
     ProxyUnreachable = "proxy_unreachable", true;
+    /// The proxy did not answer in time.
+    ProxyTimeout = "proxy_timeout", true;
+    /// The proxy did not accept the user name and password.
+    ProxyAuthFailed = "proxy_auth_failed", false;
+    /// The proxy is there and refused to connect to the origin, or could not.
+    ProxyRefused = "proxy_refused", true;
     /// Redirected too often, or in a circle.
     TooManyRedirects = "too_many_redirects", false;
     /// A redirect that cannot be followed.
@@ -82,7 +94,7 @@ failure_codes! {
     MediaTypeNotAllowed = "media_type_not_allowed", false;
     /// The content came encoded, and its encoding is broken or unknown.
     BadEncoding = "bad_encoding", false;
-    /// The content is not the one whose SHA-256 was asked for.
+    /// The content is not the one whose SHA-256 was asked for, or whose digest the origin declared.
     ChecksumMismatch = "checksum_mismatch", false;
     /// The request's headers or body cannot be sent.
     BadRequest = "bad_request", false;

@@ -258,6 +258,14 @@ impl Staged for StagedFile {
         Ok(())
     }
 
+    async fn restart(&mut self) -> Result<(), StoreError> {
+        self.pending.clear();
+        self.dirty = 0;
+        // Deletes the file.
+        self.file = None;
+        Ok(())
+    }
+
     async fn commit(mut self: Box<Self>, hash: ContentHash, now: Timestamp) -> Result<bool, StoreError> {
         let file = self.flush().await?;
         let folder = self.folder.clone();

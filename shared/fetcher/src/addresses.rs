@@ -1,4 +1,4 @@
-//! Which addresses are not fetched from, and why.
+//! Which addresses, names and ports are not fetched from, and why.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -74,6 +74,29 @@ pub const DENIED: &[Denied] = &[
     row("::/3", "an address outside global unicast", "RFC 4291"),
     row("4000::/2", "an address outside global unicast", "RFC 4291"),
     row("8000::/1", "an address outside global unicast", "RFC 4291"),
+];
+
+/// Names that mean a private address wherever they are looked up, with their subdomains: a proxy that
+/// looks names up itself would resolve them at its own end.
+pub(crate) const PRIVATE_NAMES: &[(&str, &str)] = &[
+    ("localhost", "the loopback's name (RFC 6761)"),
+    ("localhost.localdomain", "the loopback's name in many a hosts file"),
+    ("ip6-localhost", "the loopback's name in Debian's hosts file"),
+    ("ip6-loopback", "the loopback's name in Debian's hosts file"),
+    ("internal", "a name of private networks (ICANN, 2024), cloud metadata services among them"),
+    ("instance-data", "a name of the EC2 metadata service"),
+    ("local", "a name of the local link (RFC 6762)"),
+    ("home.arpa", "a name of home networks (RFC 8375)"),
+    ("localdomain", "a name of private networks"),
+];
+
+/// Ports of protocols that a request's bytes could be taken for: the "bad ports" of the Fetch standard
+/// (fetch.spec.whatwg.org, 2.9).
+pub(crate) const OTHER_PROTOCOLS: &[u16] = &[
+    1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110,
+    111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532,
+    540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061,
+    6000, 6379, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
 ];
 
 static TABLE: LazyLock<Vec<(IpNet, &'static Denied)>> =

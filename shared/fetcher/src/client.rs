@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::Failure;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Proxy, redirect};
-use settings::{ExposeSecret, ProxyResolve, ProxyType};
+use settings::{ExposeSecret, ProxyAddress, ProxyResolve, ProxyType};
 use url::Url;
 
 use crate::guard::Guard;
@@ -14,49 +14,60 @@ use crate::guard::Guard;
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up the HTTP client: {0}")]
-pub struct ClientError(String);
+pub struct ClientError(pub(crate) String);
 
-/// The one client of all fetches, so that connections to the proxy and to origins are reused.
-pub(crate) fn build(fetcher: &settings::Fetcher, proxy: &settings::Proxy, guard: Guard) -> Result<Client, ClientError> {
-    let failed = |error: reqwest::Error| ClientError(error.without_url().to_string());
-    // Installing it a second time fails, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut client = Client::builder()
-        // No proxy from the environment: it would be an unchecked way out.
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .user_agent(&fetcher.user_agent)
-        .connect_timeout(fetcher.connect_timeout())
-        .read_timeout(fetcher.read_timeout())
-        .tls_danger_accept_invalid_certs(!fetcher.verify_ssl)
-        .referer(false)
-        .dns_resolver(Arc::new(GuardedResolver(guard)));
-    if proxy.proxy_enabled {
-        client = client.proxy(Proxy::all(proxy_url(proxy)?).map_err(failed)?);
-    }
-    client.build().map_err(failed)
+/// Makes the clients, which differ in their proxy alone.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    settings: settings::Fetcher,
+    resolve: ProxyResolve,
+    guard: Guard,
 }
 
-/// The proxy as reqwest wants it. Never in a log: it holds the password.
-fn proxy_url(proxy: &settings::Proxy) -> Result<Url, ClientError> {
-    let missing = |name: &str| ClientError(format!("the proxy is on, and {name} is not set"));
-    let host = proxy.proxy_host.as_deref().ok_or_else(|| missing("PROXY__PROXY_HOST"))?;
-    let port = proxy.proxy_port.ok_or_else(|| missing("PROXY__PROXY_PORT"))?;
-    let scheme = match (proxy.proxy_type, proxy.resolve) {
-        (ProxyType::Socks5, ProxyResolve::Remote) => "socks5h",
-        (ProxyType::Socks5, ProxyResolve::Local) => "socks5",
-        (ProxyType::Http, _) => "http",
-        (ProxyType::Https, _) => "https",
-    };
-    let host = if host.contains(':') { format!("[{}]", host.trim_matches(['[', ']'])) } else { host.to_owned() };
-    let bad = |()| ClientError("PROXY__PROXY_HOST is not a host name or address".into());
-    let mut url = Url::parse(&format!("{scheme}://{host}:{port}")).map_err(|_| bad(()))?;
-    if let Some(user) = &proxy.proxy_username {
-        url.set_username(user).map_err(bad)?;
-        let password = proxy.proxy_password.as_ref().map(ExposeSecret::expose_secret);
-        url.set_password(password).map_err(bad)?;
+impl Clients {
+    pub fn new(settings: &settings::Fetcher, resolve: ProxyResolve, guard: Guard) -> Self {
+        // Installing it a second time fails, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self { settings: settings.clone(), resolve, guard }
     }
-    Ok(url)
+
+    /// A client that goes through this proxy and no other way, or through none.
+    pub fn build(&self, proxy: Option<&ProxyAddress>) -> Result<Client, ClientError> {
+        let failed = |error: reqwest::Error| ClientError(error.without_url().to_string());
+        let mut client = Client::builder()
+            // No proxy from the environment: it would be an unchecked way out.
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .user_agent(&self.settings.user_agent)
+            .connect_timeout(self.settings.connect_timeout())
+            .read_timeout(self.settings.read_timeout())
+            .tls_danger_accept_invalid_certs(!self.settings.verify_ssl)
+            .referer(false)
+            .dns_resolver(Arc::new(GuardedResolver(self.guard.clone())));
+        if let Some(proxy) = proxy {
+            client = client.proxy(Proxy::all(self.proxy_url(proxy)?).map_err(failed)?);
+        }
+        client.build().map_err(failed)
+    }
+
+    /// The proxy as reqwest wants it. Never in a log: it holds the password.
+    fn proxy_url(&self, proxy: &ProxyAddress) -> Result<Url, ClientError> {
+        let scheme = match (proxy.kind, self.resolve) {
+            (ProxyType::Socks5, ProxyResolve::Remote) => "socks5h",
+            (ProxyType::Socks5, ProxyResolve::Local) => "socks5",
+            (ProxyType::Http, _) => "http",
+            (ProxyType::Https, _) => "https",
+        };
+        let host = &proxy.host;
+        let host = if host.contains(':') { format!("[{}]", host.trim_matches(['[', ']'])) } else { host.clone() };
+        let bad = |()| ClientError("the proxy's host is neither a name nor an address".into());
+        let mut url = Url::parse(&format!("{scheme}://{host}:{}", proxy.port)).map_err(|_| bad(()))?;
+        if let Some((user, password)) = &proxy.credentials {
+            url.set_username(user).map_err(bad)?;
+            url.set_password(Some(password.expose_secret())).map_err(bad)?;
+        }
+        Ok(url)
+    }
 }
 
 /// Looks names up for the connection itself, and lets no address through that may not be fetched from:
@@ -70,19 +81,23 @@ pub(crate) enum LookupError {
     Blocked(Failure),
     #[error("the name has no address")]
     NotFound,
+    #[error("the proxy's name has no address")]
+    ProxyNotFound,
 }
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = self.0.clone();
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|_| LookupError::NotFound)?;
+            let is_proxy = guard.is_proxy_name(name.as_str());
+            let not_found = || if is_proxy { LookupError::ProxyNotFound } else { LookupError::NotFound };
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|_| not_found())?;
             let found: Vec<SocketAddr> = found.collect();
             if found.is_empty() {
-                return Err(LookupError::NotFound.into());
+                return Err(not_found().into());
             }
             // All of them: one bad answer among good ones is an attack, not a mishap.
-            for address in &found {
+            for address in found.iter().filter(|_| !is_proxy) {
                 guard.check_address(*address).map_err(LookupError::Blocked)?;
             }
             Ok(Box::new(found.into_iter()) as Addrs)

@@ -1,6 +1,6 @@
 //! Which hosts, ports and addresses may be fetched from.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use domain::{Failure, FailureCode};
@@ -18,17 +18,22 @@ struct Rules {
     allow_networks: Vec<IpNet>,
     allowed_hosts: Vec<String>,
     blocked_hosts: Vec<String>,
+    allowed_ports: Vec<u16>,
+    /// Host and port of every proxy.
+    proxies: Vec<(String, u16)>,
     own: RwLock<Vec<SocketAddr>>,
 }
 
 impl Guard {
     /// The guard that these settings describe.
-    pub fn new(settings: &settings::Fetcher) -> Self {
+    pub fn new(settings: &settings::Fetcher, proxy: &settings::Proxy) -> Self {
         let hosts = |list: &[String]| list.iter().map(|host| canonical(host)).collect();
         Self(Arc::new(Rules {
             allow_networks: settings.allow_networks.clone(),
             allowed_hosts: hosts(&settings.allowed_hosts),
             blocked_hosts: hosts(&settings.blocked_hosts),
+            allowed_ports: settings.allowed_ports.iter().map(|port| port.get() as u16).collect(),
+            proxies: proxy.addresses().iter().map(|proxy| (canonical(&proxy.host), proxy.port)).collect(),
             own: RwLock::default(),
         }))
     }
@@ -48,16 +53,39 @@ impl Guard {
         let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
             return Err(Failure::new(FailureCode::BlockedHost, "the URL names no host"));
         };
-        self.check_host(&host)?;
+        self.check_host(&host, port)?;
         match host {
-            Host::Ipv4(address) => self.check_address((address, port).into()),
-            Host::Ipv6(address) => self.check_address((address, port).into()),
-            Host::Domain(_) => Ok(()),
+            Host::Ipv4(address) => self.check_address((address, port).into())?,
+            Host::Ipv6(address) => self.check_address((address, port).into())?,
+            Host::Domain(_) => {}
         }
+        self.check_port(port)
     }
 
-    fn check_host(&self, host: &Host<&str>) -> Result<(), Failure> {
+    /// Whether this is the name of a proxy: the one name that may have any address, since it was
+    /// configured, and that no URL may have.
+    pub(crate) fn is_proxy_name(&self, name: &str) -> bool {
+        let name = canonical(name);
+        self.0.proxies.iter().any(|(proxy, _)| *proxy == name && proxy.parse::<IpAddr>().is_err())
+    }
+
+    fn check_port(&self, port: u16) -> Result<(), Failure> {
+        let allowed = &self.0.allowed_ports;
+        let why = match (allowed.is_empty(), allowed.contains(&port)) {
+            (true, _) if addresses::OTHER_PROTOCOLS.contains(&port) => "is another protocol's",
+            (false, false) => "is not on the list of allowed ports",
+            _ => return Ok(()),
+        };
+        let message = format!("port {port} {why}; an operator can allow it with FETCHER__ALLOWED_PORTS");
+        Err(Failure::new(FailureCode::BlockedPort, message))
+    }
+
+    fn check_host(&self, host: &Host<&str>, port: u16) -> Result<(), Failure> {
         let name = canonical(&host.to_string());
+        let bare = name.trim_matches(['[', ']']);
+        if self.is_proxy_name(bare) || self.0.proxies.iter().any(|(proxy, at)| proxy == bare && *at == port) {
+            return Err(Failure::new(FailureCode::BlockedHost, "the host is the proxy itself"));
+        }
         let listed = |list: &[String]| list.iter().any(|suffix| is_within(&name, suffix));
         if listed(&self.0.blocked_hosts) {
             return Err(Failure::new(FailureCode::BlockedHost, format!("{name} is on the list of blocked hosts")));
@@ -65,9 +93,12 @@ impl Guard {
         if !self.0.allowed_hosts.is_empty() && !listed(&self.0.allowed_hosts) {
             return Err(Failure::new(FailureCode::BlockedHost, format!("{name} is not on the list of allowed hosts")));
         }
-        // RFC 6761: this name is the loopback's, whatever DNS says; a proxy would resolve it at its own end.
-        if is_within(&name, "localhost") && !self.0.allow_networks.iter().any(|n| n.addr().is_loopback()) {
-            return Err(Failure::new(FailureCode::BlockedAddress, format!("{name} is the loopback's name")));
+        // A proxy would look these up at its own end, where nothing checks the address.
+        if let Some((_, what)) = addresses::PRIVATE_NAMES.iter().find(|(suffix, _)| is_within(&name, suffix))
+            && self.0.allow_networks.is_empty()
+        {
+            let message = format!("{name} is {what}; an operator can allow its network with FETCHER__ALLOW_NETWORKS");
+            return Err(Failure::new(FailureCode::BlockedAddress, message));
         }
         Ok(())
     }
@@ -95,9 +126,9 @@ impl Guard {
     }
 }
 
-/// Whether an address could be this machine's, as far as one can tell without asking the system.
+/// Whether an address is this machine's: only those can be bound to.
 fn is_local(ip: IpAddr) -> bool {
-    ip.is_loopback() || ip.is_unspecified()
+    ip.is_loopback() || ip.is_unspecified() || UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// A host name as it is compared: lower case, without the root's dot.
@@ -116,7 +147,8 @@ mod tests {
 
     fn guard(pairs: &[(&str, &str)]) -> Guard {
         let pairs = pairs.iter().copied().chain([("PROFILE", "development")]);
-        Guard::new(&settings::Settings::from_pairs(pairs).unwrap().fetcher)
+        let settings = settings::Settings::from_pairs(pairs).unwrap();
+        Guard::new(&settings.fetcher, &settings.proxy)
     }
 
     fn code(guard: &Guard, url: &str) -> Option<FailureCode> {
@@ -156,6 +188,26 @@ mod tests {
             "http://LOCALHOST/",
             "http://localhost./",
             "http://a.localhost/",
+            "http://localhost.localdomain/",
+            "http://ip6-localhost/",
+            "http://metadata.google.internal/computeMetadata/v1/",
+            "http://printer.local/",
+            "http://[::FFFF:127.0.0.1]/",
+            "http://[0:0:0:0:0:0:0:1]/",
+            "http://[64:ff9b:1::a00:1]/",
+            "http://[2001:0:7f00:1::]/",
+            "http://[fec0::1]/",
+            "http://0300.0250.1.1/",
+            "http://192.168.257/",
+            "http://3232235777/",
+            "http://0xa9fea9fe/",
+            "http:127.0.0.1",
+            "http:\\\\127.0.0.1\\",
+            "http://127.0.0.1\\@example.org/",
+            "http://127.0.0.1\t/",
+            "http://①②⑦.⓪.⓪.①/",
+            "http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ/",
+            "http://loc\u{ad}alhost/",
             "https://192.168.1.1:8443/",
             "http://10.0.0.1/",
             "http://100.100.100.200/",
@@ -173,6 +225,38 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_address_and_no_name_is_no_url() {
+        for url in ["http://[fe80::1%25eth0]/", "http://[::1%eth0]/", "http://127.0.0.1.256/", "http://0x1ffffffff/"] {
+            assert!(Url::parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn ports_of_other_protocols_are_blocked_unless_they_are_listed() {
+        for (ports, url, expected) in [
+            ("", "http://example.org:25/", Some(FailureCode::BlockedPort)),
+            ("", "http://example.org:6379/", Some(FailureCode::BlockedPort)),
+            ("", "http://example.org:8080/", None),
+            ("443,25", "http://example.org:25/", None),
+            ("443,25", "https://example.org/", None),
+            ("443,25", "http://example.org/", Some(FailureCode::BlockedPort)),
+        ] {
+            assert_eq!(code(&guard(&[("FETCHER__ALLOWED_PORTS", ports)]), url), expected, "{ports}: {url}");
+        }
+    }
+
+    #[test]
+    fn the_proxy_itself_is_never_fetched_from() {
+        let proxies = "socks5://proxy.example:1080,http://[2a00::1]:3128,http://8.8.8.8:3128";
+        let guard = guard(&[("PROXY__PROXY_ENABLED", "true"), ("PROXY__URLS", proxies)]);
+        for url in ["http://PROXY.example./", "http://[2a00::1]:3128/", "http://8.8.8.8:3128/"] {
+            assert_eq!(code(&guard, url), Some(FailureCode::BlockedHost), "{url}");
+        }
+        assert_eq!(code(&guard, "http://8.8.8.8/"), None);
+        assert!(guard.is_proxy_name("Proxy.Example") && !guard.is_proxy_name("8.8.8.8"));
+    }
+
+    #[test]
     fn only_http_and_https_are_fetched() {
         let guard = guard(&[]);
         for url in ["ftp://example.org/", "file:///etc/passwd", "gopher://example.org/", "data:,x"] {
@@ -183,8 +267,8 @@ mod tests {
     #[test]
     fn an_operator_can_allow_a_network_and_nothing_beside_it() {
         let guard = guard(&[("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32,10.1.0.0/16")]);
-        assert_eq!(code(&guard, "http://127.0.0.1:9/"), None);
-        assert_eq!(code(&guard, "http://localhost:9/"), None);
+        assert_eq!(code(&guard, "http://127.0.0.1:8009/"), None);
+        assert_eq!(code(&guard, "http://localhost:8009/"), None);
         assert_eq!(code(&guard, "http://10.1.255.255/"), None);
         for url in ["http://127.0.0.2/", "http://10.2.0.0/", "http://[::1]/", "http://[::ffff:127.0.0.1]/"] {
             assert_eq!(code(&guard, url), Some(FailureCode::BlockedAddress), "{url}");
@@ -195,9 +279,9 @@ mod tests {
     fn our_own_listeners_are_never_fetched_from() {
         let guard = guard(&[("FETCHER__ALLOW_NETWORKS", "127.0.0.0/8")]);
         guard.add_own("127.0.0.1:8000".parse().unwrap());
-        guard.add_own("0.0.0.0:6881".parse().unwrap());
+        guard.add_own("0.0.0.0:6882".parse().unwrap());
         assert_eq!(code(&guard, "http://127.0.0.1:8000/"), Some(FailureCode::BlockedAddress));
-        assert_eq!(code(&guard, "http://127.0.0.5:6881/"), Some(FailureCode::BlockedAddress));
+        assert_eq!(code(&guard, "http://127.0.0.5:6882/"), Some(FailureCode::BlockedAddress));
         assert_eq!(code(&guard, "http://127.0.0.1:8001/"), None);
     }
 

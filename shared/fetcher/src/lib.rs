@@ -9,10 +9,15 @@
 
 mod addresses;
 mod client;
+mod decode;
+mod digests;
+mod download;
 mod failure;
 mod file_name;
 mod guard;
 mod media_type;
+mod pace;
+mod proxy;
 mod stream_hasher;
 mod transfer;
 
@@ -21,4 +26,5 @@ pub use client::ClientError;
 pub use failure::FetchError;
 pub use file_name::safe_file_name;
 pub use guard::Guard;
+pub use proxy::ProxyHealth;
 pub use transfer::{Fetched, Fetcher, Progress};

@@ -19,6 +19,26 @@ pub(crate) fn sniff(bytes: &[u8]) -> Option<&'static str> {
     infer::get(bytes).map(|kind| kind.mime_type())
 }
 
+/// Whether bytes of this type were passed off as another: a browser or an editor that believes the
+/// declaration opens what it would not have. Types that do nothing when opened may be called anything, since
+/// servers often do not know better.
+pub(crate) fn contradicts(declared: &str, shown: &str) -> bool {
+    let passive = ["image/", "audio/", "video/", "font/"].iter().any(|kind| declared.starts_with(kind))
+        && !declared.ends_with("+xml")
+        || matches!(declared, "application/pdf" | "application/zip" | "application/gzip" | "application/x-gzip");
+    let active = shown.starts_with("text/")
+        || matches!(
+            shown,
+            "application/x-executable"
+                | "application/vnd.microsoft.portable-executable"
+                | "application/x-mach-binary"
+                | "application/java"
+                | "application/wasm"
+                | "application/llvm"
+        );
+    passive && active
+}
+
 /// Whether a whitelist has this type; `*` at an entry's end stands for anything.
 pub(crate) fn is_allowed(whitelist: &[String], essence: &str) -> bool {
     whitelist.iter().any(|entry| match entry.strip_suffix('*') {
@@ -36,6 +56,25 @@ mod tests {
         assert_eq!(essence("Text/HTML; charset=utf-8").as_deref(), Some("text/html"));
         for bad in ["", "text", "text/", "/html", "te xt/html", "a/b/c"] {
             assert_eq!(essence(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn active_bytes_are_not_passed_off_as_passive_ones() {
+        let html = sniff(b"  <!DOCTYPE html><html>").unwrap();
+        for declared in ["image/png", "video/mp4", "application/pdf", "application/zip"] {
+            assert!(contradicts(declared, html), "{declared}");
+        }
+        let elf = sniff(b"\x7fELF\x02\x01\x01\0........................................................").unwrap();
+        assert!(contradicts("image/png", elf));
+        for (declared, shown) in [
+            ("text/plain", html),
+            ("application/octet-stream", elf),
+            ("image/svg+xml", "text/xml"),
+            ("image/jpeg", "image/png"),
+            ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", "application/zip"),
+        ] {
+            assert!(!contradicts(declared, shown), "{declared}: {shown}");
         }
     }
 

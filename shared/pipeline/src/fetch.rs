@@ -7,13 +7,11 @@ use domain::{Content, FetchRequest, Fingerprint, RequestId, Step, Timestamp};
 use fetcher::{FetchError, Fetched, Fetcher, Progress};
 use ports::{Claim, Clock, Contents, Requests, Staged, StoreError, Wakeup, Wakeups};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
+use crate::lease;
 use crate::retry::{next_try, store_failure};
 use crate::{GRACE, LEASE, Outcome};
-
-/// How often a running fetch shows its progress and looks for a cancel.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Fetches the content of a request.
 #[derive(Clone)]
@@ -116,11 +114,12 @@ impl Fetch {
         stopping: &CancellationToken,
     ) -> Result<Result<Fetched, FetchError>, Interrupted> {
         let progress = Progress::default();
+        let percent = || (u16::from(progress.percent()) * 9 / 10) as u8;
         tokio::select! {
             // A fetch that is done is not thrown away.
             biased;
             fetched = self.fetcher.fetch(&claim.request.spec, staged, &progress) => Ok(fetched),
-            () = self.watch_claim(claim, &progress) => Err(Interrupted::Lost),
+            () = lease::keep(&*self.requests, &*self.clock, claim, percent) => Err(Interrupted::Lost),
             () = stopping.cancelled() => Err(Interrupted::Stopping),
         }
     }
@@ -151,34 +150,6 @@ impl Fetch {
             self.contents.remove(fetched.hash, now + GRACE).await?;
         }
         Ok(saved?)
-    }
-
-    /// Keeps the lease and shows the progress; returns when the claim is lost.
-    async fn watch_claim(&self, claim: &Claim, progress: &Progress) {
-        let mut shown = 0;
-        let mut written = self.clock.now();
-        loop {
-            tokio::time::sleep(TICK).await;
-            let now = self.clock.now();
-            let percent = (u16::from(progress.percent()) * 9 / 10) as u8;
-            let lost = if percent != shown || now.since(written) >= LEASE / 3 {
-                (shown, written) = (percent, now);
-                match self.requests.heartbeat(claim, percent, now, LEASE).await {
-                    Err(StoreError::ClaimLost) => true,
-                    Err(error) => {
-                        warn!(%error, request.id = %claim.request.id, "the lease was not extended");
-                        false
-                    }
-                    Ok(()) => false,
-                }
-            } else {
-                let row = self.requests.get(claim.request.id).await;
-                row.is_ok_and(|row| row.is_none_or(|row| row.status.is_final()))
-            };
-            if lost {
-                return;
-            }
-        }
     }
 
     async fn fetched(&self, claim: &Claim, content: Content) -> Result<(), StoreError> {

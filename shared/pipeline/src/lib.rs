@@ -8,6 +8,7 @@
 //! runs on.
 
 mod fetch;
+mod lease;
 mod package;
 mod release;
 mod retry;

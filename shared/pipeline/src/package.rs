@@ -9,9 +9,9 @@ use metainfo::{Metainfo, Pieces, Recipe, piece_length_for};
 use ports::{Claim, Clock, Contents, Requests, StoreError, Torrents, Wakeup, Wakeups};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 use tracing::info;
 
+use crate::lease;
 use crate::retry::{next_try, store_failure};
 use crate::{LEASE, Outcome};
 
@@ -128,13 +128,13 @@ impl Package {
                 runtime.block_on(contents.read_at(hash, offset, buffer))
             })
         });
-        loop {
-            if let Ok(pieces) = timeout(LEASE / 3, &mut hashing).await {
-                return pieces.map_err(|error| StoreError::unavailable("hashing", error))?;
-            }
-            let beat = self.requests.heartbeat(claim, claim.request.progress, self.clock.now(), LEASE).await;
-            if matches!(beat, Err(StoreError::ClaimLost)) {
+        let kept = lease::keep(&*self.requests, &*self.clock, claim, || claim.request.progress);
+        tokio::select! {
+            biased;
+            pieces = &mut hashing => pieces.map_err(|error| StoreError::unavailable("hashing", error))?,
+            () = kept => {
                 lost.store(true, Ordering::Relaxed);
+                Err(StoreError::ClaimLost)
             }
         }
     }

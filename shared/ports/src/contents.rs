@@ -52,6 +52,9 @@ pub trait Staged: Send {
     /// Appends.
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
 
+    /// Forgets what was written: the content begins anew.
+    async fn restart(&mut self) -> Result<(), StoreError>;
+
     /// Makes it the content `hash`, touched `now`, whole or not at all; true if it is new, false if the
     /// same content was there already. When this returns, it survives a power cut.
     async fn commit(self: Box<Self>, hash: ContentHash, now: Timestamp) -> Result<bool, StoreError>;

@@ -7,10 +7,12 @@
 //! Two profiles differ in their defaults: `production` is secure and fails closed, `development`
 //! (`PROFILE=development`) turns authentication and the proxy off and binds to loopback only.
 
+mod proxy;
 mod sections;
 mod source;
 mod value;
 
+pub use proxy::ProxyAddress;
 pub use secrecy::{ExposeSecret, SecretString};
 pub use sections::{
     Cache, Client, Database, Fetcher, Monitoring, PieceLength, Profile, ProxyResolve, ProxyType, RateLimit, Security,
@@ -131,24 +133,7 @@ impl Settings {
                  SECURITY__AUTH_ENABLED=false",
             );
         }
-        if self.proxy.proxy_enabled {
-            if self.proxy.proxy_host.is_none() {
-                refuse(
-                    "PROXY__PROXY_HOST",
-                    "the proxy is on, but its address is not set: set PROXY__PROXY_HOST and PROXY__PROXY_PORT, or \
-                     allow direct fetches, which show this machine's address to every origin, with \
-                     PROXY__PROXY_ENABLED=false",
-                );
-            } else if self.proxy.proxy_port.is_none() {
-                refuse("PROXY__PROXY_PORT", "PROXY__PROXY_HOST is set, but its port is not: set PROXY__PROXY_PORT");
-            }
-        }
-        if self.proxy.proxy_password.is_some() && self.proxy.proxy_username.is_none() {
-            refuse("PROXY__PROXY_USERNAME", "PROXY__PROXY_PASSWORD is set without a user name to go with it");
-        }
-        if self.proxy.resolve == ProxyResolve::Local && self.proxy.proxy_type != ProxyType::Socks5 {
-            refuse("PROXY__RESOLVE", "HTTP proxies look names up themselves: local goes with PROXY__PROXY_TYPE=socks5");
-        }
+        self.proxy.refuse_contradictions(&mut refuse);
         if self.cache.default_ttl.get() > self.cache.max_ttl.get() {
             refuse("CACHE__DEFAULT_TTL", "is greater than CACHE__MAX_TTL");
         }

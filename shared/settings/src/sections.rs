@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::proxy::ProxyAddress;
 use crate::source::{Problems, Source};
 use crate::value::{Bounded, List, LogLevel, Value, words};
 
@@ -134,6 +135,11 @@ section! {
         proxy_username: Option<String> = "";
         /// The password for the proxy.
         proxy_password: Option<SecretString> = "";
+        /// Several proxies instead of PROXY__PROXY_HOST, as URLs (socks5://user:password@host:port) whose credentials are
+        /// percent-encoded: the first that works is used; one that fails is rested, and the next one tried.
+        urls: List<ProxyAddress> = "";
+        /// Whether each request shows the SOCKS5 proxy a user name of its own, so that Tor gives it a circuit of its own.
+        isolate: bool = "false";
         /// Who looks host names up. With remote the proxy does and nothing leaks, but only literal addresses can be
         /// checked here; with local (SOCKS5 only) every address is checked, and the look-up leaves this machine.
         resolve: ProxyResolve = "remote";
@@ -147,6 +153,8 @@ section! {
         connect_timeout: Bounded<1, 300> = "10";
         /// Seconds to wait for the next byte.
         read_timeout: Bounded<1, 600> = "30";
+        /// The least bytes a second, over 20 seconds, that an origin must send; 0 is no limit.
+        min_rate: Bounded<0, 1_000_000_000> = "1000";
         /// The largest content, in bytes.
         max_size: Bounded<1, { u64::MAX }> = "52428800";
         /// Whether https certificates must be valid. Turn it off in tests only.
@@ -165,6 +173,11 @@ section! {
         max_redirects: Bounded<0, 20> = "5";
         /// How many fetches run at once; the rest wait in the queue.
         max_concurrent: Bounded<1, 100_000> = "1000";
+        /// If set, the only ports that are fetched from; by default every port but those of other protocols, such as 25.
+        allowed_ports: List<Bounded<1, 65_535>> = "";
+        /// Whether requests may carry Authorization and Cookie headers, and user names and passwords in URLs. They are kept
+        /// in the database as long as the request.
+        allow_credential_headers: bool = "false";
         /// Networks that are fetched from though they are not public.
         allow_networks: List<IpNet> = "";
         /// Hosts, with their subdomains, that are never fetched from.

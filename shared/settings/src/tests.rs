@@ -60,7 +60,7 @@ fn contradictions_are_refused() {
         (&[("HOST", "0.0.0.0")], "set PUBLIC_URL"),
         (&[("SEEDER__LISTEN", "[::]:6881")], "set SEEDER__PUBLIC_ADDRESS"),
         (&[("PROXY__PROXY_PASSWORD", "geheim")], "without a user name"),
-        (&[("PROXY__PROXY_TYPE", "http"), ("PROXY__RESOLVE", "local")], "goes with PROXY__PROXY_TYPE=socks5"),
+        (&[("PROXY__PROXY_TYPE", "http"), ("PROXY__RESOLVE", "local")], "local goes with SOCKS5 proxies only"),
         (&[("DATABASE__DATABASE_URL", "postgresql+asyncpg://u:geheim@h/d")], "not supported yet"),
     ] {
         let problems = problem(pairs);

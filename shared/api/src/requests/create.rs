@@ -42,6 +42,7 @@ pub(crate) async fn create(
         format: api.torrent.format,
         default_ttl: api.cache.default_ttl.get(),
         max_ttl: api.cache.max_ttl.get(),
+        credentials: api.allow_credentials,
     };
     let spec = validation::read(&body, &limits)?;
     let keep_for = match spec.ttl {

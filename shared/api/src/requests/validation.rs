@@ -4,7 +4,7 @@ use domain::{ContentHash, FetchSpec, Method, TorrentFormat};
 use http::StatusCode;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    IF_RANGE, PROXY_AUTHORIZATION, RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use serde_json::{Map, Value};
 use url::Url;
@@ -15,19 +15,24 @@ use crate::router::MAX_BODY;
 /// The longest URL, header value and so on, in bytes.
 const MAX_TEXT: usize = 8 * 1024;
 const MAX_HEADERS: usize = 64;
+/// Names and values together, in bytes: about what servers take.
+const MAX_ALL_HEADERS: usize = 16 * 1024;
 
-/// Headers that belong to the connection (RFC 9110, 7.6.1), to this service, or to a person.
+/// Headers that are a person's: with `FETCHER__ALLOW_CREDENTIAL_HEADERS` they may be set.
+const CREDENTIALS: [HeaderName; 2] = [AUTHORIZATION, COOKIE];
+
+/// Headers that belong to the connection (RFC 9110, 7.6.1), to the fetch itself, or to this service.
 const REFUSED: [HeaderName; 15] = [
     ACCEPT_ENCODING,
-    AUTHORIZATION,
     CONNECTION,
     CONTENT_LENGTH,
-    COOKIE,
     EXPECT,
     HOST,
+    IF_RANGE,
     HeaderName::from_static("keep-alive"),
     PROXY_AUTHORIZATION,
     HeaderName::from_static("proxy-connection"),
+    RANGE,
     TE,
     TRAILER,
     TRANSFER_ENCODING,
@@ -71,6 +76,7 @@ pub(super) struct Limits {
     pub format: TorrentFormat,
     pub default_ttl: u64,
     pub max_ttl: u64,
+    pub credentials: bool,
 }
 
 /// Reads the body of `POST /v1/requests`.
@@ -82,12 +88,12 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<FetchSpec, Problem> {
     };
     let mut fields = Fields { object, errors: vec![] };
     let had_url = fields.object.get("url").is_some_and(|url| !url.is_null());
-    let url = fields.take("url", url);
+    let url = fields.take("url", |value| url(value, limits.credentials));
     if !had_url {
         fields.refuse("url", "required", "is required".into());
     }
     let method = fields.take("method", method).unwrap_or_default();
-    let headers = fields.take("headers", headers).unwrap_or_default();
+    let headers = fields.take("headers", |value| headers(value, limits.credentials)).unwrap_or_default();
     let body = fields.take("body", |value| text(value, MAX_BODY));
     if body.is_some() && !method.takes_body() {
         fields.refuse(
@@ -122,7 +128,7 @@ fn text(value: Value, max: usize) -> Result<String, Wrong> {
     }
 }
 
-fn url(value: Value) -> Result<Url, Wrong> {
+fn url(value: Value, credentials: bool) -> Result<Url, Wrong> {
     let text = text(value, MAX_TEXT)?;
     let mut url = match Url::parse(&text) {
         Ok(url) => url,
@@ -132,6 +138,12 @@ fn url(value: Value) -> Result<Url, Wrong> {
         return wrong(
             "unsupported_scheme",
             format!("the scheme {} cannot be fetched; allowed: http, https", url.scheme()),
+        );
+    }
+    if !credentials && (!url.username().is_empty() || url.password().is_some()) {
+        return wrong(
+            "credentials_not_allowed",
+            "holds a user name or password; an operator can allow that with FETCHER__ALLOW_CREDENTIAL_HEADERS",
         );
     }
     // Fragments are for browsers; without them more requests are identical.
@@ -144,7 +156,7 @@ fn method(value: Value) -> Result<Method, Wrong> {
     text.parse().or_else(|detail: String| wrong("invalid_method", detail))
 }
 
-fn headers(value: Value) -> Result<Vec<(String, String)>, Wrong> {
+fn headers(value: Value, credentials: bool) -> Result<Vec<(String, String)>, Wrong> {
     let Value::Object(object) = value else {
         return wrong("wrong_type", "is to be an object of names and values");
     };
@@ -152,11 +164,16 @@ fn headers(value: Value) -> Result<Vec<(String, String)>, Wrong> {
         return wrong("too_many", format!("has at most {MAX_HEADERS} headers"));
     }
     let mut headers = vec![];
+    let mut size = 0;
     for (name, value) in object {
         let shown: String = name.chars().take(64).collect();
         let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
             return wrong("invalid_header", format!("'{shown}' is not a header name"));
         };
+        if !credentials && CREDENTIALS.contains(&parsed) {
+            let operator = "an operator can allow it with FETCHER__ALLOW_CREDENTIAL_HEADERS";
+            return wrong("header_not_allowed", format!("the header {parsed} cannot be set; {operator}"));
+        }
         if REFUSED.contains(&parsed) {
             return wrong("header_not_allowed", format!("the header {parsed} cannot be set"));
         }
@@ -166,6 +183,10 @@ fn headers(value: Value) -> Result<Vec<(String, String)>, Wrong> {
         };
         if HeaderValue::from_str(&value).is_err() {
             return wrong("invalid_header", format!("the value of {parsed} has characters that headers cannot have"));
+        }
+        size += parsed.as_str().len() + value.len();
+        if size > MAX_ALL_HEADERS {
+            return wrong("too_long", format!("the headers together have at most {MAX_ALL_HEADERS} bytes"));
         }
         headers.push((parsed.to_string(), value));
     }
@@ -191,7 +212,7 @@ fn format(value: Value) -> Result<TorrentFormat, Wrong> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { format: TorrentFormat::V1, default_ttl: 60, max_ttl: 100 };
+    const LIMITS: Limits = Limits { format: TorrentFormat::V1, default_ttl: 60, max_ttl: 100, credentials: false };
 
     fn errors(body: &str) -> Vec<(String, &'static str)> {
         let problem = read(body.as_bytes(), &LIMITS).expect_err(body);
@@ -202,6 +223,15 @@ mod tests {
     fn a_url_is_enough() {
         let spec = read(br#"{"url": "http://example.org/a#b"}"#, &LIMITS).unwrap();
         assert_eq!((spec.url.as_str(), spec.method, spec.ttl), ("http://example.org/a", Method::Get, 60));
+    }
+
+    #[test]
+    fn credentials_are_taken_where_they_are_allowed() {
+        let limits = Limits { credentials: true, ..LIMITS };
+        let body = br#"{"url": "http://u:p@h/", "headers": {"Authorization": "a", "Cookie": "b"}}"#;
+        assert_eq!(read(body, &limits).unwrap().headers.len(), 2);
+        let host = br#"{"url": "http://h/", "headers": {"Proxy-Authorization": "a"}}"#;
+        assert!(read(host, &limits).is_err(), "the proxy's are never the caller's");
     }
 
     #[test]
@@ -234,9 +264,14 @@ mod tests {
             (r#"{"url": "http://h/", "headers": {"a": "b\r\nc: d"}}"#, "invalid_header"),
             (r#"{"url": "http://h/", "headers": {"a": 1}}"#, "wrong_type"),
             (r#"{"url": "http://h/", "headers": {"hOsT": "x"}}"#, "header_not_allowed"),
+            (r#"{"url": "http://h/", "headers": {"Range": "bytes=0-"}}"#, "header_not_allowed"),
+            (r#"{"url": "http://u:p@h/"}"#, "credentials_not_allowed"),
         ] {
             assert_eq!(errors(body).first().map(|(_, code)| *code), Some(code), "{body}");
         }
+        let long = "v".repeat(6_000);
+        let long = format!(r#"{{"url": "http://h/", "headers": {{"a": "{long}", "b": "{long}", "c": "{long}"}}}}"#);
+        assert_eq!(errors(&long), [("headers".to_owned(), "too_long")]);
         for body in ["", "[]", "5", "{", "{\"url\": \"http://h/\"} x"] {
             assert_eq!(errors(body), [], "malformed: {body}");
         }

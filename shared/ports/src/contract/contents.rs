@@ -22,6 +22,7 @@ macro_rules! contents_contract {
             contents_that_share_a_prefix_do_not_meet,
             reading_past_the_end_or_what_is_not_there_fails,
             a_dropped_stage_leaves_nothing,
+            a_restarted_stage_begins_anew,
             a_content_touched_lately_is_spared,
             a_removed_content_is_gone,
         );
@@ -61,6 +62,20 @@ pub async fn contents_of_every_size_read_back<C: Contents>(store: &C) {
         let middle = size / 2;
         let length = (size - middle).min(5_000);
         assert_eq!(read(store, hash, middle as u64, length).await.unwrap(), bytes[middle..middle + length]);
+    }
+}
+
+/// What was written before a restart is no part of the content, in memory or beyond.
+pub async fn a_restarted_stage_begins_anew<C: Contents>(store: &C) {
+    for before in [1_000, 17 << 20] {
+        let (old, new) = (bytes(before, 8), bytes(before / 2, 9));
+        let mut staged = store.stage(RequestId::new()).await.unwrap();
+        staged.write(old).await.unwrap();
+        staged.restart().await.unwrap();
+        staged.write(new.clone()).await.unwrap();
+        assert!(staged.commit(hash(&new), NOW).await.unwrap());
+        assert_eq!(store.size(hash(&new)).await.unwrap(), Some(new.len() as u64));
+        assert_eq!(read(store, hash(&new), 0, new.len()).await.unwrap(), new);
     }
 }
 

@@ -1,0 +1,156 @@
+//! Transfers that break: resumed where the origin allows it, begun anew where not.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::origin::content;
+use crate::raw::{Peer, Raw};
+use crate::server::{TestServer, eventually};
+
+const SIZE: usize = 3_000_000;
+
+fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// The first byte that a request asks for, if it asks for a part.
+fn asked_from(head: &str) -> Option<usize> {
+    let range = head.lines().find_map(|line| line.strip_prefix("range: bytes="))?;
+    range.strip_suffix('-')?.parse().ok()
+}
+
+/// Answers with `bytes` from what is asked for, and closes after `most` bytes.
+async fn part(peer: &mut Peer, head: &str, bytes: &[u8], tag: &str, most: usize) {
+    let from = asked_from(head).unwrap_or(0);
+    let status = match asked_from(head) {
+        Some(_) => format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{}", bytes.len() - 1, bytes.len()),
+        None => "200 OK".into(),
+    };
+    let length = bytes.len() - from;
+    let head = format!("HTTP/1.1 {status}\r\nAccept-Ranges: bytes\r\nETag: {tag}\r\nContent-Length: {length}\r\n\r\n");
+    peer.send(head).await;
+    peer.send(&bytes[from..bytes.len().min(from + most)]).await;
+}
+
+#[tokio::test]
+async fn a_broken_transfer_goes_on_where_it_stopped() {
+    let origin = Raw::start(async |mut peer: Peer| {
+        let head = peer.request().await;
+        part(&mut peer, &head, &content(SIZE, 1), "\"one\"", 700_000).await;
+    })
+    .await;
+    let server = TestServer::start().await;
+    let row = server.fetch(&origin.url("/a.bin")).await;
+    assert_eq!(row["content_hash"], sha256(&content(SIZE, 1)));
+    assert_eq!(row["retry_count"], 0, "it was one try");
+    let froms: Vec<_> = origin.seen().iter().map(|head| asked_from(head)).collect();
+    assert_eq!(froms, [None, Some(700_000), Some(1_400_000), Some(2_100_000), Some(2_800_000)]);
+    assert!(origin.seen()[1..].iter().all(|head| head.contains("if-range: \"one\"")), "{:?}", origin.seen());
+}
+
+#[tokio::test]
+async fn a_content_that_has_changed_is_begun_anew() {
+    // The other content comes whole, or as a part that does not belong to what we have.
+    for whole in [true, false] {
+        let origin = Raw::start(move |mut peer: Peer| async move {
+            let head = peer.request().await;
+            match peer.earlier {
+                0 => part(&mut peer, &head, &content(SIZE, 1), "\"one\"", 700_000).await,
+                1 if whole => part(&mut peer, "", &content(SIZE, 2), "\"two\"", SIZE).await,
+                _ => part(&mut peer, &head, &content(SIZE, 2), "\"two\"", SIZE).await,
+            }
+        })
+        .await;
+        let server = TestServer::start().await;
+        let row = server.fetch(&origin.url("/a.bin")).await;
+        assert_eq!(row["content_hash"], sha256(&content(SIZE, 2)), "{whole}");
+        assert_eq!((row["retry_count"].as_u64(), row["content_size"].as_u64()), (Some(0), Some(SIZE as u64)));
+        assert_eq!(origin.seen().len(), if whole { 2 } else { 3 });
+    }
+}
+
+#[tokio::test]
+async fn without_support_the_whole_is_tried_again() {
+    let origin = Raw::start(async |mut peer: Peer| {
+        peer.request().await;
+        let bytes = content(SIZE, 1);
+        peer.send(format!("HTTP/1.1 200 OK\r\nETag: \"one\"\r\nContent-Length: {SIZE}\r\n\r\n")).await;
+        peer.send(&bytes[..if peer.earlier < 2 { 700_000 } else { SIZE }]).await;
+    })
+    .await;
+    let server = TestServer::start().await;
+    let row = server.fetch(&origin.url("/a.bin")).await;
+    assert_eq!(row["content_hash"], sha256(&content(SIZE, 1)));
+    assert_eq!(row["retry_count"], 2);
+    assert!(origin.seen().iter().all(|head| asked_from(head).is_none()));
+}
+
+#[tokio::test]
+async fn an_origin_that_brings_nothing_more_is_given_up() {
+    let origin = Raw::start(async |mut peer: Peer| {
+        let head = peer.request().await;
+        let most = if peer.earlier == 0 { 700_000 } else { 10 };
+        part(&mut peer, &head, &content(SIZE, 1), "\"one\"", most).await;
+    })
+    .await;
+    let server = TestServer::with(&[("FETCHER__MAX_RETRIES", "2")]).await;
+    let id = server.create(json!({ "url": origin.url("/a.bin") })).await;
+    let row = server.failed(&id).await;
+    assert_eq!((row["error_code"].as_str(), row["retry_count"].as_u64()), (Some("transfer_broken"), Some(2)));
+    assert_eq!(origin.seen().len(), 9, "three tries of a request and two resumptions each");
+    assert!(server.files("content").is_empty());
+}
+
+#[tokio::test]
+async fn the_origins_wish_when_to_come_again_is_honoured() {
+    let origin = Raw::start(async |mut peer: Peer| {
+        peer.request().await;
+        if peer.earlier == 0 {
+            peer.send("HTTP/1.1 429 Too Many\r\nRetry-After: 3\r\nContent-Length: 0\r\n\r\n").await;
+        } else {
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        }
+    })
+    .await;
+    let server = TestServer::start().await;
+    let started = Instant::now();
+    assert_eq!(server.fetch(&origin.url("/")).await["retry_count"], 1);
+    assert!(started.elapsed() >= Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_cancel_closes_the_connection_to_the_origin_within_two_seconds() {
+    // Before the answer, and in the middle of it.
+    for answers in [false, true] {
+        let (closed, mut gone) = tokio::sync::mpsc::unbounded_channel();
+        let origin = Raw::start(move |mut peer: Peer| {
+            let closed = closed.clone();
+            async move {
+                peer.request().await;
+                if answers {
+                    peer.send("HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n").await;
+                    peer.send(content(2_000_000, 1)).await;
+                }
+                peer.closed().await;
+                closed.send(()).expect("the test waits");
+            }
+        })
+        .await;
+        let server = TestServer::start().await;
+        let id = server.create(json!({ "url": origin.url("/") })).await;
+        eventually("it is asked", async || (!origin.seen().is_empty()).then_some(())).await;
+        if answers {
+            eventually("a spool", async || (!server.files("content/staging").is_empty()).then_some(())).await;
+        }
+        let cancelled = Instant::now();
+        let path = format!("/v1/requests/{id}");
+        assert_eq!(server.call(Method::DELETE, &path, None).await.status(), 204);
+        gone.recv().await.expect("it closes");
+        assert!(cancelled.elapsed() < Duration::from_secs(2), "{:?}", cancelled.elapsed());
+        eventually("the spool goes", async || server.files("content/staging").is_empty().then_some(())).await;
+        assert_eq!(server.get(&id).await["status"], "cancelled");
+    }
+}

@@ -1,0 +1,194 @@
+//! Content codings (RFC 9110, 8.4): none is asked for; what comes encoded anyway is decoded.
+
+use std::io;
+use std::pin::Pin;
+
+use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
+use bytes::{Bytes, BytesMut};
+use domain::FailureCode;
+use futures::Stream;
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio_util::io::StreamReader;
+
+use crate::failure::FetchError;
+
+/// Codings that may lie around each other: more is an attack.
+const MOST: usize = 3;
+
+/// Bytes decoded at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// RFC 9659: a decoder of the content coding need not support windows above 8 MB. More would be a way to
+/// fill our memory.
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// A coding that can be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Gzip,
+    Deflate,
+    Brotli,
+    Zstd,
+}
+
+/// The codings of an answer, in the order in which they were applied.
+pub(crate) fn codings(headers: &HeaderMap, declared: Option<&str>) -> Result<Vec<Coding>, FetchError> {
+    let mut codings = vec![];
+    for value in headers.get_all(CONTENT_ENCODING) {
+        for name in String::from_utf8_lossy(value.as_bytes()).split(',') {
+            codings.extend(match name.trim().to_ascii_lowercase().as_str() {
+                "" | "identity" => None,
+                "gzip" | "x-gzip" => Some(Coding::Gzip),
+                "deflate" => Some(Coding::Deflate),
+                "br" => Some(Coding::Brotli),
+                "zstd" => Some(Coding::Zstd),
+                other => {
+                    let shown: String = other.chars().take(32).collect();
+                    let message = format!(
+                        "the origin encoded the content ({shown}) though it was asked not to; gzip, deflate, br and \
+                         zstd can be decoded"
+                    );
+                    return Err(FetchError::new(FailureCode::BadEncoding, message));
+                }
+            });
+        }
+    }
+    if codings.len() > MOST {
+        return Err(FetchError::new(FailureCode::BadEncoding, format!("more than {MOST} content codings")));
+    }
+    // Servers label a .gz file as encoded as well, and browsers know: it is encoded once, and is meant to be.
+    if codings == [Coding::Gzip] && matches!(declared, Some("application/gzip" | "application/x-gzip")) {
+        codings.clear();
+    }
+    Ok(codings)
+}
+
+/// A body being decoded.
+pub(crate) struct Decoder<'a> {
+    reader: Pin<Box<dyn AsyncBufRead + Send + 'a>>,
+    buffer: BytesMut,
+}
+
+impl<'a> Decoder<'a> {
+    /// Decodes `chunks`, which is encoded in these codings.
+    pub async fn new(
+        chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'a,
+        codings: &[Coding],
+    ) -> Result<Self, FetchError> {
+        let mut reader: Pin<Box<dyn AsyncBufRead + Send + 'a>> = Box::pin(StreamReader::new(chunks));
+        for coding in codings.iter().rev() {
+            reader = match coding {
+                Coding::Gzip => {
+                    let mut decoder = GzipDecoder::new(reader);
+                    decoder.multiple_members(true);
+                    Box::pin(BufReader::with_capacity(CHUNK, decoder))
+                }
+                // RFC 9110 means zlib by it; some servers send what RFC 1951 calls deflate.
+                Coding::Deflate if is_zlib(&mut reader).await? => {
+                    Box::pin(BufReader::with_capacity(CHUNK, ZlibDecoder::new(reader)))
+                }
+                Coding::Deflate => Box::pin(BufReader::with_capacity(CHUNK, DeflateDecoder::new(reader))),
+                Coding::Brotli => Box::pin(BufReader::with_capacity(CHUNK, BrotliDecoder::new(reader))),
+                Coding::Zstd => {
+                    let window = [DParameter::window_log_max(ZSTD_WINDOW_LOG)];
+                    let mut decoder = ZstdDecoder::with_params(reader, &window);
+                    decoder.multiple_members(true);
+                    Box::pin(BufReader::with_capacity(CHUNK, decoder))
+                }
+            };
+        }
+        Ok(Self { reader, buffer: BytesMut::new() })
+    }
+
+    /// The next decoded bytes; `None` at the end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
+        self.buffer.reserve(CHUNK);
+        let read = self.reader.read_buf(&mut self.buffer).await.map_err(broken)?;
+        Ok((read > 0).then(|| self.buffer.split().freeze()))
+    }
+}
+
+/// Whether a zlib header (RFC 1950, 2.2) comes first.
+async fn is_zlib(reader: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<bool, FetchError> {
+    let first = reader.fill_buf().await.map_err(broken)?;
+    Ok(match first {
+        [cmf, flg, ..] => cmf & 0x0f == 8 && u16::from_be_bytes([*cmf, *flg]) % 31 == 0,
+        [cmf] => cmf & 0x0f == 8,
+        [] => true,
+    })
+}
+
+fn broken(_: io::Error) -> FetchError {
+    FetchError::new(FailureCode::BadEncoding, "the content's encoding is broken, or asks for more memory than it may")
+}
+
+#[cfg(test)]
+mod tests {
+    use async_compression::tokio::write::{BrotliEncoder, DeflateEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
+    use http::HeaderValue;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    macro_rules! encoded {
+        ($encoder:ident, $content:expr) => {{
+            let mut encoder = $encoder::new(vec![]);
+            encoder.write_all($content).await.unwrap();
+            encoder.shutdown().await.unwrap();
+            encoder.into_inner()
+        }};
+    }
+
+    async fn decoded(bytes: &[u8], codings: &[Coding]) -> Option<Vec<u8>> {
+        let chunks: Vec<_> = bytes.chunks(7).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+        let mut decoder = Decoder::new(futures::stream::iter(chunks), codings).await.ok()?;
+        let mut whole = vec![];
+        while let Some(chunk) = decoder.chunk().await.ok()? {
+            whole.extend_from_slice(&chunk);
+        }
+        Some(whole)
+    }
+
+    #[tokio::test]
+    async fn every_coding_is_decoded_and_a_broken_one_found() {
+        let content = b"content ".repeat(10_000);
+        let cases = [
+            (encoded!(GzipEncoder, &content), Coding::Gzip),
+            (encoded!(ZlibEncoder, &content), Coding::Deflate),
+            (encoded!(DeflateEncoder, &content), Coding::Deflate),
+            (encoded!(BrotliEncoder, &content), Coding::Brotli),
+            (encoded!(ZstdEncoder, &content), Coding::Zstd),
+        ];
+        for (encoded, coding) in cases {
+            assert_eq!(decoded(&encoded, &[coding]).await.as_ref(), Some(&content), "{coding:?}");
+            assert_eq!(decoded(&encoded[..encoded.len() - 3], &[coding]).await, None, "{coding:?} cut short");
+            assert_eq!(decoded(b"\xff\xfenothing of the kind", &[coding]).await, None, "{coding:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn codings_around_each_other_are_taken_off_in_turn() {
+        let inner = encoded!(GzipEncoder, b"content");
+        let outer = encoded!(BrotliEncoder, &inner);
+        assert_eq!(decoded(&outer, &[Coding::Gzip, Coding::Brotli]).await.unwrap(), b"content");
+        let two = [encoded!(GzipEncoder, b"one "), encoded!(GzipEncoder, b"two")].concat();
+        assert_eq!(decoded(&two, &[Coding::Gzip]).await.unwrap(), b"one two");
+    }
+
+    #[test]
+    fn codings_are_read_in_order_and_unknown_ones_refused() {
+        let read = |value: &str, declared| {
+            let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_str(value).unwrap())]);
+            codings(&headers, declared).ok()
+        };
+        assert_eq!(read("X-Gzip, br", None), Some(vec![Coding::Gzip, Coding::Brotli]));
+        assert_eq!(read("identity", None), Some(vec![]));
+        assert_eq!(read("gzip", Some("application/gzip")), Some(vec![]));
+        for refused in ["compress", "gzip, aes128gcm", "gzip, gzip, gzip, gzip"] {
+            assert_eq!(read(refused, None), None, "{refused}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The digests that an origin declares of what it sends.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use domain::FailureCode;
+use http::HeaderMap;
+use http::header::HeaderName;
+use md5::Md5;
+use sha2::digest::DynDigest;
+use sha2::{Sha256, Sha512};
+
+use crate::failure::FetchError;
+
+/// Where digests stand: the body's as it is sent, in its content coding.
+const HEADERS: [&str; 4] = [
+    "repr-digest",    // RFC 9530
+    "content-digest", // RFC 9530; the whole content's, as no part was asked for
+    "digest",         // RFC 3230
+    "content-md5",    // RFC 1864
+];
+
+/// Checks what is received against what was declared; nothing was, most often.
+pub(crate) struct Digests(Vec<Expected>);
+
+type Hasher = Box<dyn DynDigest + Send + Sync>;
+
+struct Expected {
+    header: &'static str,
+    hasher: Hasher,
+    digest: Vec<u8>,
+}
+
+impl Digests {
+    /// Those that are declared with an algorithm that is known: the others cannot be checked, and the RFCs
+    /// have them ignored.
+    pub fn declared(headers: &HeaderMap) -> Self {
+        let mut expected = vec![];
+        for header in HEADERS {
+            for value in headers.get_all(HeaderName::from_static(header)) {
+                let Ok(value) = value.to_str() else { continue };
+                if header == "content-md5" {
+                    expected.extend(Expected::new(header, "md5", value));
+                    continue;
+                }
+                // `sha-256=:BASE64:` in a structured dictionary, or `SHA-256=BASE64` in the old list.
+                for member in value.split(',') {
+                    let Some((algorithm, digest)) = member.split_once('=') else { continue };
+                    let digest = digest.split(';').next().unwrap_or_default();
+                    expected.extend(Expected::new(header, algorithm, digest));
+                }
+            }
+        }
+        Self(expected)
+    }
+
+    pub fn update(&mut self, bytes: &[u8]) {
+        for expected in &mut self.0 {
+            expected.hasher.update(bytes);
+        }
+    }
+
+    pub fn check(&mut self) -> Result<(), FetchError> {
+        for expected in self.0.drain(..) {
+            if *expected.hasher.finalize() != *expected.digest {
+                let message = format!("the content is not what the origin's {} header says", expected.header);
+                return Err(FetchError::new(FailureCode::ChecksumMismatch, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Expected {
+    fn new(header: &'static str, algorithm: &str, digest: &str) -> Option<Self> {
+        let hasher: Hasher = match algorithm.trim().to_ascii_lowercase().as_str() {
+            "sha-256" => Box::new(Sha256::default()),
+            "sha-512" => Box::new(Sha512::default()),
+            "md5" => Box::new(Md5::default()),
+            _ => return None,
+        };
+        let digest = STANDARD.decode(digest.trim().trim_matches(':')).ok()?;
+        (digest.len() == hasher.output_size()).then_some(Self { header, hasher, digest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    /// «hello»
+    const SHA256: &str = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
+    const SHA512: &str = "m3HSJL1i83hdltRq0+o9czGb+8KJDKra4t/3JRlnPKcjI8PZm6XBHXx6zG4UuMXaDEZjR1wuXDre9G9zvN7AQw==";
+    const MD5: &str = "XUFAKrxLKna5cZ2REBfFkg==";
+
+    fn fits(name: &'static str, value: &str, content: &str) -> bool {
+        let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())]);
+        let mut digests = Digests::declared(&headers);
+        digests.update(content.as_bytes());
+        digests.check().is_ok()
+    }
+
+    #[test]
+    fn every_way_to_declare_a_digest_is_checked() {
+        for (name, value) in [
+            ("repr-digest", format!("sha-256=:{SHA256}:")),
+            ("content-digest", format!("sha-512=:{SHA512}:;x=1")),
+            ("repr-digest", format!("unixsum=:AAAA:, sha-512=:{SHA512}:")),
+            ("digest", format!("SHA-256={SHA256},MD5={MD5}")),
+            ("content-md5", MD5.to_owned()),
+        ] {
+            assert!(fits(name, &value, "hello"), "{name}: {value}");
+            assert!(!fits(name, &value, "hullo"), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_ignored() {
+        for value in ["", "sha-256", "sha-256=:!:", "sha-256=:AAAA:", "crc32c=:AAAAAA==:"] {
+            assert!(fits("repr-digest", value, "anything"), "{value}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The ways out: through which proxy a request goes, what becomes of one that fails, and its health.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use domain::{Failure, FailureCode};
+use reqwest::{Client, RequestBuilder, Response};
+use settings::{ExposeSecret, ProxyAddress, ProxyType, SecretString};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_socks::Error as SocksError;
+use tokio_socks::tcp::Socks5Stream;
+use tracing::warn;
+
+use crate::client::{ClientError, Clients};
+use crate::failure::{CREDENTIALS_REFUSED, FetchError, classify};
+use crate::guard::Guard;
+
+/// How long a proxy that failed is not asked again, at first; doubled each time it fails anew.
+const REST: Duration = Duration::from_secs(15);
+const LONGEST_REST: Duration = Duration::from_secs(600);
+
+/// What the health check asks a proxy to connect to: nothing a proxy would reach, and no look-up. Its
+/// refusal shows that it is there and takes our credentials.
+const NOWHERE: (&str, u16) = ("127.0.0.1", 1);
+
+/// How the proxies are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProxyHealth {
+    /// There is none: every fetch is direct.
+    Disabled,
+    /// Some of them can be used.
+    Working {
+        /// How many.
+        working: usize,
+        /// Of how many.
+        of: usize,
+    },
+}
+
+/// Every way out: the configured proxies, or the direct one if there are none. With proxies, there is no
+/// direct way.
+pub(crate) struct WaysOut {
+    clients: Clients,
+    ways: Vec<Way>,
+    isolate: bool,
+    connect_timeout: Duration,
+}
+
+struct Way {
+    /// `None`: direct.
+    proxy: Option<ProxyAddress>,
+    client: Client,
+    rest: Mutex<Rest>,
+}
+
+#[derive(Default)]
+struct Rest {
+    until: Option<Instant>,
+    failures: u32,
+}
+
+impl fmt::Debug for WaysOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaysOut").field("ways", &self.ways.len()).finish_non_exhaustive()
+    }
+}
+
+impl WaysOut {
+    pub fn new(fetcher: &settings::Fetcher, proxy: &settings::Proxy, guard: Guard) -> Result<Self, ClientError> {
+        let clients = Clients::new(fetcher, proxy.resolve, guard);
+        let way = |proxy: Option<ProxyAddress>| {
+            Ok(Way { client: clients.build(proxy.as_ref())?, proxy, rest: Mutex::default() })
+        };
+        let ways = if proxy.proxy_enabled {
+            proxy.addresses().into_iter().map(|proxy| way(Some(proxy))).collect::<Result<Vec<_>, _>>()?
+        } else {
+            vec![way(None)?]
+        };
+        if ways.is_empty() {
+            return Err(ClientError("the proxy is on, and no proxy is set".into()));
+        }
+        Ok(Self { ways, isolate: proxy.isolate, connect_timeout: fetcher.connect_timeout(), clients })
+    }
+
+    /// What one fetch, with its redirects and resumptions, sends its requests through.
+    pub fn session(&self) -> Session<'_> {
+        let isolated = || Isolated { user: format!("{:032x}", rand::random::<u128>()), clients: Mutex::default() };
+        Session { ways: self, isolated: self.isolate.then(isolated) }
+    }
+
+    /// Asks every proxy whether it would serve us.
+    pub async fn check(&self) -> Result<ProxyHealth, Failure> {
+        let proxies: Vec<_> = self.ways.iter().filter_map(|way| way.proxy.as_ref().map(|proxy| (way, proxy))).collect();
+        let checks = proxies.iter().map(|(way, proxy)| self.check_one(&way.client, proxy));
+        let mut working = 0;
+        let mut failed = None;
+        for result in futures::future::join_all(checks).await {
+            match result {
+                Ok(()) => working += 1,
+                Err(failure) => failed = failed.or(Some(failure)),
+            }
+        }
+        match failed {
+            Some(failure) if working == 0 => Err(failure),
+            _ if proxies.is_empty() => Ok(ProxyHealth::Disabled),
+            _ => Ok(ProxyHealth::Working { working, of: proxies.len() }),
+        }
+    }
+
+    async fn check_one(&self, client: &Client, proxy: &ProxyAddress) -> Result<(), Failure> {
+        let check = async {
+            match proxy.kind {
+                ProxyType::Socks5 => check_socks5(proxy).await,
+                ProxyType::Http | ProxyType::Https => check_http(client).await,
+            }
+        };
+        timeout(self.connect_timeout, check).await.unwrap_or_else(|_| Err(too_late()))
+    }
+}
+
+fn too_late() -> Failure {
+    Failure::new(FailureCode::ProxyTimeout, "the proxy did not answer in time (FETCHER__CONNECT_TIMEOUT)")
+}
+
+fn credentials_refused() -> Failure {
+    Failure::new(FailureCode::ProxyAuthFailed, CREDENTIALS_REFUSED)
+}
+
+async fn check_socks5(proxy: &ProxyAddress) -> Result<(), Failure> {
+    let unreachable = |why: &str| Failure::new(FailureCode::ProxyUnreachable, format!("the proxy {why}"));
+    let stream = TcpStream::connect((proxy.host.as_str(), proxy.port)).await;
+    let stream = stream.map_err(|_| unreachable("does not accept connections"))?;
+    let answer = match &proxy.credentials {
+        Some((user, password)) => {
+            Socks5Stream::connect_with_password_and_socket(stream, NOWHERE, user, password.expose_secret()).await
+        }
+        None => Socks5Stream::connect_with_socket(stream, NOWHERE).await,
+    };
+    match answer.map(drop) {
+        Err(
+            SocksError::NoAcceptableAuthMethods
+            | SocksError::UnknownAuthMethod
+            | SocksError::PasswordAuthFailure(_)
+            | SocksError::AuthorizationRequired,
+        ) => Err(credentials_refused()),
+        Err(SocksError::Io(_)) => Err(unreachable("broke off while it was greeted")),
+        Err(SocksError::InvalidResponseVersion | SocksError::InvalidReservedByte | SocksError::UnknownAddressType) => {
+            Err(unreachable("does not speak SOCKS5"))
+        }
+        // It was understood, and whether it refuses or finds nobody there is all the same.
+        _ => Ok(()),
+    }
+}
+
+async fn check_http(client: &Client) -> Result<(), Failure> {
+    let (host, port) = NOWHERE;
+    match client.head(format!("http://{host}:{port}/")).send().await {
+        // 407 (RFC 9110, 15.5.8); tinyproxy says 401 to a wrong password, and nobody else can have said it.
+        Ok(response) if matches!(response.status().as_u16(), 401 | 407) => Err(credentials_refused()),
+        Ok(_) => Ok(()),
+        Err(error) => {
+            use FailureCode::{ProxyAuthFailed, ProxyTimeout, ProxyUnreachable};
+            let failure = classify(&error, true, false);
+            Err(match failure.code {
+                ProxyAuthFailed | ProxyTimeout | ProxyUnreachable => failure,
+                _ if error.is_timeout() => too_late(),
+                _ => Failure::new(ProxyUnreachable, "the proxy does not answer as an HTTP proxy does"),
+            })
+        }
+    }
+}
+
+/// The ways out for one fetch.
+pub(crate) struct Session<'a> {
+    ways: &'a WaysOut,
+    /// The user name that makes this fetch's connections its own, and a client for each proxy used.
+    isolated: Option<Isolated>,
+}
+
+struct Isolated {
+    user: String,
+    /// By the index of the way.
+    clients: Mutex<HashMap<usize, Client>>,
+}
+
+impl Session<'_> {
+    /// Sends a request through the first proxy that works. A proxy is left for the next one only before
+    /// it has connected to the origin, so that nothing is sent to an origin twice.
+    pub async fn send(&self, make: impl Fn(&Client) -> RequestBuilder + Send + Sync) -> Result<Response, FetchError> {
+        let mut last = None;
+        for index in self.ways.in_order() {
+            let way = &self.ways.ways[index];
+            let client = self.client(index)?;
+            let failure = match make(&client).send().await {
+                Ok(response) => match self.refused_by_proxy(way, &client, &response).await {
+                    Some(failure) => failure,
+                    None => {
+                        way.worked();
+                        return Ok(response);
+                    }
+                },
+                Err(error) => self.judge(way, &client, &error).await,
+            };
+            let Some(proxy) = &way.proxy else { return Err(failure.into()) };
+            match failure.code {
+                FailureCode::ProxyUnreachable | FailureCode::ProxyTimeout | FailureCode::ProxyAuthFailed => {
+                    warn!(proxy.host = proxy.host, proxy.port, error.code = %failure.code, "a proxy failed");
+                    way.failed();
+                }
+                FailureCode::ProxyRefused => {}
+                // The origin's doing: another proxy would not help.
+                _ => return Err(failure.into()),
+            }
+            last = Some(failure);
+        }
+        Err(last.unwrap_or_else(too_late).into())
+    }
+
+    /// What an error means; where that is not plain, the proxy is asked how it is.
+    async fn judge(&self, way: &Way, client: &Client, error: &reqwest::Error) -> Failure {
+        let is_https = error.url().is_some_and(|url| url.scheme() == "https");
+        let failure = classify(error, way.proxy.is_some(), is_https);
+        use FailureCode::{BadResponse, ConnectTimeout, ProxyRefused, ReadTimeout, TransferBroken};
+        let speaks_http = way.proxy.as_ref().is_some_and(|proxy| proxy.kind != ProxyType::Socks5);
+        let unclear = match failure.code {
+            // Was it the proxy that was slow, or the origin behind it?
+            ConnectTimeout => true,
+            // A tunnel that is refused comes without the reason.
+            ProxyRefused => speaks_http,
+            // It is the proxy that answers http URLs.
+            ReadTimeout | TransferBroken | BadResponse => speaks_http && !is_https,
+            _ => false,
+        };
+        match &way.proxy {
+            Some(proxy) if unclear => self.ways.check_one(client, proxy).await.err().unwrap_or(failure),
+            _ => failure,
+        }
+    }
+
+    /// Whether an answer is not the origin's but the proxy's, which does not like our credentials: it is
+    /// the proxy that answers `http` URLs.
+    async fn refused_by_proxy(&self, way: &Way, client: &Client, response: &Response) -> Option<Failure> {
+        let proxy = way.proxy.as_ref().filter(|proxy| proxy.kind != ProxyType::Socks5)?;
+        if response.url().scheme() != "http" || !matches!(response.status().as_u16(), 401 | 407) {
+            return None;
+        }
+        let failure = self.ways.check_one(client, proxy).await.err()?;
+        (failure.code == FailureCode::ProxyAuthFailed).then_some(failure)
+    }
+
+    fn client(&self, index: usize) -> Result<Client, FetchError> {
+        let way = &self.ways.ways[index];
+        let (Some(isolated), Some(proxy)) = (&self.isolated, &way.proxy) else { return Ok(way.client.clone()) };
+        let mut clients = isolated.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&index) {
+            return Ok(client.clone());
+        }
+        // Tor isolates by user name and password (IsolateSOCKSAuth); the password may be anything.
+        let credentials = Some((isolated.user.clone(), SecretString::from("isolated")));
+        let client = self.ways.clients.build(Some(&ProxyAddress { credentials, ..proxy.clone() }));
+        let client = client.map_err(|error| FetchError::new(FailureCode::Internal, error.to_string()))?;
+        clients.insert(index, client.clone());
+        Ok(client)
+    }
+}
+
+impl WaysOut {
+    /// Those that are not resting in their order, then the others, the soonest rested first.
+    fn in_order(&self) -> Vec<usize> {
+        let now = Instant::now();
+        let mut order: Vec<_> = (0..self.ways.len()).collect();
+        order.sort_by_key(|index| self.ways[*index].rest().until.filter(|until| *until > now));
+        order
+    }
+}
+
+impl Way {
+    fn rest(&self) -> std::sync::MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn worked(&self) {
+        *self.rest() = Rest::default();
+    }
+
+    fn failed(&self) {
+        let mut rest = self.rest();
+        let time = (REST * 2_u32.saturating_pow(rest.failures.min(10))).min(LONGEST_REST);
+        *rest = Rest { until: Some(Instant::now() + time), failures: rest.failures + 1 };
+    }
+}

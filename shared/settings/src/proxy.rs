@@ -1,0 +1,102 @@
+//! Where a proxy is, and how it is spoken to.
+
+use percent_encoding::percent_decode_str;
+use secrecy::SecretString;
+use url::Url;
+
+use crate::value::Value;
+use crate::{Proxy, ProxyResolve, ProxyType};
+
+/// A proxy. Its `Debug` shows no password.
+#[derive(Debug, Clone)]
+pub struct ProxyAddress {
+    /// How it is spoken to.
+    pub kind: ProxyType,
+    /// Its name or address, an IPv6 address without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The user name and password it asks for.
+    pub credentials: Option<(String, SecretString)>,
+}
+
+impl Value for ProxyAddress {
+    const SECRET: bool = true;
+
+    fn allowed() -> String {
+        "a URL such as socks5://user:password@host:1080; its scheme socks5, socks5h, http or https".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| format!("is not a URL ({error})"))?;
+        let (kind, port) = match url.scheme() {
+            "socks5" | "socks5h" => (ProxyType::Socks5, 1080),
+            "http" => (ProxyType::Http, 80),
+            "https" => (ProxyType::Https, 443),
+            other => return Err(format!("has the scheme {other}")),
+        };
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return Err("has more than a scheme, credentials, a host and a port".into());
+        }
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or("names no host")?;
+        let decoded = |text| percent_decode_str(text).decode_utf8().map_err(|_| "has credentials that are not UTF-8");
+        let credentials = match (url.username(), url.password()) {
+            ("", None) => None,
+            (user, password) => {
+                let password = decoded(password.unwrap_or_default())?.into_owned();
+                Some((decoded(user)?.into_owned(), SecretString::from(password)))
+            }
+        };
+        Ok(Self { kind, host: host.trim_matches(['[', ']']).to_owned(), port: url.port().unwrap_or(port), credentials })
+    }
+}
+
+impl Proxy {
+    /// The proxies to fetch through, the first one first; none if the proxy is off.
+    pub fn addresses(&self) -> Vec<ProxyAddress> {
+        if self.proxy_enabled { self.configured() } else { vec![] }
+    }
+
+    fn configured(&self) -> Vec<ProxyAddress> {
+        let (Some(host), Some(port)) = (&self.proxy_host, self.proxy_port) else { return self.urls.clone() };
+        let password = || self.proxy_password.clone().unwrap_or_else(|| String::new().into());
+        let credentials = self.proxy_username.clone().map(|user| (user, password()));
+        vec![ProxyAddress { kind: self.proxy_type, host: host.clone(), port, credentials }]
+    }
+
+    pub(crate) fn refuse_contradictions(&self, refuse: &mut dyn FnMut(&str, &str)) {
+        match (&self.proxy_host, self.proxy_port) {
+            (None, _) if self.proxy_enabled && self.urls.is_empty() => refuse(
+                "PROXY__PROXY_HOST",
+                "the proxy is on, but its address is not set: set PROXY__PROXY_HOST and PROXY__PROXY_PORT (or \
+                 PROXY__URLS), or allow direct fetches, which show this machine's address to every origin, with \
+                 PROXY__PROXY_ENABLED=false",
+            ),
+            (Some(_), None) if self.proxy_enabled => {
+                refuse("PROXY__PROXY_PORT", "PROXY__PROXY_HOST is set, but its port is not: set PROXY__PROXY_PORT");
+            }
+            (Some(_), _) if !self.urls.is_empty() => {
+                refuse(
+                    "PROXY__URLS",
+                    "is set beside PROXY__PROXY_HOST: put that proxy on the list, or unset one of the two",
+                );
+            }
+            _ => {}
+        }
+        if self.proxy_password.is_some() && self.proxy_username.is_none() {
+            refuse("PROXY__PROXY_USERNAME", "PROXY__PROXY_PASSWORD is set without a user name to go with it");
+        }
+        let configured = self.configured();
+        let other =
+            configured.iter().any(|proxy| proxy.kind != ProxyType::Socks5) || self.proxy_type != ProxyType::Socks5;
+        if self.resolve == ProxyResolve::Local && other {
+            refuse("PROXY__RESOLVE", "HTTP proxies look names up themselves: local goes with SOCKS5 proxies only");
+        }
+        if self.isolate && (other || configured.iter().any(|proxy| proxy.credentials.is_some())) {
+            refuse(
+                "PROXY__ISOLATE",
+                "goes with SOCKS5 proxies that have no user name set: each request brings its own",
+            );
+        }
+    }
+}
