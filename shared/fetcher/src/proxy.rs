@@ -162,12 +162,11 @@ async fn check_http(client: &Client) -> Result<(), Failure> {
         Ok(response) if matches!(response.status().as_u16(), 401 | 407) => Err(credentials_refused()),
         Ok(_) => Ok(()),
         Err(error) => {
-            use FailureCode::{ProxyAuthFailed, ProxyTimeout, ProxyUnreachable};
             let failure = classify(&error, true, false);
             Err(match failure.code {
-                ProxyAuthFailed | ProxyTimeout | ProxyUnreachable => failure,
+                FailureCode::ProxyAuthFailed | FailureCode::ProxyTimeout | FailureCode::ProxyUnreachable => failure,
                 _ if error.is_timeout() => too_late(),
-                _ => Failure::new(ProxyUnreachable, "the proxy does not answer as an HTTP proxy does"),
+                _ => Failure::new(FailureCode::ProxyUnreachable, "the proxy does not answer as an HTTP proxy does"),
             })
         }
     }
@@ -195,13 +194,13 @@ impl Session<'_> {
             let way = &self.ways.ways[index];
             let client = self.client(index)?;
             let failure = match make(&client).send().await {
-                Ok(response) => match self.refused_by_proxy(way, &client, &response).await {
-                    Some(failure) => failure,
-                    None => {
+                Ok(response) => {
+                    let Some(failure) = self.refused_by_proxy(way, &client, &response).await else {
                         way.worked();
                         return Ok(response);
-                    }
-                },
+                    };
+                    failure
+                }
                 Err(error) => self.judge(way, &client, &error).await,
             };
             let Some(proxy) = &way.proxy else { return Err(failure.into()) };
@@ -223,15 +222,16 @@ impl Session<'_> {
     async fn judge(&self, way: &Way, client: &Client, error: &reqwest::Error) -> Failure {
         let is_https = error.url().is_some_and(|url| url.scheme() == "https");
         let failure = classify(error, way.proxy.is_some(), is_https);
-        use FailureCode::{BadResponse, ConnectTimeout, ProxyRefused, ReadTimeout, TransferBroken};
         let speaks_http = way.proxy.as_ref().is_some_and(|proxy| proxy.kind != ProxyType::Socks5);
         let unclear = match failure.code {
             // Was it the proxy that was slow, or the origin behind it?
-            ConnectTimeout => true,
+            FailureCode::ConnectTimeout => true,
             // A tunnel that is refused comes without the reason.
-            ProxyRefused => speaks_http,
+            FailureCode::ProxyRefused => speaks_http,
             // It is the proxy that answers http URLs.
-            ReadTimeout | TransferBroken | BadResponse => speaks_http && !is_https,
+            FailureCode::ReadTimeout | FailureCode::TransferBroken | FailureCode::BadResponse => {
+                speaks_http && !is_https
+            }
             _ => false,
         };
         match &way.proxy {

@@ -112,8 +112,10 @@ impl Settings {
             }),
             _ => None,
         };
-        if let Some(settings) = &settings {
+        let mut settings = settings;
+        if let Some(settings) = &mut settings {
             settings.refuse_contradictions(&mut source);
+            settings.warnings.extend(settings.proxy.warning());
         }
         let (problems, descriptions) = source.finish();
         match (settings, problems) {

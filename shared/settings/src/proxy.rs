@@ -64,6 +64,13 @@ impl Proxy {
         vec![ProxyAddress { kind: self.proxy_type, host: host.clone(), port, credentials }]
     }
 
+    pub(crate) fn warning(&self) -> Option<String> {
+        let idle = !self.proxy_enabled && !self.configured().is_empty();
+        idle.then(|| {
+            "PROXY__PROXY_ENABLED: is off though a proxy is set: every origin sees this machine's address".to_owned()
+        })
+    }
+
     pub(crate) fn refuse_contradictions(&self, refuse: &mut dyn FnMut(&str, &str)) {
         match (&self.proxy_host, self.proxy_port) {
             (None, _) if self.proxy_enabled && self.urls.is_empty() => refuse(

@@ -61,12 +61,51 @@ fn contradictions_are_refused() {
         (&[("SEEDER__LISTEN", "[::]:6881")], "set SEEDER__PUBLIC_ADDRESS"),
         (&[("PROXY__PROXY_PASSWORD", "geheim")], "without a user name"),
         (&[("PROXY__PROXY_TYPE", "http"), ("PROXY__RESOLVE", "local")], "local goes with SOCKS5 proxies only"),
+        (&[("PROXY__URLS", "socks5://u:geheim@h:1")], "is set beside PROXY__PROXY_HOST"),
+        (&[("PROXY__ISOLATE", "true"), ("PROXY__PROXY_USERNAME", "u")], "each request brings its own"),
+        (&[("PROXY__ISOLATE", "true"), ("PROXY__PROXY_TYPE", "http")], "each request brings its own"),
         (&[("DATABASE__DATABASE_URL", "postgresql+asyncpg://u:geheim@h/d")], "not supported yet"),
     ] {
         let problems = problem(pairs);
         assert!(problems.contains(part), "{part} not in {problems}");
         assert!(!problems.contains("geheim"), "{problems}");
     }
+}
+
+#[test]
+fn proxies_are_read_from_urls_and_shown_without_their_secrets() {
+    let read = |urls: &str| {
+        let pairs = [("PROFILE", "development"), ("PROXY__PROXY_ENABLED", "true"), ("PROXY__URLS", urls)];
+        Settings::from_pairs(pairs).map(|settings| settings.proxy.addresses())
+    };
+    let proxies = read("socks5://me:p%40ss%2Cw@a.example:9050, https://[2001:db8::1]/,socks5h://b.example").unwrap();
+    let places: Vec<_> = proxies.iter().map(|proxy| (proxy.kind, proxy.host.as_str(), proxy.port)).collect();
+    let expected = [
+        (ProxyType::Socks5, "a.example", 9050),
+        (ProxyType::Https, "2001:db8::1", 443),
+        (ProxyType::Socks5, "b.example", 1080),
+    ];
+    assert_eq!(places, expected);
+    let (user, password) = proxies[0].credentials.as_ref().unwrap();
+    assert_eq!((user.as_str(), password.expose_secret()), ("me", "p@ss,w"));
+    assert!(!format!("{proxies:?}").contains("p@ss"));
+    for (urls, part) in [
+        ("socks4://geheim@h:1", "has the scheme socks4"),
+        ("http://h:1/path", "has more than"),
+        ("geheim:1", "has the scheme geheim"),
+        ("socks5://", "names no host"),
+    ] {
+        let problems = read(urls).unwrap_err().to_string();
+        assert!(problems.contains(part) && !problems.contains("geheim@"), "{problems}");
+    }
+    let off = [("PROFILE", "development"), ("PROXY__URLS", "socks5://h:1")];
+    let settings = Settings::from_pairs(off).unwrap();
+    assert!(settings.proxy.addresses().is_empty());
+    assert!(
+        settings.warnings.iter().any(|warning| warning.contains("PROXY__PROXY_ENABLED")),
+        "{:?}",
+        settings.warnings
+    );
 }
 
 #[test]
