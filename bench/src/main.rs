@@ -3,6 +3,7 @@
 //! Read ratios, not absolutes: everything, the origin and the clients too, shares this machine.
 
 mod hashing;
+mod proxied;
 mod seeding;
 mod server;
 mod speed;
@@ -42,10 +43,22 @@ fn main() {
     let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = model.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown");
     println!("make bench: {cores} cores, {model}\n");
-    hashing::run();
+    // `bench speed` runs that part alone.
+    let part = std::env::args().nth(1);
+    let wanted = |name| part.as_ref().is_none_or(|part| part == name);
+    if wanted("hashing") {
+        hashing::run();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
     runtime.block_on(async {
-        speed::run().await;
-        seeding::run().await;
+        if wanted("speed") {
+            speed::run().await;
+        }
+        if wanted("proxied") {
+            proxied::run().await;
+        }
+        if wanted("seeding") {
+            seeding::run().await;
+        }
     });
 }

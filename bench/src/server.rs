@@ -68,13 +68,18 @@ impl Server {
 
     /// Waits until the request is ready.
     pub async fn ready(&self, id: &str) {
+        self.until(id, &["ready"]).await;
+    }
+
+    /// Waits until the request has one of these states.
+    pub async fn until(&self, id: &str, states: &[&str]) {
         let url = format!("{}/v1/requests/{id}", self.url);
         loop {
             let bytes = self.http.get(&url).send().await.expect("an answer").bytes().await.expect("a body");
             let row: Value = serde_json::from_slice(&bytes).expect("JSON");
             match row["status"].as_str() {
-                Some("ready") => return,
                 Some("failed") => panic!("{row:#}"),
+                Some(status) if states.contains(&status) => return,
                 _ => tokio::time::sleep(Duration::from_millis(1)).await,
             }
         }
@@ -114,19 +119,33 @@ pub async fn origin() -> String {
     url
 }
 
-async fn content(UrlPath((size, seed)): UrlPath<(usize, u64)>) -> ([(http::HeaderName, &'static str); 1], Body) {
+type Headers = [(http::HeaderName, String); 2];
+
+async fn content(UrlPath((size, seed)): UrlPath<(usize, usize)>) -> (Headers, Body) {
+    const BLOCK_SIZE: usize = 64 << 20;
     // One large block, made once; the seed makes contents distinct.
     static BLOCK: std::sync::LazyLock<Bytes> = std::sync::LazyLock::new(|| {
-        (0..64_u64 << 20).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect::<Vec<_>>().into()
+        (0..BLOCK_SIZE as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect::<Vec<_>>().into()
     });
-    let start = (seed as usize * 7919) % ((64 << 20) - size);
-    ([(http::header::CONTENT_TYPE, "application/octet-stream")], Body::from(BLOCK.slice(start..start + size)))
+    let headers = [
+        (http::header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (http::header::CONTENT_LENGTH, size.to_string()),
+    ];
+    let first = (seed * 7919) % (BLOCK_SIZE / 2);
+    let mut left = size;
+    let blocks = std::iter::from_fn(move || {
+        let block = BLOCK.slice(first..BLOCK_SIZE.min(first + left));
+        left -= block.len();
+        (!block.is_empty()).then_some(Ok::<_, std::convert::Infallible>(block))
+    });
+    (headers, Body::from_stream(futures::stream::iter(blocks)))
 }
 
-/// Milliseconds that `curl -o FILE URL` takes.
-pub async fn curl(url: &str, folder: &Path) -> f64 {
+/// Milliseconds that `curl -o FILE URL` takes, with these further arguments.
+pub async fn curl(url: &str, folder: &Path, more: &[&str]) -> f64 {
     let started = Instant::now();
-    let status = Command::new("curl").args(["-s", "-o"]).arg(folder.join("curl.out")).arg(url).status().await;
+    let mut command = Command::new("curl");
+    let status = command.args(more).args(["-s", "-o"]).arg(folder.join("curl.out")).arg(url).status().await;
     assert!(status.expect("curl runs").success());
     started.elapsed().as_secs_f64() * 1000.0
 }

@@ -14,14 +14,14 @@ pub async fn run() {
     println!();
     report("memory, fresh (RSS)", &format!("{:.0} MB", server.memory_mb("VmRSS")));
     // The origin makes its bytes at the first request.
-    curl(&format!("{origin}/10000/0"), server.folder.path()).await;
+    curl(&format!("{origin}/10000/0"), server.folder.path(), &[]).await;
     let mut seed = 1;
     for (size, name, rounds) in [(10_000, "10 kB", 21), (5_000_000, "5 MB", 11), (45_000_000, "45 MB", 7)] {
         let (mut ours, mut curls) = (vec![], vec![]);
         for _ in 0..rounds {
             seed += 1;
             let url = format!("{origin}/{size}/{seed}");
-            curls.push(curl(&url, server.folder.path()).await);
+            curls.push(curl(&url, server.folder.path(), &[]).await);
             ours.push(server.fetch(&url).await);
         }
         let (ours, curls) = (median(ours), median(curls));

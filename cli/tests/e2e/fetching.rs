@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::origin::Origin;
+use crate::origin::{Origin, content};
+use crate::raw::{Authority, Peer, Raw};
 use crate::server::{TestServer, eventually, read_json};
 
 #[tokio::test]
@@ -122,4 +125,43 @@ async fn a_hundred_silent_origins_do_not_delay_a_normal_request() {
     let started = Instant::now();
     server.fetch(&origin.file(10_000, 1, "a.bin")).await;
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn origins_are_spoken_to_in_http_2_where_they_can() {
+    let authority = Authority::new();
+    let pem = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(pem.path(), authority.pem()).expect("written");
+    let mut tls = authority.server("127.0.0.1", |_| {});
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let origin = Raw::with(Some(tls), async |peer: Peer| {
+        let router = axum::Router::new().fallback(async |request: axum::extract::Request| {
+            assert_eq!(request.version(), http::Version::HTTP_2);
+            vec![b'x'; 3_000_000]
+        });
+        let io = TokioIo::new(peer.into_stream());
+        let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http2_only();
+        let _ = server.serve_connection(io, TowerToHyperService::new(router)).await;
+    })
+    .await;
+    let server = TestServer::with(&[("SSL_CERT_FILE", pem.path().to_str().expect("a path"))]).await;
+    let row = server.fetch(&format!("https://{}/", origin.address)).await;
+    assert_eq!(row["content_size"], 3_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_content_takes_little_memory() {
+    const SIZE: usize = 400_000_000;
+    let origin = Raw::start(async |mut peer: Peer| {
+        peer.request().await;
+        peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n")).await;
+        let block = content(1_000_000, 1);
+        for _ in 0..SIZE / block.len() {
+            peer.send(&block).await;
+        }
+    })
+    .await;
+    let server = TestServer::with(&[("FETCHER__MAX_SIZE", "1000000000")]).await;
+    assert_eq!(server.fetch(&origin.url("/large.bin")).await["content_size"], SIZE);
+    assert!(server.peak_memory_mb() < 150, "{} MB", server.peak_memory_mb());
 }

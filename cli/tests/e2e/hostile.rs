@@ -223,10 +223,7 @@ async fn every_mischief_ends_with_its_code() {
         assert!(row["content_hash"].is_null(), "{path}");
     }
     assert_eq!(server.files("content"), Vec::<std::path::PathBuf>::new());
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
-    assert!(peak < 150 * 1024, "{peak} kB for all of that");
+    assert!(server.peak_memory_mb() < 150, "{} MB for all of that", server.peak_memory_mb());
 }
 
 #[tokio::test]

@@ -52,6 +52,11 @@ impl Peer {
         self.stream.write_all(bytes.as_ref()).await.is_ok() && self.stream.flush().await.is_ok()
     }
 
+    /// The connection itself, for a server that is not written by hand.
+    pub fn into_stream(self) -> impl AsyncRead + AsyncWrite + Send + Unpin {
+        self.stream
+    }
+
     /// Returns when the peer closes.
     pub async fn closed(&mut self) {
         while self.stream.read_u8().await.is_ok() {}

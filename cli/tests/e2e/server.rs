@@ -90,6 +90,13 @@ impl TestServer {
         self.child.id().expect("it runs")
     }
 
+    /// The most memory it has had so far, in MB.
+    pub fn peak_memory_mb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1000
+    }
+
     /// Kills it without warning and starts it again on the same data.
     pub async fn crash_and_restart(mut self) -> Self {
         self.child.kill().await.expect("killed");
