@@ -125,8 +125,13 @@ impl Database {
 
 /// The tables, version by version; what is listed here has run somewhere and is not to be changed.
 fn migrations() -> Migrator {
-    let initial = SqlStr::from_static(include_str!("../migrations/0001_initial.sql"));
-    Migrator::with_migrations(vec![Migration::new(1, "initial".into(), MigrationType::Simple, initial, false)])
+    let migration = |version, name: &'static str, sql| {
+        Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
+    };
+    Migrator::with_migrations(vec![
+        migration(1, "initial", include_str!("../migrations/0001_initial.sql")),
+        migration(2, "api", include_str!("../migrations/0002_api.sql")),
+    ])
 }
 
 async fn write_in_groups(mut connection: SqliteConnection, mut writes: mpsc::Receiver<Write>) {

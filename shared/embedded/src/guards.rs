@@ -1,54 +1,104 @@
-//! [`Guards`] on SQLite.
+//! [`Guards`] on SQLite, and in memory.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use domain::Timestamp;
 use futures::FutureExt;
-use ports::{Guards, StoreError};
+use ports::{Guards, Limit, StoreError, Taken};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 use crate::database::{Database, Durability, unavailable};
+use crate::windows::Windows;
 
-/// The table of guards in SQLite.
+/// What was used, in SQLite; how often, in memory.
 #[derive(Debug, Clone)]
 pub struct SqliteGuards {
     database: Database,
+    windows: Arc<Mutex<Windows>>,
 }
 
 impl SqliteGuards {
-    /// The table.
+    /// The table, with nothing counted yet.
     pub fn new(database: Database) -> Self {
-        Self { database }
+        Self { database, windows: Arc::default() }
     }
 }
 
 #[async_trait]
 impl Guards for SqliteGuards {
-    async fn use_once(&self, key: &str, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
-        let key = key.to_owned();
-        // What has run out goes a little at a time, so that no one waits for a great clean-up.
+    async fn take(&self, limits: &[Limit], now: Timestamp) -> Result<Taken, StoreError> {
+        Ok(self.windows.lock().unwrap_or_else(PoisonError::into_inner).take(limits, now))
+    }
+
+    async fn reserve(
+        &self,
+        key: &str,
+        value: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<String>, StoreError> {
+        let (key, value) = (key.to_owned(), value.to_owned());
         self.database
             .write(Durability::Written, move |connection| {
-                sqlx::query("DELETE FROM guards WHERE name IN (SELECT name FROM guards WHERE expires_at <= ? LIMIT 16)")
+                async move {
+                    // What has run out goes a little at a time, so that no one waits for a great clean-up.
+                    sqlx::query(
+                        "DELETE FROM guards WHERE name IN (SELECT name FROM guards WHERE expires_at <= ? LIMIT 16)",
+                    )
                     .bind(now.as_millis())
+                    .execute(&mut *connection)
+                    .await?;
+                    let done = sqlx::query(
+                        "INSERT INTO guards (name, value, expires_at) VALUES (?1, ?2, ?3) \
+                         ON CONFLICT (name) DO UPDATE SET value = ?2, expires_at = ?3 WHERE guards.expires_at <= ?4",
+                    )
+                    .bind(&key)
+                    .bind(value)
+                    .bind(until.as_millis())
+                    .bind(now.as_millis())
+                    .execute(&mut *connection)
+                    .await?;
+                    if done.rows_affected() == 1 {
+                        return Ok(None);
+                    }
+                    sqlx::query("SELECT value FROM guards WHERE name = ?")
+                        .bind(key)
+                        .try_map(|row: SqliteRow| row.try_get("value"))
+                        .fetch_optional(connection)
+                        .await
+                }
+                .boxed()
+            })
+            .await
+            .map_err(unavailable)
+    }
+
+    async fn put(&self, key: &str, value: &str, until: Timestamp) -> Result<(), StoreError> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.database
+            .write(Durability::Written, move |connection| {
+                sqlx::query("INSERT OR REPLACE INTO guards (name, value, expires_at) VALUES (?, ?, ?)")
+                    .bind(key)
+                    .bind(value)
+                    .bind(until.as_millis())
                     .execute(connection)
                     .boxed()
             })
             .await
-            .map_err(unavailable)?;
-        let done = self
-            .database
+            .map(drop)
+            .map_err(unavailable)
+    }
+
+    async fn release(&self, key: &str) -> Result<(), StoreError> {
+        let key = key.to_owned();
+        self.database
             .write(Durability::Written, move |connection| {
-                sqlx::query(
-                    "INSERT INTO guards (name, expires_at) VALUES (?1, ?2) \
-                     ON CONFLICT (name) DO UPDATE SET expires_at = ?2 WHERE guards.expires_at <= ?3",
-                )
-                .bind(key)
-                .bind(until.as_millis())
-                .bind(now.as_millis())
-                .execute(connection)
-                .boxed()
+                sqlx::query("DELETE FROM guards WHERE name = ?").bind(key).execute(connection).boxed()
             })
             .await
-            .map_err(unavailable)?;
-        Ok(done.rows_affected() == 1)
+            .map(drop)
+            .map_err(unavailable)
     }
 }

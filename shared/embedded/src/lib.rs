@@ -11,6 +11,8 @@ mod requests;
 mod swarm;
 mod torrents;
 mod wakeups;
+mod watchers;
+mod windows;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};

@@ -9,16 +9,19 @@ use domain::{
     Timestamp, UserId,
 };
 use futures::FutureExt;
-use ports::{Claim, Holder, Requests, Settlement, StoreError, Wakeup};
+use ports::{Claim, Holder, Load, Requests, Settlement, StoreError, Wakeup};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use tokio::time::{Instant, timeout_at};
 
 use crate::database::{Database, Durability, unavailable};
+use crate::watchers::Watchers;
 
 /// The table of requests in SQLite.
 #[derive(Debug, Clone)]
 pub struct SqliteRequests {
     database: Database,
+    watchers: Watchers,
 }
 
 impl SqliteRequests {
@@ -36,7 +39,7 @@ impl SqliteRequests {
             })
             .await
             .map_err(unavailable)?;
-        Ok(Self { database })
+        Ok(Self { database, watchers: Watchers::default() })
     }
 }
 
@@ -100,6 +103,59 @@ impl Requests for SqliteRequests {
             .map_err(unavailable)
     }
 
+    async fn list(
+        &self,
+        owner: &UserId,
+        status: Option<Status>,
+        before: Option<RequestId>,
+        limit: u32,
+    ) -> Result<Vec<FetchRequest>, StoreError> {
+        let sql = match status {
+            None => "SELECT * FROM requests WHERE owner = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3",
+            Some(_) => "SELECT * FROM requests WHERE owner = ?1 AND id < ?2 AND status = ?4 ORDER BY id DESC LIMIT ?3",
+        };
+        let query = sqlx::query(sql)
+            .bind(owner.as_str())
+            // Sorts behind every id.
+            .bind(before.map_or_else(|| "~".to_owned(), |id| id.to_string()))
+            .bind(limit);
+        let query = match status {
+            None => query,
+            Some(status) => query.bind(status.as_str()),
+        };
+        query.try_map(|row| read(&row)).fetch_all(self.database.readers()).await.map_err(unavailable)
+    }
+
+    async fn load(&self, owner: &UserId) -> Result<Load, StoreError> {
+        sqlx::query(
+            "SELECT coalesce(sum(status <> 'ready'), 0) AS active, \
+             coalesce(sum(CASE status WHEN 'ready' THEN content_size END), 0) AS stored_bytes FROM requests \
+             WHERE owner = ? AND status IN ('queued', 'fetching', 'packaging', 'seeding', 'ready')",
+        )
+        .bind(owner.as_str())
+        .try_map(|row: SqliteRow| {
+            let number = |column| row.try_get::<i64, _>(column).map(|number| number as u64);
+            Ok(Load { active: number("active")?, stored_bytes: number("stored_bytes")? })
+        })
+        .fetch_one(self.database.readers())
+        .await
+        .map_err(unavailable)
+    }
+
+    async fn changed(&self, seen: &FetchRequest, patience: Duration) -> Result<Option<FetchRequest>, StoreError> {
+        let deadline = Instant::now() + patience;
+        let mut watcher = self.watchers.watch(seen.id);
+        let state = |row: &FetchRequest| (row.status, row.progress, row.retry_count);
+        loop {
+            let row = self.get(seen.id).await?;
+            if row.as_ref().is_none_or(|row| state(row) != state(seen))
+                || timeout_at(deadline, watcher.changed()).await.is_err()
+            {
+                return Ok(row);
+            }
+        }
+    }
+
     async fn claim(
         &self,
         id: RequestId,
@@ -132,6 +188,9 @@ impl Requests for SqliteRequests {
             })
             .await
             .map_err(unavailable)?;
+        if row.is_some() {
+            self.watchers.changed(id);
+        }
         Ok(row.map(|request| Claim { request, token }))
     }
 
@@ -151,6 +210,7 @@ impl Requests for SqliteRequests {
             })
             .await
             .map_err(unavailable)?;
+        self.watchers.changed(claim.request.id);
         if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::ClaimLost) }
     }
 
@@ -196,6 +256,7 @@ impl Requests for SqliteRequests {
             })
             .await
             .map_err(unavailable)?;
+        self.watchers.changed(claim.request.id);
         if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::ClaimLost) }
     }
 
@@ -222,7 +283,10 @@ impl Requests for SqliteRequests {
             .await
             .map_err(unavailable)?;
         match cancelled {
-            Some(row) => Ok(Some(row)),
+            Some(row) => {
+                self.watchers.changed(id);
+                Ok(Some(row))
+            }
             None => Ok(self.get(id).await?.filter(|row| row.owner == *owner)),
         }
     }
@@ -326,7 +390,8 @@ impl Requests for SqliteRequests {
                 Some(failure),
             ),
         };
-        self.database
+        let ids: Vec<RequestId> = self
+            .database
             .write(Durability::Written, move |connection| {
                 sqlx::query(sql)
                     .bind(infohash.to_string())
@@ -338,7 +403,11 @@ impl Requests for SqliteRequests {
                     .boxed()
             })
             .await
-            .map_err(unavailable)
+            .map_err(unavailable)?;
+        for id in &ids {
+            self.watchers.changed(*id);
+        }
+        Ok(ids)
     }
 
     async fn holders(&self, content: ContentHash) -> Result<Vec<Holder>, StoreError> {

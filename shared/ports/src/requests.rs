@@ -39,6 +39,15 @@ pub enum Settlement {
     Failed(Failure),
 }
 
+/// What an owner's requests take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Requests that are queued, fetching, packaging or seeding.
+    pub active: u64,
+    /// Bytes of the contents of ready requests; a content counts for each of them.
+    pub stored_bytes: u64,
+}
+
 /// The table of requests.
 ///
 /// A row is *due* at a time for the [step](Status::step) of its status. Claiming it moves that time
@@ -51,6 +60,23 @@ pub trait Requests: Send + Sync {
 
     /// The row of this id.
     async fn get(&self, id: RequestId) -> Result<Option<FetchRequest>, StoreError>;
+
+    /// Up to `limit` of the owner's rows, the newest first: those with this status, if one is given, and
+    /// made before `before`.
+    async fn list(
+        &self,
+        owner: &UserId,
+        status: Option<Status>,
+        before: Option<RequestId>,
+        limit: u32,
+    ) -> Result<Vec<FetchRequest>, StoreError>;
+
+    /// What the owner's requests take.
+    async fn load(&self, owner: &UserId) -> Result<Load, StoreError>;
+
+    /// The row as soon as its status, progress or number of retries is not as in `seen`, and after
+    /// `patience` as it is.
+    async fn changed(&self, seen: &FetchRequest, patience: Duration) -> Result<Option<FetchRequest>, StoreError>;
 
     /// Claims the row for `step` until `now + lease`, if that is its step and it is due: one
     /// conditional write, with one winner. A queued row becomes `fetching`.

@@ -5,14 +5,29 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::NOW;
-use crate::Guards;
+use crate::{Guards, Limit};
 
 /// Runs the suite against what the function `$make` makes.
 #[macro_export]
 macro_rules! guards_contract {
     ($make:path) => {
-        $crate::contract_tests!(guards, $make, of_many_users_of_a_key_one_wins, a_key_is_free_again_after_its_time);
+        $crate::contract_tests!(
+            guards,
+            $make,
+            of_many_users_of_a_key_one_wins,
+            a_key_is_free_again_after_its_time,
+            what_was_reserved_is_told_to_all_others,
+            of_many_takers_exactly_the_limit_pass,
+            the_window_slides,
+            a_use_that_one_limit_refuses_counts_for_none,
+        );
     };
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn limit(key: &str, max: u32, window: Duration) -> Limit {
+    Limit { key: key.into(), max, window }
 }
 
 /// Fifty at once.
@@ -29,4 +44,57 @@ pub async fn a_key_is_free_again_after_its_time<G: Guards>(guards: &G) {
     assert!(guards.use_once("a", NOW, until).await.unwrap());
     assert!(!guards.use_once("a", until - Duration::from_millis(1), until).await.unwrap());
     assert!(guards.use_once("a", until, until + Duration::from_secs(1)).await.unwrap());
+}
+
+/// Until it is replaced, or released.
+pub async fn what_was_reserved_is_told_to_all_others<G: Guards>(guards: &G) {
+    let until = NOW + MINUTE;
+    assert_eq!(guards.reserve("a", "one", NOW, until).await.unwrap(), None);
+    assert_eq!(guards.reserve("a", "two", NOW, until).await.unwrap().as_deref(), Some("one"));
+    guards.put("a", "three", until + MINUTE).await.unwrap();
+    assert_eq!(guards.reserve("a", "four", until, until + MINUTE).await.unwrap().as_deref(), Some("three"));
+    guards.release("a").await.unwrap();
+    assert_eq!(guards.reserve("a", "five", NOW, until).await.unwrap(), None);
+}
+
+/// Two hundred at once.
+pub async fn of_many_takers_exactly_the_limit_pass<G: Guards>(guards: &G) {
+    let limits = [limit("a", 60, MINUTE)];
+    let taken = join_all((0..200).map(|_| guards.take(&limits, NOW))).await;
+    let allowed: Vec<_> = taken.into_iter().map(Result::unwrap).filter(|taken| taken.allowed).collect();
+    assert_eq!(allowed.len(), 60);
+    let mut used: Vec<_> = allowed.iter().map(|taken| taken.usage[0].used).collect();
+    used.sort_unstable();
+    assert_eq!(used, (1..=60).collect::<Vec<_>>());
+    assert!(guards.take(&[limit("b", 60, MINUTE)], NOW).await.unwrap().allowed, "another's limit is another");
+}
+
+/// A use leaves the window when the window has passed, and not at the turn of some minute.
+pub async fn the_window_slides<G: Guards>(guards: &G) {
+    let limits = [limit("a", 2, MINUTE)];
+    let take = async |at| guards.take(&limits, NOW + Duration::from_secs(at)).await.unwrap();
+    assert!(take(0).await.allowed);
+    assert!(take(50).await.allowed);
+    let refused = take(59).await;
+    assert_eq!((refused.allowed, refused.usage[0].used), (false, 2));
+    assert!((1..=2).contains(&refused.usage[0].frees_in.as_secs()), "{refused:?}");
+    assert!(take(62).await.allowed);
+    assert!(!take(109).await.allowed);
+    assert!(take(112).await.allowed);
+}
+
+/// All or nothing.
+pub async fn a_use_that_one_limit_refuses_counts_for_none<G: Guards>(guards: &G) {
+    let (wide, narrow) = (limit("wide", 10, MINUTE), limit("narrow", 1, MINUTE));
+    let both = [wide.clone(), narrow];
+    assert!(guards.take(&both, NOW).await.unwrap().allowed);
+    for _ in 0..20 {
+        let refused = guards.take(&both, NOW).await.unwrap();
+        assert_eq!((refused.allowed, refused.usage[0].used, refused.usage[1].used), (false, 1, 1));
+    }
+    for used in 2..=10 {
+        let taken = guards.take(std::slice::from_ref(&wide), NOW).await.unwrap();
+        assert_eq!((taken.allowed, taken.usage[0].used), (true, used));
+    }
+    assert!(!guards.take(&[wide], NOW).await.unwrap().allowed);
 }

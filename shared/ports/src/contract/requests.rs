@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use domain::{ContentHash, Failure, FailureCode, InfoHash, InfoHashV2, RequestId, Status, Step, UserId};
-use futures::future::join_all;
+use futures::future::{join, join_all};
 
 use super::{LEASE, NOW, content, request};
-use crate::{Claim, Holder, Requests, Settlement, StoreError, Wakeup};
+use crate::{Claim, Holder, Load, Requests, Settlement, StoreError, Wakeup};
 
 /// Runs the suite against what the function `$make` makes.
 #[macro_export]
@@ -17,6 +17,9 @@ macro_rules! requests_contract {
             $make,
             a_row_reads_back_as_it_was_written,
             an_id_is_taken_once,
+            an_owner_lists_their_own_rows_newest_first,
+            a_load_is_what_an_owners_requests_take,
+            who_waits_for_a_row_is_woken_by_its_change,
             of_many_claimers_one_wins,
             a_row_is_claimed_only_when_due_and_for_its_own_step,
             a_lease_that_ran_out_is_claimed_anew_and_its_holder_can_write_no_more,
@@ -32,6 +35,73 @@ macro_rules! requests_contract {
             holders_are_the_live_requests_of_a_content,
         );
     };
+}
+
+/// Page by page, also by status, each once.
+pub async fn an_owner_lists_their_own_rows_newest_first<R: Requests>(store: &R) {
+    let mut ids = vec![];
+    for n in 0..7 {
+        let row = request("alice", &format!("http://h/{n}"));
+        store.create(&row).await.unwrap();
+        store.create(&request("bob", &format!("http://h/{n}"))).await.unwrap();
+        ids.insert(0, row.id);
+    }
+    let alice = UserId::new("alice");
+    for gone in &ids[2..4] {
+        store.cancel(*gone, &alice, NOW).await.unwrap();
+    }
+    let list = async |status, before, limit| {
+        let rows = store.list(&alice, status, before, limit).await.unwrap();
+        rows.iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(list(None, None, 3).await, ids[..3]);
+    assert_eq!(list(None, Some(ids[2]), 3).await, ids[3..6]);
+    assert_eq!(list(None, Some(ids[5]), 3).await, ids[6..]);
+    assert_eq!(list(None, Some(ids[6]), 3).await, []);
+    assert_eq!(list(Some(Status::Cancelled), None, 10).await, ids[2..4]);
+    assert_eq!(list(Some(Status::Queued), Some(ids[1]), 10).await, ids[4..]);
+    assert_eq!(store.list(&UserId::new("carol"), None, None, 10).await.unwrap(), []);
+}
+
+/// Ended ones take nothing.
+pub async fn a_load_is_what_an_owners_requests_take<R: Requests>(store: &R) {
+    let (alice, hash) = (UserId::new("alice"), ContentHash::new([1; 32]));
+    assert_eq!(store.load(&alice).await.unwrap(), Load::default());
+    store.create(&request("alice", "http://h/queued")).await.unwrap();
+    store.create(&request("bob", "http://h/queued")).await.unwrap();
+    packaging(store, "http://h/packaging", hash).await;
+    let infohash = InfoHash::new([1; 20]);
+    let ready = seeding(store, "http://h/ready", hash, infohash).await;
+    assert_eq!(store.load(&alice).await.unwrap(), Load { active: 3, stored_bytes: 0 });
+    store.settle(infohash, Settlement::Ready, NOW).await.unwrap();
+    let size = store.get(ready).await.unwrap().unwrap().content.unwrap().size;
+    assert_eq!(store.load(&alice).await.unwrap(), Load { active: 2, stored_bytes: size });
+    store.cancel(ready, &alice, NOW).await.unwrap();
+    assert_eq!(store.load(&alice).await.unwrap(), Load { active: 2, stored_bytes: 0 });
+}
+
+/// Whichever write it is; and who has patience for so long only is told how it is.
+pub async fn who_waits_for_a_row_is_woken_by_its_change<R: Requests>(store: &R) {
+    let patience = Duration::from_secs(30);
+    let row = request("alice", "http://h/");
+    store.create(&row).await.unwrap();
+    let same = store.changed(&row, Duration::from_millis(20)).await.unwrap().expect("the row");
+    assert_eq!(same.status, Status::Queued);
+
+    let (waited, claim) = join(store.changed(&row, patience), claimed(store, row.id, Step::Fetch)).await;
+    let waited = waited.unwrap().expect("the row");
+    assert_eq!(waited.status, Status::Fetching);
+    let (waited, beat) = join(store.changed(&waited, patience), store.heartbeat(&claim, 40, NOW, LEASE)).await;
+    beat.unwrap();
+    let waited = waited.unwrap().expect("the row");
+    assert_eq!(waited.progress, 40);
+    let alice = UserId::new("alice");
+    let (ended, cancelled) = join(store.changed(&waited, patience), store.cancel(row.id, &alice, NOW)).await;
+    cancelled.unwrap();
+    assert_eq!(ended.unwrap().expect("the row").status, Status::Cancelled);
+    // What has changed already is not waited for.
+    assert_eq!(store.changed(&row, patience).await.unwrap().expect("the row").status, Status::Cancelled);
+    assert!(store.changed(&request("alice", "http://h/"), Duration::ZERO).await.unwrap().is_none());
 }
 
 async fn claimed<R: Requests>(store: &R, id: RequestId, step: Step) -> Claim {

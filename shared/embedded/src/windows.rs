@@ -1,0 +1,94 @@
+//! Sliding windows, in memory: there is one process, and after a restart everybody begins anew.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use domain::Timestamp;
+use ports::{Limit, Taken, Usage};
+
+/// Uses within a hundredth of the window are kept together, as if all came at the end of it.
+const PARTS: u128 = 100;
+
+/// Keys after which those are forgotten that nothing is in the window of.
+const MANY: usize = 4096;
+
+#[derive(Debug, Default)]
+pub(crate) struct Windows {
+    uses: HashMap<String, Window>,
+    /// How many keys there may be before the next clean-up.
+    clean_at: usize,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    /// When uses leave the window, and how many do.
+    leaving: VecDeque<(Timestamp, u32)>,
+    used: u32,
+}
+
+impl Window {
+    fn slide(&mut self, now: Timestamp) {
+        while let Some((at, count)) = self.leaving.front().copied().filter(|(at, _)| *at <= now) {
+            debug_assert!(at <= now);
+            self.leaving.pop_front();
+            self.used -= count;
+        }
+    }
+
+    fn add(&mut self, window: Duration, now: Timestamp) {
+        let part = ((window.as_millis() / PARTS) as i64).max(1);
+        let end_of_part = (now.as_millis() / part + 1) * part;
+        let leaves = Timestamp::from_millis(end_of_part) + window;
+        match self.leaving.back_mut() {
+            Some((at, count)) if *at >= leaves => *count += 1,
+            _ => self.leaving.push_back((leaves, 1)),
+        }
+        self.used += 1;
+    }
+
+    fn usage(&self, now: Timestamp) -> Usage {
+        let frees_in = self.leaving.front().map_or(Duration::ZERO, |(at, _)| at.since(now));
+        Usage { used: self.used, frees_in }
+    }
+}
+
+impl Windows {
+    pub fn take(&mut self, limits: &[Limit], now: Timestamp) -> Taken {
+        if self.uses.len() >= self.clean_at {
+            self.uses.retain(|_, window| {
+                window.slide(now);
+                window.used > 0
+            });
+            self.clean_at = (self.uses.len() * 2).max(MANY);
+        }
+        let mut allowed = true;
+        for limit in limits {
+            let window = self.uses.entry(limit.key.clone()).or_default();
+            window.slide(now);
+            allowed &= window.used < limit.max;
+        }
+        let usage = limits.iter().map(|limit| {
+            let window = self.uses.entry(limit.key.clone()).or_default();
+            if allowed {
+                window.add(limit.window, now);
+            }
+            window.usage(now)
+        });
+        Taken { usage: usage.collect(), allowed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_who_have_gone_are_forgotten() {
+        let mut windows = Windows::default();
+        for n in 0..3 * MANY as u64 {
+            let limit = Limit { key: n.to_string(), max: 1, window: Duration::from_secs(1) };
+            windows.take(&[limit], Timestamp::from_millis(n as i64 * 10));
+        }
+        assert!(windows.uses.len() <= MANY + 1, "{}", windows.uses.len());
+    }
+}
