@@ -8,14 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Api, Authenticator, HealthChecks, Passkeys};
+use api::{Api, Authenticator, HealthChecks, Limits, Passkeys};
 use axum::serve::ListenerExt;
 use embedded::{
     ChannelWakeups, Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, SqliteGuards, SqliteRequests,
     SqliteTorrents, WakeupReceiver,
 };
 use fetcher::{Fetcher, ProxyHealth};
-use pipeline::{Fetch, Package, Release, Seed, Sweep};
+use pipeline::{Fetch, Notify, Package, Release, Seed, Sweep, WebhookKey};
 use ports::{Clock, Contents, Requests, Seeder, Swarm, SystemClock, Torrents, Wakeups};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seeder::SeedSession;
@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 use url::Url;
 
-use self::workers::Workers;
+use self::workers::{Steps, Workers};
 use crate::commands::CommandError;
 use crate::logging;
 
@@ -186,12 +186,29 @@ async fn start_workers(
         clock: clock.clone(),
         limit: SWEEP_LIMIT,
     };
+    let notify = match webhook_key(settings)? {
+        None => None,
+        Some(key) => Some(Notify {
+            requests: requests.clone(),
+            wakeups: sender.clone(),
+            clock: clock.clone(),
+            fetcher: fetch.fetcher.clone(),
+            key,
+        }),
+    };
     let failed = |error: &dyn std::fmt::Display| CommandError::Start(error.to_string());
     let spools = sweep.clear_staging().await.map_err(|e| failed(&e))?;
     let restored = seed.restore().await.map_err(|e| failed(&e))?;
     info!(torrents = restored, spools, "picked up where the last run ended");
     let limit = settings.fetcher.max_concurrent.get() as usize;
-    Ok(Workers::start(wakeups, fetch, package, seed, release, sweep, limit))
+    let steps = Steps { fetch, package, seed, release, sweep, notify };
+    Ok(Workers::start(wakeups, steps, limit))
+}
+
+fn webhook_key(settings: &Settings) -> Result<Option<WebhookKey>, CommandError> {
+    let Some(secret) = &settings.security.webhook_secret else { return Ok(None) };
+    let bad = || CommandError::Start("SECURITY__WEBHOOK_SECRET: what follows whsec_ is not base64".into());
+    WebhookKey::new(secret.expose_secret()).map(Some).ok_or_else(bad)
 }
 
 fn api(
@@ -221,6 +238,9 @@ fn api(
         torrent: settings.torrent.clone(),
         cache: settings.cache.clone(),
         tracker: settings.tracker.clone(),
+        webhooks: settings.security.webhook_secret.is_some(),
+        limits: Limits::new(&settings.rate_limit, &settings.limits),
+        trusted_proxies: settings.security.trusted_proxies.clone(),
         allow_credentials: settings.fetcher.allow_credential_headers,
         public_url,
         seeder_addresses: session.addresses().to_vec(),

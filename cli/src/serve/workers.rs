@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domain::InfoHash;
 use embedded::WakeupReceiver;
-use pipeline::{Fetch, Package, Release, Seed, Sweep};
+use pipeline::{Fetch, Notify, Package, Release, Seed, Sweep};
 use ports::Wakeup;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -19,8 +19,22 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// Lanes for seeding: calls for one torrent stay in order, others need not wait for them.
 const SEED_LANES: usize = 8;
 
+/// Webhooks that are sent at once.
+const NOTIFICATIONS: usize = 64;
+
 /// How long interrupted fetches have to go back to the queue.
 const REQUEUE: Duration = Duration::from_secs(5);
+
+/// What the workers do.
+pub(super) struct Steps {
+    pub fetch: Fetch,
+    pub package: Package,
+    pub seed: Seed,
+    pub release: Release,
+    pub sweep: Sweep,
+    /// `None`: the end of requests is told to nobody.
+    pub notify: Option<Notify>,
+}
 
 /// The running workers.
 pub(super) struct Workers {
@@ -34,15 +48,8 @@ pub(super) struct Workers {
 impl Workers {
     /// Starts the lanes, the dispatcher between them, and the sweep, whose first run finds what the last
     /// process left.
-    pub fn start(
-        mut wakeups: WakeupReceiver,
-        fetch: Fetch,
-        package: Package,
-        seed: Seed,
-        release: Release,
-        sweep: Sweep,
-        fetches: usize,
-    ) -> Self {
+    pub fn start(mut wakeups: WakeupReceiver, steps: Steps, fetches: usize) -> Self {
+        let Steps { fetch, package, seed, release, sweep, notify } = steps;
         let workers =
             Self { tasks: TaskTracker::new(), closing: CancellationToken::new(), interrupt: CancellationToken::new() };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -60,6 +67,14 @@ impl Workers {
         let releasing = workers.lane(4, move |id| {
             let release = release.clone();
             async move { log("release", release.run(id).await.map(drop)) }
+        });
+        let notifying = workers.lane(NOTIFICATIONS, move |id| {
+            let notify = notify.clone();
+            async move {
+                if let Some(notify) = notify {
+                    log("notify", notify.run(id).await.map(drop));
+                }
+            }
         });
         let seeding: Vec<_> = (0..SEED_LANES)
             .map(|_| {
@@ -84,6 +99,7 @@ impl Workers {
                     Wakeup::Fetch(id) => fetching.send(id).is_err(),
                     Wakeup::Package(id) => packaging.send(id).is_err(),
                     Wakeup::Release(id) => releasing.send(id).is_err(),
+                    Wakeup::Notify(id) => notifying.send(id).is_err(),
                     Wakeup::Seed(infohash) => seed_lane(infohash).send(SeedWork::Seed(infohash)).is_err(),
                     Wakeup::Unseed(infohash) => seed_lane(infohash).send(SeedWork::Unseed(infohash)).is_err(),
                 };

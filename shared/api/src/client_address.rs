@@ -5,16 +5,67 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use http::request::Parts;
+use http::{Extensions, HeaderMap, HeaderName};
+use ipnet::IpNet;
 
-/// The client's address: the connection's, never a header's. An IPv4 client on an IPv6 socket counts
-/// as IPv4.
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The client's address: the connection's, or what a reverse proxy that is trusted says. An IPv4 client on
+/// an IPv6 socket counts as IPv4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClientAddress(pub Option<IpAddr>);
+
+impl ClientAddress {
+    /// Who sent a request: the last in the chain of proxies that is not one of the trusted. What comes
+    /// before that in `X-Forwarded-For` anybody may have written.
+    pub fn of(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
+        let connection = extensions.get::<ConnectInfo<SocketAddr>>();
+        let Some(ConnectInfo(peer)) = connection else { return Self(None) };
+        let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
+        let mut client = peer.ip().to_canonical();
+        let chain = headers.get_all(X_FORWARDED_FOR).iter().rev().filter_map(|value| value.to_str().ok());
+        for told in chain.flat_map(|value| value.rsplit(',')) {
+            if !is_trusted(client) {
+                break;
+            }
+            let told = told.trim();
+            // Some proxies add the port.
+            let address = told.parse::<IpAddr>().or_else(|_| told.parse::<SocketAddr>().map(|address| address.ip()));
+            let Ok(address) = address else { break };
+            client = address.to_canonical();
+        }
+        Self(Some(client))
+    }
+}
 
 impl<S: Sync> FromRequestParts<S> for ClientAddress {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let info = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Self(info.map(|ConnectInfo(address)| address.ip().to_canonical())))
+        Ok(parts.extensions.get().copied().unwrap_or(Self(None)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(peer: &str, forwarded: &[&str]) -> String {
+        let mut extensions = Extensions::new();
+        extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
+        let headers = forwarded.iter().map(|value| (X_FORWARDED_FOR, value.parse().unwrap())).collect();
+        let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        ClientAddress::of(&extensions, &headers, &trusted).0.unwrap().to_string()
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed() {
+        assert_eq!(client("192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
+        assert_eq!(client("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
+        assert_eq!(client("::ffff:10.0.0.1", &["198.51.100.7:1234"]), "198.51.100.7");
+        assert_eq!(client("10.0.0.1", &["203.0.113.9, 198.51.100.7, 10.2.3.4"]), "198.51.100.7");
+        assert_eq!(client("10.0.0.1", &["203.0.113.9", "198.51.100.7", "fd00::1"]), "198.51.100.7");
+        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", &["203.0.113.9, nonsense"]), "10.0.0.1");
     }
 }

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use ports::StoreError;
 use serde::Serialize;
 use serde_json::json;
@@ -25,11 +25,12 @@ pub(crate) struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     retry_after: Option<u32>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), errors: vec![], retry_after: None }
+        Self { status, code, detail: detail.into(), errors: vec![], retry_after: None, headers: vec![] }
     }
 
     pub fn not_found() -> Self {
@@ -49,6 +50,11 @@ impl Problem {
     /// Come again in so many seconds.
     pub fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// Sent along.
+    pub fn with_headers(self, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
+        Self { headers, ..self }
     }
 
     /// What is wrong field by field.
@@ -83,6 +89,7 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"proxytorrent\""));
         }
+        headers.extend(self.headers.iter().cloned());
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }

@@ -10,14 +10,17 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::{HeaderName, HeaderValue, StatusCode};
+use ipnet::IpNet;
 use ports::{Clock, Guards, Requests, Swarm, Torrents, Wakeups};
 use tracing::{Instrument, debug, info_span};
 use url::Url;
 use uuid::Uuid;
 
 use crate::auth::{self, Authenticator};
+use crate::client_address::ClientAddress;
 use crate::estimate::Estimate;
 use crate::health::{self, HealthChecks};
+use crate::limits::Limits;
 use crate::passkey::Passkeys;
 use crate::problem::Problem;
 use crate::{requests, root, tracker};
@@ -45,6 +48,11 @@ pub struct Api {
     pub tracker: settings::Tracker,
     /// Whether requests may carry credentials for origins.
     pub allow_credentials: bool,
+    pub limits: Limits,
+    /// Reverse proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether the end of requests can be told to callback URLs.
+    pub webhooks: bool,
     /// How clients reach this API; the base of what is handed out.
     pub public_url: Url,
     /// How peers reach the seeder.
@@ -78,7 +86,9 @@ pub fn router(api: Arc<Api>) -> Router {
 }
 
 /// Around every answer: its id, its log line, its problem's body.
-async fn around(State(_): State<Arc<Api>>, request: Request, next: Next) -> Response {
+async fn around(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    let client = ClientAddress::of(request.extensions(), request.headers(), &api.trusted_proxies);
+    request.extensions_mut().insert(client);
     let id = Uuid::now_v7().to_string();
     let path = request.uri().path().to_owned();
     // Never the query: the tracker's holds a passkey.

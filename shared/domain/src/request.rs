@@ -87,6 +87,8 @@ pub struct FetchSpec {
     /// For how long after `ready` identical requests may reuse the content, in seconds; with 0
     /// this request neither reuses nor is reused.
     pub ttl: u32,
+    /// Who is to be told when it is ready or has failed.
+    pub callback_url: Option<Url>,
 }
 
 impl FetchSpec {
@@ -305,6 +307,7 @@ mod tests {
             sha256: None,
             format: TorrentFormat::V1,
             ttl: 60,
+            callback_url: None,
         }
     }
 

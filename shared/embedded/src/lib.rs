@@ -8,6 +8,7 @@ mod database;
 mod files;
 mod guards;
 mod requests;
+mod rows;
 mod swarm;
 mod torrents;
 mod wakeups;

@@ -1,20 +1,20 @@
 //! [`Requests`] on SQLite.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{
-    Content, ContentHash, Failure, FetchRequest, FetchSpec, Fingerprint, InfoHash, LeaseToken, RequestId, Status, Step,
-    Timestamp, UserId,
+    ContentHash, FetchRequest, Fingerprint, InfoHash, LeaseToken, RequestId, Status, Step, Timestamp, UserId,
 };
 use futures::FutureExt;
 use ports::{Claim, Holder, Load, Requests, Settlement, StoreError, Wakeup};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use tokio::time::{Instant, timeout_at};
+use url::Url;
 
 use crate::database::{Database, Durability, unavailable};
+use crate::rows::{optional_text, read, text};
 use crate::watchers::Watchers;
 
 /// The table of requests in SQLite.
@@ -63,8 +63,8 @@ impl Requests for SqliteRequests {
                 async move {
                     sqlx::query(
                         "INSERT INTO requests (id, owner, client_ip, url, method, headers, body, sha256, format, ttl, \
-                         keep_for, fingerprint, status, progress, retry_count, created_at, updated_at, due_at) \
-                         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                         keep_for, fingerprint, status, progress, retry_count, created_at, updated_at, due_at, \
+                         callback_url) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     )
                     .bind(row.id.to_string())
                     .bind(row.owner.as_str())
@@ -84,6 +84,7 @@ impl Requests for SqliteRequests {
                     .bind(row.created_at.as_millis())
                     .bind(row.updated_at.as_millis())
                     .bind(row.due_at.map(Timestamp::as_millis))
+                    .bind(row.spec.callback_url.as_ref().map(Url::as_str))
                     .execute(connection)
                     .await
                 }
@@ -226,7 +227,8 @@ impl Requests for SqliteRequests {
                         "UPDATE requests SET status = ?, progress = ?, retry_count = ?, content_hash = ?, \
                          content_size = ?, content_type = ?, file_name = ?, final_url = ?, origin_status = ?, \
                          fetched_at = ?, infohash = ?, infohash_v2 = ?, error_code = ?, error_message = ?, \
-                         updated_at = ?, completed_at = ?, expires_at = ?, due_at = ?, lease = NULL \
+                         updated_at = ?, completed_at = ?, expires_at = ?, due_at = ?, lease = NULL, \
+                         notify_at = CASE WHEN callback_url IS NOT NULL AND ? THEN ? ELSE notify_at END \
                          WHERE id = ? AND lease = ?",
                     )
                     .bind(row.status.as_str())
@@ -247,6 +249,8 @@ impl Requests for SqliteRequests {
                     .bind(row.completed_at.map(Timestamp::as_millis))
                     .bind(row.expires_at.map(Timestamp::as_millis))
                     .bind(row.due_at.map(Timestamp::as_millis))
+                    .bind(matches!(row.status, Status::Ready | Status::Failed))
+                    .bind(row.updated_at.as_millis())
                     .bind(row.id.to_string())
                     .bind(token.to_string())
                     .execute(connection)
@@ -373,7 +377,8 @@ impl Requests for SqliteRequests {
         let (sql, failure) = match settlement {
             Settlement::Ready => (
                 "UPDATE requests SET status = 'ready', progress = 100, updated_at = ?2, completed_at = ?2, \
-                 expires_at = ?2 + keep_for, due_at = ?2 + keep_for, error_code = ?3, error_message = ?4, lease = NULL \
+                 expires_at = ?2 + keep_for, due_at = ?2 + keep_for, error_code = ?3, error_message = ?4, lease = NULL, \
+                 notify_at = CASE WHEN callback_url IS NOT NULL THEN ?2 END \
                  WHERE infohash = ?1 AND status = 'seeding' RETURNING id",
                 None,
             ),
@@ -385,7 +390,8 @@ impl Requests for SqliteRequests {
             ),
             Settlement::Failed(failure) => (
                 "UPDATE requests SET status = 'failed', updated_at = ?2, completed_at = ?2, due_at = ?2, \
-                 error_code = ?3, error_message = ?4, lease = NULL \
+                 error_code = ?3, error_message = ?4, lease = NULL, \
+                 notify_at = CASE WHEN callback_url IS NOT NULL THEN ?2 END \
                  WHERE infohash = ?1 AND status = 'seeding' RETURNING id",
                 Some(failure),
             ),
@@ -424,80 +430,64 @@ impl Requests for SqliteRequests {
         .map_err(unavailable)
     }
 
+    async fn notifications(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+        sqlx::query("SELECT id FROM requests WHERE notify_at <= ? ORDER BY notify_at LIMIT ?")
+            .bind(now.as_millis())
+            .bind(limit)
+            .try_map(|row: SqliteRow| text(&row, "id"))
+            .fetch_all(self.database.readers())
+            .await
+            .map_err(unavailable)
+    }
+
+    async fn claim_notification(
+        &self,
+        id: RequestId,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Option<(FetchRequest, u32)>, StoreError> {
+        // Most requests tell nobody: a read is cheaper than a write.
+        let due = sqlx::query("SELECT 1 FROM requests WHERE id = ? AND notify_at <= ?")
+            .bind(id.to_string())
+            .bind(now.as_millis())
+            .fetch_optional(self.database.readers())
+            .await
+            .map_err(unavailable)?;
+        if due.is_none() {
+            return Ok(None);
+        }
+        self.database
+            .write(Durability::Written, move |connection| {
+                sqlx::query(
+                    "UPDATE requests SET notify_at = ?3, notify_tries = notify_tries + 1 \
+                     WHERE id = ?1 AND notify_at <= ?2 RETURNING *",
+                )
+                .bind(id.to_string())
+                .bind(now.as_millis())
+                .bind((now + lease).as_millis())
+                .try_map(|row| Ok((read(&row)?, row.try_get::<u32, _>("notify_tries")? - 1)))
+                .fetch_optional(connection)
+                .boxed()
+            })
+            .await
+            .map_err(unavailable)
+    }
+
+    async fn notified(&self, id: RequestId, next: Option<Timestamp>) -> Result<(), StoreError> {
+        self.database
+            .write(Durability::Written, move |connection| {
+                sqlx::query("UPDATE requests SET notify_at = ? WHERE id = ?")
+                    .bind(next.map(Timestamp::as_millis))
+                    .bind(id.to_string())
+                    .execute(connection)
+                    .boxed()
+            })
+            .await
+            .map(drop)
+            .map_err(unavailable)
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         self.database.check().await
     }
-}
-
-/// A column that holds a value's text.
-pub(crate) fn text<T: FromStr<Err: ToString>>(row: &SqliteRow, column: &'static str) -> sqlx::Result<T> {
-    parse(row.try_get(column)?, column)
-}
-
-/// A column that holds a value's text, or nothing.
-pub(crate) fn optional_text<T: FromStr<Err: ToString>>(
-    row: &SqliteRow,
-    column: &'static str,
-) -> sqlx::Result<Option<T>> {
-    row.try_get::<Option<&str>, _>(column)?.map(|text| parse(text, column)).transpose()
-}
-
-fn parse<T: FromStr<Err: ToString>>(text: &str, column: &'static str) -> sqlx::Result<T> {
-    text.parse()
-        .map_err(|error: T::Err| sqlx::Error::ColumnDecode { index: column.into(), source: error.to_string().into() })
-}
-
-fn time(row: &SqliteRow, column: &'static str) -> sqlx::Result<Timestamp> {
-    row.try_get(column).map(Timestamp::from_millis)
-}
-
-fn optional_time(row: &SqliteRow, column: &'static str) -> sqlx::Result<Option<Timestamp>> {
-    row.try_get::<Option<i64>, _>(column).map(|millis| millis.map(Timestamp::from_millis))
-}
-
-fn read(row: &SqliteRow) -> sqlx::Result<FetchRequest> {
-    let content = match optional_text::<ContentHash>(row, "content_hash")? {
-        None => None,
-        Some(hash) => Some(Content {
-            hash,
-            size: row.try_get::<i64, _>("content_size")? as u64,
-            media_type: row.try_get("content_type")?,
-            file_name: row.try_get("file_name")?,
-            final_url: text(row, "final_url")?,
-            origin_status: row.try_get("origin_status")?,
-            fetched_at: time(row, "fetched_at")?,
-        }),
-    };
-    let failure = match optional_text(row, "error_code")? {
-        None => None,
-        Some(code) => Some(Failure { code, message: row.try_get("error_message")? }),
-    };
-    Ok(FetchRequest {
-        id: text(row, "id")?,
-        owner: UserId::new(row.try_get::<String, _>("owner")?),
-        client_ip: optional_text(row, "client_ip")?,
-        spec: FetchSpec {
-            url: text(row, "url")?,
-            method: text(row, "method")?,
-            headers: serde_json::from_str(row.try_get("headers")?).map_err(|e| sqlx::Error::Decode(e.into()))?,
-            body: row.try_get("body")?,
-            sha256: optional_text(row, "sha256")?,
-            format: text(row, "format")?,
-            ttl: row.try_get("ttl")?,
-        },
-        fingerprint: text(row, "fingerprint")?,
-        keep_for: Duration::from_millis(row.try_get::<i64, _>("keep_for")? as u64),
-        status: text(row, "status")?,
-        progress: row.try_get("progress")?,
-        retry_count: row.try_get("retry_count")?,
-        content,
-        infohash: optional_text(row, "infohash")?,
-        infohash_v2: optional_text(row, "infohash_v2")?,
-        failure,
-        created_at: time(row, "created_at")?,
-        updated_at: time(row, "updated_at")?,
-        completed_at: optional_time(row, "completed_at")?,
-        expires_at: optional_time(row, "expires_at")?,
-        due_at: optional_time(row, "due_at")?,
-    })
 }

@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use crate::OpenError;
 use crate::database::{Database, Durability, unavailable};
 use crate::files;
-use crate::requests::{optional_text, text};
+use crate::rows::{optional_text, text};
 
 /// The table of torrents in SQLite, their metainfo files in `torrents/`, resume data in `resume/`.
 #[derive(Debug, Clone)]

@@ -164,6 +164,22 @@ impl Fetcher {
         Err(FetchError::new(FailureCode::TransferBroken, "the content changed each time it was about to be complete"))
     }
 
+    /// Posts to a URL, guarded and proxied as a fetch is; returns the status. Redirects are not followed, and
+    /// the answer's body is not read.
+    pub async fn post(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: String,
+        patience: Duration,
+    ) -> Result<u16, FetchError> {
+        let session = self.ways.session();
+        let hop = Hop { url: url.clone(), method: Method::POST, headers, body: Some(body) };
+        let answer = tokio::time::timeout(patience, self.send(&session, &hop, &hop.headers)).await;
+        let late = || FetchError::new(FailureCode::ReadTimeout, "the receiver did not answer in time");
+        Ok(answer.map_err(|_| late())??.status().as_u16())
+    }
+
     /// Asks, and follows redirects, checking each hop from the top.
     async fn respond(&self, session: &Session<'_>, spec: &FetchSpec) -> Result<(Response, Hop), FetchError> {
         let mut hop = Hop {

@@ -184,6 +184,9 @@ impl Fetch {
             self.wakeups.wake(Wakeup::Fetch(row.id), at.since(now)).await?;
             return Ok(Outcome::Retried);
         }
+        if row.spec.callback_url.is_some() {
+            self.wakeups.wake(Wakeup::Notify(row.id), Duration::ZERO).await?;
+        }
         Ok(Outcome::Failed)
     }
 }

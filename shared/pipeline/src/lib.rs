@@ -1,4 +1,5 @@
-//! The steps of a request: fetch, package, seed, release, and the sweep that keeps them going.
+//! The steps of a request: fetch, package, seed, release; the sweep that keeps them going, and the telling of
+//! their end.
 //!
 //! **The store is the truth, a wake-up only a hint.** A step claims its row with one conditional
 //! write, works, and saves it with another; so a lost message costs a minute, a duplicated one
@@ -9,6 +10,7 @@
 
 mod fetch;
 mod lease;
+mod notify;
 mod package;
 mod release;
 mod retry;
@@ -16,6 +18,7 @@ mod seed;
 mod sweep;
 
 pub use fetch::Fetch;
+pub use notify::{Notify, WebhookKey};
 pub use package::Package;
 pub use release::Release;
 pub use seed::{Seed, SeedStepError};

@@ -76,6 +76,8 @@ impl Package {
         }
         if let Some((wakeup, delay)) = wakeup {
             self.wakeups.wake(wakeup, delay).await?;
+        } else if row.spec.callback_url.is_some() {
+            self.wakeups.wake(Wakeup::Notify(id), Duration::ZERO).await?;
         }
         Ok(outcome)
     }

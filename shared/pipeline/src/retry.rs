@@ -53,6 +53,7 @@ mod tests {
             sha256: None,
             format: TorrentFormat::V1,
             ttl: 1,
+            callback_url: None,
         };
         let request = FetchRequest::new(UserId::anonymous(), None, spec, Duration::from_secs(1), NOW);
         FetchRequest { retry_count, ..request }

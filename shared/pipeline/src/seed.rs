@@ -50,6 +50,7 @@ impl Seed {
                 self.wakeups.wake(Wakeup::Package(id), Duration::ZERO).await?;
             } else {
                 info!(request.id = %id, %infohash, "settled");
+                self.wakeups.wake(Wakeup::Notify(id), Duration::ZERO).await?;
             }
         }
         Ok(())

@@ -42,6 +42,10 @@ impl Sweep {
             self.wakeups.wake(wakeup, Duration::ZERO).await?;
             swept.woken += 1;
         }
+        for id in self.requests.notifications(now, self.limit).await? {
+            self.wakeups.wake(Wakeup::Notify(id), Duration::ZERO).await?;
+            swept.woken += 1;
+        }
         if swept != Swept::default() {
             info!(woken = swept.woken, expired = swept.expired, "swept");
         }

@@ -126,6 +126,22 @@ pub trait Requests: Send + Sync {
     /// Which live requests refer to this content, in what way; alike ones are told once.
     async fn holders(&self, content: ContentHash) -> Result<Vec<Holder>, StoreError>;
 
+    /// Up to `limit` requests that have become ready or failed, have a
+    /// [callback URL](domain::FetchSpec::callback_url) and are due to be told of, the longest due first.
+    async fn notifications(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError>;
+
+    /// Claims the telling of a request until `now + lease`, if it is due: the row, and how often it was
+    /// tried before.
+    async fn claim_notification(
+        &self,
+        id: RequestId,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Option<(FetchRequest, u32)>, StoreError>;
+
+    /// Notes that a telling is done, or is to be tried again at `next`.
+    async fn notified(&self, id: RequestId, next: Option<Timestamp>) -> Result<(), StoreError>;
+
     /// Whether the store answers.
     async fn check(&self) -> Result<(), StoreError>;
 }

@@ -20,6 +20,8 @@ pub enum Wakeup {
     Release(RequestId),
     /// A torrent has been retired.
     Unseed(InfoHash),
+    /// The end of a request is to be told.
+    Notify(RequestId),
 }
 
 /// Sends wake-ups to whoever does the work.

@@ -15,11 +15,11 @@ mod value;
 pub use proxy::ProxyAddress;
 pub use secrecy::{ExposeSecret, SecretString};
 pub use sections::{
-    Cache, Client, Database, Fetcher, Monitoring, PieceLength, Profile, ProxyResolve, ProxyType, RateLimit, Security,
-    Seeder, Server, Storage, StorageType, Torrent, Tracker,
+    Cache, Client, Database, Fetcher, Limits, Monitoring, PieceLength, Profile, ProxyResolve, ProxyType, RateLimit,
+    Security, Seeder, Server, Storage, StorageType, Torrent, Tracker,
 };
 pub use source::{Description, Problems};
-pub use value::{Bounded, List, LogLevel};
+pub use value::{Bounded, List, LogLevel, NamedSecret};
 
 use source::Source;
 
@@ -37,6 +37,7 @@ pub struct Settings {
     pub storage: Storage,
     pub cache: Cache,
     pub rate_limit: RateLimit,
+    pub limits: Limits,
     pub database: Database,
     pub monitoring: Monitoring,
     /// What the operator should know though nothing is wrong.
@@ -77,6 +78,7 @@ impl Settings {
             Storage::read(&mut source),
             Cache::read(&mut source),
             RateLimit::read(&mut source),
+            Limits::read(&mut source),
             Database::read(&mut source),
             Monitoring::read(&mut source),
         );
@@ -93,6 +95,7 @@ impl Settings {
                 Some(storage),
                 Some(cache),
                 Some(rate_limit),
+                Some(limits),
                 Some(database),
                 Some(monitoring),
             ) => Some(Self {
@@ -106,6 +109,7 @@ impl Settings {
                 storage,
                 cache,
                 rate_limit,
+                limits,
                 database,
                 monitoring,
                 warnings: source.warnings(),
@@ -127,15 +131,21 @@ impl Settings {
     fn refuse_contradictions(&self, source: &mut Source) {
         let mut refuse = |name: &str, problem: &str| source.refuse(name, problem);
 
-        if self.security.auth_enabled && self.security.bearer_tokens.is_empty() && self.security.hmac_secret.is_none() {
+        let security = &self.security;
+        let nobody =
+            security.bearer_tokens.is_empty() && security.hmac_secret.is_none() && security.hmac_keys.is_empty();
+        if security.auth_enabled && nobody {
             refuse(
                 "SECURITY__BEARER_TOKENS",
                 "authentication is on, but there is nothing to authenticate with: set SECURITY__BEARER_TOKENS \
-                 (e.g. to the output of `openssl rand -hex 32`) or SECURITY__HMAC_SECRET, or turn it off with \
+                 (e.g. to the output of `openssl rand -hex 32`), SECURITY__HMAC_KEYS or SECURITY__HMAC_SECRET, or turn it off with \
                  SECURITY__AUTH_ENABLED=false",
             );
         }
         self.proxy.refuse_contradictions(&mut refuse);
+        if security.legacy_hmac && security.hmac_secret.is_none() {
+            refuse("SECURITY__LEGACY_HMAC", "needs the key that the original had: set SECURITY__HMAC_SECRET");
+        }
         if self.cache.default_ttl.get() > self.cache.max_ttl.get() {
             refuse("CACHE__DEFAULT_TTL", "is greater than CACHE__MAX_TTL");
         }

@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::proxy::ProxyAddress;
 use crate::source::{Problems, Source};
-use crate::value::{Bounded, List, LogLevel, Value, words};
+use crate::value::{Bounded, List, LogLevel, NamedSecret, Value, words};
 
 /// A section: the struct, its reading and its printed reference come from the same lines.
 /// `= default` for both profiles, `= default, default in development`.
@@ -101,6 +101,10 @@ section! {
         port: u16 = "8000";
         /// How clients reach the API: the base of tracker and download URLs. By default http://HOST:PORT.
         public_url: Option<Url> = "";
+        /// Seconds that a client may take to send a request's head, or to send or take the next bytes.
+        client_timeout: Bounded<1, 3600> = "30";
+        /// Origins (https://app.example.org) whose web pages may use the API; * is every origin.
+        cors_origins: List<String> = "";
         /// How long a stop waits for work to finish, in seconds; what is not finished by then goes on at the next start.
         shutdown_grace: Bounded<0, 600> = "10", "2";
     }
@@ -111,10 +115,19 @@ section! {
     Security "SECURITY__" {
         /// Whether callers must authenticate.
         auth_enabled: bool = "true", "false";
-        /// The key for HMAC-SHA256 request signatures.
+        /// The key for HMAC-SHA256 request signatures that name no key.
         hmac_secret: Option<SecretString> = "";
-        /// Tokens that callers may bear (RFC 6750); each is a user of its own.
+        /// Keys for request signatures, as id:secret; the id is the user's name, and X-Key-Id names it.
+        hmac_keys: List<NamedSecret> = "";
+        /// Whether an X-Signature over the body alone is accepted, as the original had it: it can be replayed.
+        legacy_hmac: bool = "false";
+        /// Tokens that callers may bear (RFC 6750), as name:token, name:sha256:digest, or the token alone; each is a user
+        /// of its own.
         bearer_tokens: List<SecretString> = "";
+        /// Networks of reverse proxies whose X-Forwarded-For is believed.
+        trusted_proxies: List<IpNet> = "";
+        /// The key that webhooks are signed with (Standard Webhooks), whsec_ and base64; without it none are sent.
+        webhook_secret: Option<SecretString> = "";
         /// The header that holds the bearer token.
         token_header: String = "Authorization";
     }
@@ -238,6 +251,10 @@ section! {
         server: Url = "http://127.0.0.1:8000";
         /// The bearer token to show it.
         token: Option<SecretString> = "";
+        /// The id of the key to sign requests with, where the server has several.
+        key_id: Option<String> = "";
+        /// The secret of the key to sign requests with.
+        key_secret: Option<SecretString> = "";
     }
 }
 
@@ -296,6 +313,16 @@ section! {
         requests_per_hour: Bounded<1, 1_000_000_000> = "1000";
         /// Requests that may come from one address in a minute.
         requests_per_ip_minute: Bounded<1, 1_000_000_000> = "100";
+    }
+}
+
+section! {
+    /// How much one may have; 0 is no limit.
+    Limits "LIMITS__" {
+        /// Requests of a user that may be queued or worked on at once.
+        active_requests: Bounded<0, 1_000_000_000> = "0";
+        /// Bytes of content that a user may keep; a request is refused once they are reached.
+        stored_bytes: Bounded<0, { u64::MAX }> = "0";
     }
 }
 

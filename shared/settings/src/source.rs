@@ -139,18 +139,14 @@ impl Source {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let without_effect = [
             ("CACHE__REDIS_URL", "no Redis is needed: the setting has no effect"),
+            ("MONITORING__METRICS_ENABLED", "this version serves no metrics yet"),
             ("MONITORING__MASK_SENSITIVE", "secrets are masked always: the setting has no effect"),
         ];
-        let mut warnings: Vec<_> = without_effect
+        without_effect
             .iter()
             .filter(|(name, _)| self.values.contains_key(*name))
             .map(|(name, why)| format!("{name}: {why}"))
-            .collect();
-        let early = ["RATE_LIMIT__", "MONITORING__METRICS_ENABLED"];
-        for name in self.values.keys().filter(|name| early.iter().any(|e| name.starts_with(e))) {
-            warnings.push(format!("{name}: this version does not enforce it yet"));
-        }
-        warnings
+            .collect()
     }
 
     pub(crate) fn finish(self) -> (Option<Problems>, Vec<Description>) {

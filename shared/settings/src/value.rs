@@ -143,6 +143,32 @@ impl Value for SecretString {
     }
 }
 
+/// A secret with the name it goes by, written `name:secret`.
+#[derive(Debug, Clone)]
+pub struct NamedSecret {
+    /// Letters, digits and `._-@`.
+    pub name: String,
+    /// The secret.
+    pub secret: SecretString,
+}
+
+impl Value for NamedSecret {
+    const SECRET: bool = true;
+
+    fn allowed() -> String {
+        "name:secret, the name of letters, digits, '.', '_', '-' and '@'".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (name, secret) = text.split_once(':').ok_or("has no colon")?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
+        if name.is_empty() || !name.chars().all(is_name) || secret.is_empty() {
+            return Err("is not a name, a colon and a secret".into());
+        }
+        Ok(Self { name: name.into(), secret: secret.into() })
+    }
+}
+
 impl Value for PathBuf {
     fn allowed() -> String {
         "a path".into()

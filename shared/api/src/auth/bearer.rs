@@ -1,6 +1,6 @@
 //! Bearer tokens (RFC 6750).
 
-use domain::UserId;
+use domain::{ContentHash, UserId};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
@@ -10,12 +10,22 @@ use subtle::ConstantTimeEq;
 #[derive(Debug)]
 pub(super) struct BearerTokens {
     header: HeaderName,
-    digests: Vec<[u8; 32]>,
+    known: Vec<([u8; 32], UserId)>,
 }
 
 impl BearerTokens {
+    /// Each as `name:token`, `name:sha256:digest` or `token`.
     pub fn new<'a>(header: HeaderName, tokens: impl Iterator<Item = &'a str>) -> Self {
-        Self { header, digests: tokens.map(|token| Sha256::digest(token).into()).collect() }
+        let known = tokens.map(|token| {
+            let Some((name, token)) = token.split_once(':') else {
+                let digest: [u8; 32] = Sha256::digest(token).into();
+                return (digest, user(&digest));
+            };
+            let digest = token.strip_prefix("sha256:").and_then(|digest| digest.parse::<ContentHash>().ok());
+            let digest = digest.map_or_else(|| Sha256::digest(token).into(), |digest| *digest.as_bytes());
+            (digest, UserId::new(name))
+        });
+        Self { header, known: known.collect() }
     }
 
     /// The user whose token the header holds.
@@ -31,20 +41,20 @@ impl BearerTokens {
         let digest: [u8; 32] = Sha256::digest(token).into();
         // All are compared, in constant time: how long it takes tells nothing.
         let mut found = None;
-        for known in &self.digests {
+        for (known, user) in &self.known {
             if bool::from(known.ct_eq(&digest)) {
-                found = Some(user(known));
+                found = Some(user);
             }
         }
-        found
+        found.cloned()
     }
 
     pub fn users(&self) -> impl Iterator<Item = UserId> {
-        self.digests.iter().map(user)
+        self.known.iter().map(|(_, user)| user.clone())
     }
 }
 
-/// A token's user, named by its digest: enough to tell users apart, and no way back to the token.
+/// The user of a token without a name, named by its digest: enough to tell users apart, and no way back to the token.
 fn user(digest: &[u8; 32]) -> UserId {
     UserId::new(format!("token-{}", hex::encode(&digest[..6])))
 }
@@ -67,6 +77,19 @@ mod tests {
             assert!(!check(&tokens, AUTHORIZATION, bad), "{bad}");
         }
         assert_eq!(tokens.users().collect::<std::collections::HashSet<_>>().len(), 2);
+    }
+
+    #[test]
+    fn tokens_may_have_a_name_and_be_known_by_their_digest_alone() {
+        let digest = hex::encode(Sha256::digest("three"));
+        let listed = ["alice:one".to_owned(), "alice:two".to_owned(), format!("bob:sha256:{digest}")];
+        let tokens = BearerTokens::new(AUTHORIZATION, listed.iter().map(String::as_str));
+        for (token, user) in
+            [("one", Some("alice")), ("two", Some("alice")), ("three", Some("bob")), ("alice:one", None)]
+        {
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {token}").parse().unwrap())]);
+            assert_eq!(tokens.check(&headers), user.map(UserId::new), "{token}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use ports::{Clock, Guards};
 use settings::ExposeSecret;
 
 use self::bearer::BearerTokens;
-use self::signature::SignatureKey;
+use self::signature::SignatureKeys;
 use crate::Api;
 use crate::problem::Problem;
 use crate::router::MAX_BODY;
@@ -30,7 +30,7 @@ pub struct Authenticator {
 #[derive(Debug)]
 struct Methods {
     tokens: BearerTokens,
-    key: Option<SignatureKey>,
+    keys: SignatureKeys,
 }
 
 impl Authenticator {
@@ -39,7 +39,7 @@ impl Authenticator {
         let header = HeaderName::from_bytes(settings.token_header.as_bytes()).unwrap_or(http::header::AUTHORIZATION);
         let methods = Methods {
             tokens: BearerTokens::new(header, settings.bearer_tokens.iter().map(ExposeSecret::expose_secret)),
-            key: settings.hmac_secret.as_ref().map(|secret| SignatureKey::new(secret.expose_secret())),
+            keys: SignatureKeys::new(settings),
         };
         Self { methods: settings.auth_enabled.then_some(methods) }
     }
@@ -48,7 +48,7 @@ impl Authenticator {
     pub fn users(&self) -> Vec<UserId> {
         match &self.methods {
             None => vec![UserId::anonymous()],
-            Some(methods) => methods.tokens.users().chain(methods.key.as_ref().map(|_| signature::user())).collect(),
+            Some(methods) => methods.tokens.users().chain(methods.keys.users()).collect(),
         }
     }
 
@@ -63,8 +63,8 @@ impl Authenticator {
         if let Some(user) = methods.tokens.check(&parts.headers) {
             return Ok(Principal { user });
         }
-        if let Some(key) = methods.key.as_ref().filter(|_| parts.headers.contains_key(signature::X_SIGNATURE)) {
-            return key.check(parts, body, guards, clock).await.map(|user| Principal { user });
+        if parts.headers.contains_key(signature::X_SIGNATURE) {
+            return methods.keys.check(parts, body, guards, clock).await.map(|user| Principal { user });
         }
         Err(Problem::unauthorized("give a bearer token, or sign the request; neither was found valid"))
     }

@@ -2,17 +2,20 @@
 //!
 //! `X-Signature` is the lower-case hexadecimal HMAC-SHA256 over
 //! `METHOD\npath?query\ntimestamp\nnonce\nhex(sha256(body))`, with the timestamp (Unix seconds) in
-//! `X-Timestamp` and the nonce in `X-Nonce`. A nonce is taken once.
+//! `X-Timestamp`, the nonce in `X-Nonce`, and in `X-Key-Id` the name of the key, if it has one. A nonce is
+//! taken once.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
 use axum::extract::OriginalUri;
 use domain::{Timestamp, UserId};
 use hmac::{Hmac, KeyInit, Mac};
-use http::HeaderName;
 use http::request::Parts;
+use http::{HeaderMap, HeaderName};
 use ports::{Clock, Guards};
+use settings::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
 use crate::problem::Problem;
@@ -20,22 +23,46 @@ use crate::problem::Problem;
 pub(super) const X_SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
 const X_TIMESTAMP: HeaderName = HeaderName::from_static("x-timestamp");
 const X_NONCE: HeaderName = HeaderName::from_static("x-nonce");
+const X_KEY_ID: HeaderName = HeaderName::from_static("x-key-id");
 
 /// How far a timestamp may be off.
 const SKEW: Duration = Duration::from_secs(300);
 
-/// The user of the one key.
-pub(super) fn user() -> UserId {
+type Key = Hmac<Sha256>;
+
+/// The keys that requests are signed with.
+pub(super) struct SignatureKeys {
+    named: HashMap<String, Key>,
+    /// The key of requests that name none, whose user is `hmac`.
+    unnamed: Option<Key>,
+    /// Stands in for a key that there is not: the answer takes as long.
+    nobodys: Key,
+    legacy: bool,
+}
+
+fn key(secret: &SecretString) -> Key {
+    Key::new_from_slice(secret.expose_secret().as_bytes()).expect("HMAC takes keys of any length")
+}
+
+fn unnamed_user() -> UserId {
     UserId::new("hmac")
 }
 
-pub(super) struct SignatureKey(Hmac<Sha256>);
-
-impl SignatureKey {
-    pub fn new(secret: &str) -> Self {
-        Self(Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length"))
+impl SignatureKeys {
+    pub fn new(settings: &settings::Security) -> Self {
+        Self {
+            named: settings.hmac_keys.iter().map(|named| (named.name.clone(), key(&named.secret))).collect(),
+            unnamed: settings.hmac_secret.as_ref().map(key),
+            nobodys: Key::new_from_slice(b"nobody's").expect("HMAC takes keys of any length"),
+            legacy: settings.legacy_hmac,
+        }
     }
 
+    pub fn users(&self) -> impl Iterator<Item = UserId> {
+        self.named.keys().map(UserId::new).chain(self.unnamed.as_ref().map(|_| unnamed_user()))
+    }
+
+    /// The user who signed this; the same refusal whether the key is unknown or the signature wrong.
     pub async fn check(
         &self,
         parts: &Parts,
@@ -43,11 +70,12 @@ impl SignatureKey {
         guards: &dyn Guards,
         clock: &dyn Clock,
     ) -> Result<UserId, Problem> {
-        let header = |name: &HeaderName| {
-            let value = parts.headers.get(name).and_then(|value| value.to_str().ok());
-            value.ok_or_else(|| Problem::unauthorized(&format!("the header {name} is missing or not text")))
-        };
-        let (signature, timestamp, nonce) = (header(&X_SIGNATURE)?, header(&X_TIMESTAMP)?, header(&X_NONCE)?);
+        let headers = &parts.headers;
+        let signature = header(headers, &X_SIGNATURE)?;
+        if self.legacy && !headers.contains_key(X_TIMESTAMP) && !headers.contains_key(X_NONCE) {
+            return self.check_legacy(signature, body);
+        }
+        let (timestamp, nonce) = (header(headers, &X_TIMESTAMP)?, header(headers, &X_NONCE)?);
         let now = clock.now();
         let told = timestamp.parse().ok().filter(|seconds: &i64| (0..1 << 40).contains(seconds));
         let told = told.map(|seconds| Timestamp::from_millis(seconds * 1000));
@@ -58,27 +86,54 @@ impl SignatureKey {
         if !(8..=128).contains(&nonce.len()) {
             return Err(Problem::unauthorized("X-Nonce is to have 8 to 128 characters"));
         }
+        let (key, user) = if headers.contains_key(X_KEY_ID) {
+            let id = header(headers, &X_KEY_ID)?;
+            (self.named.get(id), UserId::new(id))
+        } else {
+            (self.unnamed.as_ref(), unnamed_user())
+        };
         // Nested routes see a path without its beginning.
         let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
         let target = uri.path_and_query().map_or(uri.path(), |target| target.as_str());
         let digest = hex::encode(Sha256::digest(body));
-        let mut mac = self.0.clone();
-        mac.update(format!("{}\n{target}\n{timestamp}\n{nonce}\n{digest}", parts.method).as_bytes());
-        let wrong = || Problem::unauthorized("the signature does not fit the request");
-        let given = hex::decode(signature).map_err(|_| wrong())?;
-        // In constant time.
-        mac.verify_slice(&given).map_err(|_| wrong())?;
+        let message = format!("{}\n{target}\n{timestamp}\n{nonce}\n{digest}", parts.method);
+        let fits = fits(key.unwrap_or(&self.nobodys), message.as_bytes(), signature);
+        if !fits || key.is_none() {
+            return Err(wrong());
+        }
         // Only now: else anybody could use others' nonces up.
-        if guards.use_once(&format!("nonce:{nonce}"), now, told + SKEW * 2).await? {
-            Ok(user())
+        if guards.use_once(&format!("nonce:{user}:{nonce}"), now, told + SKEW * 2).await? {
+            Ok(user)
         } else {
             Err(Problem::unauthorized("X-Nonce was used before"))
         }
     }
+
+    /// As the original had it: over the body alone.
+    fn check_legacy(&self, signature: &str, body: &[u8]) -> Result<UserId, Problem> {
+        let key = self.unnamed.as_ref().filter(|key| fits(key, body, signature));
+        key.map(|_| unnamed_user()).ok_or_else(wrong)
+    }
 }
 
-impl fmt::Debug for SignatureKey {
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Problem> {
+    let value = headers.get(name).and_then(|value| value.to_str().ok());
+    value.ok_or_else(|| Problem::unauthorized(&format!("the header {name} is missing or not text")))
+}
+
+fn wrong() -> Problem {
+    Problem::unauthorized("the signature does not fit the request, or its key is not known")
+}
+
+/// Whether this is the message's signature, in constant time.
+fn fits(key: &Key, message: &[u8], signature: &str) -> bool {
+    let mut mac = key.clone();
+    mac.update(message);
+    hex::decode(signature).is_ok_and(|signature| mac.verify_slice(&signature).is_ok())
+}
+
+impl fmt::Debug for SignatureKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SignatureKey(********)")
+        f.write_str("SignatureKeys(********)")
     }
 }

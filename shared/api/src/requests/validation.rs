@@ -77,6 +77,7 @@ pub(super) struct Limits {
     pub default_ttl: u64,
     pub max_ttl: u64,
     pub credentials: bool,
+    pub webhooks: bool,
 }
 
 /// Reads the body of `POST /v1/requests`.
@@ -88,7 +89,7 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<FetchSpec, Problem> {
     };
     let mut fields = Fields { object, errors: vec![] };
     let had_url = fields.object.get("url").is_some_and(|url| !url.is_null());
-    let url = fields.take("url", |value| url(value, limits.credentials));
+    let url = fields.take("url", |value| read_url(value, limits.credentials));
     if !had_url {
         fields.refuse("url", "required", "is required".into());
     }
@@ -105,13 +106,23 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<FetchSpec, Problem> {
     let ttl = fields.take("ttl", |value| ttl(&value, limits.max_ttl)).unwrap_or(limits.default_ttl as u32);
     let sha256 = fields.take("sha256", sha256);
     let format = fields.take("format", format).unwrap_or(limits.format);
+    let callback_url = fields.take("callback_url", |value| {
+        if limits.webhooks {
+            read_url(value, false)
+        } else {
+            wrong("not_available", "webhooks are off: an operator can turn them on with SECURITY__WEBHOOK_SECRET")
+        }
+    });
     let unknown: Vec<_> = fields.object.keys().cloned().collect();
     for name in unknown {
-        let detail = "is not a field; there are url, method, headers, body, ttl, sha256 and format".to_owned();
+        let detail =
+            "is not a field; there are url, method, headers, body, ttl, sha256, format and callback_url".to_owned();
         fields.refuse(&name, "unknown_field", detail);
     }
     match url {
-        Some(url) if fields.errors.is_empty() => Ok(FetchSpec { url, method, headers, body, sha256, format, ttl }),
+        Some(url) if fields.errors.is_empty() => {
+            Ok(FetchSpec { url, method, headers, body, sha256, format, ttl, callback_url })
+        }
         _ => Err(Problem::invalid(fields.errors)),
     }
 }
@@ -128,7 +139,7 @@ fn text(value: Value, max: usize) -> Result<String, Wrong> {
     }
 }
 
-fn url(value: Value, credentials: bool) -> Result<Url, Wrong> {
+fn read_url(value: Value, credentials: bool) -> Result<Url, Wrong> {
     let text = text(value, MAX_TEXT)?;
     let mut url = match Url::parse(&text) {
         Ok(url) => url,
@@ -212,7 +223,8 @@ fn format(value: Value) -> Result<TorrentFormat, Wrong> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { format: TorrentFormat::V1, default_ttl: 60, max_ttl: 100, credentials: false };
+    const LIMITS: Limits =
+        Limits { format: TorrentFormat::V1, default_ttl: 60, max_ttl: 100, credentials: false, webhooks: false };
 
     fn errors(body: &str) -> Vec<(String, &'static str)> {
         let problem = read(body.as_bytes(), &LIMITS).expect_err(body);

@@ -32,6 +32,7 @@ pub fn request(owner: &str, url: &str) -> FetchRequest {
         sha256: Some(ContentHash::new([9; 32])),
         format: TorrentFormat::Hybrid,
         ttl: 60,
+        callback_url: None,
     };
     FetchRequest::new(UserId::new(owner), Some([127, 0, 0, 1].into()), spec, Duration::from_secs(3600), NOW)
 }

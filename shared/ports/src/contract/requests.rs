@@ -20,6 +20,7 @@ macro_rules! requests_contract {
             an_owner_lists_their_own_rows_newest_first,
             a_load_is_what_an_owners_requests_take,
             who_waits_for_a_row_is_woken_by_its_change,
+            the_end_of_a_request_is_told_to_who_wants_to_know,
             of_many_claimers_one_wins,
             a_row_is_claimed_only_when_due_and_for_its_own_step,
             a_lease_that_ran_out_is_claimed_anew_and_its_holder_can_write_no_more,
@@ -102,6 +103,32 @@ pub async fn who_waits_for_a_row_is_woken_by_its_change<R: Requests>(store: &R) 
     // What has changed already is not waited for.
     assert_eq!(store.changed(&row, patience).await.unwrap().expect("the row").status, Status::Cancelled);
     assert!(store.changed(&request("alice", "http://h/"), Duration::ZERO).await.unwrap().is_none());
+}
+
+/// By one teller at a time, and until it is done.
+pub async fn the_end_of_a_request_is_told_to_who_wants_to_know<R: Requests>(store: &R) {
+    let mut wanted = request("alice", "http://h/wanted");
+    wanted.spec.callback_url = Some("https://alice.example/hook".parse().unwrap());
+    for row in [&request("alice", "http://h/not"), &wanted] {
+        store.create(row).await.unwrap();
+        assert!(store.notifications(NOW, 10).await.unwrap().is_empty(), "nothing has ended that is to be told");
+        let claim = claimed(store, row.id, Step::Fetch).await;
+        let mut failed = claim.request.clone();
+        failed.fail(Failure::new(FailureCode::TooLarge, "too large"), NOW);
+        store.save(&claim, &failed).await.unwrap();
+    }
+    assert_eq!(store.notifications(NOW, 10).await.unwrap(), [wanted.id]);
+    let claims = join_all((0..10).map(|_| store.claim_notification(wanted.id, NOW, LEASE))).await;
+    let claims: Vec<_> = claims.into_iter().filter_map(Result::unwrap).collect();
+    let [(row, tries)] = &claims[..] else { panic!("{claims:?}") };
+    assert_eq!((row.status, *tries, &row.spec.callback_url), (Status::Failed, 0, &wanted.spec.callback_url));
+    assert!(store.notifications(NOW, 10).await.unwrap().is_empty());
+    let (_, tries) = store.claim_notification(wanted.id, NOW + LEASE, LEASE).await.unwrap().expect("its lease ran out");
+    assert_eq!(tries, 1);
+    store.notified(wanted.id, Some(NOW + LEASE)).await.unwrap();
+    assert_eq!(store.notifications(NOW + LEASE, 10).await.unwrap(), [wanted.id]);
+    store.notified(wanted.id, None).await.unwrap();
+    assert!(store.claim_notification(wanted.id, NOW + LEASE * 10, LEASE).await.unwrap().is_none());
 }
 
 async fn claimed<R: Requests>(store: &R, id: RequestId, step: Step) -> Claim {

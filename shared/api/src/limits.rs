@@ -1,0 +1,136 @@
+//! How often one may ask, and how much one may have.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use domain::{Timestamp, UserId};
+use http::{HeaderName, HeaderValue, StatusCode};
+use ports::{Guards, Limit, Requests, Taken};
+
+use crate::problem::Problem;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Headers that tell how the limits stand.
+pub(crate) type RateHeaders = Vec<(HeaderName, HeaderValue)>;
+
+/// The limits of creating requests.
+#[derive(Debug)]
+pub struct Limits {
+    rates: Option<settings::RateLimit>,
+    amounts: settings::Limits,
+}
+
+impl Limits {
+    /// The limits of these settings.
+    pub fn new(rates: &settings::RateLimit, amounts: &settings::Limits) -> Self {
+        Self { rates: rates.rate_limit_enabled.then(|| rates.clone()), amounts: amounts.clone() }
+    }
+
+    /// Counts a request of this user from this address. The headers go with whatever is answered.
+    pub(crate) async fn count(
+        &self,
+        guards: &dyn Guards,
+        user: &UserId,
+        client: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<RateHeaders, Problem> {
+        let Some(rates) = &self.rates else { return Ok(vec![]) };
+        let limit = |key, max: u64, window| Limit { key, max: max.min(u32::MAX.into()) as u32, window };
+        let mut limits = vec![
+            ("user-minute", limit(format!("user-minute:{user}"), rates.requests_per_minute.get(), MINUTE)),
+            ("user-hour", limit(format!("user-hour:{user}"), rates.requests_per_hour.get(), HOUR)),
+        ];
+        if let Some(client) = client {
+            let max = rates.requests_per_ip_minute.get();
+            limits.push(("ip-minute", limit(format!("ip-minute:{}", block(client)), max, MINUTE)));
+        }
+        let (names, limits): (Vec<_>, Vec<_>) = limits.into_iter().unzip();
+        let taken = guards.take(&limits, now).await?;
+        let headers = headers(&names, &limits, &taken);
+        if taken.allowed {
+            return Ok(headers);
+        }
+        let full = || names.iter().zip(&limits).zip(&taken.usage).filter(|((_, limit), usage)| usage.used >= limit.max);
+        let wait = full().map(|(_, usage)| usage.frees_in).max().unwrap_or(MINUTE);
+        let which: Vec<_> = full().map(|((name, limit), _)| format!("{name} ({})", limit.max)).collect();
+        let detail = format!("too many requests: the limit {} is reached", which.join(", "));
+        Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
+            .retry_after(seconds(wait).max(1) as u32)
+            .with_headers(headers))
+    }
+
+    /// Refuses a request of a user who has as much as one may have.
+    pub(crate) async fn check_amounts(&self, requests: &dyn Requests, user: &UserId) -> Result<(), Problem> {
+        let (active, stored) = (self.amounts.active_requests.get(), self.amounts.stored_bytes.get());
+        if active == 0 && stored == 0 {
+            return Ok(());
+        }
+        let load = requests.load(user).await?;
+        let refuse = |detail| Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail));
+        if active > 0 && load.active >= active {
+            return refuse(format!("you have {} active requests, and may have {active}", load.active));
+        }
+        if stored > 0 && load.stored_bytes >= stored {
+            return refuse(format!(
+                "you keep {} bytes, and may keep {stored}: cancel what you need no more",
+                load.stored_bytes
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whom an address stands for: with IPv6 one customer has a /64 at least.
+fn block(client: IpAddr) -> String {
+    match client {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+    }
+}
+
+fn seconds(duration: Duration) -> u64 {
+    duration.as_millis().div_ceil(1000) as u64
+}
+
+/// `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers) of all limits, and the
+/// `X-RateLimit-*` that the original named of the one that is nearest.
+fn headers(names: &[&str], limits: &[Limit], taken: &Taken) -> RateHeaders {
+    let left = |limit: &Limit, used: u32| limit.max.saturating_sub(used);
+    let all = || names.iter().zip(limits).zip(&taken.usage);
+    let policy: Vec<_> =
+        all().map(|((name, limit), _)| format!("\"{name}\";q={};w={}", limit.max, limit.window.as_secs())).collect();
+    let state: Vec<_> = all()
+        .map(|((name, limit), usage)| format!("\"{name}\";r={};t={}", left(limit, usage.used), seconds(usage.frees_in)))
+        .collect();
+    let Some(((_, limit), usage)) = all().min_by_key(|((_, limit), usage)| left(limit, usage.used)) else {
+        return vec![];
+    };
+    [
+        ("ratelimit-policy", policy.join(", ")),
+        ("ratelimit", state.join(", ")),
+        ("x-ratelimit-limit", limit.max.to_string()),
+        ("x-ratelimit-remaining", left(limit, usage.used).to_string()),
+        ("x-ratelimit-reset", seconds(usage.frees_in).to_string()),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((HeaderName::from_static(name), value.parse().ok()?)))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_one_customer_is_one_client() {
+        let of = |address: &str| block(address.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+}

@@ -1,0 +1,83 @@
+//! Rows of SQLite as values.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use domain::{Content, ContentHash, Failure, FetchRequest, FetchSpec, Timestamp, UserId};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+/// A column that holds a value's text.
+pub(crate) fn text<T: FromStr<Err: ToString>>(row: &SqliteRow, column: &'static str) -> sqlx::Result<T> {
+    parse(row.try_get(column)?, column)
+}
+
+/// A column that holds a value's text, or nothing.
+pub(crate) fn optional_text<T: FromStr<Err: ToString>>(
+    row: &SqliteRow,
+    column: &'static str,
+) -> sqlx::Result<Option<T>> {
+    row.try_get::<Option<&str>, _>(column)?.map(|text| parse(text, column)).transpose()
+}
+
+fn parse<T: FromStr<Err: ToString>>(text: &str, column: &'static str) -> sqlx::Result<T> {
+    text.parse()
+        .map_err(|error: T::Err| sqlx::Error::ColumnDecode { index: column.into(), source: error.to_string().into() })
+}
+
+fn time(row: &SqliteRow, column: &'static str) -> sqlx::Result<Timestamp> {
+    row.try_get(column).map(Timestamp::from_millis)
+}
+
+fn optional_time(row: &SqliteRow, column: &'static str) -> sqlx::Result<Option<Timestamp>> {
+    row.try_get::<Option<i64>, _>(column).map(|millis| millis.map(Timestamp::from_millis))
+}
+
+/// A row of the table of requests.
+pub(crate) fn read(row: &SqliteRow) -> sqlx::Result<FetchRequest> {
+    let content = match optional_text::<ContentHash>(row, "content_hash")? {
+        None => None,
+        Some(hash) => Some(Content {
+            hash,
+            size: row.try_get::<i64, _>("content_size")? as u64,
+            media_type: row.try_get("content_type")?,
+            file_name: row.try_get("file_name")?,
+            final_url: text(row, "final_url")?,
+            origin_status: row.try_get("origin_status")?,
+            fetched_at: time(row, "fetched_at")?,
+        }),
+    };
+    let failure = match optional_text(row, "error_code")? {
+        None => None,
+        Some(code) => Some(Failure { code, message: row.try_get("error_message")? }),
+    };
+    Ok(FetchRequest {
+        id: text(row, "id")?,
+        owner: UserId::new(row.try_get::<String, _>("owner")?),
+        client_ip: optional_text(row, "client_ip")?,
+        spec: FetchSpec {
+            url: text(row, "url")?,
+            method: text(row, "method")?,
+            headers: serde_json::from_str(row.try_get("headers")?).map_err(|e| sqlx::Error::Decode(e.into()))?,
+            body: row.try_get("body")?,
+            sha256: optional_text(row, "sha256")?,
+            format: text(row, "format")?,
+            ttl: row.try_get("ttl")?,
+            callback_url: optional_text(row, "callback_url")?,
+        },
+        fingerprint: text(row, "fingerprint")?,
+        keep_for: Duration::from_millis(row.try_get::<i64, _>("keep_for")? as u64),
+        status: text(row, "status")?,
+        progress: row.try_get("progress")?,
+        retry_count: row.try_get("retry_count")?,
+        content,
+        infohash: optional_text(row, "infohash")?,
+        infohash_v2: optional_text(row, "infohash_v2")?,
+        failure,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+        completed_at: optional_time(row, "completed_at")?,
+        expires_at: optional_time(row, "expires_at")?,
+        due_at: optional_time(row, "due_at")?,
+    })
+}

@@ -1,0 +1,159 @@
+//! Telling a request's end to its callback URL: a webhook as Standard Webhooks has it
+//! (standardwebhooks.com), signed, tried again, and sent the guarded and proxied way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use domain::{FetchRequest, RequestId, Status};
+use fetcher::{FetchError, Fetcher};
+use hmac::{Hmac, KeyInit, Mac};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use ports::{Clock, Requests, StoreError, Wakeup, Wakeups};
+use serde_json::json;
+use sha2::Sha256;
+use tracing::{info, warn};
+
+use crate::{LEASE, Outcome};
+
+/// The waits between tries, as the specification suggests; after the last the telling is given up.
+const WAITS: [Duration; 7] = [
+    Duration::from_secs(5),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(2 * 3600),
+    Duration::from_secs(5 * 3600),
+    Duration::from_secs(10 * 3600),
+    Duration::from_secs(14 * 3600),
+];
+
+/// How long a receiver may take to answer: the lease is to outlast it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Tells the end of requests.
+#[derive(Clone)]
+#[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
+pub struct Notify {
+    pub requests: Arc<dyn Requests>,
+    pub wakeups: Arc<dyn Wakeups>,
+    pub clock: Arc<dyn Clock>,
+    pub fetcher: Fetcher,
+    pub key: WebhookKey,
+}
+
+/// What webhooks are signed with.
+#[derive(Clone)]
+pub struct WebhookKey(Hmac<Sha256>);
+
+impl std::fmt::Debug for WebhookKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WebhookKey(********)")
+    }
+}
+
+impl WebhookKey {
+    /// The key of a secret such as `whsec_…`: base64 after the prefix, and as it stands without one.
+    pub fn new(secret: &str) -> Option<Self> {
+        let bytes = match secret.strip_prefix("whsec_") {
+            Some(encoded) => STANDARD.decode(encoded).ok()?,
+            None => secret.as_bytes().to_vec(),
+        };
+        Some(Self(Hmac::new_from_slice(&bytes).ok()?))
+    }
+
+    fn sign(&self, id: &str, timestamp: &str, body: &str) -> String {
+        let mut mac = self.0.clone();
+        mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+    }
+}
+
+impl Notify {
+    /// Tells the end of this request, if that is due.
+    pub async fn run(&self, id: RequestId) -> Result<Outcome, StoreError> {
+        let Some((row, tries)) = self.requests.claim_notification(id, self.clock.now(), LEASE).await? else {
+            return Ok(Outcome::Nothing);
+        };
+        let told = self.tell(&row).await;
+        let now = self.clock.now();
+        let wait = match &told {
+            Ok(status) if (200..300).contains(status) => {
+                info!(request.id = %id, status, "its end was told");
+                None
+            }
+            // The receiver is gone for good.
+            Ok(410) => None,
+            _ => WAITS.get(tries as usize),
+        };
+        if let Some(wait) = wait {
+            let why = told.map_or_else(|error| error.to_string(), |status| format!("the receiver answered {status}"));
+            warn!(request.id = %id, why, tries = tries + 1, "its end was not told, and will be tried again");
+            self.requests.notified(id, Some(now + *wait)).await?;
+            self.wakeups.wake(Wakeup::Notify(id), *wait).await?;
+            return Ok(Outcome::Retried);
+        }
+        self.requests.notified(id, None).await?;
+        Ok(Outcome::Done)
+    }
+
+    async fn tell(&self, row: &FetchRequest) -> Result<u16, FetchError> {
+        let Some(url) = &row.spec.callback_url else { return Ok(410) };
+        let body = payload(row);
+        // The same for every try, so that the receiver knows a repeated one.
+        let message = format!("msg_{}_{}", row.id, row.status);
+        let timestamp = (self.clock.now().as_millis() / 1000).to_string();
+        let signature = self.key.sign(&message, &timestamp, &body);
+        let headers = [
+            (CONTENT_TYPE, "application/json".to_owned()),
+            (HeaderName::from_static("webhook-id"), message),
+            (HeaderName::from_static("webhook-timestamp"), timestamp),
+            (HeaderName::from_static("webhook-signature"), signature),
+        ];
+        let headers: HeaderMap =
+            headers.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect();
+        self.fetcher.post(url, headers, body, PATIENCE).await
+    }
+}
+
+fn payload(row: &FetchRequest) -> String {
+    let content = row.content.as_ref();
+    let kind = match row.status {
+        Status::Failed => "request.failed",
+        // It was, when this became due.
+        _ => "request.ready",
+    };
+    json!({
+        "type": kind,
+        "timestamp": row.completed_at,
+        "data": {
+            "id": row.id,
+            "status": row.status,
+            "url": row.spec.url,
+            "infohash": row.infohash,
+            "infohash_v2": row.infohash_v2,
+            "content_hash": content.map(|content| content.hash),
+            "content_size": content.map(|content| content.size),
+            "content_type": content.map(|content| &content.media_type),
+            "file_name": content.map(|content| &content.file_name),
+            "error_code": row.failure.as_ref().map(|failure| failure.code.as_str()),
+            "error_message": row.failure.as_ref().map(|failure| &failure.message),
+        },
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the specification's reference libraries.
+    #[test]
+    fn signatures_are_those_of_the_specification() {
+        let key = WebhookKey::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signature = key.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", "{\"test\": 2432232314}");
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert!(WebhookKey::new("whsec_not base64!").is_none());
+    }
+}
