@@ -1,5 +1,6 @@
 //! `proxytorrent serve`: everything in one process.
 
+mod http;
 mod shutdown;
 mod workers;
 
@@ -9,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Api, Authenticator, HealthChecks, Limits, Passkeys};
-use axum::serve::ListenerExt;
 use embedded::{
     ChannelWakeups, Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, SqliteGuards, SqliteRequests,
     SqliteTorrents, WakeupReceiver,
@@ -108,22 +108,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let api = api(&settings, &backend, &fetcher, &session, address)?;
     announce(&settings, &api.public_url, &session);
 
-    let router = api::router(Arc::new(api)).into_make_service_with_connect_info::<SocketAddr>();
-    let listener = listener.tap_io(|stream| {
-        // Answers are small: they are not to wait for more.
-        let _ = stream.set_nodelay(true);
-    });
+    let patience = Duration::from_secs(settings.server.client_timeout.get());
     let stop = signals.token();
-    let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let serving = tokio::spawn(async move { server.await });
+    let serving = tokio::spawn(http::serve(listener, api::router(Arc::new(api)), patience, stop.clone()));
 
     stop.cancelled().await;
     let grace = Duration::from_secs(settings.server.shutdown_grace.get());
     info!(grace_seconds = grace.as_secs(), "stopping");
     workers.stop(grace).await;
     session.stop().await;
-    // Clients that keep a connection open do not keep the process.
-    let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
+    let _ = serving.await;
     backend.database.close().await;
     info!("stopped");
     Ok(())
@@ -227,6 +221,7 @@ fn api(
     Ok(Api {
         requests: backend.requests.clone(),
         torrents: backend.torrents.clone(),
+        contents: backend.contents.clone(),
         wakeups: backend.wakeups.clone(),
         guards: Arc::new(SqliteGuards::new(backend.database.clone())),
         swarm: backend.swarm.clone(),

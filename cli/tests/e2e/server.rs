@@ -41,7 +41,11 @@ impl TestServer {
     /// As [`TestServer::with`], started by another program.
     pub async fn inside(wrapper: &[String], extra: &[(&str, &str)]) -> Self {
         let folder = std::sync::Arc::new(tempfile::tempdir().expect("a folder"));
-        let base = [("PROFILE", "development"), ("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32")];
+        let base = [
+            ("PROFILE", "development"),
+            ("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32"),
+            ("RATE_LIMIT__RATE_LIMIT_ENABLED", "false"),
+        ];
         let settings = base.iter().chain(extra).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Self::launch(folder, settings, wrapper).await
     }

@@ -11,11 +11,26 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::Api;
 
 /// How long a part may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How the service is.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "documents what `health` answers")]
+pub(crate) struct Health {
+    /// `healthy` or `unhealthy`.
+    status: String,
+    version: String,
+    /// Seconds since the start.
+    uptime: f64,
+    /// Each part's `status`, `latency_ms` and details: database, proxy, seeder, storage, task_queue.
+    #[schema(value_type = Object)]
+    checks: BTreeMap<String, Value>,
+}
 
 /// Asks one part of the service whether it works: `Ok` with details, or what is wrong, for people who
 /// need not be known: no secrets, no paths.
@@ -51,6 +66,17 @@ impl fmt::Debug for HealthChecks {
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "service",
+    summary = "Ask whether the service works",
+    security(()),
+    responses(
+        (status = 200, description = "Every part answers", body = Health),
+        (status = 503, description = "Some part does not", body = Health)
+    )
+)]
 pub(crate) async fn health(State(api): State<Arc<Api>>) -> (StatusCode, Json<Value>) {
     let mut checks = serde_json::Map::new();
     let mut healthy = true;

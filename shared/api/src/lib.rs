@@ -3,13 +3,16 @@
 //! **Invariant**: nothing here knows AWS, SQLite or libtorrent; handlers see ports.
 
 mod auth;
+mod browser;
 mod client_address;
+mod docs;
 mod estimate;
 mod health;
 mod idempotency;
 mod limits;
 mod passkey;
 mod problem;
+mod query;
 mod requests;
 mod root;
 mod router;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use domain::UserId;
+use domain::{RequestId, UserId};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -31,6 +31,22 @@ impl Passkeys {
         hex::encode(&mac.finalize().into_bytes()[..16])
     }
 
+    /// The key to the content of this request, for its webseed.
+    pub fn of_content(&self, id: RequestId) -> String {
+        hex::encode(&self.content_key(id).finalize().into_bytes()[..16])
+    }
+
+    /// Whether this is that key, in constant time.
+    pub fn opens_content(&self, id: RequestId, key: &str) -> bool {
+        hex::decode(key).is_ok_and(|key| key.len() == 16 && self.content_key(id).verify_truncated_left(&key).is_ok())
+    }
+
+    fn content_key(&self, id: RequestId) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length");
+        mac.update(format!("content\n{id}").as_bytes());
+        mac
+    }
+
     /// Whose passkey this is.
     pub fn user(&self, passkey: &str) -> Option<&UserId> {
         self.users.get(passkey)
@@ -46,6 +62,17 @@ impl fmt::Debug for Passkeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_content_has_a_key_of_its_own() {
+        let (passkeys, one, other) = (Passkeys::new(b"secret", []), RequestId::new(), RequestId::new());
+        let key = passkeys.of_content(one);
+        assert!(passkeys.opens_content(one, &key));
+        assert!(!passkeys.opens_content(other, &key));
+        for bad in ["", "00", &key[2..], &format!("{key}00"), "not hex"] {
+            assert!(!passkeys.opens_content(one, bad), "{bad}");
+        }
+    }
 
     #[test]
     fn each_user_has_a_passkey_of_their_own_that_the_secret_decides() {

@@ -8,13 +8,80 @@ use ports::StoreError;
 use serde::Serialize;
 use serde_json::json;
 use tracing::error;
+use utoipa::{IntoResponses, ToSchema};
 
 /// What is wrong with one field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct FieldError {
     pub field: String,
+    #[schema(value_type = String)]
     pub code: &'static str,
     pub detail: String,
+}
+
+/// An error (RFC 9457).
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+#[expect(dead_code, reason = "documents what `Problem::render` writes")]
+pub(crate) struct ProblemBody {
+    /// The kind of error, a URN made of the code.
+    r#type: String,
+    /// The status in words.
+    title: String,
+    status: u16,
+    /// What is wrong, for people.
+    detail: String,
+    /// What is wrong, for programs. Stable.
+    code: String,
+    /// The path that was asked for.
+    instance: String,
+    /// What is wrong field by field.
+    errors: Option<Vec<FieldError>>,
+}
+
+/// A set of error answers that endpoints share.
+macro_rules! errors {
+    ($($(#[$doc:meta])* $name:ident { $($status:literal $variant:ident $what:literal,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(IntoResponses)]
+        #[expect(dead_code, reason = "documents the answers")]
+        pub(crate) enum $name {
+            $(
+                #[doc = $what]
+                #[response(status = $status, content_type = "application/problem+json")]
+                $variant(#[to_schema] ProblemBody),
+            )+
+        }
+    )+};
+}
+
+errors! {
+    /// Of what belongs to a caller.
+    OwnErrors {
+        401 Unauthorized "You are not known.",
+        404 NotFound "You have no such request.",
+        422 Invalid "A parameter is not valid.",
+        503 Unavailable "A store does not answer; try again.",
+    }
+    /// Of what a ready request has.
+    ReadyErrors {
+        401 Unauthorized "You are not known.",
+        404 NotFound "You have no such request.",
+        409 NotReady "The request is not ready yet (with Retry-After), or has failed.",
+        410 Gone "The request was cancelled or has expired.",
+        503 Unavailable "A store does not answer; try again.",
+    }
+    /// Of creating a request.
+    CreateErrors {
+        400 Malformed "The body is not JSON, or the Idempotency-Key is no key.",
+        401 Unauthorized "You are not known.",
+        409 InProgress "A request with this Idempotency-Key is under way.",
+        413 TooLarge "The body has more than 1 MiB.",
+        415 NotJson "The body is not application/json.",
+        422 Invalid "The body is not valid, or the Idempotency-Key was used with another body.",
+        429 TooMany "A limit is reached; come again after Retry-After.",
+        503 Unavailable "A store does not answer; try again.",
+    }
 }
 
 /// An error answer. Its body is [rendered](Problem::render) where the path is known.

@@ -12,6 +12,8 @@ pub(crate) async fn root(State(api): State<Arc<Api>>) -> Json<Value> {
     Json(json!({
         "service": api.server.app_name,
         "version": api.server.app_version,
+        "docs": "/docs",
+        "openapi": "/openapi.json",
         "health": format!("{}/health", api.server.api_prefix.trim_end_matches('/')),
     }))
 }

@@ -7,13 +7,16 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
-use axum::response::Response;
-use axum::routing::{get, post};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
-use ports::{Clock, Guards, Requests, Swarm, Torrents, Wakeups};
+use ports::{Clock, Contents, Guards, Requests, Swarm, Torrents, Wakeups};
 use tracing::{Instrument, debug, info_span};
 use url::Url;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::auth::{self, Authenticator};
@@ -23,7 +26,7 @@ use crate::health::{self, HealthChecks};
 use crate::limits::Limits;
 use crate::passkey::Passkeys;
 use crate::problem::Problem;
-use crate::{requests, root, tracker};
+use crate::{browser, docs, requests, root, tracker};
 
 /// The largest request body, in bytes.
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
@@ -35,6 +38,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Api {
     pub requests: Arc<dyn Requests>,
     pub torrents: Arc<dyn Torrents>,
+    pub contents: Arc<dyn Contents>,
     pub wakeups: Arc<dyn Wakeups>,
     pub guards: Arc<dyn Guards>,
     pub swarm: Arc<dyn Swarm>,
@@ -60,29 +64,62 @@ pub struct Api {
     pub estimate: Estimate,
 }
 
+/// The endpoints that are described, without the prefix: those for known callers, and those for everybody.
+fn endpoints() -> (OpenApiRouter<Arc<Api>>, OpenApiRouter<Arc<Api>>) {
+    let known = OpenApiRouter::new()
+        .routes(routes!(requests::list::list, requests::create::create))
+        .routes(routes!(requests::get::get, requests::cancel::cancel))
+        .routes(routes!(requests::torrent::torrent))
+        .routes(routes!(requests::magnet::magnet))
+        .routes(routes!(requests::content::content))
+        .routes(routes!(requests::events::events));
+    // Whoever asks whether the service lives need not be known.
+    (known, OpenApiRouter::new().routes(routes!(health::health)))
+}
+
+/// The prefix of the API's paths, without a slash at its end.
+fn prefix(api: &Api) -> &str {
+    api.server.api_prefix.trim_end_matches('/')
+}
+
+/// The description of the API.
+pub(crate) fn describe(api: &Api) -> OpenApi {
+    let (known, open) = endpoints();
+    let mut document = docs::description(&api.server.app_name, &api.server.app_version);
+    let endpoints = known.merge(open).into_openapi();
+    if prefix(api).is_empty() {
+        document.merge(endpoints);
+    } else {
+        document = document.nest(prefix(api), endpoints);
+    }
+    document
+}
+
 /// All routes.
 pub fn router(api: Arc<Api>) -> Router {
-    let v1 = Router::new()
-        .route("/requests", post(requests::create::create))
-        .route("/requests/{id}", get(requests::get::get).delete(requests::cancel::cancel))
-        .route("/requests/{id}/torrent", get(requests::torrent::torrent))
-        .route("/requests/{id}/magnet", get(requests::magnet::magnet))
-        .layer(middleware::from_fn_with_state(api.clone(), auth::authenticate))
-        // Whoever asks whether the service lives need not be known.
-        .route("/health", get(health::health));
-    let prefix = api.server.api_prefix.trim_end_matches('/');
-    let routes = if prefix.is_empty() { v1 } else { Router::new().nest(prefix, v1) };
-    routes
+    let (known, open) = endpoints();
+    let known = Router::from(known).layer(middleware::from_fn_with_state(api.clone(), auth::authenticate));
+    let endpoints = known.merge(Router::from(open));
+    let routes = if prefix(&api).is_empty() { endpoints } else { Router::new().nest(prefix(&api), endpoints) };
+    let routes = routes
         .route("/", get(root::root))
+        .route("/docs", get(docs::docs))
+        .route("/docs/", get(docs::index))
+        .route("/docs/{file}", get(docs::file))
+        .route("/openapi.json", get(docs::openapi))
+        .route("/webseed/{id}/{key}", get(requests::content::webseed))
         .route("/announce", get(tracker::announce))
         .route("/scrape", get(tracker::scrape))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the path does not take this method")
         })
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(api.clone(), around))
-        .with_state(api)
+        .layer(DefaultBodyLimit::max(MAX_BODY));
+    let routes = match browser::cors(&api.server.cors_origins) {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    };
+    routes.layer(middleware::from_fn_with_state(api.clone(), around)).with_state(api)
 }
 
 /// Around every answer: its id, its log line, its problem's body.
@@ -94,7 +131,13 @@ async fn around(State(api): State<Arc<Api>>, mut request: Request, next: Next) -
     // Never the query: the tracker's holds a passkey.
     let span = info_span!("http", request_id = %id, method = %request.method(), path);
     let started = Instant::now();
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let anybody = !api.authenticator.is_on();
+    let served = if anybody { browser::check_host(request.headers(), &api.public_url) } else { Ok(()) };
+    let mut response = match served {
+        Ok(()) => next.run(request).instrument(span.clone()).await,
+        Err(problem) => problem.into_response(),
+    };
+    browser::secure(response.headers_mut());
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         problem.render(&mut response, &path);
     }

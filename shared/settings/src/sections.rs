@@ -101,7 +101,7 @@ section! {
         port: u16 = "8000";
         /// How clients reach the API: the base of tracker and download URLs. By default http://HOST:PORT.
         public_url: Option<Url> = "";
-        /// Seconds that a client may take to send a request's head, or to send or take the next bytes.
+        /// Seconds that a client may take to send a request's head, its body, and to take the next bytes of an answer.
         client_timeout: Bounded<1, 3600> = "30";
         /// Origins (https://app.example.org) whose web pages may use the API; * is every origin.
         cors_origins: List<String> = "";

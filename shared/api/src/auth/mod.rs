@@ -4,6 +4,7 @@ mod bearer;
 mod signature;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -14,6 +15,7 @@ use http::request::Parts;
 use http::{HeaderName, StatusCode};
 use ports::{Clock, Guards};
 use settings::ExposeSecret;
+use tokio::time::timeout;
 
 use self::bearer::BearerTokens;
 use self::signature::SignatureKeys;
@@ -42,6 +44,11 @@ impl Authenticator {
             keys: SignatureKeys::new(settings),
         };
         Self { methods: settings.auth_enabled.then_some(methods) }
+    }
+
+    /// Whether callers have to say who they are.
+    pub(crate) fn is_on(&self) -> bool {
+        self.methods.is_some()
     }
 
     /// Everybody who can be known.
@@ -74,7 +81,12 @@ impl Authenticator {
 pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     // A signature covers the body.
-    let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
+    let patience = Duration::from_secs(api.server.client_timeout.get());
+    let Ok(body) = timeout(patience, axum::body::to_bytes(body, MAX_BODY)).await else {
+        let detail = "the body did not come in time";
+        return Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail).into_response();
+    };
+    let Ok(body) = body else {
         let detail = format!("a request's body has at most {MAX_BODY} bytes");
         return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).into_response();
     };

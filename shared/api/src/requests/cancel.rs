@@ -12,9 +12,17 @@ use tracing::{info, warn};
 
 use super::Id;
 use crate::Api;
-use crate::problem::Problem;
+use crate::problem::{OwnErrors, Problem};
 
-/// A second time does no harm: 204 as well.
+#[utoipa::path(
+    delete,
+    path = "/requests/{id}",
+    tag = "requests",
+    summary = "Cancel a request",
+    description = "Stops the work, and the seeding when no one else needs it. A second time does no harm.",
+    params(("id" = String, Path, description = "The request's id")),
+    responses((status = 204, description = "It is cancelled, or had ended"), OwnErrors)
+)]
 pub(crate) async fn cancel(
     State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,

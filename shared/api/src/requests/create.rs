@@ -1,5 +1,6 @@
 //! `POST /v1/requests`: takes a request on.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,22 +15,75 @@ use http::{HeaderMap, StatusCode};
 use ports::Wakeup;
 use serde::Serialize;
 use tracing::{info, warn};
+use utoipa::ToSchema;
 
+use super::get::{FormatName, MethodName, StatusName};
 use super::validation::{self, Limits};
 use crate::Api;
 use crate::client_address::ClientAddress;
 use crate::idempotency::{self, Earlier, Key};
-use crate::problem::Problem;
+use crate::problem::{CreateErrors, Problem};
 
-#[derive(Serialize)]
+/// A request that was taken on.
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Created {
+    /// A UUIDv7.
+    #[schema(value_type = String, format = Uuid)]
     id: RequestId,
+    #[schema(value_type = StatusName)]
     status: Status,
-    /// Seconds; null while nothing is known.
+    /// How many seconds it may take, by those before; null while nothing is known.
     estimated_ready: Option<u64>,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
 }
 
+/// What to fetch, and what to make of it.
+#[derive(ToSchema)]
+#[schema(example = json!({ "url": "https://example.org/report.pdf", "ttl": 86400 }))]
+#[expect(dead_code, reason = "documents what `validation::read` reads")]
+struct CreateRequest {
+    /// An http or https URL.
+    #[schema(format = Uri, max_length = 8192, pattern = "^https?://")]
+    url: String,
+    #[schema(value_type = Option<MethodName>)]
+    method: Option<MethodName>,
+    /// Sent along, 64 at the most. Those of the connection, Host, Range and this service's own are refused.
+    headers: Option<BTreeMap<String, String>>,
+    /// Sent along, with POST, PUT and PATCH.
+    body: Option<String>,
+    /// For how long after `ready` identical requests may reuse the content, in seconds. By default
+    /// CACHE__DEFAULT_TTL, at most CACHE__MAX_TTL; with 0 it is not reused, and kept for the default time.
+    #[schema(minimum = 0)]
+    ttl: Option<u32>,
+    /// What the content must hash to: a SHA-256 of 64 hexadecimal digits.
+    #[schema(pattern = "^[0-9a-fA-F]{64}$")]
+    sha256: Option<String>,
+    /// The torrent's format, by default TORRENT__FORMAT.
+    #[schema(value_type = Option<FormatName>)]
+    format: Option<FormatName>,
+    /// Who is to be told, by a signed webhook (standardwebhooks.com), when the request is ready or has failed.
+    #[schema(format = Uri, max_length = 8192, pattern = "^https?://")]
+    callback_url: Option<String>,
+}
+
+#[utoipa::path(
+    post,
+    path = "/requests",
+    tag = "requests",
+    summary = "Have a URL fetched",
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key and body is the same request")),
+    request_body = CreateRequest,
+    responses(
+        (
+            status = 201,
+            description = "It is taken on",
+            body = Created,
+            headers(("Location" = String, description = "Where to ask for it"))
+        ),
+        CreateErrors
+    )
+)]
 pub(crate) async fn create(
     State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,

@@ -1,43 +1,116 @@
 //! `GET /v1/requests/{id}`: where a request stands.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::{Extension, Json};
 use domain::{
     ContentHash, FetchRequest, InfoHash, InfoHashV2, Method, Principal, RequestId, Status, Timestamp, TorrentFormat,
 };
 use serde::Serialize;
 use url::Url;
+use utoipa::{IntoParams, ToSchema};
 
 use super::Id;
 use crate::Api;
-use crate::problem::Problem;
+use crate::problem::{OwnErrors, Problem};
+use crate::query::Query;
+
+/// The longest that a client may wait for a change, in seconds.
+const MAX_WAIT: u32 = 25;
+
+/// Where a request stands.
+#[derive(ToSchema)]
+#[schema(as = Status, rename_all = "lowercase")]
+#[expect(dead_code, reason = "documents domain::Status")]
+pub(crate) enum StatusName {
+    Queued,
+    Fetching,
+    Packaging,
+    Seeding,
+    Ready,
+    Failed,
+    Cancelled,
+    Expired,
+}
+
+/// How content is asked for.
+#[derive(ToSchema)]
+#[schema(as = Method, rename_all = "UPPERCASE")]
+#[expect(dead_code, reason = "documents domain::Method")]
+pub(crate) enum MethodName {
+    Get,
+    Post,
+    Put,
+    Delete,
+    Patch,
+}
+
+/// A torrent's format: v1, which every client reads, or hybrid with v2 (BEP 52).
+#[derive(ToSchema)]
+#[schema(as = TorrentFormat, rename_all = "lowercase")]
+#[expect(dead_code, reason = "documents domain::TorrentFormat")]
+pub(crate) enum FormatName {
+    V1,
+    Hybrid,
+}
 
 /// A request as its owner sees it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Request)]
 pub(crate) struct RequestView {
+    /// A UUIDv7.
+    #[schema(value_type = String, format = Uuid)]
     id: RequestId,
+    #[schema(value_type = StatusName)]
     status: Status,
+    #[schema(value_type = String)]
     url: Url,
+    #[schema(value_type = MethodName)]
     method: Method,
+    #[schema(value_type = FormatName)]
     format: TorrentFormat,
+    /// For how long after `ready` the content is reused, in seconds.
     ttl: u32,
+    #[schema(value_type = Option<String>)]
+    callback_url: Option<Url>,
+    /// 0 to 100, over all steps.
+    #[schema(maximum = 100)]
     progress: u8,
+    /// How often it was tried again.
     retry_count: u32,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
+    /// When it became ready, or ended before that.
+    #[schema(value_type = Option<String>, format = DateTime)]
     completed_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
+    /// The v1 infohash, 40 hexadecimal digits.
+    #[schema(value_type = Option<String>)]
     infohash: Option<InfoHash>,
+    /// The v2 infohash of a hybrid torrent, 64 hexadecimal digits.
+    #[schema(value_type = Option<String>)]
     infohash_v2: Option<InfoHashV2>,
+    /// The SHA-256 of the content, 64 hexadecimal digits.
+    #[schema(value_type = Option<String>)]
     content_hash: Option<ContentHash>,
+    /// Bytes.
     content_size: Option<u64>,
     content_type: Option<String>,
     file_name: Option<String>,
+    /// Where the last redirect led.
+    #[schema(value_type = Option<String>)]
     final_url: Option<Url>,
+    /// The origin's HTTP status.
     origin_status: Option<u16>,
+    /// What went wrong at the last try, for programs.
+    #[schema(value_type = Option<String>)]
     error_code: Option<&'static str>,
+    /// What went wrong, for people.
     error_message: Option<String>,
 }
 
@@ -50,6 +123,7 @@ impl From<FetchRequest> for RequestView {
             method: row.spec.method,
             format: row.spec.format,
             ttl: row.spec.ttl,
+            callback_url: row.spec.callback_url,
             progress: row.progress,
             retry_count: row.retry_count,
             created_at: row.created_at,
@@ -71,14 +145,50 @@ impl From<FetchRequest> for RequestView {
     }
 }
 
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents the parameters")]
+pub(crate) struct GetParameters {
+    /// Seconds to wait for the status to change. A request that is ready or has ended is told at once.
+    #[param(minimum = 0, maximum = 25, default = 0)]
+    wait: Option<u32>,
+}
+
+#[utoipa::path(
+    get,
+    path = "/requests/{id}",
+    tag = "requests",
+    summary = "See where a request stands",
+    params(("id" = String, Path, description = "The request's id"), GetParameters),
+    responses((status = 200, description = "The request", body = RequestView), OwnErrors)
+)]
 pub(crate) async fn get(
     State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,
     Id(id): Id,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<RequestView>, Problem> {
+    let mut query = Query::parse(query.as_deref());
+    let wait = query.number("wait", 0..=MAX_WAIT).unwrap_or(0);
+    query.finish()?;
     let row = super::own(&api, &principal, id).await?;
+    let row = wait_for_change(&api, row, Duration::from_secs(wait.into())).await?;
     if let (Status::Ready, Some(at)) = (row.status, row.completed_at) {
         api.estimate.note(at.since(row.created_at));
     }
     Ok(Json(row.into()))
+}
+
+/// The row when its status is another, or the time is over.
+async fn wait_for_change(api: &Api, row: FetchRequest, wait: Duration) -> Result<FetchRequest, Problem> {
+    let (before, deadline) = (row.status, Instant::now() + wait);
+    let mut row = row;
+    while row.status == before && row.status != Status::Ready && !row.status.is_final() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        row = api.requests.changed(&row, left).await?.ok_or_else(Problem::not_found)?;
+    }
+    Ok(row)
 }

@@ -7,19 +7,35 @@ use axum::{Extension, Json};
 use domain::{InfoHash, InfoHashV2, Principal, RequestId};
 use metainfo::Magnet;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Id;
 use crate::Api;
-use crate::problem::Problem;
+use crate::problem::{Problem, ReadyErrors};
 
-#[derive(Serialize)]
+/// A magnet link (BEP 9).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Magnet)]
 pub(crate) struct MagnetView {
+    #[schema(value_type = String, format = Uuid)]
     id: RequestId,
     magnet_link: String,
+    /// 40 hexadecimal digits.
+    #[schema(value_type = String)]
     infohash: InfoHash,
+    /// 64 hexadecimal digits; null unless the torrent is a hybrid.
+    #[schema(value_type = Option<String>)]
     infohash_v2: Option<InfoHashV2>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/requests/{id}/magnet",
+    tag = "requests",
+    summary = "Get the magnet link",
+    params(("id" = String, Path, description = "The request's id")),
+    responses((status = 200, description = "The link", body = MagnetView), ReadyErrors)
+)]
 pub(crate) async fn magnet(
     State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,
@@ -36,7 +52,7 @@ pub(crate) async fn magnet(
         size: torrent.size,
         trackers: super::torrent::trackers(&api, &principal.user),
         peers,
-        webseeds: vec![],
+        webseeds: vec![super::content::webseed_url(&api, row.id)],
     };
     Ok(Json(MagnetView {
         id: row.id,

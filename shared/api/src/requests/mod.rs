@@ -1,8 +1,11 @@
 //! `/v1/requests`: one file per endpoint.
 
 pub(crate) mod cancel;
+pub(crate) mod content;
 pub(crate) mod create;
+pub(crate) mod events;
 pub(crate) mod get;
+pub(crate) mod list;
 pub(crate) mod magnet;
 pub(crate) mod torrent;
 mod validation;

@@ -13,17 +13,33 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Id;
 use crate::Api;
-use crate::problem::Problem;
+use crate::problem::{Problem, ReadyErrors};
 
+#[utoipa::path(
+    get,
+    path = "/requests/{id}/torrent",
+    tag = "requests",
+    summary = "Download the .torrent",
+    description = "With a tracker URL of your own in it: do not pass it on to people who are not to act as you.",
+    params(("id" = String, Path, description = "The request's id")),
+    responses(
+        (status = 200, description = "The metainfo file", content_type = "application/x-bittorrent", body = Vec<u8>),
+        ReadyErrors
+    )
+)]
 pub(crate) async fn torrent(
     State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,
     Id(id): Id,
 ) -> Result<Response, Problem> {
-    let (_, torrent) = super::ready_torrent(&api, &principal, id).await?;
+    let (row, torrent) = super::ready_torrent(&api, &principal, id).await?;
     let gone = || Problem::new(StatusCode::GONE, "request_gone", "the torrent is gone");
     let metainfo = api.torrents.metainfo(torrent.infohash).await?.ok_or_else(gone)?;
-    let handout = Handout { trackers: trackers(&api, &principal.user), ..Handout::default() };
+    let handout = Handout {
+        trackers: trackers(&api, &principal.user),
+        webseeds: vec![super::content::webseed_url(&api, row.id)],
+        ..Handout::default()
+    };
     let bytes = handout.apply(&metainfo).map_err(|error| ports::StoreError::unavailable("the torrent store", error))?;
     let headers = [
         (CONTENT_TYPE, "application/x-bittorrent".to_owned()),
@@ -42,7 +58,7 @@ pub(super) fn trackers(api: &Api, user: &UserId) -> Vec<String> {
 }
 
 /// RFC 6266, with a plain name for old clients.
-fn disposition(name: &str) -> String {
+pub(super) fn disposition(name: &str) -> String {
     let plain: String =
         name.chars().map(|c| if c.is_ascii_graphic() && !"\"\\%".contains(c) || c == ' ' { c } else { '_' }).collect();
     format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(name, NON_ALPHANUMERIC))

@@ -1,0 +1,69 @@
+//! `GET /openapi.json` and `/docs`: the API's description, made from the code, and Swagger UI to read it
+//! with, served from this binary.
+
+use std::sync::{Arc, LazyLock};
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, SecurityRequirement};
+use utoipa_swagger_ui::Config;
+
+use crate::Api;
+use crate::problem::Problem;
+
+/// What the pages of Swagger UI may do: it styles itself inline.
+const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:";
+
+/// What stands in the description beside the endpoints.
+pub(crate) fn description(title: &str, version: &str) -> OpenApi {
+    let info = InfoBuilder::new().title(title).version(version).description(Some(
+        "Give it a URL; it fetches the content through a proxy, packages it as a torrent, seeds it, and hands \
+         you the `.torrent` and the magnet link. Errors are `application/problem+json` (RFC 9457).",
+    ));
+    let mut document = OpenApiBuilder::new().info(info.build()).build();
+    let components = document.components.get_or_insert_with(Default::default);
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token (RFC 6750)."));
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+    let signature = ApiKeyValue::with_description(
+        "X-Signature",
+        "The hexadecimal HMAC-SHA256 over `METHOD\\npath?query\\ntimestamp\\nnonce\\nhex(sha256(body))`, with the \
+         timestamp (Unix seconds) in X-Timestamp, the nonce in X-Nonce, and the key's id, if it has one, in \
+         X-Key-Id.",
+    );
+    components.add_security_scheme("signature", SecurityScheme::ApiKey(ApiKey::Header(signature)));
+    let any = |name: &str| SecurityRequirement::new::<_, [&str; 0], &str>(name, []);
+    document.security = Some(vec![any("bearer"), any("signature")]);
+    document
+}
+
+/// `GET /openapi.json`.
+pub(crate) async fn openapi(State(api): State<Arc<Api>>) -> Response {
+    let json = crate::router::describe(&api).to_json().unwrap_or_default();
+    ([(CONTENT_TYPE, "application/json")], json).into_response()
+}
+
+/// `GET /docs`: relative links in the page need the slash.
+pub(crate) async fn docs() -> Response {
+    (StatusCode::PERMANENT_REDIRECT, [(LOCATION, "/docs/")]).into_response()
+}
+
+/// `GET /docs/`.
+pub(crate) async fn index() -> Response {
+    file(Path("index.html".into())).await
+}
+
+/// `GET /docs/{file}`.
+pub(crate) async fn file(Path(file): Path<String>) -> Response {
+    static CONFIG: LazyLock<Arc<Config<'static>>> =
+        LazyLock::new(|| Arc::new(Config::from("/openapi.json").persist_authorization(false)));
+    match utoipa_swagger_ui::serve(&file, CONFIG.clone()) {
+        Ok(Some(file)) => {
+            ([(CONTENT_TYPE, file.content_type), (CONTENT_SECURITY_POLICY, POLICY.into())], file.bytes.into_owned())
+                .into_response()
+        }
+        _ => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path").into_response(),
+    }
+}

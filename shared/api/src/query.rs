@@ -1,0 +1,84 @@
+//! Query parameters, with all that is wrong with them at once.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+
+use crate::problem::{FieldError, Problem};
+
+/// The parameters of a query that are not read yet.
+pub(crate) struct Query {
+    values: BTreeMap<String, String>,
+    errors: Vec<FieldError>,
+}
+
+impl Query {
+    pub fn parse(query: Option<&str>) -> Self {
+        let (mut values, mut errors) = (BTreeMap::new(), vec![]);
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+            if values.insert(decoded(name), decoded(value)).is_some() {
+                errors.push(FieldError { field: decoded(name), code: "repeated", detail: "is given twice".into() });
+            }
+        }
+        Self { values, errors }
+    }
+
+    /// A parameter that is read by its type; `None` if it is absent or wrong.
+    pub fn value<T: FromStr>(&mut self, name: &str, wrong: &str) -> Option<T> {
+        let value = self.values.remove(name)?;
+        let parsed = value.parse().ok();
+        if parsed.is_none() {
+            self.errors.push(FieldError { field: name.into(), code: "invalid", detail: wrong.into() });
+        }
+        parsed
+    }
+
+    /// A whole number in this range.
+    pub fn number(&mut self, name: &str, range: RangeInclusive<u32>) -> Option<u32> {
+        let detail = format!("is to be a whole number from {} to {}", range.start(), range.end());
+        let number = self.value::<u32>(name, &detail)?;
+        if !range.contains(&number) {
+            self.errors.push(FieldError { field: name.into(), code: "out_of_range", detail });
+            return None;
+        }
+        Some(number)
+    }
+
+    /// Refuses what was wrong, and what is left.
+    pub fn finish(mut self) -> Result<(), Problem> {
+        for name in self.values.into_keys() {
+            let detail = "is not a parameter".to_owned();
+            self.errors.push(FieldError { field: name, code: "unknown_field", detail });
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let mut query = Query::parse(Some("a=5&b=x&c=7&c=8&d%20e=1&f"));
+        assert_eq!(query.number("a", 1..=9), Some(5));
+        assert_eq!(query.number("b", 1..=9), None);
+        assert_eq!(query.number("c", 1..=7), None);
+        assert_eq!(query.value::<u32>("absent", "?"), None);
+        let problem = query.finish().unwrap_err();
+        let errors: Vec<_> = problem.errors().iter().map(|error| (error.field.as_str(), error.code)).collect();
+        let expected = [
+            ("c", "repeated"),
+            ("b", "invalid"),
+            ("c", "out_of_range"),
+            ("d e", "unknown_field"),
+            ("f", "unknown_field"),
+        ];
+        assert_eq!(errors, expected);
+        assert!(Query::parse(None).finish().is_ok());
+    }
+}

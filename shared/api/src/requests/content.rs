@@ -1,0 +1,203 @@
+//! `GET /v1/requests/{id}/content`: the content itself, and the same as a webseed (BEP 19).
+//!
+//! The webseed's URL holds no query: libtorrent asks no webseed on loopback that has one.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use domain::{Content, ContentHash, Principal, RequestId, Status};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderName as Name, StatusCode};
+use ports::Contents;
+
+use super::Id;
+use super::torrent::disposition;
+use crate::Api;
+use crate::problem::{Problem, ReadyErrors};
+
+/// Bytes read at a time.
+const CHUNK: u64 = 256 * 1024;
+
+const REPR_DIGEST: Name = HeaderName::from_static("repr-digest");
+
+#[utoipa::path(
+    get,
+    path = "/requests/{id}/content",
+    tag = "requests",
+    summary = "Download the content",
+    params(
+        ("id" = String, Path, description = "The request's id"),
+        ("Range" = Option<String>, Header, description = "One range of bytes (RFC 9110, 14.2)"),
+    ),
+    responses(
+        (status = 200, description = "The content", content_type = "*/*", body = Vec<u8>),
+        (status = 206, description = "The range asked for", content_type = "*/*", body = Vec<u8>),
+        (status = 304, description = "You have it"),
+        (status = 416, description = "No byte of the content is in the range"),
+        ReadyErrors
+    )
+)]
+pub(crate) async fn content(
+    State(api): State<Arc<Api>>,
+    Extension(principal): Extension<Principal>,
+    Id(id): Id,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (row, _) = super::ready_torrent(&api, &principal, id).await?;
+    let content = row.content.ok_or_else(Problem::not_found)?;
+    serve(api.contents.clone(), &content, &headers).await
+}
+
+/// `GET /webseed/{id}/{key}`: whoever has the torrent has the key, until the request ends.
+pub(crate) async fn webseed(
+    State(api): State<Arc<Api>>,
+    Path((id, key)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let not_found = || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no content at this path");
+    let id: RequestId = id.parse().map_err(|_| not_found())?;
+    if !api.passkeys.opens_content(id, &key) {
+        return Err(not_found());
+    }
+    let row = api.requests.get(id).await?.filter(|row| row.status == Status::Ready);
+    let content = row.and_then(|row| row.content).ok_or_else(not_found)?;
+    serve(api.contents.clone(), &content, &headers).await
+}
+
+/// The webseed's URL for a request.
+pub(super) fn webseed_url(api: &Api, id: RequestId) -> String {
+    format!("{}/webseed/{id}/{}", api.public_url.as_str().trim_end_matches('/'), api.passkeys.of_content(id))
+}
+
+/// What of the content is asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    /// First and last byte.
+    Range(u64, u64),
+    Unsatisfiable,
+}
+
+async fn serve(contents: Arc<dyn Contents>, content: &Content, asked: &HeaderMap) -> Result<Response, Problem> {
+    let gone = || Problem::new(StatusCode::GONE, "request_gone", "the content is gone");
+    let size = contents.size(content.hash).await?.ok_or_else(gone)?;
+    // The hash is the content: there is no stronger validator.
+    let etag = format!("\"{}\"", content.hash);
+    let is = |name: HeaderName, etag: &str| {
+        asked.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+            value.split(',').any(|one| one.trim().trim_start_matches("W/") == etag || one.trim() == "*")
+        })
+    };
+    let mut headers = HeaderMap::new();
+    let mut set = |name: HeaderName, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    set(ETAG, &etag);
+    set(ACCEPT_RANGES, "bytes");
+    set(CACHE_CONTROL, "private, no-cache");
+    // A stranger's bytes on our origin: to be saved, not to be shown, and never to run.
+    set(CONTENT_DISPOSITION, &disposition(&content.file_name));
+    set(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'");
+    if is(IF_NONE_MATCH, &etag) {
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    set(CONTENT_TYPE, &content.media_type);
+    set(REPR_DIGEST, &repr_digest(content.hash));
+    let range = asked.get(RANGE).and_then(|value| value.to_str().ok());
+    let fresh = !asked.contains_key(IF_RANGE) || is(IF_RANGE, &etag);
+    let (status, first, last) = match range.filter(|_| fresh).map_or(Part::Whole, |range| part(range, size)) {
+        Part::Whole => (StatusCode::OK, 0, size.saturating_sub(1)),
+        Part::Range(first, last) => {
+            set(CONTENT_RANGE, &format!("bytes {first}-{last}/{size}"));
+            (StatusCode::PARTIAL_CONTENT, first, last)
+        }
+        Part::Unsatisfiable => {
+            let detail = format!("the content has {size} bytes: the range is outside");
+            let length = HeaderValue::from_str(&format!("bytes */{size}")).map(|value| vec![(CONTENT_RANGE, value)]);
+            return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail)
+                .with_headers(length.unwrap_or_default()));
+        }
+    };
+    set(CONTENT_LENGTH, &(last + 1 - first).to_string());
+    Ok((status, headers, body(contents, content.hash, first, last + 1)).into_response())
+}
+
+fn body(contents: Arc<dyn Contents>, hash: ContentHash, from: u64, end: u64) -> Body {
+    let chunks = futures::stream::try_unfold(from, move |offset| {
+        let contents = contents.clone();
+        async move {
+            if offset >= end {
+                return Ok(None);
+            }
+            let mut chunk = vec![0; (end - offset).min(CHUNK) as usize];
+            contents.read_at(hash, offset, &mut chunk).await.map_err(io::Error::other)?;
+            let next = offset + chunk.len() as u64;
+            Ok::<_, io::Error>(Some((Bytes::from(chunk), next)))
+        }
+    });
+    Body::from_stream(chunks)
+}
+
+/// RFC 9530.
+fn repr_digest(hash: ContentHash) -> String {
+    use base64::Engine;
+    format!("sha-256=:{}:", base64::engine::general_purpose::STANDARD.encode(hash.as_bytes()))
+}
+
+/// The part that a `Range` header asks for (RFC 9110, 14.1.2). Several at once, and what is no range of
+/// bytes, are answered with the whole, as the RFC lets a server.
+fn part(range: &str, size: u64) -> Part {
+    let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
+        return Part::Whole;
+    };
+    match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
+        (Ok(first), Ok(last)) if first > last => Part::Whole,
+        (Ok(first), _) if first >= size && (last.trim().is_empty() || last.trim().parse::<u64>().is_ok()) => {
+            Part::Unsatisfiable
+        }
+        (Ok(first), Ok(last)) => Part::Range(first, last.min(size - 1)),
+        (Ok(first), Err(_)) if last.trim().is_empty() => Part::Range(first, size - 1),
+        (Err(_), Ok(0)) if first.trim().is_empty() => Part::Unsatisfiable,
+        (Err(_), Ok(length)) if first.trim().is_empty() => Part::Range(size.saturating_sub(length), size - 1),
+        _ => Part::Whole,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_the_rfc_has_them() {
+        for (range, expected) in [
+            ("bytes=0-0", Part::Range(0, 0)),
+            ("bytes=2-5", Part::Range(2, 5)),
+            ("bytes=2-", Part::Range(2, 9)),
+            ("bytes=2-100", Part::Range(2, 9)),
+            ("bytes=-3", Part::Range(7, 9)),
+            ("bytes=-100", Part::Range(0, 9)),
+            ("bytes=10-", Part::Unsatisfiable),
+            ("bytes=10-12", Part::Unsatisfiable),
+            ("bytes=-0", Part::Unsatisfiable),
+            ("bytes=5-2", Part::Whole),
+            ("bytes=0-1,3-4", Part::Whole),
+            ("items=0-1", Part::Whole),
+            ("bytes=", Part::Whole),
+            ("bytes=-", Part::Whole),
+            ("bytes=a-b", Part::Whole),
+        ] {
+            assert_eq!(part(range, 10), expected, "{range}");
+        }
+    }
+}
