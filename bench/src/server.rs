@@ -39,6 +39,7 @@ impl Server {
                 ("STORAGE__BASE_PATH", folder.path().to_str().expect("text")),
                 ("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32"),
                 ("RATE_LIMIT__RATE_LIMIT_ENABLED", "false"),
+                ("TORRENT__WEBSEED", "false"),
                 ("PORT", "0"),
                 ("SEEDER__LISTEN", "127.0.0.1:0"),
                 ("MONITORING__LOG_LEVEL", "WARNING"),

@@ -20,7 +20,7 @@ pub fn tool(name: &str) -> PathBuf {
 }
 
 /// Downloads with libtorrent, encryption required; returns the file's SHA-256.
-async fn libtorrent(source: &str, folder: &Path) -> String {
+pub async fn libtorrent(source: &str, folder: &Path) -> String {
     let (python, script) = (python(), tool("download.py"));
     let arguments = [script.to_str().unwrap(), source, folder.to_str().unwrap()];
     let printed = run(python.to_str().unwrap(), &arguments, folder).await;
@@ -28,7 +28,7 @@ async fn libtorrent(source: &str, folder: &Path) -> String {
 }
 
 /// Downloads with aria2, encryption required; returns the file's SHA-256.
-async fn aria2(torrent: &Path, folder: &Path, name: &str) -> String {
+pub async fn aria2(torrent: &Path, folder: &Path, name: &str) -> String {
     let port = free_port().to_string();
     let listen = format!("--listen-port={port}");
     let arguments = [
@@ -52,7 +52,7 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("[::]:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 

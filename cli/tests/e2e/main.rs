@@ -1,12 +1,15 @@
 //! The program as its users meet it: a real server process, real clients, real proxies, on loopback.
 
+mod answers;
 mod api;
 mod clients;
 mod command;
 mod crash;
 mod deduplication;
 mod fetching;
+mod following;
 mod hostile;
+mod limits;
 mod lookups;
 mod origin;
 mod proxies;

@@ -47,6 +47,11 @@ impl Peer {
         bytes
     }
 
+    /// Keeps a text among the heads that were seen.
+    pub fn note(&self, text: String) {
+        self.seen.lock().unwrap().push(text);
+    }
+
     /// False once the peer is gone.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok() && self.stream.flush().await.is_ok()

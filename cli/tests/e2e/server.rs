@@ -45,6 +45,8 @@ impl TestServer {
             ("PROFILE", "development"),
             ("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32"),
             ("RATE_LIMIT__RATE_LIMIT_ENABLED", "false"),
+            // Or clients would have the content from there, and tests of the seeder would prove nothing.
+            ("TORRENT__WEBSEED", "false"),
         ];
         let settings = base.iter().chain(extra).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Self::launch(folder, settings, wrapper).await

@@ -211,6 +211,9 @@ section! {
         piece_size: Option<PieceLength> = "";
         /// Another tracker to announce to, beside the built-in one.
         announce_url: Option<Url> = "";
+        /// Whether torrents name this service as a webseed (BEP 19), too: who has the torrent can have the content from
+        /// PUBLIC_URL, until the request ends.
+        webseed: bool = "true";
         /// Whether peers must encrypt (RC4).
         encryption_enabled: bool = "true";
         /// Bytes a second that the seeder may send; 0 is no limit.

@@ -72,9 +72,11 @@ pub(crate) async fn webseed(
     serve(api.contents.clone(), &content, &headers).await
 }
 
-/// The webseed's URL for a request.
-pub(super) fn webseed_url(api: &Api, id: RequestId) -> String {
-    format!("{}/webseed/{id}/{}", api.public_url.as_str().trim_end_matches('/'), api.passkeys.of_content(id))
+/// The webseeds of a request's torrent.
+pub(super) fn webseeds(api: &Api, id: RequestId) -> Vec<String> {
+    let url =
+        || format!("{}/webseed/{id}/{}", api.public_url.as_str().trim_end_matches('/'), api.passkeys.of_content(id));
+    api.torrent.webseed.then(url).into_iter().collect()
 }
 
 /// What of the content is asked for.

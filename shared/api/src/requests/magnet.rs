@@ -52,7 +52,7 @@ pub(crate) async fn magnet(
         size: torrent.size,
         trackers: super::torrent::trackers(&api, &principal.user),
         peers,
-        webseeds: vec![super::content::webseed_url(&api, row.id)],
+        webseeds: super::content::webseeds(&api, row.id),
     };
     Ok(Json(MagnetView {
         id: row.id,

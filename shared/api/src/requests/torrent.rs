@@ -37,7 +37,7 @@ pub(crate) async fn torrent(
     let metainfo = api.torrents.metainfo(torrent.infohash).await?.ok_or_else(gone)?;
     let handout = Handout {
         trackers: trackers(&api, &principal.user),
-        webseeds: vec![super::content::webseed_url(&api, row.id)],
+        webseeds: super::content::webseeds(&api, row.id),
         ..Handout::default()
     };
     let bytes = handout.apply(&metainfo).map_err(|error| ports::StoreError::unavailable("the torrent store", error))?;

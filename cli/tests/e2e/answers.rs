@@ -1,0 +1,150 @@
+//! What is served: contents, webseeds, the API's description, and headers for browsers.
+
+use metainfo::Value as Bencode;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use crate::clients::{aria2, libtorrent, sha256};
+use crate::origin::{Origin, content};
+use crate::server::{TestServer, read_json};
+
+async fn ask(server: &TestServer, method: Method, path: &str, headers: &[(&str, &str)]) -> Response {
+    let mut request = server.http().request(method, format!("{}{path}", server.url));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.send().await.expect("an answer")
+}
+
+#[tokio::test]
+async fn content_is_served_whole_and_in_parts_and_never_runs() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let row = server.fetch(&origin.file(1_000_000, 1, "<b>.html")).await;
+    let path = format!("/v1/requests/{}/content", row["id"].as_str().unwrap());
+    let bytes = content(1_000_000, 1);
+    let whole = ask(&server, Method::GET, &path, &[]).await;
+    let header = |answer: &Response, name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+    let etag = header(&whole, "etag");
+    assert_eq!((whole.status().as_u16(), header(&whole, "content-length")), (200, "1000000".into()));
+    assert_eq!(header(&whole, "x-content-type-options"), "nosniff");
+    assert!(header(&whole, "content-security-policy").starts_with("sandbox"));
+    assert!(header(&whole, "content-disposition").starts_with("attachment; filename="));
+    assert!(header(&whole, "repr-digest").starts_with("sha-256=:"));
+    assert_eq!(whole.bytes().await.unwrap(), bytes);
+
+    let head = ask(&server, Method::HEAD, &path, &[]).await;
+    assert_eq!((head.status().as_u16(), header(&head, "content-length")), (200, "1000000".into()));
+    assert_eq!(head.bytes().await.unwrap().len(), 0);
+
+    for (range, first, last) in
+        [("bytes=0-0", 0, 0), ("bytes=500000-", 500_000, 999_999), ("bytes=-7", 999_993, 999_999)]
+    {
+        let part = ask(&server, Method::GET, &path, &[("range", range), ("if-range", &etag)]).await;
+        assert_eq!(
+            (part.status().as_u16(), header(&part, "content-range")),
+            (206, format!("bytes {first}-{last}/1000000"))
+        );
+        assert_eq!(part.bytes().await.unwrap(), bytes[first..=last]);
+    }
+    let changed = ask(&server, Method::GET, &path, &[("range", "bytes=0-0"), ("if-range", "\"another\"")]).await;
+    assert_eq!(changed.status(), 200, "another content is sent whole");
+    let outside = ask(&server, Method::GET, &path, &[("range", "bytes=1000000-")]).await;
+    assert_eq!((outside.status().as_u16(), header(&outside, "content-range")), (416, "bytes */1000000".into()));
+    assert_eq!(read_json(outside).await["code"], "range_not_satisfiable");
+    assert_eq!(ask(&server, Method::GET, &path, &[("if-none-match", &etag)]).await.status(), 304);
+}
+
+#[tokio::test]
+async fn the_webseed_alone_serves_real_clients_until_the_request_ends() {
+    let (server, origin) = (TestServer::with(&[("TORRENT__WEBSEED", "true")]).await, Origin::start().await);
+    let row = server.fetch(&origin.file(2_000_000, 1, "a.bin")).await;
+    let id = row["id"].as_str().unwrap();
+    // Without the tracker nobody hears of the seeder.
+    let path = server.save_torrent(id).await;
+    let Bencode::Dict(mut torrent) = Bencode::decode(&std::fs::read(&path).unwrap()).unwrap() else {
+        panic!("a torrent")
+    };
+    torrent.remove(&b"announce"[..]);
+    torrent.remove(&b"announce-list"[..]);
+    std::fs::write(&path, Bencode::Dict(torrent).encode()).unwrap();
+    let expected = sha256(&content(2_000_000, 1));
+    assert_eq!(aria2(&path, &server.scratch("aria2"), "a.bin").await, expected);
+    assert_eq!(libtorrent(path.to_str().unwrap(), &server.scratch("libtorrent")).await, expected);
+
+    let magnet = server.magnet(id).await;
+    let webseed = magnet.split("&ws=").nth(1).expect("a webseed").split('&').next().unwrap();
+    let webseed = percent_encoding::percent_decode_str(webseed).decode_utf8().unwrap().into_owned();
+    let path = webseed.strip_prefix(&server.url).expect("on this server").to_owned();
+    assert_eq!(ask(&server, Method::GET, &path, &[]).await.status(), 200);
+    let guess = format!("{}0", &path[..path.len() - 1]);
+    let guess = if guess == path { format!("{}1", &path[..path.len() - 1]) } else { guess };
+    assert_eq!(ask(&server, Method::GET, &guess, &[]).await.status(), 404);
+    server.call(Method::DELETE, &format!("/v1/requests/{id}"), None).await;
+    assert_eq!(ask(&server, Method::GET, &path, &[]).await.status(), 404);
+}
+
+#[tokio::test]
+async fn the_description_is_as_it_was_read_last() {
+    let server = TestServer::start().await;
+    let mut document = read_json(server.call(Method::GET, "/openapi.json", None).await).await;
+    assert_eq!(document["openapi"], "3.1.0");
+    document["info"]["version"] = "VERSION".into();
+    let text = serde_json::to_string_pretty(&document).unwrap() + "\n";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/api/openapi.json");
+    let stored = std::fs::read_to_string(path).unwrap_or_default();
+    if stored != text {
+        std::fs::write(path, text).unwrap();
+        panic!("shared/api/openapi.json was not as the code has it: it is now; read the difference and commit it");
+    }
+}
+
+#[tokio::test]
+async fn the_documentation_needs_nothing_from_elsewhere() {
+    let server = TestServer::start().await;
+    let page = ask(&server, Method::GET, "/docs/", &[]).await;
+    assert_eq!(page.status(), 200);
+    let page = page.text().await.unwrap();
+    let links = page.split(['"', '\'']).filter(|text| text.ends_with(".js") || text.ends_with(".css"));
+    let mut files = 0;
+    for link in links {
+        assert!(!link.contains("//"), "{link}");
+        let file = ask(&server, Method::GET, &format!("/docs/{}", link.trim_start_matches("./")), &[]).await;
+        assert_eq!(file.status(), 200, "{link}");
+        files += 1;
+    }
+    assert!(files >= 3, "{page}");
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_are_let_in_by_configuration_alone() {
+    let page = [("origin", "https://app.example")];
+    let server = TestServer::start().await;
+    let answer = ask(&server, Method::GET, "/v1/health", &page).await;
+    assert!(!answer.headers().contains_key("access-control-allow-origin"));
+    assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+    assert_eq!(answer.headers()["x-frame-options"], "DENY");
+    let rebound = ask(&server, Method::GET, "/v1/requests", &[("host", "rebound.example")]).await;
+    assert_eq!((rebound.status().as_u16(), &read_json(rebound).await["code"]), (421, &json!("unknown_host")));
+
+    let server = TestServer::with(&[("CORS_ORIGINS", "https://app.example")]).await;
+    let answer = ask(&server, Method::GET, "/v1/health", &page).await;
+    assert_eq!(answer.headers()["access-control-allow-origin"], "https://app.example");
+    let other = ask(&server, Method::GET, "/v1/health", &[("origin", "https://evil.example")]).await;
+    assert!(!other.headers().contains_key("access-control-allow-origin"));
+    let asks = [("access-control-request-method", "POST"), ("access-control-request-headers", "idempotency-key")];
+    let preflight = ask(&server, Method::OPTIONS, "/v1/requests", &[&page[..], &asks].concat()).await;
+    assert_eq!(preflight.status(), 200);
+    assert!(preflight.headers()["access-control-allow-headers"].to_str().unwrap().contains("idempotency-key"));
+}
+
+#[tokio::test]
+async fn a_path_says_which_methods_it_takes() {
+    let server = TestServer::start().await;
+    for (path, allowed) in [("/v1/requests", "GET,HEAD,POST"), ("/v1/requests/x", "GET,HEAD,DELETE")] {
+        let answer = server.call(Method::PATCH, path, None).await;
+        assert_eq!(answer.status(), 405);
+        assert_eq!(answer.headers()["allow"], allowed);
+    }
+    let answer: Value = read_json(server.call(Method::GET, "/", None).await).await;
+    assert_eq!(answer["docs"], "/docs");
+}

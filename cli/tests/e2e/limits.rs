@@ -1,0 +1,159 @@
+//! How often one may ask, how much one may have, and what repeated requests are.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use crate::origin::Origin;
+use crate::server::{TestServer, read_json};
+
+const ON: (&str, &str) = ("RATE_LIMIT__RATE_LIMIT_ENABLED", "true");
+
+async fn post(server: &TestServer, token: &str, headers: &[(&str, &str)], body: &Value) -> Response {
+    let mut request = server.http().post(format!("{}/v1/requests", server.url)).bearer_auth(token);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.header("content-type", "application/json").body(body.to_string()).send().await.expect("an answer")
+}
+
+#[tokio::test]
+async fn of_two_hundred_requests_at_once_exactly_the_limit_pass() {
+    let users = [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "alice:a-token,bob:b-token")];
+    let server = TestServer::with(&[&[ON, ("RATE_LIMIT__REQUESTS_PER_IP_MINUTE", "100")], &users[..]].concat()).await;
+    let origin = Origin::start().await;
+    let body = json!({ "url": origin.file(10, 1, "a") });
+    let answers = join_all((0..200).map(|_| post(&server, "a-token", &[], &body))).await;
+    let passed = answers.iter().filter(|answer| answer.status() == 201).count();
+    assert_eq!(passed, 60);
+    let refused = answers.into_iter().find(|answer| answer.status() == 429).expect("one was refused");
+    let header = |name: &str| refused.headers()[name].to_str().unwrap().to_owned();
+    assert!((1..=61).contains(&header("retry-after").parse::<u32>().unwrap()));
+    assert_eq!(
+        header("ratelimit-policy"),
+        "\"user-minute\";q=60;w=60, \"user-hour\";q=1000;w=3600, \"ip-minute\";q=100;w=60"
+    );
+    assert!(header("ratelimit").starts_with("\"user-minute\";r=0;t="), "{}", header("ratelimit"));
+    assert_eq!((header("x-ratelimit-limit"), header("x-ratelimit-remaining")), ("60".into(), "0".into()));
+    assert_eq!(read_json(refused).await["code"], "rate_limited");
+
+    // Another user has a limit of their own, but the same address.
+    let answers = join_all((0..60).map(|_| post(&server, "b-token", &[], &body))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status() == 201).count(), 40);
+    let seen = server.http().get(format!("{}/v1/requests", server.url)).bearer_auth("a-token").send().await.unwrap();
+    assert_eq!(seen.status(), 200, "looking is not limited");
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_trusted_tells_who_asks_and_no_other() {
+    let settings = [ON, ("RATE_LIMIT__REQUESTS_PER_IP_MINUTE", "1")];
+    let server = TestServer::with(&[&settings[..], &[("SECURITY__TRUSTED_PROXIES", "127.0.0.0/8")]].concat()).await;
+    let origin = Origin::start().await;
+    let body = json!({ "url": origin.file(10, 1, "a") });
+    let from = async |server: &TestServer, address: &str| {
+        post(server, "", &[("x-forwarded-for", address)], &body).await.status().as_u16()
+    };
+    assert_eq!(from(&server, "192.0.2.1").await, 201);
+    assert_eq!(from(&server, "192.0.2.2").await, 201);
+    assert_eq!(from(&server, "198.51.100.1, 192.0.2.2").await, 429, "what the client wrote itself does not count");
+    let server = TestServer::with(&settings).await;
+    assert_eq!(from(&server, "192.0.2.1").await, 201);
+    assert_eq!(from(&server, "192.0.2.2").await, 429);
+}
+
+#[tokio::test]
+async fn nobody_has_more_than_their_share() {
+    let origin = Origin::start().await;
+    let server = TestServer::with(&[("LIMITS__ACTIVE_REQUESTS", "2"), ("LIMITS__STORED_BYTES", "1000")]).await;
+    let mut ids = vec![];
+    for n in 0..2 {
+        ids.push(server.create(json!({ "url": origin.url(&format!("/gated/600/{n}")) })).await);
+    }
+    let full = server.call(Method::POST, "/v1/requests", Some(json!({ "url": origin.file(10, 1, "a") }))).await;
+    assert_eq!((full.status().as_u16(), &read_json(full).await["code"]), (429, &json!("quota_exceeded")));
+    origin.open_gate();
+    for id in &ids {
+        server.ready(id).await;
+    }
+    let full = server.call(Method::POST, "/v1/requests", Some(json!({ "url": origin.file(10, 1, "a") }))).await;
+    let detail = read_json(full).await["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("1200 bytes") && detail.contains("1000"), "{detail}");
+    server.call(Method::DELETE, &format!("/v1/requests/{}", ids[0]), None).await;
+    server.fetch(&origin.file(10, 1, "a")).await;
+}
+
+#[tokio::test]
+async fn a_repeated_request_with_its_key_is_the_same_request() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let key = [("idempotency-key", "5f1d-first")];
+    let body = json!({ "url": origin.file(10, 1, "a") });
+    let first = post(&server, "", &key, &body).await;
+    let location = first.headers()["location"].clone();
+    let first = read_json(first).await;
+    server.ready(first["id"].as_str().unwrap()).await;
+    let again = post(&server, "", &key, &body).await;
+    assert_eq!((again.status().as_u16(), &again.headers()["location"]), (201, &location));
+    assert_eq!(read_json(again).await, first, "the same answer, though it is ready by now");
+
+    let other = post(&server, "", &key, &json!({ "url": origin.file(10, 2, "a") })).await;
+    assert_eq!((other.status().as_u16(), &read_json(other).await["code"]), (422, &json!("idempotency_key_reused")));
+    let bad = post(&server, "", &[("idempotency-key", "")], &body).await;
+    assert_eq!((bad.status().as_u16(), &read_json(bad).await["code"]), (400, &json!("invalid_idempotency_key")));
+
+    // A request that was refused leaves its key free.
+    let key = [("idempotency-key", "second")];
+    assert_eq!(post(&server, "", &key, &json!({ "url": "ftp://h/" })).await.status(), 422);
+    assert_eq!(post(&server, "", &key, &body).await.status(), 201);
+
+    let key = [("idempotency-key", "third")];
+    let many = join_all((0..20).map(|_| post(&server, "", &key, &body))).await;
+    let mut ids = std::collections::HashSet::new();
+    for answer in many {
+        match answer.status().as_u16() {
+            201 => drop(ids.insert(read_json(answer).await["id"].to_string())),
+            status => assert_eq!((status, &read_json(answer).await["code"]), (409, &json!("idempotency_key_in_use"))),
+        }
+    }
+    assert_eq!(ids.len(), 1, "at once, it is one request and no other");
+    let listed = read_json(server.call(Method::GET, "/v1/requests?limit=100", None).await).await;
+    assert_eq!(listed["items"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn clients_that_dawdle_are_sent_away_and_two_thousand_that_do_not_are_served() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    let server = TestServer::with(&[("CLIENT_TIMEOUT", "1")]).await;
+    let address = server.url.strip_prefix("http://").unwrap().to_owned();
+    let head = "POST /v1/requests HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    let dawdle = async |sent: String| {
+        let mut stream = TcpStream::connect(&address).await.expect("connected");
+        stream.write_all(sent.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_string(&mut answer)).await;
+        read.expect("it ends").expect("text");
+        answer
+    };
+    assert_eq!(dawdle(head.to_owned()).await, "", "a head that does not end");
+    let body = dawdle(format!("{head}Content-Length: 100\r\nConnection: close\r\n\r\n{{")).await;
+    assert!(body.starts_with("HTTP/1.1 408 "), "a body that does not end: {body}");
+
+    let server = TestServer::start().await;
+    let address = server.url.strip_prefix("http://").unwrap().to_owned();
+    let mut streams = vec![];
+    for _ in 0..2_000 {
+        streams.push(TcpStream::connect(&address).await.expect("connected"));
+    }
+    let ask = "GET /v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let answers = join_all(streams.into_iter().map(async |mut stream| {
+        stream.write_all(ask.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        answer
+    }))
+    .await;
+    assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200 ")));
+}
