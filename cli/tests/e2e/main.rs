@@ -15,5 +15,6 @@ mod origin;
 mod proxies;
 mod raw;
 mod resuming;
+mod schema;
 mod server;
 mod tracker;

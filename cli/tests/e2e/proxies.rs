@@ -65,7 +65,7 @@ impl Proxy {
         Self::start("microsocks", &arguments, port, Arc::new(tempfile::tempdir().expect("a folder"))).await
     }
 
-    async fn dante(rules: &str) -> Self {
+    pub async fn dante(rules: &str) -> Self {
         Self::configured("danted", &["-N", "1", "-f"], |port, _| {
             format!(
                 "internal: 127.0.0.1 port = {port}\nexternal: {EXIT}\nsocksmethod: none\nclientmethod: none\n\

@@ -5,14 +5,19 @@ use std::sync::{Arc, LazyLock};
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use domain::Method;
 use http::StatusCode;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
+use utoipa::PartialSchema;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, SecurityRequirement};
+use utoipa::openapi::{
+    InfoBuilder, Object, ObjectBuilder, OneOfBuilder, OpenApi, OpenApiBuilder, RefOr, Schema, SecurityRequirement, Type,
+};
 use utoipa_swagger_ui::Config;
 
 use crate::Api;
-use crate::problem::Problem;
+use crate::problem::{FieldError, Problem, ProblemBody};
+use crate::requests::MAX_HEADERS;
 
 /// What the pages of Swagger UI may do: it styles itself inline.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:";
@@ -37,6 +42,46 @@ pub(crate) fn description(title: &str, version: &str) -> OpenApi {
     let any = |name: &str| SecurityRequirement::new::<_, [&str; 0], &str>(name, []);
     document.security = Some(vec![any("bearer"), any("signature")]);
     document
+}
+
+/// Adds what the endpoints refer to without naming it, and what the settings decide.
+pub(crate) fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
+    let schemas = &mut document.components.get_or_insert_with(Default::default).schemas;
+    schemas.insert("Problem".into(), ProblemBody::schema());
+    schemas.insert("FieldError".into(), FieldError::schema());
+    if let Some(RefOr::T(Schema::Object(mut create))) = schemas.remove("CreateRequest") {
+        if let Some(RefOr::T(Schema::Object(ttl))) = create.properties.get_mut("ttl") {
+            ttl.maximum = Some(utoipa::Number::UInt(max_ttl as usize));
+        }
+        if let Some(RefOr::T(Schema::Object(headers))) = create.properties.get_mut("headers") {
+            headers.max_properties = Some(MAX_HEADERS);
+        }
+        if !webhooks {
+            create.properties.remove("callback_url");
+        }
+        let [with, without] = by_method(create);
+        schemas.insert("CreateRequest".into(), RefOr::T(OneOfBuilder::new().item(without).item(with).build().into()));
+    }
+}
+
+/// A request with a body and one without are two things, told apart by their method.
+fn by_method(create: Object) -> [Object; 2] {
+    // Null stands for what is not there.
+    let null = || ObjectBuilder::new().schema_type(Type::Null).build();
+    [true, false].map(|with_body| {
+        let methods = Method::ALL.into_iter().filter(|method| method.takes_body() == with_body).map(Method::as_str);
+        let method = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(methods)).build();
+        let mut object = create.clone();
+        if with_body {
+            object.properties.insert("method".into(), method.into());
+            object.required.push("method".into());
+        } else {
+            let method = OneOfBuilder::new().item(method).item(null()).build();
+            object.properties.insert("method".into(), RefOr::T(method.into()));
+            object.properties.insert("body".into(), null().into());
+        }
+        object
+    })
 }
 
 /// `GET /openapi.json`.

@@ -49,7 +49,7 @@ macro_rules! errors {
             $(
                 #[doc = $what]
                 #[response(status = $status, content_type = "application/problem+json")]
-                $variant(#[to_schema] ProblemBody),
+                $variant(ProblemBody),
             )+
         }
     )+};

@@ -92,6 +92,7 @@ pub(crate) fn describe(api: &Api) -> OpenApi {
     } else {
         document = document.nest(prefix(api), endpoints);
     }
+    docs::complete(&mut document, api.cache.max_ttl.get(), api.webhooks);
     document
 }
 

@@ -13,7 +13,7 @@ use domain::{FetchRequest, Principal, RequestId, Status, Timestamp, UserId};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, StatusCode};
 use ports::Wakeup;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 use utoipa::ToSchema;
 
@@ -38,18 +38,30 @@ pub(crate) struct Created {
     created_at: Timestamp,
 }
 
+/// A header's name (RFC 9110, 5.1).
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(value_type = String, pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
+pub(crate) struct HeaderName(String);
+
+/// A header's value.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "documents what `validation::read` reads")]
+#[schema(value_type = String, pattern = "^[\\t -~]*$", max_length = 8192)]
+pub(crate) struct HeaderValue(String);
+
 /// What to fetch, and what to make of it.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(example = json!({ "url": "https://example.org/report.pdf", "ttl": 86400 }))]
 #[expect(dead_code, reason = "documents what `validation::read` reads")]
-struct CreateRequest {
+pub(crate) struct CreateRequest {
     /// An http or https URL.
-    #[schema(format = Uri, max_length = 8192, pattern = "^https?://")]
+    #[schema(format = Uri, max_length = 8192, pattern = "^https?://[^/?#@]+([/?#].*)?$")]
     url: String,
     #[schema(value_type = Option<MethodName>)]
     method: Option<MethodName>,
     /// Sent along, 64 at the most. Those of the connection, Host, Range and this service's own are refused.
-    headers: Option<BTreeMap<String, String>>,
+    headers: Option<BTreeMap<HeaderName, HeaderValue>>,
     /// Sent along, with POST, PUT and PATCH.
     body: Option<String>,
     /// For how long after `ready` identical requests may reuse the content, in seconds. By default
@@ -63,7 +75,7 @@ struct CreateRequest {
     #[schema(value_type = Option<FormatName>)]
     format: Option<FormatName>,
     /// Who is to be told, by a signed webhook (standardwebhooks.com), when the request is ready or has failed.
-    #[schema(format = Uri, max_length = 8192, pattern = "^https?://")]
+    #[schema(format = Uri, max_length = 8192, pattern = "^https?://[^/?#@]+([/?#].*)?$")]
     callback_url: Option<String>,
 }
 
@@ -72,7 +84,11 @@ struct CreateRequest {
     path = "/requests",
     tag = "requests",
     summary = "Have a URL fetched",
-    params(("Idempotency-Key" = Option<String>, Header, description = "The same key and body is the same request")),
+    // Not a parameter of the description: a key that comes with another body is refused, which no schema can say,
+    // and tools that make requests from schemas take for a fault.
+    description = "An `Idempotency-Key` header (1 to 255 printable ASCII characters) makes a repeated request the same \
+                   request: the same key and body get the same answer for 24 hours, the same key with another body \
+                   422, and while the first is under way 409.",
     request_body = CreateRequest,
     responses(
         (

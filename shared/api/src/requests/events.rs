@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
 use domain::{FetchRequest, Principal, Status};
+use utoipa::ToSchema;
 
 use super::Id;
 use super::get::RequestView;
@@ -18,6 +19,16 @@ use crate::problem::{OwnErrors, Problem};
 
 /// How long the store is asked to wait at a time.
 const PATIENCE: Duration = Duration::from_secs(25);
+
+/// An event.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "documents the events")]
+pub(crate) struct StatusEvent {
+    /// `status`.
+    event: String,
+    /// A `Request`, as JSON.
+    data: String,
+}
 
 /// What is told next.
 enum Next {
@@ -35,7 +46,7 @@ enum Next {
                    changes. The stream ends with the request being ready, failed, cancelled or expired. Only where \
                    the service runs embedded; elsewhere use `?wait=`.",
     params(("id" = String, Path, description = "The request's id")),
-    responses((status = 200, description = "The events", body = String, content_type = "text/event-stream"), OwnErrors)
+    responses((status = 200, description = "The events", body = StatusEvent, content_type = "text/event-stream"), OwnErrors)
 )]
 pub(crate) async fn events(
     State(api): State<Arc<Api>>,

@@ -8,7 +8,7 @@ use axum::{Extension, Json};
 use domain::{
     ContentHash, FetchRequest, InfoHash, InfoHashV2, Method, Principal, RequestId, Status, Timestamp, TorrentFormat,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::{IntoParams, ToSchema};
 
@@ -36,9 +36,9 @@ pub(crate) enum StatusName {
 }
 
 /// How content is asked for.
-#[derive(ToSchema)]
-#[schema(as = Method, rename_all = "UPPERCASE")]
-#[expect(dead_code, reason = "documents domain::Method")]
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[schema(as = Method)]
 pub(crate) enum MethodName {
     Get,
     Post,
@@ -48,9 +48,9 @@ pub(crate) enum MethodName {
 }
 
 /// A torrent's format: v1, which every client reads, or hybrid with v2 (BEP 52).
-#[derive(ToSchema)]
-#[schema(as = TorrentFormat, rename_all = "lowercase")]
-#[expect(dead_code, reason = "documents domain::TorrentFormat")]
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = TorrentFormat)]
 pub(crate) enum FormatName {
     V1,
     Hybrid,

@@ -10,6 +10,8 @@ pub(crate) mod magnet;
 pub(crate) mod torrent;
 mod validation;
 
+pub(crate) use validation::MAX_HEADERS;
+
 use axum::extract::{FromRequestParts, Path};
 use domain::{FetchRequest, InfoHash, Principal, RequestId, Status, Torrent};
 use http::StatusCode;

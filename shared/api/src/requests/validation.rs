@@ -14,7 +14,7 @@ use crate::router::MAX_BODY;
 
 /// The longest URL, header value and so on, in bytes.
 const MAX_TEXT: usize = 8 * 1024;
-const MAX_HEADERS: usize = 64;
+pub(crate) const MAX_HEADERS: usize = 64;
 /// Names and values together, in bytes: about what servers take.
 const MAX_ALL_HEADERS: usize = 16 * 1024;
 
@@ -205,7 +205,10 @@ fn headers(value: Value, credentials: bool) -> Result<Vec<(String, String)>, Wro
 }
 
 fn ttl(value: &Value, max: u64) -> Result<u32, Wrong> {
-    match value.as_u64() {
+    // JSON has one kind of number: 60.0 is 60.
+    let whole =
+        value.as_u64().or_else(|| value.as_f64().filter(|ttl| ttl.fract() == 0.0 && *ttl >= 0.0).map(|ttl| ttl as u64));
+    match whole {
         Some(ttl) if ttl <= max => Ok(ttl as u32),
         _ => wrong("out_of_range", format!("is to be a whole number from 0 to {max}, in seconds")),
     }

@@ -1,0 +1,37 @@
+//! The API held to its own description, by schemathesis.
+
+use crate::clients::python;
+use crate::proxies::Proxy;
+use crate::server::{TestServer, run};
+
+#[tokio::test]
+async fn the_api_is_as_it_is_described() {
+    // The URLs are anybody's: nothing is to leave this machine.
+    let proxy = Proxy::dante("socks block { from: 0.0.0.0/0 to: 0.0.0.0/0 }").await;
+    let urls = proxy.url("socks5", "");
+    let server = TestServer::with(&[
+        ("SECURITY__AUTH_ENABLED", "true"),
+        ("SECURITY__BEARER_TOKENS", "tester:a-token"),
+        ("SECURITY__WEBHOOK_SECRET", "a secret"),
+        ("PROXY__PROXY_ENABLED", "true"),
+        ("PROXY__URLS", &urls),
+        ("FETCHER__MAX_RETRIES", "0"),
+    ])
+    .await;
+    let description = format!("{}/openapi.json", server.url);
+    let arguments = [
+        "run",
+        &description,
+        "--header=Authorization: Bearer a-token",
+        "--checks=all",
+        // A cancelled request can still be looked at, and says that it is cancelled.
+        "--exclude-checks=use_after_free",
+        "--max-examples=25",
+        "--generation-deterministic",
+        "--suppress-health-check=all",
+        "--request-timeout=30",
+        "--no-color",
+    ];
+    let program = python().with_file_name("schemathesis");
+    run(program.to_str().expect("a path"), &arguments, &server.scratch("schemathesis")).await;
+}
