@@ -1,11 +1,11 @@
 //! The client's side of the API.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use reqwest::{Method, Response};
+use reqwest::{Body, Method, Response};
 use serde::Deserialize;
 use serde_json::Value;
-use settings::{ExposeSecret, SecretString};
+use settings::ExposeSecret;
 use url::Url;
 
 use crate::commands::CommandError;
@@ -30,6 +30,13 @@ pub(crate) struct Request {
     pub error_message: Option<String>,
 }
 
+/// A page of requests, each as it came.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Page {
+    pub items: Vec<Value>,
+    pub next_cursor: Option<String>,
+}
+
 /// What a server says when it refuses (RFC 9457).
 #[derive(Deserialize)]
 struct Problem {
@@ -47,19 +54,22 @@ struct FieldError {
 /// A server to talk to.
 pub(crate) struct Client {
     http: reqwest::Client,
-    base: String,
-    token: Option<SecretString>,
+    base: Url,
+    credentials: settings::Client,
 }
 
 impl Client {
-    /// A client of this server, with the token that the settings hold.
+    /// A client of this server, with the token or the key that the settings hold.
     pub fn new(server: Server) -> Result<Self, CommandError> {
         let settings = settings::Client::load()?;
-        let url = server.server.unwrap_or(settings.server);
+        let mut base = server.server.unwrap_or_else(|| settings.server.clone());
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10)).build();
         let http = http.map_err(|e| CommandError::Start(e.to_string()))?;
-        Ok(Self { http, base: url.as_str().trim_end_matches('/').to_owned(), token: settings.token })
+        Ok(Self { http, base, credentials: settings })
     }
 
     /// Asks for a URL to be fetched; returns the request's id.
@@ -98,18 +108,33 @@ impl Client {
         Ok(magnet.magnet_link)
     }
 
+    /// A page of the caller's requests, the newest first.
+    pub async fn list(&self, query: &str) -> Result<Page, CommandError> {
+        json(self.send(Method::GET, &format!("?{query}"), None).await?).await
+    }
+
     /// Cancels a request.
     pub async fn cancel(&self, id: &str) -> Result<(), CommandError> {
         self.send(Method::DELETE, &format!("/{id}"), None).await.map(drop)
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response, CommandError> {
-        let mut request = self.http.request(method, format!("{}/v1/requests{path}", self.base));
-        if let Some(token) = &self.token {
+        let url = self.base.join(&format!("v1/requests{path}")).map_err(|e| CommandError::Start(e.to_string()))?;
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let mut request = self.http.request(method.clone(), url.clone());
+        let Self { credentials, .. } = self;
+        if let Some(token) = &credentials.token {
             request = request.bearer_auth(token.expose_secret());
         }
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
+        if let Some(secret) = &credentials.key_secret {
+            let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+            let nonce = hex::encode(rand::random::<[u8; 16]>());
+            let signed = (&method, target, body.as_bytes());
+            let headers = api::sign(secret, credentials.key_id.as_deref(), signed, SystemTime::now().into(), &nonce);
+            request = request.headers(headers.map_err(|e| CommandError::Start(format!("CLIENT__KEY_ID: {e}")))?);
+        }
+        if !body.is_empty() {
+            request = request.header("content-type", "application/json").body(Body::from(body));
         }
         let response = request.send().await.map_err(|e| unreachable(&e))?;
         if response.status().is_success() {

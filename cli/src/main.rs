@@ -10,12 +10,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{Target, cancel, config, get, magnet, status, torrent};
+use crate::commands::{Target, cancel, config, get, list, magnet, status, torrent};
 
 /// URL in, torrent out: fetched through your proxy, packaged, seeded.
 ///
 /// The client commands talk to the server that CLIENT__SERVER names, with the bearer token in
-/// CLIENT__TOKEN.
+/// CLIENT__TOKEN, or sign what they ask with CLIENT__KEY_SECRET and CLIENT__KEY_ID.
 #[derive(Debug, Parser)]
 #[command(name = "proxytorrent", version, after_help = EXIT_CODES)]
 struct Arguments {
@@ -34,6 +34,8 @@ enum Command {
     Get(get::Arguments),
     /// Show where a request stands, as JSON.
     Status(Target),
+    /// List your requests, the newest first.
+    List(list::Arguments),
     /// Save a ready request's .torrent file.
     Torrent(torrent::Arguments),
     /// Print a ready request's magnet link.
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Get(arguments) => get::run(arguments).await,
             Command::Status(target) => status::run(target).await,
+            Command::List(arguments) => list::run(arguments).await,
             Command::Torrent(arguments) => torrent::run(arguments).await,
             Command::Magnet(target) => magnet::run(target).await,
             Command::Cancel(target) => cancel::run(target).await,

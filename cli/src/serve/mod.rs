@@ -1,6 +1,7 @@
 //! `proxytorrent serve`: everything in one process.
 
 mod http;
+mod metering;
 mod shutdown;
 mod workers;
 
@@ -104,8 +105,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         fetcher.guard().add_own(*own);
     }
 
+    let metrics = if settings.monitoring.metrics_enabled { Some(metering::start(session.clone())?) } else { None };
     let workers = start_workers(&settings, &backend, fetcher.clone(), session.clone(), wakeups).await?;
-    let api = api(&settings, &backend, &fetcher, &session, address)?;
+    let api = Api { metrics, ..api(&settings, &backend, &fetcher, &session, address)? };
     announce(&settings, &api.public_url, &session);
 
     let patience = Duration::from_secs(settings.server.client_timeout.get());
@@ -229,6 +231,7 @@ fn api(
         authenticator,
         passkeys,
         health: health_checks(backend, fetcher, session),
+        metrics: None,
         server: settings.server.clone(),
         torrent: settings.torrent.clone(),
         cache: settings.cache.clone(),

@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::InfoHash;
 use embedded::WakeupReceiver;
+use metrics::{counter, gauge, histogram};
 use pipeline::{Fetch, Notify, Package, Release, Seed, Sweep};
 use ports::Wakeup;
 use tokio::sync::{Semaphore, mpsc};
@@ -58,21 +59,21 @@ impl Workers {
         // Waiting on a network costs a task, not a worker: there may be many fetches.
         let fetching = workers.lane(fetches, move |id| {
             let (fetch, interrupt) = (fetch.clone(), interrupt.clone());
-            async move { log("fetch", fetch.run(id, &interrupt).await.map(drop)) }
+            measured("fetch", async move { fetch.run(id, &interrupt).await.map(drop) })
         });
         let packaging = workers.lane(cores, move |id| {
             let package = package.clone();
-            async move { log("package", package.run(id).await.map(drop)) }
+            measured("package", async move { package.run(id).await.map(drop) })
         });
         let releasing = workers.lane(4, move |id| {
             let release = release.clone();
-            async move { log("release", release.run(id).await.map(drop)) }
+            measured("release", async move { release.run(id).await.map(drop) })
         });
         let notifying = workers.lane(NOTIFICATIONS, move |id| {
             let notify = notify.clone();
             async move {
                 if let Some(notify) = notify {
-                    log("notify", notify.run(id).await.map(drop));
+                    measured("notify", async { notify.run(id).await.map(drop) }).await;
                 }
             }
         });
@@ -83,8 +84,8 @@ impl Workers {
                     let seed = seed.clone();
                     async move {
                         match wakeup {
-                            SeedWork::Seed(infohash) => log("seed", seed.run(infohash).await),
-                            SeedWork::Unseed(infohash) => log("unseed", seed.unseed(infohash).await),
+                            SeedWork::Seed(infohash) => measured("seed", seed.run(infohash)).await,
+                            SeedWork::Unseed(infohash) => measured("unseed", seed.unseed(infohash)).await,
                         }
                     }
                 })
@@ -113,9 +114,7 @@ impl Workers {
         workers.tasks.spawn(async move {
             let mut interval = tokio::time::interval(SWEEP_INTERVAL);
             while closing.run_until_cancelled(interval.tick()).await.is_some() {
-                if let Err(error) = sweep.run().await {
-                    error!(%error, "the sweep failed");
-                }
+                measured("sweep", async { sweep.run().await.map(drop) }).await;
             }
         });
         workers
@@ -163,9 +162,16 @@ enum SeedWork {
     Unseed(InfoHash),
 }
 
-/// The sweep tries again what failed here.
-fn log<E: std::fmt::Display>(step: &str, result: Result<(), E>) {
+/// Runs a step and takes its time. The sweep tries again what fails here.
+async fn measured<E: std::fmt::Display>(step: &'static str, work: impl Future<Output = Result<(), E>>) {
+    let started = Instant::now();
+    let running = gauge!("proxytorrent_steps_running", "step" => step);
+    running.increment(1);
+    let result = work.await;
+    running.decrement(1);
+    histogram!("proxytorrent_step_duration_seconds", "step" => step).record(started.elapsed().as_secs_f64());
     if let Err(error) = result {
+        counter!("proxytorrent_step_errors_total", "step" => step).increment(1);
         error!(step, %error, "a step could not run");
     }
 }

@@ -148,3 +148,33 @@ async fn a_path_says_which_methods_it_takes() {
     let answer: Value = read_json(server.call(Method::GET, "/", None).await).await;
     assert_eq!(answer["docs"], "/docs");
 }
+
+#[tokio::test]
+async fn metrics_count_what_happens_for_known_callers() {
+    let users = [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "alice:a-token")];
+    let (server, origin) = (TestServer::with(&users).await, Origin::start().await);
+    assert_eq!(ask(&server, Method::GET, "/metrics", &[]).await.status(), 401);
+    let token = ("authorization", "Bearer a-token");
+    for path in ["/bytes/1000/1/a", "/status/404"] {
+        let request = server.http().post(format!("{}/v1/requests", server.url)).header(token.0, token.1);
+        let body = serde_json::json!({ "url": origin.url(path) }).to_string();
+        request.header("content-type", "application/json").body(body).send().await.unwrap();
+    }
+    let wanted = [
+        "proxytorrent_requests_created_total 2",
+        "proxytorrent_requests_ready_total 1",
+        "proxytorrent_requests_failed_total{step=\"fetch\",code=\"origin_status\"} 1",
+        "proxytorrent_fetched_bytes_total 1000",
+        "proxytorrent_torrents_seeding 1",
+        "proxytorrent_step_duration_seconds_count{step=\"package\"} 1",
+        "proxytorrent_http_requests_total{method=\"POST\",route=\"/v1/requests\",status=\"201\"} 2",
+    ];
+    crate::server::eventually("everything is counted", async || {
+        let text = ask(&server, Method::GET, "/metrics", &[token]).await.text().await.unwrap();
+        wanted.iter().all(|line| text.lines().any(|found| found == *line)).then_some(())
+    })
+    .await;
+
+    let server = TestServer::with(&[("MONITORING__METRICS_ENABLED", "false")]).await;
+    assert_eq!(ask(&server, Method::GET, "/metrics", &[]).await.status(), 404);
+}

@@ -17,4 +17,5 @@ mod raw;
 mod resuming;
 mod schema;
 mod server;
+mod signatures;
 mod tracker;

@@ -2,8 +2,9 @@
 
 use metainfo::Value;
 
-use crate::origin::Origin;
-use crate::server::TestServer;
+use crate::clients::{python, sha256, tool};
+use crate::origin::{Origin, content};
+use crate::server::{TestServer, run};
 
 async fn ask(server: &TestServer, url: &str) -> Value {
     let response = server.http().get(url).send().await.unwrap();
@@ -70,4 +71,15 @@ async fn strangers_and_foreign_torrents_are_refused_with_a_reason() {
     assert!(refusal(&ask(&server, &foreign).await).unwrap().contains("not ours"));
     let broken = format!("{url}&info_hash=x&{peer}");
     assert!(refusal(&ask(&server, &broken).await).unwrap().contains("20 bytes"));
+}
+
+#[tokio::test]
+async fn a_second_downloader_has_the_content_from_the_first() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let row = server.fetch(&origin.file(3_000_000, 5, "shared.bin")).await;
+    let torrent = server.save_torrent(row["id"].as_str().unwrap()).await;
+    let (folder, script) = (server.scratch("exchange"), tool("exchange.py"));
+    let arguments = [script.to_str().unwrap(), torrent.to_str().unwrap(), folder.to_str().unwrap()];
+    let printed = run(python().to_str().unwrap(), &arguments, &folder).await;
+    assert_eq!(sha256(&std::fs::read(printed.trim()).unwrap()), sha256(&content(3_000_000, 5)));
 }

@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
+use futures::future::join_all;
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::Api;
@@ -36,17 +39,33 @@ pub(crate) struct Health {
 /// need not be known: no secrets, no paths.
 pub type HealthCheck = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Value, String>> + Send>> + Send + Sync>;
 
+/// For how long a result is told again: however often it is polled, the parts are asked once a second.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// The checks by name.
-#[derive(Default)]
 pub struct HealthChecks {
     checks: BTreeMap<&'static str, HealthCheck>,
-    started: Option<Instant>,
+    started: Instant,
+    last: Mutex<Option<(Instant, Report)>>,
+}
+
+/// Whether all is well, and what each check found.
+#[derive(Clone)]
+struct Report {
+    healthy: bool,
+    checks: Value,
+}
+
+impl Default for HealthChecks {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl HealthChecks {
     /// No checks, and an uptime that begins now.
     pub fn new() -> Self {
-        Self { checks: BTreeMap::new(), started: Some(Instant::now()) }
+        Self { checks: BTreeMap::new(), started: Instant::now(), last: Mutex::new(None) }
     }
 
     /// Adds a check.
@@ -58,6 +77,36 @@ impl HealthChecks {
         self.checks.insert(name, Box::new(move || Box::pin(check())));
         self
     }
+
+    /// The report of this second. Whoever comes while the parts are asked waits for the same.
+    async fn report(&self) -> Report {
+        let mut last = self.last.lock().await;
+        if let Some((at, report)) = &*last
+            && at.elapsed() < FRESH
+        {
+            return report.clone();
+        }
+        let results = join_all(self.checks.values().map(run)).await;
+        let healthy = results.iter().all(|result| result["status"] != "unhealthy");
+        let checks = self.checks.keys().zip(results).map(|(name, result)| ((*name).to_owned(), result)).collect();
+        let report = Report { healthy, checks: Value::Object(checks) };
+        *last = Some((Instant::now(), report.clone()));
+        report
+    }
+}
+
+async fn run(check: &HealthCheck) -> Value {
+    let started = Instant::now();
+    let mut entry = match timeout(PATIENCE, check()).await.unwrap_or_else(|_| Err("no answer in time".into())) {
+        Ok(Value::Object(details)) => json!(details),
+        Ok(_) => json!({}),
+        Err(detail) => json!({ "status": "unhealthy", "detail": detail }),
+    };
+    if entry.get("status").is_none() {
+        entry["status"] = "healthy".into();
+    }
+    entry["latency_ms"] = (started.elapsed().as_millis() as u64).into();
+    entry
 }
 
 impl fmt::Debug for HealthChecks {
@@ -78,30 +127,11 @@ impl fmt::Debug for HealthChecks {
     )
 )]
 pub(crate) async fn health(State(api): State<Arc<Api>>) -> (StatusCode, Json<Value>) {
-    let mut checks = serde_json::Map::new();
-    let mut healthy = true;
-    for (name, check) in &api.health.checks {
-        let started = Instant::now();
-        let result = tokio::time::timeout(PATIENCE, check()).await.unwrap_or_else(|_| Err("no answer in time".into()));
-        let latency_ms = started.elapsed().as_millis() as u64;
-        let mut entry = match result {
-            Ok(Value::Object(details)) => json!(details),
-            Ok(_) => json!({}),
-            Err(detail) => {
-                healthy = false;
-                json!({ "status": "unhealthy", "detail": detail })
-            }
-        };
-        if entry.get("status").is_none() {
-            entry["status"] = "healthy".into();
-        }
-        entry["latency_ms"] = latency_ms.into();
-        checks.insert((*name).to_owned(), entry);
-    }
+    let Report { healthy, checks } = api.health.report().await;
     let body = json!({
         "status": if healthy { "healthy" } else { "unhealthy" },
         "version": api.server.app_version,
-        "uptime": api.health.started.map_or(0.0, |started| started.elapsed().as_secs_f64()),
+        "uptime": api.health.started.elapsed().as_secs_f64(),
         "checks": checks,
     });
     (if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(body))

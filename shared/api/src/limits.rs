@@ -54,6 +54,9 @@ impl Limits {
         }
         let full = || names.iter().zip(&limits).zip(&taken.usage).filter(|((_, limit), usage)| usage.used >= limit.max);
         let wait = full().map(|(_, usage)| usage.frees_in).max().unwrap_or(MINUTE);
+        for ((name, _), _) in full() {
+            metrics::counter!("proxytorrent_limited_total", "limit" => *name).increment(1);
+        }
         let which: Vec<_> = full().map(|((name, limit), _)| format!("{name} ({})", limit.max)).collect();
         let detail = format!("too many requests: the limit {} is reached", which.join(", "));
         Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)

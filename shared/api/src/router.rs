@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -24,6 +24,7 @@ use crate::client_address::ClientAddress;
 use crate::estimate::Estimate;
 use crate::health::{self, HealthChecks};
 use crate::limits::Limits;
+use crate::metrics::{self, Metrics};
 use crate::passkey::Passkeys;
 use crate::problem::Problem;
 use crate::{browser, docs, requests, root, tracker};
@@ -46,6 +47,8 @@ pub struct Api {
     pub authenticator: Authenticator,
     pub passkeys: Passkeys,
     pub health: HealthChecks,
+    /// `None`: they are off.
+    pub metrics: Option<Metrics>,
     pub server: settings::Server,
     pub torrent: settings::Torrent,
     pub cache: settings::Cache,
@@ -99,8 +102,8 @@ pub(crate) fn describe(api: &Api) -> OpenApi {
 /// All routes.
 pub fn router(api: Arc<Api>) -> Router {
     let (known, open) = endpoints();
-    let known = Router::from(known).layer(middleware::from_fn_with_state(api.clone(), auth::authenticate));
-    let endpoints = known.merge(Router::from(open));
+    let authenticate = || middleware::from_fn_with_state(api.clone(), auth::authenticate);
+    let endpoints = Router::from(known).layer(authenticate()).merge(Router::from(open));
     let routes = if prefix(&api).is_empty() { endpoints } else { Router::new().nest(prefix(&api), endpoints) };
     let routes = routes
         .route("/", get(root::root))
@@ -109,6 +112,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/docs/{file}", get(docs::file))
         .route("/openapi.json", get(docs::openapi))
         .route("/webseed/{id}/{key}", get(requests::content::webseed))
+        // How much goes on here is not for everybody.
+        .route("/metrics", get(metrics::metrics).layer(authenticate()))
         .route("/announce", get(tracker::announce))
         .route("/scrape", get(tracker::scrape))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
@@ -129,6 +134,8 @@ async fn around(State(api): State<Arc<Api>>, mut request: Request, next: Next) -
     request.extensions_mut().insert(client);
     let id = Uuid::now_v7().to_string();
     let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     // Never the query: the tracker's holds a passkey.
     let span = info_span!("http", request_id = %id, method = %request.method(), path);
     let started = Instant::now();
@@ -142,8 +149,9 @@ async fn around(State(api): State<Arc<Api>>, mut request: Request, next: Next) -
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         problem.render(&mut response, &path);
     }
-    let status = response.status().as_u16();
-    debug!(parent: &span, status, duration_ms = started.elapsed().as_secs_f64() * 1000.0, "answered");
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    debug!(parent: &span, status, duration_ms = took.as_secs_f64() * 1000.0, "answered");
+    metrics::answered(&method, route.as_ref().map(MatchedPath::as_str), status, took);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }

@@ -7,20 +7,45 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{InfoHash, Timestamp};
-use ports::{Announce, Peer, StoreError, Swarm, SwarmCounts};
+use ports::{Announce, MAX_PEERS_PER_ADDRESS, Peer, StoreError, Swarm, SwarmCounts};
 
 /// Peers that are remembered for one torrent, at the most.
 const MAX_PEERS: usize = 5_000;
 
+/// Torrents after which those are forgotten that no peer is left of.
+const MANY: usize = 1_024;
+
 /// Peers by torrent and by where they listen.
 #[derive(Debug, Default)]
-pub struct MemorySwarm(Mutex<HashMap<InfoHash, Peers>>);
+pub struct MemorySwarm(Mutex<Swarms>);
+
+#[derive(Debug, Default)]
+struct Swarms {
+    torrents: HashMap<InfoHash, Peers>,
+    /// How many torrents there may be before the next clean-up.
+    clean_at: usize,
+}
 
 type Peers = HashMap<SocketAddr, (Peer, Timestamp)>;
 
 fn counts(peers: &Peers) -> SwarmCounts {
     let seeds = peers.values().filter(|(peer, _)| peer.seed).count() as u32;
     SwarmCounts { seeds, leechers: peers.len() as u32 - seeds }
+}
+
+/// An address that has its share gives its oldest peer up for a new one.
+fn make_room(peers: &mut Peers, newcomer: SocketAddr) {
+    if peers.contains_key(&newcomer) {
+        return;
+    }
+    let neighbours = || peers.iter().filter(|(address, _)| address.ip() == newcomer.ip());
+    if neighbours().count() < MAX_PEERS_PER_ADDRESS {
+        return;
+    }
+    let oldest = neighbours().min_by_key(|(_, (_, until))| *until).map(|(address, _)| *address);
+    if let Some(oldest) = oldest {
+        peers.remove(&oldest);
+    }
 }
 
 #[async_trait]
@@ -33,11 +58,16 @@ impl Swarm for MemorySwarm {
         now: Timestamp,
         keep: Duration,
     ) -> Result<(Vec<Peer>, SwarmCounts), StoreError> {
-        let mut swarm = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let peers = swarm.entry(infohash).or_default();
+        let Swarms { torrents, clean_at } = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if torrents.len() >= *clean_at {
+            torrents.retain(|_, peers| peers.values().any(|(_, until)| *until > now));
+            *clean_at = (torrents.len() * 2).max(MANY);
+        }
+        let peers = torrents.entry(infohash).or_default();
         peers.retain(|_, (_, until)| *until > now);
         let me = match announce {
             Announce::Present(me) => {
+                make_room(peers, me.address);
                 if peers.len() < MAX_PEERS || peers.contains_key(&me.address) {
                     peers.insert(me.address, (me, now + keep));
                 }
@@ -59,14 +89,14 @@ impl Swarm for MemorySwarm {
             .filter(|peer| peer.address != me.address && peer.id != me.id)
             .partition(|peer| peer.seed);
         if peers.is_empty() {
-            swarm.remove(&infohash);
+            torrents.remove(&infohash);
         }
         Ok((seeds.into_iter().chain(others).take(wanted).collect(), counts))
     }
 
     async fn counts(&self, infohash: InfoHash, now: Timestamp) -> Result<SwarmCounts, StoreError> {
-        let mut swarm = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(peers) = swarm.get_mut(&infohash) else { return Ok(SwarmCounts::default()) };
+        let mut swarms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(peers) = swarms.torrents.get_mut(&infohash) else { return Ok(SwarmCounts::default()) };
         peers.retain(|_, (_, until)| *until > now);
         Ok(counts(peers))
     }

@@ -9,9 +9,9 @@ use ports::{Claim, Clock, Contents, Requests, Staged, StoreError, Wakeup, Wakeup
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::lease;
 use crate::retry::{next_try, store_failure};
 use crate::{GRACE, LEASE, Outcome};
+use crate::{lease, meter};
 
 /// Fetches the content of a request.
 #[derive(Clone)]
@@ -58,6 +58,7 @@ impl Fetch {
         if self.reuse && claim.request.spec.ttl > 0 {
             if let Some(content) = self.reusable(&claim.request).await? {
                 info!(request.id = %claim.request.id, "reusing the content of an identical request");
+                metrics::counter!("proxytorrent_reused_total", "what" => "request").increment(1);
                 self.fetched(claim, content).await?;
                 return Ok(Outcome::Done);
             }
@@ -134,6 +135,10 @@ impl Fetch {
             deduplicated = !new,
             "fetched"
         );
+        metrics::counter!("proxytorrent_fetched_bytes_total").increment(fetched.size);
+        if !new {
+            metrics::counter!("proxytorrent_reused_total", "what" => "content").increment(1);
+        }
         let content = Content {
             hash: fetched.hash,
             size: fetched.size,
@@ -175,6 +180,7 @@ impl Fetch {
             retried = next.is_some(),
             "not fetched"
         );
+        meter::failed("fetch", failure.code, next.is_some());
         match next {
             Some(at) => row.retry(failure, now, at),
             None => row.fail(failure, now),

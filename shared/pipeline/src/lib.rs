@@ -10,6 +10,7 @@
 
 mod fetch;
 mod lease;
+mod meter;
 mod notify;
 mod package;
 mod release;

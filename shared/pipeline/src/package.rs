@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use domain::{Content, RequestId, Step, Timestamp, Torrent, TorrentState};
+use domain::{Content, RequestId, Status, Step, Timestamp, Torrent, TorrentState};
 use metainfo::{Metainfo, Pieces, Recipe, piece_length_for};
 use ports::{Claim, Clock, Contents, Requests, StoreError, Torrents, Wakeup, Wakeups};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tracing::info;
 
-use crate::lease;
 use crate::retry::{next_try, store_failure};
 use crate::{LEASE, Outcome};
+use crate::{lease, meter};
 
 /// Makes the torrent of a request's content.
 #[derive(Clone)]
@@ -61,7 +61,9 @@ impl Package {
             }
             Err(error) => {
                 let failure = store_failure(&error);
-                if let Some(at) = next_try(&row, &failure, None, 0, now) {
+                let next = next_try(&row, &failure, None, 0, now);
+                meter::failed("package", failure.code, next.is_some());
+                if let Some(at) = next {
                     row.retry(failure, now, at);
                     (Outcome::Retried, Some((Wakeup::Package(id), at.since(now))))
                 } else {
@@ -73,6 +75,9 @@ impl Package {
         match self.requests.save(&claim, &row).await {
             Err(StoreError::ClaimLost) => return Ok(Outcome::Lost),
             saved => saved?,
+        }
+        if row.status == Status::Ready {
+            meter::ready();
         }
         if let Some((wakeup, delay)) = wakeup {
             self.wakeups.wake(wakeup, delay).await?;

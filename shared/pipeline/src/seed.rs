@@ -7,6 +7,8 @@ use domain::{Failure, FailureCode, InfoHash, TorrentState};
 use ports::{Clock, Requests, SeedError, Seeder, Settlement, StoreError, Torrents, Wakeup, Wakeups};
 use tracing::{error, info};
 
+use crate::meter;
+
 /// Keeps the seeder's session as the torrents' table wants it.
 ///
 /// Its calls are to be made one after another: then whatever order wake-ups come in, the last one
@@ -44,12 +46,17 @@ impl Seed {
             }
             Err(error) => return Err(error),
         };
-        let repackage = settlement == Settlement::Repackage;
+        let (repackage, ready) = (settlement == Settlement::Repackage, settlement == Settlement::Ready);
         for id in self.requests.settle(infohash, settlement, self.clock.now()).await? {
             if repackage {
                 self.wakeups.wake(Wakeup::Package(id), Duration::ZERO).await?;
             } else {
                 info!(request.id = %id, %infohash, "settled");
+                if ready {
+                    meter::ready();
+                } else {
+                    meter::failed("seed", FailureCode::SeedingFailed, false);
+                }
                 self.wakeups.wake(Wakeup::Notify(id), Duration::ZERO).await?;
             }
         }

@@ -37,6 +37,10 @@ pub struct SwarmCounts {
     pub leechers: u32,
 }
 
+/// Peers of one torrent that one IP address may have: the oldest gives way to a new one. Enough for those behind
+/// one NAT, and too few to fill a swarm with peers that there are not.
+pub const MAX_PEERS_PER_ADDRESS: usize = 64;
+
 /// Peers per torrent, each forgotten when it is not heard of for a while.
 #[async_trait]
 pub trait Swarm: Send + Sync {

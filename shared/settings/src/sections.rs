@@ -252,9 +252,9 @@ section! {
     Client "CLIENT__" {
         /// The server to talk to.
         server: Url = "http://127.0.0.1:8000";
-        /// The bearer token to show it.
+        /// The bearer token to show it (without a name), or else:
         token: Option<SecretString> = "";
-        /// The id of the key to sign requests with, where the server has several.
+        /// The id of the key to sign requests with, if it has one.
         key_id: Option<String> = "";
         /// The secret of the key to sign requests with.
         key_secret: Option<SecretString> = "";
@@ -267,6 +267,14 @@ impl Client {
         let mut source = Source::from_environment(None)?;
         let client = Self::read(&mut source);
         source.refuse_unknown_names();
+        if let Some(client) = &client {
+            if client.token.is_some() && client.key_secret.is_some() {
+                source.refuse("CLIENT__TOKEN", "is set beside CLIENT__KEY_SECRET: give one of them");
+            }
+            if client.key_id.is_some() && client.key_secret.is_none() {
+                source.refuse("CLIENT__KEY_ID", "names a key: set its CLIENT__KEY_SECRET, too");
+            }
+        }
         let (problems, _) = source.finish();
         match (client, problems) {
             (Some(client), None) => Ok(client),

@@ -139,7 +139,6 @@ impl Source {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let without_effect = [
             ("CACHE__REDIS_URL", "no Redis is needed: the setting has no effect"),
-            ("MONITORING__METRICS_ENABLED", "this version serves no metrics yet"),
             ("MONITORING__MASK_SENSITIVE", "secrets are masked always: the setting has no effect"),
         ];
         without_effect

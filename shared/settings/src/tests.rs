@@ -143,7 +143,7 @@ fn the_base_path_moves_everything() {
 #[test]
 fn settings_without_effect_warn() {
     let settings =
-        with(&[("CACHE__REDIS_URL", "redis://:geheim@localhost"), ("MONITORING__METRICS_ENABLED", "true")]).unwrap();
+        with(&[("CACHE__REDIS_URL", "redis://:geheim@localhost"), ("MONITORING__MASK_SENSITIVE", "true")]).unwrap();
     assert_eq!(settings.warnings.len(), 2, "{:?}", settings.warnings);
     assert!(!settings.warnings.iter().any(|w| w.contains("geheim")));
 }

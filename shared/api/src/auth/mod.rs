@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use self::bearer::BearerTokens;
 use self::signature::SignatureKeys;
+pub use self::signature::sign;
 use crate::Api;
 use crate::problem::Problem;
 use crate::router::MAX_BODY;

@@ -13,7 +13,7 @@ use axum::extract::OriginalUri;
 use domain::{Timestamp, UserId};
 use hmac::{Hmac, KeyInit, Mac};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use ports::{Clock, Guards};
 use settings::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -42,6 +42,34 @@ pub(super) struct SignatureKeys {
 
 fn key(secret: &SecretString) -> Key {
     Key::new_from_slice(secret.expose_secret().as_bytes()).expect("HMAC takes keys of any length")
+}
+
+/// What a signature is over.
+fn message(method: &Method, target: &str, timestamp: &str, nonce: &str, body: &[u8]) -> String {
+    let digest = hex::encode(Sha256::digest(body));
+    format!("{method}\n{target}\n{timestamp}\n{nonce}\n{digest}")
+}
+
+/// The headers that sign a request with `secret`, the key `key_id` of those that have names. `target` is the
+/// path and the query; `nonce` has 8 to 128 characters and is used for no other request.
+pub fn sign(
+    secret: &SecretString,
+    key_id: Option<&str>,
+    (method, target, body): (&Method, &str, &[u8]),
+    now: Timestamp,
+    nonce: &str,
+) -> Result<HeaderMap, http::Error> {
+    let timestamp = (now.as_millis() / 1000).to_string();
+    let mut mac = key(secret);
+    mac.update(message(method, target, &timestamp, nonce, body).as_bytes());
+    let mut headers = HeaderMap::new();
+    headers.insert(X_SIGNATURE, HeaderValue::try_from(hex::encode(mac.finalize().into_bytes()))?);
+    headers.insert(X_TIMESTAMP, HeaderValue::try_from(timestamp)?);
+    headers.insert(X_NONCE, HeaderValue::try_from(nonce)?);
+    if let Some(id) = key_id {
+        headers.insert(X_KEY_ID, HeaderValue::try_from(id)?);
+    }
+    Ok(headers)
 }
 
 fn unnamed_user() -> UserId {
@@ -95,8 +123,7 @@ impl SignatureKeys {
         // Nested routes see a path without its beginning.
         let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
         let target = uri.path_and_query().map_or(uri.path(), |target| target.as_str());
-        let digest = hex::encode(Sha256::digest(body));
-        let message = format!("{}\n{target}\n{timestamp}\n{nonce}\n{digest}", parts.method);
+        let message = message(&parts.method, target, timestamp, nonce, body);
         let fits = fits(key.unwrap_or(&self.nobodys), message.as_bytes(), signature);
         if !fits || key.is_none() {
             return Err(wrong());

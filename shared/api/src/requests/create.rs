@@ -158,6 +158,7 @@ async fn accept(
         return Err(problem);
     }
     info!(request.id = %row.id, owner = %row.owner, spec = ?row.spec, "accepted");
+    metrics::counter!("proxytorrent_requests_created_total").increment(1);
     if let Err(error) = api.wakeups.wake(Wakeup::Fetch(row.id), Duration::ZERO).await {
         // The row is safe, and the sweep finds it.
         warn!(request.id = %row.id, %error, "no wake-up was sent");

@@ -94,7 +94,7 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<FetchSpec, Problem> {
         fields.refuse("url", "required", "is required".into());
     }
     let method = fields.take("method", method).unwrap_or_default();
-    let headers = fields.take("headers", |value| headers(value, limits.credentials)).unwrap_or_default();
+    let headers = headers(&mut fields, limits.credentials);
     let body = fields.take("body", |value| text(value, MAX_BODY));
     if body.is_some() && !method.takes_body() {
         fields.refuse(
@@ -167,41 +167,45 @@ fn method(value: Value) -> Result<Method, Wrong> {
     text.parse().or_else(|detail: String| wrong("invalid_method", detail))
 }
 
-fn headers(value: Value, credentials: bool) -> Result<Vec<(String, String)>, Wrong> {
-    let Value::Object(object) = value else {
-        return wrong("wrong_type", "is to be an object of names and values");
-    };
-    if object.len() > MAX_HEADERS {
-        return wrong("too_many", format!("has at most {MAX_HEADERS} headers"));
-    }
+/// The headers that can be set; what is wrong with the others is told header by header.
+fn headers(fields: &mut Fields, credentials: bool) -> Vec<(String, String)> {
+    let object = fields.take("headers", |value| match value {
+        Value::Object(object) if object.len() <= MAX_HEADERS => Ok(object),
+        Value::Object(_) => wrong("too_many", format!("has at most {MAX_HEADERS} headers")),
+        _ => wrong("wrong_type", "is to be an object of names and values"),
+    });
     let mut headers = vec![];
-    let mut size = 0;
-    for (name, value) in object {
-        let shown: String = name.chars().take(64).collect();
-        let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
-            return wrong("invalid_header", format!("'{shown}' is not a header name"));
-        };
-        if !credentials && CREDENTIALS.contains(&parsed) {
-            let operator = "an operator can allow it with FETCHER__ALLOW_CREDENTIAL_HEADERS";
-            return wrong("header_not_allowed", format!("the header {parsed} cannot be set; {operator}"));
+    for (name, value) in object.unwrap_or_default() {
+        match header(&name, value, credentials) {
+            Ok(header) => headers.push(header),
+            Err((code, detail)) => {
+                let shown: String = name.chars().take(64).collect();
+                fields.refuse(&format!("headers.{shown}"), code, detail);
+            }
         }
-        if REFUSED.contains(&parsed) {
-            return wrong("header_not_allowed", format!("the header {parsed} cannot be set"));
-        }
-        let value = match text(value, MAX_TEXT) {
-            Ok(value) => value,
-            Err((code, detail)) => return wrong(code, format!("the value of {parsed} {detail}")),
-        };
-        if HeaderValue::from_str(&value).is_err() {
-            return wrong("invalid_header", format!("the value of {parsed} has characters that headers cannot have"));
-        }
-        size += parsed.as_str().len() + value.len();
-        if size > MAX_ALL_HEADERS {
-            return wrong("too_long", format!("the headers together have at most {MAX_ALL_HEADERS} bytes"));
-        }
-        headers.push((parsed.to_string(), value));
     }
-    Ok(headers)
+    if headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_ALL_HEADERS {
+        fields.refuse("headers", "too_long", format!("has at most {MAX_ALL_HEADERS} bytes, names and values together"));
+    }
+    headers
+}
+
+fn header(name: &str, value: Value, credentials: bool) -> Result<(String, String), Wrong> {
+    let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+        return wrong("invalid_header", "is not a header's name");
+    };
+    if !credentials && CREDENTIALS.contains(&name) {
+        let detail = "cannot be set; an operator can allow it with FETCHER__ALLOW_CREDENTIAL_HEADERS";
+        return wrong("header_not_allowed", detail);
+    }
+    if REFUSED.contains(&name) {
+        return wrong("header_not_allowed", "cannot be set: it is the connection's, the fetch's or this service's own");
+    }
+    let value = text(value, MAX_TEXT)?;
+    if HeaderValue::from_str(&value).is_err() {
+        return wrong("invalid_header", "has characters that headers cannot have");
+    }
+    Ok((name.to_string(), value))
 }
 
 fn ttl(value: &Value, max: u64) -> Result<u32, Wrong> {
@@ -252,11 +256,12 @@ mod tests {
     #[test]
     fn all_that_is_wrong_is_told_at_once() {
         let body = r#"{"url": "ftp://x/", "method": "get", "ttl": 101, "sha256": "ab", "format": 2, "x": 1,
-                       "headers": {"Cookie": "a"}, "body": "b"}"#;
+                       "headers": {"Cookie": "a", "X-Good": "b", "a b": "c"}, "body": "b"}"#;
         let expected = [
             ("url", "unsupported_scheme"),
             ("method", "invalid_method"),
-            ("headers", "header_not_allowed"),
+            ("headers.Cookie", "header_not_allowed"),
+            ("headers.a b", "invalid_header"),
             ("body", "not_allowed"),
             ("ttl", "out_of_range"),
             ("sha256", "invalid_hash"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::InfoHash;
 
 use super::NOW;
-use crate::{Announce, Peer, Swarm, SwarmCounts};
+use crate::{Announce, MAX_PEERS_PER_ADDRESS, Peer, Swarm, SwarmCounts};
 
 /// Runs the suite against what the function `$make` makes.
 #[macro_export]
@@ -18,6 +18,7 @@ macro_rules! swarm_contract {
             a_peer_that_stops_or_falls_silent_is_forgotten,
             a_peer_that_completes_is_a_seed,
             no_more_peers_are_told_than_wanted,
+            an_address_has_no_more_than_its_share,
         );
     };
 }
@@ -73,4 +74,20 @@ pub async fn no_more_peers_are_told_than_wanted<S: Swarm>(swarm: &S) {
     let (peers, counts) = swarm.announce(TORRENT, Announce::Present(peer(1)), 5, NOW, KEEP).await.unwrap();
     assert_eq!((peers.len(), counts.leechers), (5, 20));
     assert_eq!(present(swarm, peer(1)).await.0.len(), 19);
+}
+
+/// Its oldest peer makes room; those of others stay.
+pub async fn an_address_has_no_more_than_its_share<S: Swarm>(swarm: &S) {
+    let other = Peer { address: ([127, 0, 0, 2], 1).into(), id: [255; 20], seed: false };
+    present(swarm, other).await;
+    let share = MAX_PEERS_PER_ADDRESS as u16;
+    for port in 1..=share {
+        let now = NOW + Duration::from_secs(port.into());
+        swarm.announce(TORRENT, Announce::Present(peer(port)), 0, now, KEEP).await.unwrap();
+    }
+    let now = NOW + Duration::from_secs(u64::from(share) + 1);
+    let newcomer = Announce::Present(peer(share + 1));
+    let (peers, counts) = swarm.announce(TORRENT, newcomer, 200, now, KEEP).await.unwrap();
+    assert_eq!(counts.leechers, u32::from(share) + 1);
+    assert!(peers.contains(&other) && peers.contains(&peer(2)) && !peers.contains(&peer(1)), "{peers:?}");
 }

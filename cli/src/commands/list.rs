@@ -1,0 +1,57 @@
+//! `proxytorrent list`: your requests.
+
+use std::io::Write;
+
+use domain::Status;
+use serde_json::Value;
+
+use super::CommandError;
+use crate::client::{Client, Server};
+
+/// The most that the server gives at once.
+const PAGE: usize = 100;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Only those with this status, such as ready
+    #[arg(long)]
+    status: Option<Status>,
+    /// How many, the newest first
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+    /// Print each as a line of JSON, with all its fields
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Prints a line for each: the id, the status, the size in bytes and the name or else the URL, with tabs between.
+pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
+    let client = Client::new(arguments.server)?;
+    let filter = arguments.status.map(|status| format!("&status={status}")).unwrap_or_default();
+    let (mut left, mut cursor) = (arguments.limit, String::new());
+    while left > 0 {
+        let page = client.list(&format!("limit={}{filter}{cursor}", left.min(PAGE))).await?;
+        for item in &page.items {
+            let line = if arguments.json { item.to_string() } else { line(item) };
+            if writeln!(std::io::stdout(), "{line}").is_err() {
+                // Whoever read it, such as head, has enough.
+                return Ok(());
+            }
+        }
+        left = left.saturating_sub(page.items.len());
+        let Some(next) = page.next_cursor else { break };
+        cursor = format!("&cursor={next}");
+    }
+    Ok(())
+}
+
+fn line(item: &Value) -> String {
+    let text = |name: &str| item[name].as_str().unwrap_or_default();
+    let size = item["content_size"].as_u64().map_or_else(|| "-".to_owned(), |size| size.to_string());
+    let name = item["file_name"].as_str().unwrap_or_else(|| text("url"));
+    // What a server tells is not to steer the terminal.
+    let name: String = name.chars().filter(|c| !c.is_control()).collect();
+    format!("{}\t{}\t{size}\t{name}", text("id"), text("status"))
+}
