@@ -2,6 +2,7 @@
 //!
 //! Read ratios, not absolutes: everything, the origin and the clients too, shares this machine.
 
+mod api;
 mod hashing;
 mod proxied;
 mod seeding;
@@ -53,6 +54,9 @@ fn main() {
     runtime.block_on(async {
         if wanted("speed") {
             speed::run().await;
+        }
+        if wanted("api") {
+            api::run().await;
         }
         if wanted("proxied") {
             proxied::run().await;
