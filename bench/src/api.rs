@@ -14,6 +14,9 @@ use crate::server::Server;
 /// Clients at once, each on a connection of its own that stays open.
 const CONNECTIONS: usize = 64;
 
+/// Requests whose status is asked for in turn.
+const ROWS: usize = 1000;
+
 /// For how long each call is made.
 const RUN: Duration = Duration::from_secs(10);
 
@@ -34,16 +37,22 @@ impl Load {
 pub async fn run() {
     println!();
     let server = Server::start().await;
-    // A request that ends at once, so that its row can be asked for.
-    let id = server.create("http://127.0.0.1:9/").await;
-    server.until_failed(&id).await;
+    // Requests that end at once, so that their rows can be asked for.
+    let mut ids = vec![];
+    for n in 0..ROWS {
+        ids.push(server.create(&format!("http://127.0.0.1:9/row/{n}")).await);
+    }
+    for id in &ids {
+        server.until_failed(id).await;
+    }
 
     let health = load(&server, "200", |_| get("/v1/health")).await;
     report(&format!("GET /v1/health, {CONNECTIONS} clients"), &health.text());
-    let status = load(&server, "200", move |_| get(&format!("/v1/requests/{id}"))).await;
+    let status = load(&server, "200", move |n| get(&format!("/v1/requests/{}", ids[n as usize % ROWS]))).await;
     let share = status.per_second / health.per_second * 100.0;
     report("GET /v1/requests/{id}", &format!("{}, {share:.0} % of health", status.text()));
     let before = server.metric("proxytorrent_requests_created_total").await;
+    assert!(before >= ROWS as f64, "requests were lost");
     let created = load(&server, "201", |n| {
         // A port that is blocked: each is claimed, refused and ended, while more come.
         let body = format!("{{\"url\": \"http://127.0.0.1:9/{n}\"}}");

@@ -7,6 +7,7 @@ mod contents;
 mod database;
 mod files;
 mod guards;
+mod lookups;
 mod requests;
 mod rows;
 mod swarm;

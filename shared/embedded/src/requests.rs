@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::database::{Database, Durability, unavailable};
+use crate::lookups::Lookups;
 use crate::rows::{optional_text, read, text};
 use crate::watchers::Watchers;
 
@@ -21,6 +22,7 @@ use crate::watchers::Watchers;
 #[derive(Debug, Clone)]
 pub struct SqliteRequests {
     database: Database,
+    lookups: Lookups,
     watchers: Watchers,
 }
 
@@ -39,7 +41,8 @@ impl SqliteRequests {
             })
             .await
             .map_err(unavailable)?;
-        Ok(Self { database, watchers: Watchers::default() })
+        let lookups = Lookups::start(database.readers().clone());
+        Ok(Self { database, lookups, watchers: Watchers::default() })
     }
 }
 
@@ -96,12 +99,7 @@ impl Requests for SqliteRequests {
     }
 
     async fn get(&self, id: RequestId) -> Result<Option<FetchRequest>, StoreError> {
-        sqlx::query("SELECT * FROM requests WHERE id = ?")
-            .bind(id.to_string())
-            .try_map(|row| read(&row))
-            .fetch_optional(self.database.readers())
-            .await
-            .map_err(unavailable)
+        self.lookups.get(id).await.map_err(unavailable)
     }
 
     async fn list(

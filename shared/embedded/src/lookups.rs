@@ -1,0 +1,61 @@
+//! Looking rows up by their id: those that are asked for at the same time are one query, since handing a query
+//! to SQLite's thread and back costs more than the query.
+
+use std::collections::HashMap;
+
+use domain::{FetchRequest, RequestId};
+use sqlx::sqlite::SqlitePool;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::rows::{read, text};
+
+/// Ids in one query, at the most.
+const BATCH: usize = 64;
+
+type Answer = sqlx::Result<Option<FetchRequest>>;
+
+/// Hands look-ups to the one task that makes them.
+#[derive(Debug, Clone)]
+pub(crate) struct Lookups(mpsc::Sender<(RequestId, oneshot::Sender<Answer>)>);
+
+impl Lookups {
+    pub fn start(pool: SqlitePool) -> Self {
+        let (sender, mut asked) = mpsc::channel(4 * BATCH);
+        tokio::spawn(async move {
+            let mut batch = Vec::with_capacity(BATCH);
+            while asked.recv_many(&mut batch, BATCH).await > 0 {
+                answer(&pool, &mut batch).await;
+            }
+        });
+        Self(sender)
+    }
+
+    /// The row of this id, as it is now or later.
+    pub async fn get(&self, id: RequestId) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        self.0.send((id, answer)).await.map_err(|_| sqlx::Error::WorkerCrashed)?;
+        answered.await.map_err(|_| sqlx::Error::WorkerCrashed)?
+    }
+}
+
+async fn answer(pool: &SqlitePool, batch: &mut Vec<(RequestId, oneshot::Sender<Answer>)>) {
+    let mut ids: Vec<_> = batch.iter().map(|(id, _)| id.to_string()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let rows = sqlx::query("SELECT * FROM requests WHERE id IN (SELECT value FROM json_each(?))")
+        .bind(serde_json::to_string(&ids).unwrap_or_default())
+        .fetch_all(pool)
+        .await;
+    let rows = rows.map_err(|error| error.to_string()).map(|rows| {
+        let rows = rows.iter().filter_map(|row| Some((text::<RequestId>(row, "id").ok()?, row)));
+        // One row that cannot be read is nothing to those who ask for others.
+        rows.map(|(id, row)| (id, read(row).map_err(|error| error.to_string()))).collect::<HashMap<_, _>>()
+    });
+    for (id, answer) in batch.drain(..) {
+        let row = match &rows {
+            Ok(rows) => rows.get(&id).cloned().transpose(),
+            Err(error) => Err(error.clone()),
+        };
+        let _ = answer.send(row.map_err(sqlx::Error::Protocol));
+    }
+}
