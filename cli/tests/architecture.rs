@@ -7,12 +7,13 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate of ours with the crates of ours that it may know.
-const MAY_KNOW: [(&str, &[&str]); 12] = [
+const MAY_KNOW: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("settings", &["domain"]),
     ("metainfo", &["domain"]),
     ("ports", &["domain"]),
     ("embedded", &["ports", "domain"]),
+    ("aws", &["ports", "domain"]),
     ("fetcher", &["ports", "settings", "domain"]),
     ("pipeline", &["fetcher", "metainfo", "ports", "settings", "domain"]),
     ("api", &["fetcher", "metainfo", "ports", "settings", "domain"]),

@@ -1,0 +1,96 @@
+//! Objects of one S3 bucket.
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ChecksumAlgorithm;
+use bytes::Bytes;
+use ports::StoreError;
+
+/// Tries of a conditional put that another's is in the way of.
+const TRIES: u32 = 10;
+
+/// A bucket.
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    pub(crate) client: Client,
+    pub(crate) name: String,
+}
+
+/// A call that S3 did not answer as it should.
+pub(crate) fn unavailable<E>(error: SdkError<E>) -> StoreError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    match error.code().map(|code| format!("{code}: {}", error.message().unwrap_or_default())) {
+        Some(text) => StoreError::unavailable("S3", text),
+        None => StoreError::unavailable("S3", DisplayErrorContext(error).to_string()),
+    }
+}
+
+/// The HTTP status of a refused call.
+pub(crate) fn status<E>(error: &SdkError<E>) -> Option<u16> {
+    error.raw_response().map(|response| response.status().as_u16())
+}
+
+impl Bucket {
+    /// The bucket of this name.
+    pub fn new(client: Client, name: impl Into<String>) -> Self {
+        Self { client, name: name.into() }
+    }
+
+    /// Stores an object, whatever was there.
+    pub(crate) async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let put = self.client.put_object().bucket(&self.name).key(key).body(ByteStream::from(bytes));
+        put.checksum_algorithm(ChecksumAlgorithm::Sha256).send().await.map_err(unavailable).map(drop)
+    }
+
+    /// Stores an object if there is none of this key; whether it did. S3 checks that the bytes came whole.
+    pub(crate) async fn put_if_absent(&self, key: &str, bytes: Bytes) -> Result<bool, StoreError> {
+        for attempt in 0..TRIES {
+            let put = self.client.put_object().bucket(&self.name).key(key).if_none_match("*");
+            let put = put.checksum_algorithm(ChecksumAlgorithm::Sha256).body(ByteStream::from(bytes.clone()));
+            match put.send().await {
+                Ok(_) => return Ok(true),
+                Err(error) => match status(&error) {
+                    Some(412) => return Ok(false),
+                    // Another put of the same key is under way, or was just deleted.
+                    Some(409) => tokio::time::sleep(std::time::Duration::from_millis(20 << attempt.min(6))).await,
+                    _ => return Err(unavailable(error)),
+                },
+            }
+        }
+        Err(StoreError::unavailable("S3", "another put of the same object is always in the way"))
+    }
+
+    /// The bytes of a small object, if it is there.
+    pub(crate) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.client.get_object().bucket(&self.name).key(key).send().await {
+            Ok(output) => {
+                let body = output.body.collect().await.map_err(|error| StoreError::unavailable("S3", error))?;
+                Ok(Some(body.to_vec()))
+            }
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// The size of an object in bytes, if it is there.
+    pub(crate) async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        match self.client.head_object().bucket(&self.name).key(key).send().await {
+            Ok(output) => Ok(output.content_length.map(|length| length as u64)),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// Deletes an object; one that is not there is fine.
+    pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.client.delete_object().bucket(&self.name).key(key).send().await.map_err(unavailable).map(drop)
+    }
+
+    /// Whether the bucket answers.
+    pub(crate) async fn check(&self) -> Result<(), StoreError> {
+        self.client.head_bucket().bucket(&self.name).send().await.map_err(unavailable).map(drop)
+    }
+}

@@ -1,0 +1,164 @@
+//! [`Contents`] in S3, with a record of each in DynamoDB of when it was touched last.
+
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use domain::{ContentHash, RequestId, Timestamp};
+use moka::future::Cache;
+use ports::{Contents, Removal, Staged, StoreError};
+
+use crate::bucket::{Bucket, status, unavailable};
+use crate::dynamo::{Change, Item, Table, Written, key, time, timestamp};
+use crate::staged::S3Staged;
+
+/// Bytes that are read from S3 at once. Readers of one chunk at the same time wait for the same call.
+const CHUNK: u64 = 4 << 20;
+
+/// How long a removal may take. One that takes longer was killed on its way.
+const REMOVAL: Duration = Duration::from_secs(60);
+
+/// The objects under `content/`.
+#[derive(Debug, Clone)]
+pub struct S3Contents {
+    pub(crate) bucket: Bucket,
+    table: Table,
+    chunks: Cache<(ContentHash, u64), Bytes>,
+}
+
+impl S3Contents {
+    /// The bucket of the objects, the table of their records, and how much of them is kept in memory, in bytes.
+    pub fn new(bucket: Bucket, client: aws_sdk_dynamodb::Client, table: impl Into<String>, memory: u64) -> Self {
+        let chunks = Cache::builder().max_capacity(memory).weigher(|_, chunk: &Bytes| chunk.len() as u32);
+        let chunks = chunks.support_invalidation_closures().build();
+        Self { bucket, table: Table { client, name: table.into() }, chunks }
+    }
+
+    /// Notes that the content, whose object is in place, was touched; false while it is being removed.
+    pub(crate) async fn committed(&self, hash: ContentHash, now: Timestamp) -> Result<bool, StoreError> {
+        Ok(matches!(self.table.change(record(hash), touch(now)).await?, Written::Done(_)))
+    }
+
+    async fn chunk(&self, content: ContentHash, index: u64) -> Result<Bytes, StoreError> {
+        let read = async {
+            let range = format!("bytes={}-{}", index * CHUNK, (index + 1) * CHUNK - 1);
+            let get = self.bucket.client.get_object().bucket(&self.bucket.name).key(object_key(content)).range(range);
+            match get.send().await {
+                Ok(output) => {
+                    let body = output.body.collect().await.map_err(|error| StoreError::unavailable("S3", error))?;
+                    Ok(body.into_bytes())
+                }
+                Err(error) => match status(&error) {
+                    Some(404) => Err(StoreError::NotFound),
+                    // It ends before.
+                    Some(416) => Ok(Bytes::new()),
+                    _ => Err(unavailable(error)),
+                },
+            }
+        };
+        let chunk = self.chunks.try_get_with((content, index), Box::pin(read)).await;
+        chunk.map_err(|error: std::sync::Arc<StoreError>| match &*error {
+            StoreError::NotFound => StoreError::NotFound,
+            error => StoreError::unavailable("S3", error.to_string()),
+        })
+    }
+}
+
+/// The name of a content's object.
+pub(crate) fn object_key(hash: ContentHash) -> String {
+    let hash = hash.to_string();
+    format!("content/{}/{}/{hash}", &hash[..2], &hash[2..4])
+}
+
+fn record(hash: ContentHash) -> Item {
+    key("content_hash", hash)
+}
+
+/// A touch goes forward only, and not while the content is being removed, unless who removed it was killed.
+fn touch(now: Timestamp) -> Change {
+    Change::when("attribute_not_exists(#removed_at) OR #removed_at < :killed")
+        .value("killed", time(real_now() - REMOVAL))
+        .set("touched_at", time(now))
+        .set("removed_at", None)
+}
+
+/// Removals are as long as they are by the machine's clock.
+fn real_now() -> Timestamp {
+    SystemTime::now().into()
+}
+
+#[async_trait]
+impl Contents for S3Contents {
+    async fn stage(&self, id: RequestId) -> Result<Box<dyn Staged>, StoreError> {
+        Ok(Box::new(S3Staged::new(self.clone(), id)))
+    }
+
+    async fn read_at(&self, content: ContentHash, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let at = offset + filled as u64;
+            let chunk = self.chunk(content, at / CHUNK).await?;
+            let from = (at % CHUNK) as usize;
+            let part = chunk.get(from..).unwrap_or_default();
+            if part.is_empty() {
+                return Err(StoreError::unavailable("S3", "the content ends before what is read of it"));
+            }
+            let length = part.len().min(buffer.len() - filled);
+            buffer[filled..filled + length].copy_from_slice(&part[..length]);
+            filled += length;
+        }
+        Ok(())
+    }
+
+    async fn size(&self, content: ContentHash) -> Result<Option<u64>, StoreError> {
+        self.bucket.size(&object_key(content)).await
+    }
+
+    async fn touch(&self, content: ContentHash, now: Timestamp) -> Result<bool, StoreError> {
+        let change = Change::when("attribute_exists(#content_hash) AND attribute_not_exists(#removed_at)");
+        let change = change.set("touched_at", time(now));
+        Ok(matches!(self.table.change(record(content), change).await?, Written::Done(_)))
+    }
+
+    async fn remove(&self, content: ContentHash, since: Timestamp) -> Result<Removal, StoreError> {
+        let change = Change::when("attribute_exists(#content_hash) AND #touched_at < :since")
+            .value("since", time(since))
+            .set("removed_at", time(real_now()));
+        if let Written::Refused(item) = self.table.change(record(content), change).await? {
+            let touched = item.is_some_and(|item| timestamp(&item, "touched_at").is_ok());
+            return Ok(if touched { Removal::TouchedSince } else { Removal::Gone });
+        }
+        self.bucket.delete(&object_key(content)).await?;
+        self.chunks.invalidate_entries_if(move |(hash, _), _| *hash == content).ok();
+        let removed = Change::when("attribute_exists(#removed_at)");
+        self.table.delete(record(content), removed).await?;
+        Ok(Removal::Gone)
+    }
+
+    async fn sweep_staging(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let bucket = &self.bucket;
+        let mut swept = 0;
+        let uploads = bucket.client.list_multipart_uploads().bucket(&bucket.name).prefix("staging/");
+        for upload in uploads.send().await.map_err(unavailable)?.uploads.unwrap_or_default() {
+            let old = upload.initiated.is_none_or(|at| at.to_millis().unwrap_or_default() < before.as_millis());
+            if let (true, Some(key), Some(id)) = (old, upload.key, upload.upload_id) {
+                let abort = bucket.client.abort_multipart_upload().bucket(&bucket.name).key(key).upload_id(id);
+                abort.send().await.map_err(unavailable)?;
+                swept += 1;
+            }
+        }
+        let objects = bucket.client.list_objects_v2().bucket(&bucket.name).prefix("staging/");
+        for object in objects.send().await.map_err(unavailable)?.contents.unwrap_or_default() {
+            let old = object.last_modified.is_none_or(|at| at.to_millis().unwrap_or_default() < before.as_millis());
+            if let (true, Some(key)) = (old, object.key) {
+                bucket.delete(&key).await?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.bucket.check().await
+    }
+}

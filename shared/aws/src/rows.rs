@@ -1,0 +1,139 @@
+//! Requests as items.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::{Content, ContentHash, Failure, FetchRequest, FetchSpec, RequestId, Status, UserId};
+use ports::StoreError;
+
+use crate::dynamo::{Item, n, number, optional, parsed, s, text, time, timestamp};
+
+/// Parts of the indices by time: no one of them takes all the writes.
+pub(crate) const SHARDS: u32 = 8;
+
+/// The part of the index by due time that a row stands in: ready rows wait for their end in others than those
+/// that are to be worked on.
+pub(crate) fn due_shard(status: Status, id: RequestId) -> String {
+    let kind = if status == Status::Ready { "ready" } else { "work" };
+    format!("{kind}-{}", shard(id))
+}
+
+/// A part by the id's random end.
+pub(crate) fn shard(id: RequestId) -> u32 {
+    let text = id.to_string();
+    u32::from_str_radix(&text[text.len() - 4..], 16).unwrap_or_default() % SHARDS
+}
+
+/// What never changes.
+pub(crate) fn constants(row: &FetchRequest) -> Vec<(&'static str, Option<AttributeValue>)> {
+    let spec = &row.spec;
+    vec![
+        ("owner", Some(s(&row.owner))),
+        ("client_ip", row.client_ip.map(s)),
+        ("url", Some(s(&spec.url))),
+        ("method", Some(s(spec.method.as_str()))),
+        ("headers", Some(s(serde_json::json!(spec.headers)))),
+        ("body", spec.body.as_ref().map(s)),
+        ("sha256", spec.sha256.map(s)),
+        ("format", Some(s(spec.format))),
+        ("ttl", Some(n(spec.ttl))),
+        ("callback_url", spec.callback_url.as_ref().map(s)),
+        ("fingerprint", Some(s(row.fingerprint))),
+        ("keep_for", Some(n(row.keep_for.as_millis()))),
+        ("created_at", Some(time(row.created_at))),
+    ]
+}
+
+/// What a step may change, with the attributes that the indices are made of: those are there only as long as the
+/// index is to find the row.
+pub(crate) fn state(row: &FetchRequest) -> Vec<(&'static str, Option<AttributeValue>)> {
+    let (content, failure) = (row.content.as_ref(), row.failure.as_ref());
+    let mut attributes = vec![
+        ("status", Some(s(row.status))),
+        ("progress", Some(n(row.progress))),
+        ("retry_count", Some(n(row.retry_count))),
+        ("content_hash", content.map(|c| s(c.hash))),
+        ("content_size", content.map(|c| n(c.size))),
+        ("content_type", content.map(|c| s(&c.media_type))),
+        ("file_name", content.map(|c| s(&c.file_name))),
+        ("final_url", content.map(|c| s(&c.final_url))),
+        ("origin_status", content.map(|c| n(c.origin_status))),
+        ("fetched_at", content.map(|c| time(c.fetched_at))),
+        ("infohash", row.infohash.map(s)),
+        ("infohash_v2", row.infohash_v2.map(s)),
+        ("error_code", failure.map(|f| s(f.code))),
+        ("error_message", failure.map(|f| s(&f.message))),
+        ("updated_at", Some(time(row.updated_at))),
+        ("completed_at", row.completed_at.map(time)),
+        ("expires_at", row.expires_at.map(time)),
+        ("due_at", row.due_at.map(time)),
+        ("due_shard", row.due_at.map(|_| s(due_shard(row.status, row.id)))),
+    ];
+    attributes.extend(indexed(row));
+    attributes
+}
+
+/// Names of what [`indexed`] gives: an ended row has none of them.
+pub(crate) const INDEXED: [&str; 4] = ["live_owner", "live_fingerprint", "live_content", "waits_for"];
+
+fn indexed(row: &FetchRequest) -> [(&'static str, Option<AttributeValue>); 4] {
+    let live = !row.status.is_final();
+    let has_content = matches!(row.status, Status::Packaging | Status::Seeding | Status::Ready);
+    let content = row.content.as_ref().filter(|_| has_content);
+    [
+        ("live_owner", live.then(|| s(&row.owner))),
+        ("live_fingerprint", live.then(|| s(row.fingerprint))),
+        ("live_content", content.map(|content| s(content.hash))),
+        ("waits_for", row.infohash.filter(|_| row.status == Status::Seeding).map(s)),
+    ]
+}
+
+/// The row in an item.
+pub(crate) fn read(item: &Item) -> Result<FetchRequest, StoreError> {
+    let content = match optional(item, "content_hash", parsed::<ContentHash>)? {
+        None => None,
+        Some(hash) => Some(Content {
+            hash,
+            size: number(item, "content_size")?,
+            media_type: text(item, "content_type")?.to_owned(),
+            file_name: text(item, "file_name")?.to_owned(),
+            final_url: parsed(item, "final_url")?,
+            origin_status: number(item, "origin_status")?,
+            fetched_at: timestamp(item, "fetched_at")?,
+        }),
+    };
+    let failure = match optional(item, "error_code", parsed)? {
+        None => None,
+        Some(code) => Some(Failure { code, message: text(item, "error_message")?.to_owned() }),
+    };
+    let headers = serde_json::from_str(text(item, "headers")?);
+    Ok(FetchRequest {
+        id: parsed(item, "id")?,
+        owner: UserId::new(text(item, "owner")?),
+        client_ip: optional(item, "client_ip", parsed)?,
+        spec: FetchSpec {
+            url: parsed(item, "url")?,
+            method: parsed(item, "method")?,
+            headers: headers.map_err(|error| StoreError::unavailable("DynamoDB", error))?,
+            body: optional(item, "body", |item, name| text(item, name).map(str::to_owned))?,
+            sha256: optional(item, "sha256", parsed)?,
+            format: parsed(item, "format")?,
+            ttl: number(item, "ttl")?,
+            callback_url: optional(item, "callback_url", parsed)?,
+        },
+        fingerprint: parsed(item, "fingerprint")?,
+        keep_for: Duration::from_millis(number(item, "keep_for")?),
+        status: parsed(item, "status")?,
+        progress: number(item, "progress")?,
+        retry_count: number(item, "retry_count")?,
+        content,
+        infohash: optional(item, "infohash", parsed)?,
+        infohash_v2: optional(item, "infohash_v2", parsed)?,
+        failure,
+        created_at: timestamp(item, "created_at")?,
+        updated_at: timestamp(item, "updated_at")?,
+        completed_at: optional(item, "completed_at", timestamp)?,
+        expires_at: optional(item, "expires_at", timestamp)?,
+        due_at: optional(item, "due_at", timestamp)?,
+    })
+}

@@ -1,0 +1,168 @@
+//! [`Torrents`] on DynamoDB and S3.
+
+use async_trait::async_trait;
+use domain::{ContentHash, InfoHash, InfoHashV2, Torrent, TorrentState};
+use ports::{StoreError, Torrents};
+
+use crate::bucket::Bucket;
+use crate::dynamo::{Change, Item, Query, Table, Written, key, n, number, optional, parsed, s, text, time, timestamp};
+
+/// The table of torrents in DynamoDB, their metainfo files and resume data in S3.
+#[derive(Debug, Clone)]
+pub struct DynamoTorrents {
+    table: Table,
+    bucket: Bucket,
+}
+
+/// Tries to store a torrent that is retired, purged and stored by others at the same time.
+const TRIES: usize = 10;
+
+impl DynamoTorrents {
+    /// The table of this name, and the bucket of the files.
+    pub fn new(client: aws_sdk_dynamodb::Client, name: impl Into<String>, bucket: Bucket) -> Self {
+        Self { table: Table { client, name: name.into() }, bucket }
+    }
+}
+
+fn torrent_key(infohash: InfoHash) -> String {
+    format!("torrents/{infohash}.torrent")
+}
+
+fn resume_key(infohash: InfoHash) -> String {
+    format!("resume/{infohash}.resume")
+}
+
+/// The part of the index of live torrents that an infohash stands in: in their order.
+fn live_part(infohash: InfoHash) -> String {
+    infohash.to_string()[..1].to_owned()
+}
+
+/// The key that peers announce a v2 torrent under: the first 20 bytes.
+fn announced_as(infohash: InfoHashV2) -> String {
+    infohash.to_string()[..40].to_owned()
+}
+
+#[async_trait]
+impl Torrents for DynamoTorrents {
+    async fn store(&self, torrent: &Torrent, metainfo: &[u8]) -> Result<TorrentState, StoreError> {
+        let infohash = torrent.infohash;
+        // The same infohash is the same torrent: what is there already is right.
+        self.bucket.put_if_absent(&torrent_key(infohash), metainfo.to_vec().into()).await?;
+        for _ in 0..TRIES {
+            let fresh = Change::when("attribute_not_exists(#infohash) OR #state = :retired")
+                .value("retired", s(TorrentState::Retired.as_str()))
+                .set("infohash_v2", torrent.infohash_v2.map(s))
+                .set("announced_as", torrent.infohash_v2.map(|hash| s(announced_as(hash))))
+                .set("content_hash", s(torrent.content_hash))
+                .set("name", s(&torrent.name))
+                .set("size", n(torrent.size))
+                .set("piece_length", n(torrent.piece_length))
+                .set("created_at", time(torrent.created_at))
+                .set("state", s(TorrentState::Adding.as_str()))
+                .set("live", s(live_part(infohash)))
+                .add("version", 1);
+            if let Written::Done(_) = self.table.change(key("infohash", infohash), fresh).await? {
+                return Ok(TorrentState::Adding);
+            }
+            let again = Change::when("attribute_exists(#infohash) AND #state <> :retired")
+                .value("retired", s(TorrentState::Retired.as_str()))
+                .add("version", 1);
+            if let Written::Done(item) = self.table.change(key("infohash", infohash), again).await? {
+                return parsed(&item, "state");
+            }
+        }
+        Err(StoreError::unavailable("DynamoDB", "a torrent changes all the time"))
+    }
+
+    async fn get(&self, infohash: InfoHash) -> Result<Option<Torrent>, StoreError> {
+        self.table.get(key("infohash", infohash)).await?.map(|item| read(&item)).transpose()
+    }
+
+    async fn announced(&self, hash: [u8; 20]) -> Result<Option<Torrent>, StoreError> {
+        let hash = InfoHash::new(hash);
+        if let Some(torrent) = self.get(hash).await? {
+            return Ok(Some(torrent));
+        }
+        let hybrid = Query::of("announced_as", s(hash)).index("by_infohash_v2").limit(1);
+        self.table.query(hybrid).await?.0.first().map(read).transpose()
+    }
+
+    async fn metainfo(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError> {
+        self.bucket.get(&torrent_key(infohash)).await
+    }
+
+    async fn of_content(&self, content: ContentHash) -> Result<Vec<Torrent>, StoreError> {
+        let items = self.table.query_all(Query::of("content_hash", s(content)).index("by_content")).await?;
+        items.iter().map(read).collect()
+    }
+
+    async fn live(&self, after: Option<InfoHash>, limit: u32) -> Result<Vec<Torrent>, StoreError> {
+        let first = after.map_or('0', |hash| live_part(hash).chars().next().unwrap_or('0'));
+        let mut found = vec![];
+        for part in ('0'..='9').chain('a'..='f').filter(|part| *part >= first) {
+            let left = limit - found.len() as u32;
+            let mut query = Query::of("live", s(part)).index("by_infohash").limit(left);
+            if let Some(after) = after.filter(|_| part == first) {
+                query = query.and("infohash", ">", s(after));
+            }
+            found.extend(self.table.query_all(query).await?);
+            if found.len() >= limit as usize {
+                break;
+            }
+        }
+        found.iter().take(limit as usize).map(read).collect()
+    }
+
+    async fn mark_seeding(&self, infohash: InfoHash) -> Result<bool, StoreError> {
+        let change = Change::when("attribute_exists(#infohash) AND #state <> :retired")
+            .value("retired", s(TorrentState::Retired.as_str()))
+            .set("state", s(TorrentState::Seeding.as_str()));
+        Ok(matches!(self.table.change(key("infohash", infohash), change).await?, Written::Done(_)))
+    }
+
+    async fn retire(&self, infohash: InfoHash, version: u64) -> Result<bool, StoreError> {
+        let change = Change::when("#version = :version AND #state <> :retired")
+            .value("version", n(version))
+            .value("retired", s(TorrentState::Retired.as_str()))
+            .set("state", s(TorrentState::Retired.as_str()))
+            .set("live", None);
+        Ok(matches!(self.table.change(key("infohash", infohash), change).await?, Written::Done(_)))
+    }
+
+    async fn purge(&self, infohash: InfoHash) -> Result<bool, StoreError> {
+        let retired = Change::when("#state = :retired").value("retired", s(TorrentState::Retired.as_str()));
+        if !self.table.delete(key("infohash", infohash), retired).await? {
+            return Ok(false);
+        }
+        // Should it be stored again just now, its request finds the file missing when it is seeded, and makes it
+        // anew.
+        self.bucket.delete(&torrent_key(infohash)).await?;
+        self.bucket.delete(&resume_key(infohash)).await?;
+        Ok(true)
+    }
+
+    async fn save_resume(&self, infohash: InfoHash, data: &[u8]) -> Result<(), StoreError> {
+        if self.get(infohash).await?.is_none() {
+            return Ok(());
+        }
+        self.bucket.put(&resume_key(infohash), data.to_vec().into()).await
+    }
+
+    async fn resume(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError> {
+        self.bucket.get(&resume_key(infohash)).await
+    }
+}
+
+fn read(item: &Item) -> Result<Torrent, StoreError> {
+    Ok(Torrent {
+        infohash: parsed(item, "infohash")?,
+        infohash_v2: optional(item, "infohash_v2", parsed)?,
+        content_hash: parsed(item, "content_hash")?,
+        name: text(item, "name")?.to_owned(),
+        size: number(item, "size")?,
+        piece_length: number(item, "piece_length")?,
+        state: parsed(item, "state")?,
+        version: number(item, "version")?,
+        created_at: timestamp(item, "created_at")?,
+    })
+}

@@ -1,0 +1,40 @@
+//! The contract of every port, on an emulated AWS, over HTTP.
+
+mod emulator;
+
+use aws::{Bucket, DynamoGuards, DynamoRequests, DynamoSwarm, DynamoTorrents, S3Contents};
+
+use crate::emulator::Account;
+
+async fn requests() -> (DynamoRequests, Account) {
+    let account = Account::new().await;
+    (DynamoRequests::new(account.clients.dynamodb.clone(), "test-requests"), account)
+}
+
+async fn torrents() -> (DynamoTorrents, Account) {
+    let account = Account::new().await;
+    let bucket = Bucket::new(account.clients.s3.clone(), "test");
+    (DynamoTorrents::new(account.clients.dynamodb.clone(), "test-torrents", bucket), account)
+}
+
+async fn contents() -> (S3Contents, Account) {
+    let account = Account::new().await;
+    let bucket = Bucket::new(account.clients.s3.clone(), "test");
+    (S3Contents::new(bucket, account.clients.dynamodb.clone(), "test-contents", 64 << 20), account)
+}
+
+async fn guards() -> (DynamoGuards, Account) {
+    let account = Account::new().await;
+    (DynamoGuards::new(account.clients.dynamodb.clone(), "test-guards"), account)
+}
+
+async fn swarm() -> (DynamoSwarm, Account) {
+    let account = Account::new().await;
+    (DynamoSwarm::new(account.clients.dynamodb.clone(), "test-swarm"), account)
+}
+
+ports::requests_contract!(requests);
+ports::torrents_contract!(torrents);
+ports::contents_contract!(contents);
+ports::guards_contract!(guards);
+ports::swarm_contract!(swarm);

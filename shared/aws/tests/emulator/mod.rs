@@ -1,0 +1,62 @@
+//! An AWS of a test's own: ministack, with the tables and a bucket, stopped when dropped.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use aws::Clients;
+use aws_config::retry::RetryConfig;
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::config::Credentials;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+/// How long the emulator may take to start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Account {
+    pub clients: Clients,
+    _process: Child,
+    _folder: TempDir,
+}
+
+impl Account {
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/python/bin/ministack");
+        assert!(program.exists(), "{} is missing: run `make setup`", program.display());
+        // Free now; should another take it first, the emulator ends, and the test says so.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let endpoint = format!("http://127.0.0.1:{port}");
+        let mut process = Command::new(program)
+            .env("BIND_HOST", "127.0.0.1")
+            .env("GATEWAY_PORT", port.to_string())
+            .env("AWS_ENDPOINT_URL", &endpoint)
+            .env("IOT_MTLS_ENABLED", "0")
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            assert!(process.try_wait().unwrap().is_none(), "the emulator has ended");
+            assert!(started.elapsed() < PATIENCE, "the emulator does not start");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new("000000000001", "secret", None, None, "test"))
+            .endpoint_url(endpoint)
+            .retry_config(RetryConfig::standard())
+            .http_client(aws::http_client())
+            .load()
+            .await;
+        let clients = Clients::new(&config);
+        aws::schema::create_tables(&clients.dynamodb, "test").await.unwrap();
+        clients.s3.create_bucket().bucket("test").send().await.unwrap();
+        Self { clients, _process: process, _folder: folder }
+    }
+}
