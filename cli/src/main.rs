@@ -2,7 +2,6 @@
 
 mod client;
 mod commands;
-mod logging;
 mod progress;
 mod serve;
 

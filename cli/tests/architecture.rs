@@ -7,9 +7,10 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate of ours with the crates of ours that it may know.
-const MAY_KNOW: [(&str, &[&str]); 13] = [
+const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("domain", &[]),
     ("settings", &["domain"]),
+    ("telemetry", &["settings"]),
     ("metainfo", &["domain"]),
     ("ports", &["domain"]),
     ("embedded", &["ports", "domain"]),
@@ -19,7 +20,9 @@ const MAY_KNOW: [(&str, &[&str]); 13] = [
     ("api", &["fetcher", "metainfo", "ports", "settings", "domain"]),
     ("libtorrent-sys", &[]),
     ("seeder", &["libtorrent-sys", "pipeline", "ports", "settings", "domain"]),
-    ("proxytorrent", &["api", "embedded", "fetcher", "pipeline", "seeder", "ports", "settings", "domain"]),
+    ("seeder-container", &["aws", "pipeline", "ports", "seeder", "settings", "telemetry"]),
+    ("functions", &["api", "aws", "fetcher", "pipeline", "ports", "settings", "telemetry", "domain"]),
+    ("proxytorrent", &["api", "embedded", "fetcher", "pipeline", "seeder", "ports", "settings", "telemetry", "domain"]),
     ("bench", &["metainfo", "domain"]),
 ];
 

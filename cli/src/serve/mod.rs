@@ -28,7 +28,6 @@ use url::Url;
 
 use self::workers::{Steps, Workers};
 use crate::commands::CommandError;
-use crate::logging;
 
 /// Rows that one sweep looks at.
 const SWEEP_LIMIT: u32 = 100_000;
@@ -81,7 +80,7 @@ impl Backend {
 /// Serves until SIGTERM or SIGINT.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let settings = Settings::load(arguments.dev.then_some(Profile::Development))?;
-    logging::start(&settings);
+    telemetry::start(&settings);
     for warning in &settings.warnings {
         warn!("{warning}");
     }
@@ -150,6 +149,7 @@ async fn start_workers(
         fetcher,
         reuse: settings.cache.cache_enabled,
         max_retries: settings.fetcher.max_retries.get() as u32,
+        bounded: false,
     };
     let package = Package {
         requests: requests.clone(),

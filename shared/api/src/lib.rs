@@ -6,6 +6,7 @@ mod auth;
 mod browser;
 mod client_address;
 mod docs;
+pub mod endpoints;
 mod estimate;
 mod health;
 mod idempotency;

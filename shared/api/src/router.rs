@@ -12,6 +12,7 @@ use axum::routing::get;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 use ports::{Clock, Contents, Guards, Requests, Swarm, Torrents, Wakeups};
+use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument, debug, info_span};
 use url::Url;
 use utoipa::openapi::OpenApi;
@@ -81,7 +82,7 @@ fn endpoints() -> (OpenApiRouter<Arc<Api>>, OpenApiRouter<Arc<Api>>) {
 }
 
 /// The prefix of the API's paths, without a slash at its end.
-fn prefix(api: &Api) -> &str {
+pub(crate) fn prefix(api: &Api) -> &str {
     api.server.api_prefix.trim_end_matches('/')
 }
 
@@ -115,12 +116,23 @@ pub fn router(api: Arc<Api>) -> Router {
         // How much goes on here is not for everybody.
         .route("/metrics", get(metrics::metrics).layer(authenticate()))
         .route("/announce", get(tracker::announce))
-        .route("/scrape", get(tracker::scrape))
+        .route("/scrape", get(tracker::scrape));
+    finish(routes, api)
+}
+
+/// What all answers have in common.
+pub(crate) fn finish(routes: Router<Arc<Api>>, api: Arc<Api>) -> Router {
+    let routes = routes
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the path does not take this method")
         })
-        .layer(DefaultBodyLimit::max(MAX_BODY));
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(CatchPanicLayer::custom(|_| {
+            // What it was stands in the log: the panic's hook has written it.
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "this service has made a mistake")
+                .into_response()
+        }));
     let routes = match browser::cors(&api.server.cors_origins) {
         Some(cors) => routes.layer(cors),
         None => routes,

@@ -38,7 +38,8 @@ impl IntoResponse for Refusal {
 }
 
 fn answer(value: &Value) -> Response {
-    ([(CONTENT_TYPE, "text/plain"), (CACHE_CONTROL, "no-store")], value.encode()).into_response()
+    // Not text/plain: what is text, gateways take to be UTF-8.
+    ([(CONTENT_TYPE, "application/octet-stream"), (CACHE_CONTROL, "no-store")], value.encode()).into_response()
 }
 
 /// `GET /announce?passkey=…`.

@@ -3,9 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use aws_sdk_s3::presigning::PresigningConfig;
 use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
 use moka::future::Cache;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ports::{Contents, Removal, Staged, StoreError};
 
 use crate::bucket::{Bucket, status, unavailable};
@@ -17,6 +19,9 @@ const CHUNK: u64 = 4 << 20;
 
 /// How long a removal may take. One that takes longer was killed on its way.
 const REMOVAL: Duration = Duration::from_secs(60);
+
+/// For how long a link to a content can be used.
+const LINK: Duration = Duration::from_secs(3600);
 
 /// The objects under `content/`.
 #[derive(Debug, Clone)]
@@ -62,6 +67,11 @@ impl S3Contents {
             error => StoreError::unavailable("S3", error.to_string()),
         })
     }
+}
+
+/// RFC 6266, with the name as RFC 8187 encodes it.
+fn disposition(file_name: &str) -> String {
+    format!("attachment; filename*=UTF-8''{}", utf8_percent_encode(file_name, NON_ALPHANUMERIC))
 }
 
 /// The name of a content's object.
@@ -133,6 +143,18 @@ impl Contents for S3Contents {
         let removed = Change::when("attribute_exists(#removed_at)");
         self.table.delete(record(content), removed).await?;
         Ok(Removal::Gone)
+    }
+
+    async fn link(
+        &self,
+        content: ContentHash,
+        file_name: &str,
+        media_type: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let valid = PresigningConfig::expires_in(LINK).map_err(|error| StoreError::unavailable("S3", error))?;
+        let get = self.bucket.client.get_object().bucket(&self.bucket.name).key(object_key(content));
+        let get = get.response_content_disposition(disposition(file_name)).response_content_type(media_type);
+        Ok(Some(get.presigned(valid).await.map_err(unavailable)?.uri().to_owned()))
     }
 
     async fn sweep_staging(&self, before: Timestamp) -> Result<u64, StoreError> {

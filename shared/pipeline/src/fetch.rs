@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Content, FetchRequest, Fingerprint, RequestId, Step, Timestamp};
+use domain::{Content, Failure, FailureCode, FetchRequest, Fingerprint, RequestId, Step, Timestamp};
 use fetcher::{FetchError, Fetched, Fetcher, Progress};
 use ports::{Claim, Clock, Contents, Requests, Staged, StoreError, Wakeup, Wakeups};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,9 @@ pub struct Fetch {
     pub reuse: bool,
     /// Tries after the first.
     pub max_retries: u32,
+    /// Whether a stop comes from a limit that the next try has as well, as a function's: then it is a failure. Else
+    /// the request goes back to the queue.
+    pub bounded: bool,
 }
 
 /// Why a fetch was given up without a verdict on the origin.
@@ -79,6 +82,10 @@ impl Fetch {
             Ok(Ok(fetched)) => fetched,
             Ok(Err(error)) => return self.failed(claim, error).await,
             Err(Interrupted::Lost) => return Ok(Outcome::Lost),
+            Err(Interrupted::Stopping) if self.bounded => {
+                let why = "the content does not come within the time that a fetch may take here";
+                return self.failed(claim, Failure::new(FailureCode::TimeLimit, why).into()).await;
+            }
             Err(Interrupted::Stopping) => {
                 let mut row = claim.request.clone();
                 let now = self.clock.now();

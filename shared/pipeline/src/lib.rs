@@ -9,6 +9,7 @@
 //! runs on.
 
 mod fetch;
+mod give_up;
 mod lease;
 mod meter;
 mod notify;
@@ -19,6 +20,7 @@ mod seed;
 mod sweep;
 
 pub use fetch::Fetch;
+pub use give_up::GiveUp;
 pub use notify::{Notify, WebhookKey};
 pub use package::Package;
 pub use release::Release;

@@ -38,6 +38,17 @@ pub trait Contents: Send + Sync {
     /// Removes it unless it was touched at or after `since`.
     async fn remove(&self, content: ContentHash, since: Timestamp) -> Result<Removal, StoreError>;
 
+    /// A URL that the content can be had from for a while, without this service in between: saved as `file_name`,
+    /// told to be of `media_type`. `None`: this store has none.
+    async fn link(
+        &self,
+        _content: ContentHash,
+        _file_name: &str,
+        _media_type: &str,
+    ) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
     /// Deletes what was staged before `before` and neither committed nor dropped, as by a process that
     /// was killed; returns how many.
     async fn sweep_staging(&self, before: Timestamp) -> Result<u64, StoreError>;

@@ -15,8 +15,8 @@ mod value;
 pub use proxy::ProxyAddress;
 pub use secrecy::{ExposeSecret, SecretString};
 pub use sections::{
-    Cache, Client, Database, Fetcher, Limits, Monitoring, PieceLength, Profile, ProxyResolve, ProxyType, RateLimit,
-    Security, Seeder, Server, Storage, StorageType, Torrent, Tracker,
+    Aws, Cache, Client, Database, Fetcher, Limits, Monitoring, PieceLength, Profile, ProxyResolve, ProxyType,
+    RateLimit, Security, Seeder, Server, Storage, StorageType, Torrent, Tracker,
 };
 pub use source::{Description, Problems};
 pub use value::{Bounded, List, LogLevel, NamedSecret};
@@ -39,6 +39,7 @@ pub struct Settings {
     pub rate_limit: RateLimit,
     pub limits: Limits,
     pub database: Database,
+    pub aws: Aws,
     pub monitoring: Monitoring,
     /// What the operator should know though nothing is wrong.
     pub warnings: Vec<String>,
@@ -80,6 +81,7 @@ impl Settings {
             RateLimit::read(&mut source),
             Limits::read(&mut source),
             Database::read(&mut source),
+            Aws::read(&mut source),
             Monitoring::read(&mut source),
         );
         source.refuse_unknown_names();
@@ -97,6 +99,7 @@ impl Settings {
                 Some(rate_limit),
                 Some(limits),
                 Some(database),
+                Some(aws),
                 Some(monitoring),
             ) => Some(Self {
                 server,
@@ -111,6 +114,7 @@ impl Settings {
                 rate_limit,
                 limits,
                 database,
+                aws,
                 monitoring,
                 warnings: source.warnings(),
             }),

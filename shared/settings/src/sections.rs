@@ -300,6 +300,33 @@ section! {
 }
 
 section! {
+    /// The stores on AWS, for the functions and the seeder's container; each is given the names of what it may use.
+    /// Endpoint, region and credentials are AWS's own variables, as AWS_ENDPOINT_URL and AWS_REGION.
+    Aws "AWS__" {
+        /// The DynamoDB table of requests.
+        requests_table: Option<String> = "";
+        /// The DynamoDB table of torrents.
+        torrents_table: Option<String> = "";
+        /// The DynamoDB table of contents.
+        contents_table: Option<String> = "";
+        /// The DynamoDB table of guards.
+        guards_table: Option<String> = "";
+        /// The DynamoDB table of peers.
+        swarm_table: Option<String> = "";
+        /// The S3 bucket of contents, torrents and resume data.
+        bucket: Option<String> = "";
+        /// The URL of the SQS queue of fetches.
+        fetch_queue: Option<String> = "";
+        /// The URL of the SQS queue of packaging.
+        package_queue: Option<String> = "";
+        /// The URL of the SQS queue of the seeder.
+        seed_queue: Option<String> = "";
+        /// Bytes of contents that are kept in memory.
+        content_memory: Bounded<0, 1_000_000_000_000> = "134217728";
+    }
+}
+
+section! {
     /// How long things are kept.
     Cache "CACHE__" {
         /// Whether identical requests reuse each other's content.

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use domain::{Content, ContentHash, Principal, RequestId, Status};
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName as Name, StatusCode};
 use ports::Contents;
@@ -40,6 +41,7 @@ const REPR_DIGEST: Name = HeaderName::from_static("repr-digest");
     responses(
         (status = 200, description = "The content", content_type = "*/*", body = Vec<u8>),
         (status = 206, description = "The range asked for", content_type = "*/*", body = Vec<u8>),
+        (status = 307, description = "It is had from this link, for an hour (on AWS)"),
         (status = 304, description = "You have it"),
         (status = 416, description = "No byte of the content is in the range"),
         ReadyErrors
@@ -89,6 +91,10 @@ enum Part {
 }
 
 async fn serve(contents: Arc<dyn Contents>, content: &Content, asked: &HeaderMap) -> Result<Response, Problem> {
+    if let Some(link) = contents.link(content.hash, &content.file_name, &content.media_type).await? {
+        let headers = [(LOCATION, link), (CACHE_CONTROL, "private, no-store".to_owned())];
+        return Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response());
+    }
     let gone = || Problem::new(StatusCode::GONE, "request_gone", "the content is gone");
     let size = contents.size(content.hash).await?.ok_or_else(gone)?;
     // The hash is the content: there is no stronger validator.

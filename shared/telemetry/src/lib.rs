@@ -10,12 +10,14 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 /// Begins to log as the settings say.
-pub(crate) fn start(settings: &Settings) {
+pub fn start(settings: &Settings) {
     let level = if settings.server.debug { LogLevel::Debug } else { settings.monitoring.log_level };
     let level: LevelFilter = level.as_str().parse().unwrap_or(LevelFilter::INFO);
     // Other crates' details are for those who debug them.
     let mut targets = Targets::new().with_default(level.min(LevelFilter::WARN));
-    for own in ["api", "embedded", "fetcher", "pipeline", "proxytorrent", "seeder"] {
+    for own in
+        ["api", "aws", "embedded", "fetcher", "functions", "pipeline", "proxytorrent", "seeder", "seeder_container"]
+    {
         targets = targets.with_target(own, level);
     }
     if settings.database.echo_sql {

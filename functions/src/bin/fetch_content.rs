@@ -1,0 +1,20 @@
+//! The fetch queue: fetches contents, and tells the ends of requests.
+
+use functions::Port::{Contents, FetchQueue, PackageQueue, Requests};
+use functions::{Backend, Error, consume};
+use ports::Wakeup;
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let backend = Backend::load(&[Requests, Contents, FetchQueue, PackageQueue]).await?;
+    let (fetch, notify) = &backend.fetch()?;
+    consume(|wakeup, stopping| async move {
+        match (wakeup, notify) {
+            (Wakeup::Fetch(id), _) => drop(fetch.run(id, &stopping).await?),
+            (Wakeup::Notify(id), Some(notify)) => drop(notify.run(id).await?),
+            _ => {}
+        }
+        Ok(())
+    })
+    .await
+}

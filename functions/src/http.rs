@@ -1,0 +1,97 @@
+//! Functions behind an API Gateway HTTP API (payload format 2.0).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use api::endpoints::Endpoint;
+use api::{Api, Authenticator, Estimate, HealthChecks, Limits, Passkeys};
+use axum::extract::ConnectInfo;
+use lambda_http::request::RequestContext;
+use lambda_http::{Request, RequestExt};
+use serde_json::{Value, json};
+use settings::ExposeSecret;
+use tower::Layer;
+use tower::util::MapRequestLayer;
+
+use crate::{Backend, Error, Port};
+
+/// Serves an endpoint with these ports until the container ends.
+pub async fn serve(endpoint: Endpoint, ports: &[Port]) -> Result<(), Error> {
+    let backend = Backend::load(ports).await?;
+    let routes = endpoint.serve(Arc::new(api(&backend, ports)?));
+    lambda_http::run(MapRequestLayer::new(with_address).layer(routes)).await
+}
+
+/// The caller's address is the one that API Gateway saw.
+fn with_address(mut request: Request) -> Request {
+    if let Some(RequestContext::ApiGatewayV2(context)) = request.request_context_ref() {
+        let address = context.http.source_ip.as_deref().and_then(|ip| ip.parse().ok());
+        if let Some(address) = address {
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::new(address, 0)));
+        }
+    }
+    request
+}
+
+fn api(backend: &Backend, ports: &[Port]) -> Result<Api, Error> {
+    let settings = &backend.settings;
+    let authenticator = Authenticator::new(&settings.security);
+    let secret = settings.tracker.secret.as_ref();
+    let secret = secret.ok_or("TRACKER__SECRET is not set: all functions need the same")?;
+    let public_url = settings.server.public_url.clone();
+    Ok(Api {
+        requests: backend.requests(),
+        torrents: backend.torrents(),
+        contents: backend.contents(),
+        wakeups: backend.wakeups(),
+        guards: backend.guards(),
+        swarm: backend.swarm(),
+        clock: backend.clock(),
+        passkeys: Passkeys::new(secret.expose_secret().as_bytes(), authenticator.users()),
+        authenticator,
+        health: health_checks(backend, ports),
+        metrics: None,
+        server: settings.server.clone(),
+        torrent: settings.torrent.clone(),
+        cache: settings.cache.clone(),
+        tracker: settings.tracker.clone(),
+        allow_credentials: settings.fetcher.allow_credential_headers,
+        limits: Limits::new(&settings.rate_limit, &settings.limits),
+        // API Gateway says itself who is asking.
+        trusted_proxies: vec![],
+        webhooks: settings.security.webhook_secret.is_some(),
+        public_url: public_url.ok_or("PUBLIC_URL is not set: it is the base of what is handed out")?,
+        seeder_addresses: settings.seeder.public_address.to_vec(),
+        estimate: Estimate::default(),
+    })
+}
+
+/// The health of the ports that the function takes.
+fn health_checks(backend: &Backend, ports: &[Port]) -> HealthChecks {
+    let says =
+        |result: Result<(), ports::StoreError>, bad: &str| result.map(|()| json!({})).map_err(|_| bad.to_owned());
+    let mut checks = HealthChecks::new();
+    if ports.contains(&Port::Requests) {
+        let requests = backend.requests();
+        checks = checks.with("database", move || {
+            let requests = requests.clone();
+            async move { says(requests.check().await, "the database does not answer") }
+        });
+    }
+    if ports.contains(&Port::Contents) {
+        let contents = backend.contents();
+        checks = checks.with("storage", move || {
+            let contents = contents.clone();
+            async move { says(contents.check().await, "the bucket does not answer") }
+        });
+    }
+    if ports.contains(&Port::FetchQueue) {
+        let wakeups = backend.wakeups();
+        checks = checks.with("task_queue", move || {
+            let wakeups = wakeups.clone();
+            async move { says(wakeups.check().await, "a queue does not answer") }
+        });
+    }
+    // The seeder is elsewhere, and looks after itself.
+    checks.with("seeder", || async { Ok::<Value, String>(json!({ "status": "elsewhere" })) })
+}

@@ -1,0 +1,14 @@
+//! What the Lambda functions are wired of. Each binary names the ports that it takes, which are those that its role in
+//! `template.yaml` allows; a port that it does not name points nowhere.
+
+mod backend;
+mod http;
+mod queue;
+
+pub use api::endpoints;
+pub use backend::{Backend, Port};
+pub use http::serve;
+pub use queue::{Handled, consume, scheduled};
+
+/// Why a function cannot start, or gave up.
+pub type Error = lambda_runtime::Error;

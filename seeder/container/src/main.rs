@@ -1,0 +1,116 @@
+//! The seeder on AWS: a long-lived process that seeds what stands in the table of torrents, told of changes by its
+//! queue. Contents are read from S3 in ranges.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws::{Bucket, Clients, DynamoRequests, DynamoTorrents, Queues, S3Contents, SqsWakeups};
+use aws_sdk_sqs::types::Message;
+use pipeline::Seed;
+use ports::{Contents, Requests, Seeder, SystemClock, Torrents, Wakeup};
+use seeder::SeedSession;
+use settings::Settings;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// How long the queue is asked to wait for a message (SQS allows 20).
+const POLL_SECONDS: i32 = 20;
+
+/// The pause after the queue did not answer.
+const PAUSE: Duration = Duration::from_secs(2);
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let settings = Settings::load(None)?;
+    telemetry::start(&settings);
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let stop = CancellationToken::new();
+    listen_for_signals(stop.clone())?;
+
+    let clients = Clients::load().await;
+    let names = &settings.aws;
+    let named = |variable: &str, name: &Option<String>| {
+        name.clone().ok_or_else(|| format!("{variable} is not set: the seeder needs it"))
+    };
+    let queue = named("AWS__SEED_QUEUE", &names.seed_queue)?;
+    let bucket = Bucket::new(clients.s3.clone(), named("AWS__BUCKET", &names.bucket)?);
+    let (dynamodb, memory) = (clients.dynamodb.clone(), names.content_memory.get());
+    let contents_table = named("AWS__CONTENTS_TABLE", &names.contents_table)?;
+    let contents: Arc<dyn Contents> =
+        Arc::new(S3Contents::new(bucket.clone(), dynamodb.clone(), contents_table, memory));
+    let requests_table = named("AWS__REQUESTS_TABLE", &names.requests_table)?;
+    let requests: Arc<dyn Requests> = Arc::new(DynamoRequests::new(dynamodb.clone(), requests_table));
+    let torrents_table = named("AWS__TORRENTS_TABLE", &names.torrents_table)?;
+    let torrents: Arc<dyn Torrents> = Arc::new(DynamoTorrents::new(dynamodb, torrents_table, bucket));
+    let queues =
+        Queues { fetch: names.fetch_queue.clone(), package: names.package_queue.clone(), seed: Some(queue.clone()) };
+
+    let session = SeedSession::start(&settings.seeder, &settings.torrent, contents, torrents.clone()).await?;
+    let session = Arc::new(session);
+    let seed = Seed {
+        requests,
+        torrents,
+        seeder: session.clone() as Arc<dyn Seeder>,
+        wakeups: Arc::new(SqsWakeups::new(clients.sqs.clone(), queues)),
+        clock: Arc::new(SystemClock),
+    };
+    let restored = seed.restore().await?;
+    let addresses: Vec<_> = session.addresses().iter().map(ToString::to_string).collect();
+    info!(torrents = restored, "picked up where the last run ended");
+    println!("The seeder listens on {}.", addresses.join(", "));
+    watch(&clients.sqs, &queue, &seed, &stop).await;
+    session.stop().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Does what the queue says, one message after another, until `stop`.
+async fn watch(sqs: &aws_sdk_sqs::Client, queue: &str, seed: &Seed, stop: &CancellationToken) {
+    let poll = sqs.receive_message().queue_url(queue).max_number_of_messages(10).wait_time_seconds(POLL_SECONDS);
+    while let Some(received) = stop.run_until_cancelled(poll.clone().send()).await {
+        let messages = match received {
+            Ok(received) => received.messages.unwrap_or_default(),
+            Err(error) => {
+                warn!(error = %aws_sdk_sqs::error::DisplayErrorContext(error), "the queue does not answer");
+                stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+                continue;
+            }
+        };
+        for message in messages {
+            if let Err(error) = handle(&message, seed).await {
+                // It comes again when its visibility time-out is over.
+                error!(%error, "a message was not handled");
+                continue;
+            }
+            let done = sqs.delete_message().queue_url(queue).set_receipt_handle(message.receipt_handle);
+            if let Err(error) = done.send().await {
+                warn!(error = %aws_sdk_sqs::error::DisplayErrorContext(error), "a message was not deleted");
+            }
+        }
+    }
+}
+
+async fn handle(message: &Message, seed: &Seed) -> Result<(), pipeline::SeedStepError> {
+    for wakeup in aws::wakeups(message.body.as_deref().unwrap_or_default()) {
+        match wakeup {
+            Wakeup::Seed(infohash) => seed.run(infohash).await?,
+            Wakeup::Unseed(infohash) => seed.unseed(infohash).await?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn listen_for_signals(stop: CancellationToken) -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! The endpoints one by one, for programs that serve one alone: what it does not serve it need not be allowed to do.
+
+use std::sync::Arc;
+
+use axum::routing::{delete, get, post};
+use axum::{Router, middleware};
+
+use crate::router::{Api, finish, prefix};
+use crate::{auth, docs, health, requests, root, tracker};
+
+/// An endpoint, or a few that are one.
+#[derive(Debug)]
+pub struct Endpoint {
+    routes: Router<Arc<Api>>,
+    /// Under the API's prefix.
+    nested: bool,
+    /// For known callers alone.
+    known: bool,
+}
+
+impl Endpoint {
+    /// The routes, with all that the whole API has around them.
+    pub fn serve(self, api: Arc<Api>) -> Router {
+        let routes = match self.known {
+            true => self.routes.layer(middleware::from_fn_with_state(api.clone(), auth::authenticate)),
+            false => self.routes,
+        };
+        let nested = self.nested && !prefix(&api).is_empty();
+        finish(if nested { Router::new().nest(prefix(&api), routes) } else { routes }, api)
+    }
+}
+
+fn known(routes: Router<Arc<Api>>) -> Endpoint {
+    Endpoint { routes, nested: true, known: true }
+}
+
+fn open(routes: Router<Arc<Api>>) -> Endpoint {
+    Endpoint { routes, nested: false, known: false }
+}
+
+/// `POST /requests`.
+pub fn create_request() -> Endpoint {
+    known(Router::new().route("/requests", post(requests::create::create)))
+}
+
+/// `GET /requests`.
+pub fn list_requests() -> Endpoint {
+    known(Router::new().route("/requests", get(requests::list::list)))
+}
+
+/// `GET /requests/{id}`.
+pub fn get_request() -> Endpoint {
+    known(Router::new().route("/requests/{id}", get(requests::get::get)))
+}
+
+/// `DELETE /requests/{id}`.
+pub fn cancel_request() -> Endpoint {
+    known(Router::new().route("/requests/{id}", delete(requests::cancel::cancel)))
+}
+
+/// `GET /requests/{id}/torrent`.
+pub fn get_torrent() -> Endpoint {
+    known(Router::new().route("/requests/{id}/torrent", get(requests::torrent::torrent)))
+}
+
+/// `GET /requests/{id}/magnet`.
+pub fn get_magnet() -> Endpoint {
+    known(Router::new().route("/requests/{id}/magnet", get(requests::magnet::magnet)))
+}
+
+/// `GET /requests/{id}/content`.
+pub fn get_content() -> Endpoint {
+    known(Router::new().route("/requests/{id}/content", get(requests::content::content)))
+}
+
+/// `GET /webseed/{id}/{key}`: the same for peers.
+pub fn webseed() -> Endpoint {
+    open(Router::new().route("/webseed/{id}/{key}", get(requests::content::webseed)))
+}
+
+/// `GET /health`.
+pub fn health() -> Endpoint {
+    Endpoint { nested: true, ..open(Router::new().route("/health", get(health::health))) }
+}
+
+/// `GET /announce` and `/scrape`.
+pub fn tracker() -> Endpoint {
+    open(Router::new().route("/announce", get(tracker::announce)).route("/scrape", get(tracker::scrape)))
+}
+
+/// `GET /docs/` and `/openapi.json`.
+pub fn docs() -> Endpoint {
+    let routes = Router::new().route("/docs", get(docs::docs)).route("/docs/", get(docs::index));
+    open(routes.route("/docs/{file}", get(docs::file)).route("/openapi.json", get(docs::openapi)))
+}
+
+/// `GET /`.
+pub fn page() -> Endpoint {
+    open(Router::new().route("/", get(root::root)))
+}
