@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""Runs ProxyTorrent on an AWS that is emulated on this machine: ministack, template.yaml deployed to it by
+CloudFormation, and the seeder's container as a process. What is deployed is the template as it stands; only the code of
+each function is the binary on this machine.
+
+usage: run.py --binaries DIR [--port PORT] [--setting NAME=VALUE ...]
+Prints where it serves, then the names of what was deployed as a line of JSON. SIGTERM and SIGINT stop it all.
+"""
+
+import argparse
+import http.client
+import http.server
+import io
+import json
+import os
+import pathlib
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+
+import boto3
+from botocore.config import Config
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STACK = "proxytorrent"
+REGION = "us-east-1"
+
+# The functions have no development profile: what is different here is said.
+SETTINGS = {"PROXY__PROXY_ENABLED": "false", "MONITORING__JSON_LOGS": "false"}
+TOKEN = "emulated"
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def start_emulator(folder):
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    emulator = subprocess.Popen(
+        [pathlib.Path(sys.executable).with_name("ministack")],
+        env={
+            **os.environ,
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(port),
+            "AWS_ENDPOINT_URL": endpoint,
+            "IOT_MTLS_ENABLED": "0",
+            # Not the machine's folder for temporary files: what is extracted there would stay.
+            "TMPDIR": folder,
+        },
+        cwd=folder,
+        stdout=open(f"{folder}/emulator.log", "w"),
+        stderr=subprocess.STDOUT,
+    )
+    deadline = time.monotonic() + 60
+    while socket.socket().connect_ex(("127.0.0.1", port)):
+        if emulator.poll() is not None or time.monotonic() > deadline:
+            sys.exit("the emulator does not start: " + open(f"{folder}/emulator.log").read())
+        time.sleep(0.02)
+    return emulator, endpoint
+
+
+def client(service, endpoint):
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    config = Config(retries={"max_attempts": 10})
+    return boto3.client(service, endpoint_url=endpoint, region_name=REGION, config=config, **keys)
+
+
+def bootstrap(binary):
+    """A function's code that is the binary on this machine."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        info = zipfile.ZipInfo("bootstrap")
+        info.external_attr = 0o755 << 16
+        file.writestr(info, f"#!/bin/sh\nexec {binary}\n")
+    return archive.getvalue()
+
+
+def deploy(endpoint, binaries, settings, parameters):
+    s3 = client("s3", endpoint)
+    s3.create_bucket(Bucket="code")
+    template = (ROOT / "template.yaml").read_text()
+    for name in set(re.findall(r"Binary: (\w+)", template)):
+        if not (binaries / name).exists():
+            sys.exit(f"{binaries / name} is not built")
+        s3.put_object(Bucket="code", Key=f"{name}.zip", Body=bootstrap(binaries / name))
+    code = r"(BuildProperties: \{ Binary: (\w+) \}\n)(    Properties:\n)?"
+    template = re.sub(code, r"\1    Properties:\n      CodeUri: s3://code/\2.zip\n", template)
+    template = template.replace("    CodeUri: .\n", "")
+    variables = "".join(f"        {name}: {json.dumps(value)}\n" for name, value in settings.items())
+    template = template.replace("      Variables:\n", "      Variables:\n" + variables, 1)
+    cloudformation = client("cloudformation", endpoint)
+    cloudformation.create_stack(
+        StackName=STACK,
+        TemplateBody=template,
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+    )
+    while True:
+        stack = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]
+        if stack["StackStatus"] == "CREATE_COMPLETE":
+            return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+        if not stack["StackStatus"].endswith("IN_PROGRESS"):
+            sys.exit(f"not deployed: {stack['StackStatus']} {stack.get('StackStatusReason')}")
+        time.sleep(0.05)
+
+
+class Gateway(http.server.BaseHTTPRequestHandler):
+    """Stands where a domain of one's own stands on AWS: the emulator tells APIs apart by the Host header, which
+    BitTorrent clients do not let one set."""
+
+    protocol_version = "HTTP/1.1"
+
+    def forward(self):
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+        headers["Host"] = self.server.api_host
+        upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
+        upstream.request(self.command, self.path, body or None, headers)
+        answer = upstream.getresponse()
+        content = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("connection", "transfer-encoding", "content-length", "date", "server"):
+                self.send_header(name, value)
+        length = answer.getheader("content-length") if self.command == "HEAD" else None
+        self.send_header("content-length", length or str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+        upstream.close()
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = forward
+
+    def log_message(self, *_):
+        pass
+
+
+def start_seeder(binaries, endpoint, listen, settings, outputs, folder):
+    environment = {
+        **os.environ,
+        "SECURITY__BEARER_TOKENS": TOKEN,
+        **settings,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "SEEDER__LISTEN": listen,
+        "AWS__REQUESTS_TABLE": outputs["RequestsTable"],
+        "AWS__TORRENTS_TABLE": outputs["TorrentsTable"],
+        "AWS__CONTENTS_TABLE": outputs["ContentsTable"],
+        "AWS__BUCKET": outputs["Bucket"],
+        "AWS__FETCH_QUEUE": outputs["FetchQueue"],
+        "AWS__PACKAGE_QUEUE": outputs["PackageQueue"],
+        "AWS__SEED_QUEUE": outputs["SeedQueue"],
+    }
+    log = open(f"{folder}/seeder.log", "w")
+    seeder = subprocess.Popen(
+        [binaries / "seeder-container"], env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True
+    )
+    if not seeder.stdout.readline():
+        sys.exit("the seeder does not start: " + open(f"{folder}/seeder.log").read())
+    return seeder
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--binaries", type=pathlib.Path, required=True)
+    arguments.add_argument("--port", type=int, default=8000)
+    arguments.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE")
+    arguments = arguments.parse_args()
+    settings = {**SETTINGS, **dict(setting.split("=", 1) for setting in arguments.setting)}
+    binaries = arguments.binaries.resolve()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    processes = []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            emulator, endpoint = start_emulator(folder)
+            processes.append(emulator)
+            gateway = http.server.ThreadingHTTPServer(("127.0.0.1", arguments.port), Gateway)
+            url = f"http://127.0.0.1:{gateway.server_port}"
+            listen = f"127.0.0.1:{free_port()}"
+            parameters = {
+                "PublicUrl": url,
+                "BearerTokens": f"you:{TOKEN}",
+                "TrackerSecret": secrets.token_hex(32),
+                "ProxyUrls": "socks5://127.0.0.1:9",
+                "SeederAddress": listen,
+            }
+            outputs = deploy(endpoint, binaries, settings, parameters)
+            gateway.upstream = endpoint.removeprefix("http://")
+            gateway.api_host = outputs["ApiUrl"].removeprefix("http://")
+            threading.Thread(target=gateway.serve_forever, daemon=True).start()
+            processes.append(start_seeder(binaries, endpoint, listen, settings, outputs, folder))
+            print(f"ProxyTorrent on an emulated AWS serves {url} and seeds on {listen}.", flush=True)
+            print(f"Callers bear the token {TOKEN}: CLIENT__SERVER={url} CLIENT__TOKEN={TOKEN}", flush=True)
+            print(json.dumps({**outputs, "Endpoint": endpoint, "Folder": folder}), flush=True)
+            while not stop.wait(0.2):
+                for process in processes:
+                    if process.poll() is not None:
+                        sys.exit(f"{process.args[0]} has ended; its log:\n" + open(f"{folder}/seeder.log").read())
+        finally:
+            for process in reversed(processes):
+                process.terminate()
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+main()
