@@ -61,7 +61,7 @@ fn api(backend: &Backend, ports: &[Port]) -> Result<Api, Error> {
         trusted_proxies: vec![],
         webhooks: settings.security.webhook_secret.is_some(),
         public_url: public_url.ok_or("PUBLIC_URL is not set: it is the base of what is handed out")?,
-        seeder_addresses: settings.seeder.public_address.to_vec(),
+        seeder_addresses: settings.seeder.public_address.clone(),
         estimate: Estimate::default(),
     })
 }

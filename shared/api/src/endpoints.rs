@@ -21,9 +21,10 @@ pub struct Endpoint {
 impl Endpoint {
     /// The routes, with all that the whole API has around them.
     pub fn serve(self, api: Arc<Api>) -> Router {
-        let routes = match self.known {
-            true => self.routes.layer(middleware::from_fn_with_state(api.clone(), auth::authenticate)),
-            false => self.routes,
+        let routes = if self.known {
+            self.routes.layer(middleware::from_fn_with_state(api.clone(), auth::authenticate))
+        } else {
+            self.routes
         };
         let nested = self.nested && !prefix(&api).is_empty();
         finish(if nested { Router::new().nest(prefix(&api), routes) } else { routes }, api)
