@@ -23,7 +23,11 @@ session = lt.session(
         "in_enc_policy": lt.enc_policy.pe_forced,
         "out_enc_policy": lt.enc_policy.pe_forced,
         "allowed_enc_level": lt.enc_level.pe_rc4,
+        # A peer whose first connection fails is tried again at once, not after a minute.
+        "min_reconnect_time": 1,
         "alert_mask": lt.alert.category_t.error_notification
+        | lt.alert.category_t.peer_notification
+        | lt.alert.category_t.connect_notification
         | lt.alert.category_t.tracker_notification
         | lt.alert.category_t.status_notification,
     }
