@@ -52,6 +52,35 @@ async fn a_broken_transfer_goes_on_where_it_stopped() {
 }
 
 #[tokio::test]
+async fn a_transfer_that_a_stop_breaks_off_goes_on_at_the_next_start() {
+    let origin = Raw::start(async |mut peer: Peer| {
+        let head = peer.request().await;
+        let most = if peer.earlier < 2 { 1_200_000 } else { SIZE };
+        part(&mut peer, &head, &content(SIZE, 1), "\"one\"", most).await;
+        peer.closed().await;
+    })
+    .await;
+    let mut server = TestServer::with(&[("SHUTDOWN_GRACE", "0")]).await;
+    let id = server.create(json!({ "url": origin.url("/a.bin") })).await;
+    server.until(&id, |row| row["progress"].as_u64() > Some(30)).await;
+    assert!(server.terminate().await.success());
+    assert_eq!(server.files("content").len(), 1, "what has come is set aside");
+
+    // What was set aside outlasts a crash of the run that goes on with it.
+    let server = server.restart().await;
+    server.until(&id, |row| row["status"] == "fetching" && row["progress"].as_u64() > Some(60)).await;
+    let server = server.crash_and_restart().await;
+    let row = server.ready(&id).await;
+    assert_eq!(
+        (row["content_hash"].as_str(), row["retry_count"].as_u64()),
+        (Some(&*sha256(&content(SIZE, 1))), Some(0))
+    );
+    let froms: Vec<_> = origin.seen().iter().map(|head| asked_from(head)).collect();
+    assert_eq!(froms, [None, Some(1_200_000), Some(1_200_000)]);
+    assert_eq!(server.files("content").len(), 1, "the content alone");
+}
+
+#[tokio::test]
 async fn a_content_that_has_changed_is_begun_anew() {
     // The other content comes whole, or as a part that does not belong to what we have.
     for whole in [true, false] {

@@ -89,6 +89,15 @@ impl Bucket {
         self.client.delete_object().bucket(&self.name).key(key).send().await.map_err(unavailable).map(drop)
     }
 
+    /// Aborts a multipart upload; one that is not there is fine.
+    pub(crate) async fn abort(&self, key: &str, upload: &str) -> Result<(), StoreError> {
+        let abort = self.client.abort_multipart_upload().bucket(&self.name).key(key).upload_id(upload);
+        match abort.send().await {
+            Err(error) if status(&error) != Some(404) => Err(unavailable(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the bucket answers.
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         self.client.head_bucket().bucket(&self.name).send().await.map_err(unavailable).map(drop)

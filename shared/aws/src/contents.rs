@@ -8,11 +8,11 @@ use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
 use moka::future::Cache;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use ports::{Contents, Removal, Staged, StoreError};
+use ports::{Contents, Removal, SUSPENDED, Staged, StoreError};
 
 use crate::bucket::{Bucket, status, unavailable};
 use crate::dynamo::{Change, Item, Table, Written, key, time, timestamp};
-use crate::staged::S3Staged;
+use crate::staged::{S3Staged, STAGING};
 
 /// Bytes that are read from S3 at once. Readers of one chunk at the same time wait for the same call.
 const CHUNK: u64 = 4 << 20;
@@ -103,6 +103,15 @@ impl Contents for S3Contents {
         Ok(Box::new(S3Staged::new(self.clone(), id)))
     }
 
+    async fn resume(&self, _id: RequestId, suspended: &str) -> Result<Option<Box<dyn Staged>>, StoreError> {
+        let staged = S3Staged::resume(self.clone(), suspended).await?;
+        Ok(staged.map(|staged| -> Box<dyn Staged> { Box::new(staged) }))
+    }
+
+    async fn discard(&self, suspended: &str) -> Result<(), StoreError> {
+        S3Staged::discard(&self.bucket, suspended).await
+    }
+
     async fn read_at(&self, content: ContentHash, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -159,17 +168,18 @@ impl Contents for S3Contents {
 
     async fn sweep_staging(&self, before: Timestamp) -> Result<u64, StoreError> {
         let bucket = &self.bucket;
+        // Nothing here tells what was set aside from what was left by a process that was killed.
+        let before = before - SUSPENDED;
         let mut swept = 0;
-        let uploads = bucket.client.list_multipart_uploads().bucket(&bucket.name).prefix("staging/");
+        let uploads = bucket.client.list_multipart_uploads().bucket(&bucket.name).prefix(STAGING);
         for upload in uploads.send().await.map_err(unavailable)?.uploads.unwrap_or_default() {
             let old = upload.initiated.is_none_or(|at| at.to_millis().unwrap_or_default() < before.as_millis());
             if let (true, Some(key), Some(id)) = (old, upload.key, upload.upload_id) {
-                let abort = bucket.client.abort_multipart_upload().bucket(&bucket.name).key(key).upload_id(id);
-                abort.send().await.map_err(unavailable)?;
+                bucket.abort(&key, &id).await?;
                 swept += 1;
             }
         }
-        let objects = bucket.client.list_objects_v2().bucket(&bucket.name).prefix("staging/");
+        let objects = bucket.client.list_objects_v2().bucket(&bucket.name).prefix(STAGING);
         for object in objects.send().await.map_err(unavailable)?.contents.unwrap_or_default() {
             let old = object.last_modified.is_none_or(|at| at.to_millis().unwrap_or_default() < before.as_millis());
             if let (true, Some(key)) = (old, object.key) {

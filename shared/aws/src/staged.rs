@@ -1,5 +1,6 @@
 //! A content that is coming in: in memory as long as it is small, beyond that in parts under `staging/`.
 
+use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,10 +9,11 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 use domain::{ContentHash, RequestId, Timestamp};
 use ports::{Staged, StoreError};
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::bucket::{Bucket, unavailable};
+use crate::bucket::{Bucket, status, unavailable};
 use crate::contents::{S3Contents, object_key};
 
 /// Bytes a part: what is held in memory of one, and the largest content that is put at once. S3 takes 10,000
@@ -20,6 +22,9 @@ pub(crate) const PART: usize = 16 << 20;
 
 /// Parts that are under way at once; the next bytes wait.
 const AT_ONCE: usize = 2;
+
+/// Where everything is that is coming in.
+pub(crate) const STAGING: &str = "staging/";
 
 /// How often a removal is waited for that is in the way.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -36,6 +41,25 @@ pub(crate) struct S3Staged {
     buffer: BytesMut,
     size: u64,
     upload: Option<Upload>,
+    tails: Tails,
+}
+
+/// What is set aside: the upload with its first parts, and what came after them as an object of its own.
+#[derive(Default, Serialize, Deserialize)]
+struct Suspended {
+    key: String,
+    upload: Option<String>,
+    parts: u32,
+    /// Objects that are to be deleted with it.
+    tails: Vec<String>,
+    /// Bytes of the last of them, if it belongs to the content.
+    tail: u64,
+}
+
+/// Objects that hold ends of contents that were set aside. Dropped, they are deleted.
+struct Tails {
+    bucket: Bucket,
+    keys: Vec<String>,
 }
 
 /// A multipart upload. Dropped, it is aborted.
@@ -52,8 +76,45 @@ struct Upload {
 impl S3Staged {
     pub fn new(contents: S3Contents, id: RequestId) -> Self {
         // Two workers may be at one request for a moment, when a lease runs out.
-        let key = format!("staging/{id}-{:08x}", rand::random::<u32>());
-        Self { contents, key, buffer: BytesMut::new(), size: 0, upload: None }
+        let key = format!("{STAGING}{id}-{:08x}", rand::random::<u32>());
+        let tails = Tails { bucket: contents.bucket.clone(), keys: vec![] };
+        Self { contents, key, buffer: BytesMut::new(), size: 0, upload: None, tails }
+    }
+
+    /// Goes on with what is set aside, if it is there as it was.
+    pub async fn resume(contents: S3Contents, suspended: &str) -> Result<Option<Self>, StoreError> {
+        let Some(suspended) = Suspended::read(suspended) else { return Ok(None) };
+        let bucket = contents.bucket.clone();
+        let mut buffer = BytesMut::new();
+        if suspended.tail > 0 {
+            let tail = match suspended.tails.last() {
+                Some(key) => bucket.get(key).await?.unwrap_or_default(),
+                None => vec![],
+            };
+            if tail.len() as u64 != suspended.tail {
+                return Ok(None);
+            }
+            buffer.extend_from_slice(&tail);
+        }
+        let upload = match &suspended.upload {
+            None => None,
+            Some(id) => match Upload::resume(bucket.clone(), &suspended.key, id, suspended.parts).await? {
+                Some(upload) => Some(upload),
+                None => return Ok(None),
+            },
+        };
+        let size = u64::from(suspended.parts) * PART as u64 + suspended.tail;
+        let tails = Tails { bucket, keys: suspended.tails };
+        Ok(Some(Self { contents, key: suspended.key, buffer, size, upload, tails }))
+    }
+
+    /// Deletes what is set aside.
+    pub async fn discard(bucket: &Bucket, suspended: &str) -> Result<(), StoreError> {
+        let Some(suspended) = Suspended::read(suspended) else { return Ok(()) };
+        if let Some(id) = &suspended.upload {
+            bucket.abort(&suspended.key, id).await?;
+        }
+        Tails { bucket: bucket.clone(), keys: suspended.tails }.delete().await
     }
 
     async fn upload_buffer(&mut self) -> Result<(), StoreError> {
@@ -82,9 +143,33 @@ impl Staged for S3Staged {
 
     async fn restart(&mut self) -> Result<(), StoreError> {
         self.upload = None;
+        self.tails = Tails { bucket: self.contents.bucket.clone(), keys: vec![] };
         self.buffer.clear();
         self.size = 0;
         Ok(())
+    }
+
+    async fn suspend(mut self: Box<Self>) -> Result<String, StoreError> {
+        // The upload first: it is waited for anyway.
+        let mut suspended = Suspended { key: self.key.clone(), ..Suspended::default() };
+        if let Some(upload) = &mut self.upload {
+            upload.await_all().await?;
+            suspended.parts = upload.done.len() as u32;
+            suspended.upload = Some(upload.id.clone());
+        }
+        let tail = self.buffer.split().freeze();
+        if !tail.is_empty() {
+            suspended.tail = tail.len() as u64;
+            // A new name each time: what was set aside before stays as it is until the row says that this is.
+            let key = format!("{}-{:08x}", self.key, rand::random::<u32>());
+            self.tails.keys.push(key.clone());
+            self.contents.bucket.put(&key, tail).await?;
+        }
+        if let Some(upload) = &mut self.upload {
+            upload.finished = true;
+        }
+        suspended.tails = std::mem::take(&mut self.tails.keys);
+        serde_json::to_string(&suspended).map_err(|error| StoreError::unavailable("S3", error))
     }
 
     async fn commit(mut self: Box<Self>, hash: ContentHash, now: Timestamp) -> Result<bool, StoreError> {
@@ -102,6 +187,8 @@ impl Staged for S3Staged {
             // Should this not be reached, the sweep does it, and behind that the bucket's lifecycle.
             self.contents.bucket.delete(&self.key).await?;
         }
+        let nothing = Tails { bucket: self.contents.bucket.clone(), keys: vec![] };
+        std::mem::replace(&mut self.tails, nothing).delete().await?;
         committed
     }
 }
@@ -153,6 +240,30 @@ impl Upload {
         Ok(Self { bucket, key, id, next: 1, running: JoinSet::new(), done: vec![], finished: false })
     }
 
+    /// An upload that has these parts, each a whole [`PART`], if it is still there.
+    async fn resume(bucket: Bucket, key: &str, id: &str, parts: u32) -> Result<Option<Self>, StoreError> {
+        let list = bucket.client.list_parts().bucket(&bucket.name).key(key).upload_id(id);
+        let mut pages = list.into_paginator().send();
+        let mut done = vec![];
+        while let Some(page) = pages.next().await {
+            let page = match page {
+                Err(error) if status(&error) == Some(404) => return Ok(None),
+                page => page.map_err(unavailable)?,
+            };
+            for part in page.parts.unwrap_or_default() {
+                let number = part.part_number.unwrap_or_default();
+                if (1..=parts as i32).contains(&number) && part.size == Some(PART as i64) {
+                    done.push(CompletedPart::builder().part_number(number).set_e_tag(part.e_tag).build());
+                }
+            }
+        }
+        if done.len() != parts as usize {
+            return Ok(None);
+        }
+        let (key, id, next) = (key.to_owned(), id.to_owned(), parts as i32 + 1);
+        Ok(Some(Self { bucket, key, id, next, running: JoinSet::new(), done, finished: false }))
+    }
+
     /// Sends a part as soon as there is room.
     async fn part(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         let number = self.make_room().await?;
@@ -193,10 +304,15 @@ impl Upload {
         Ok(())
     }
 
-    async fn complete(mut self) -> Result<(), StoreError> {
+    async fn await_all(&mut self) -> Result<(), StoreError> {
         while !self.running.is_empty() {
             self.await_one().await?;
         }
+        Ok(())
+    }
+
+    async fn complete(mut self) -> Result<(), StoreError> {
+        self.await_all().await?;
         self.done.sort_by_key(|part| part.part_number);
         let parts = CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.done))).build();
         let call = self.bucket.client.complete_multipart_upload().bucket(&self.bucket.name).key(&self.key);
@@ -206,21 +322,50 @@ impl Upload {
     }
 }
 
+impl Suspended {
+    fn read(text: &str) -> Option<Self> {
+        let suspended: Self = serde_json::from_str(text).ok()?;
+        let ours = suspended.tails.iter().chain([&suspended.key]).all(|key| key.starts_with(STAGING));
+        ours.then_some(suspended)
+    }
+}
+
+impl Tails {
+    async fn delete(mut self) -> Result<(), StoreError> {
+        for key in std::mem::take(&mut self.keys) {
+            self.bucket.delete(&key).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Tails {
+    fn drop(&mut self) {
+        let (bucket, keys) = (self.bucket.clone(), std::mem::take(&mut self.keys));
+        if !keys.is_empty() {
+            clean_up(Self { bucket, keys }.delete());
+        }
+    }
+}
+
+/// Does it on its own. Should the process end before, the sweep does it, and behind that the bucket's lifecycle.
+fn clean_up(work: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(async move {
+            if let Err(error) = work.await {
+                tracing::warn!(%error, "what was staged was not deleted");
+            }
+        });
+    }
+}
+
 impl Drop for Upload {
     fn drop(&mut self) {
         if self.finished {
             return;
         }
         self.running.abort_all();
-        let abort = self.bucket.client.abort_multipart_upload().bucket(&self.bucket.name).key(&self.key);
-        let abort = abort.upload_id(&self.id);
-        // Should the process end before it is done, the sweep does it, and behind that the bucket's lifecycle.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = abort.send().await.map_err(unavailable) {
-                    tracing::warn!(%error, "an upload was not aborted");
-                }
-            });
-        }
+        let (bucket, key, id) = (self.bucket.clone(), self.key.clone(), self.id.clone());
+        clean_up(async move { bucket.abort(&key, &id).await });
     }
 }

@@ -66,8 +66,8 @@ failure_codes! {
     ReadTimeout = "read_timeout", true;
     /// The origin sends more slowly than `FETCHER__MIN_RATE` asks for.
     TooSlow = "too_slow", true;
-    /// The content did not come within the time that a function may run.
-    TimeLimit = "time_limit", true;
+    /// The content did not come within the time that a function may run, and cannot be gone on with in another run.
+    TimeLimit = "time_limit", false;
     /// The origin broke the transfer off.
     TransferBroken = "transfer_broken", true;
     /// What the origin answered is not HTTP, or its headers are too many.

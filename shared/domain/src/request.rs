@@ -167,6 +167,8 @@ pub struct FetchRequest {
     pub retry_count: u32,
     /// What was fetched.
     pub content: Option<Content>,
+    /// Where a fetch was left off, to be gone on with; what it says is the fetch step's.
+    pub checkpoint: Option<String>,
     /// The torrent's v1 infohash.
     pub infohash: Option<InfoHash>,
     /// A hybrid torrent's v2 infohash.
@@ -200,6 +202,7 @@ impl FetchRequest {
             progress: 0,
             retry_count: 0,
             content: None,
+            checkpoint: None,
             infohash: None,
             infohash_v2: None,
             failure: None,
@@ -229,8 +232,15 @@ impl FetchRequest {
     pub fn fetched(&mut self, content: Content, now: Timestamp) {
         self.become_status(Status::Packaging, now);
         self.content = Some(content);
+        self.checkpoint = None;
         self.failure = None;
         self.progress = 90;
+    }
+
+    /// The fetch is left off, to be gone on with at once.
+    pub fn suspend(&mut self, checkpoint: String, now: Timestamp) {
+        self.become_status(Status::Queued, now);
+        self.checkpoint = Some(checkpoint);
     }
 
     /// The torrent is stored, and the seeder is about to have it; to be looked at again at `due_at`.
@@ -260,6 +270,7 @@ impl FetchRequest {
         let again = if self.status == Status::Packaging { Status::Packaging } else { Status::Queued };
         self.become_status(again, now);
         self.failure = Some(failure);
+        self.checkpoint = None;
         self.retry_count += 1;
         self.due_at = Some(due_at);
     }
@@ -269,6 +280,7 @@ impl FetchRequest {
     pub fn requeue(&mut self, now: Timestamp, due_at: Timestamp) {
         self.become_status(Status::Queued, now);
         self.content = None;
+        self.checkpoint = None;
         self.progress = 0;
         self.due_at = Some(due_at);
     }
@@ -278,8 +290,8 @@ impl FetchRequest {
         self.become_status(Status::Failed, now);
         self.failure = Some(failure);
         self.completed_at = Some(now);
-        // Without a content there is nothing to release.
-        self.due_at = self.content.as_ref().map(|_| now);
+        // Else there is nothing to release.
+        self.due_at = (self.content.is_some() || self.checkpoint.is_some()).then_some(now);
     }
 
     /// Its time is over.
@@ -290,6 +302,7 @@ impl FetchRequest {
     /// Holds nothing any more, or is to look again at `due_at`.
     pub fn released(&mut self, due_at: Option<Timestamp>) {
         assert!(self.status.is_final(), "only ended requests are released");
+        self.checkpoint = None;
         self.due_at = due_at;
     }
 }

@@ -1,7 +1,7 @@
 //! [`Contents`] in a folder.
 
 use std::fs::File;
-use std::io::{self, IoSliceMut, Write};
+use std::io::{self, IoSliceMut, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
 use lru::LruCache;
-use ports::{Contents, Removal, Staged, StoreError};
+use ports::{Contents, Removal, SUSPENDED, Staged, StoreError};
 use rustix::io::{ReadWriteFlags, preadv2};
-use tempfile::NamedTempFile;
+use serde_json::{Value, json};
+use tempfile::{NamedTempFile, TempPath};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{OpenError, files};
@@ -25,6 +26,9 @@ const CHUNK: usize = 512 * 1024;
 /// Bytes after which the disk begins to write a content that is still coming in, so that little is left
 /// to flush when it is committed.
 const WRITE_BACK: usize = 4 * 1024 * 1024;
+
+/// The extension of files that are set aside.
+const SUSPENDED_FILE: &str = "part";
 
 /// Files that are kept open for reading.
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
@@ -140,14 +144,30 @@ impl Folder {
         Ok(Removal::Gone)
     }
 
+    /// The file that was set aside, cut to what it was then; `None` if it is not there, or not whole.
+    fn resume(&self, suspended: &Suspended) -> io::Result<Option<NamedTempFile>> {
+        let path = self.staging.join(&suspended.file);
+        let file = files::absent_is_none(File::options().read(true).write(true).open(&path))?;
+        let Some(mut file) = file else { return Ok(None) };
+        if file.metadata()?.len() < suspended.length {
+            return Ok(None);
+        }
+        file.set_len(suspended.length)?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(Some(NamedTempFile::from_parts(file, TempPath::try_from_path(path)?)))
+    }
+
     fn sweep_staging(&self, before: Timestamp) -> io::Result<u64> {
         let mut swept = 0;
         for entry in std::fs::read_dir(&self.staging)? {
             let entry = entry?;
             // It may be committed or dropped meanwhile.
             let Some(metadata) = files::absent_is_none(entry.metadata())? else { continue };
+            let path = entry.path();
+            let suspended = path.extension().is_some_and(|extension| extension == SUSPENDED_FILE);
+            let before = if suspended { before - SUSPENDED } else { before };
             if metadata.modified()? < SystemTime::from(before) {
-                files::remove_if_there(&entry.path())?;
+                files::remove_if_there(&path)?;
                 swept += 1;
             }
         }
@@ -159,6 +179,22 @@ impl Folder {
 impl Contents for FolderContents {
     async fn stage(&self, id: RequestId) -> Result<Box<dyn Staged>, StoreError> {
         Ok(Box::new(StagedFile { folder: self.0.clone(), id, pending: vec![], file: None, dirty: 0, flushing: None }))
+    }
+
+    async fn resume(&self, id: RequestId, suspended: &str) -> Result<Option<Box<dyn Staged>>, StoreError> {
+        let Some(suspended) = Suspended::read(suspended) else { return Ok(None) };
+        let folder = self.0.clone();
+        let file = blocking(move || folder.resume(&suspended)).await?;
+        let folder = self.0.clone();
+        Ok(file.map(|file| -> Box<dyn Staged> {
+            Box::new(StagedFile { folder, id, pending: vec![], file: Some(file), dirty: 0, flushing: None })
+        }))
+    }
+
+    async fn discard(&self, suspended: &str) -> Result<(), StoreError> {
+        let Some(suspended) = Suspended::read(suspended) else { return Ok(()) };
+        let path = self.0.staging.join(suspended.file);
+        blocking(move || files::remove_if_there(&path)).await
     }
 
     async fn read_at(&self, content: ContentHash, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
@@ -205,6 +241,21 @@ impl Contents for FolderContents {
     async fn check(&self) -> Result<(), StoreError> {
         let folder = self.0.clone();
         blocking(move || files::temporary(&folder.staging, "check").map(drop)).await
+    }
+}
+
+/// What was set aside, as its text says: a file's name, and its bytes.
+struct Suspended {
+    file: String,
+    length: u64,
+}
+
+impl Suspended {
+    fn read(text: &str) -> Option<Self> {
+        let value: Value = serde_json::from_str(text).ok()?;
+        let file = value["file"].as_str()?;
+        let ours = Path::new(file).file_name().is_some_and(|name| name == file);
+        ours.then_some(Self { file: file.to_owned(), length: value["length"].as_u64()? })
     }
 }
 
@@ -264,6 +315,19 @@ impl Staged for StagedFile {
         // Deletes the file.
         self.file = None;
         Ok(())
+    }
+
+    async fn suspend(mut self: Box<Self>) -> Result<String, StoreError> {
+        let file = self.flush().await?;
+        blocking(move || {
+            file.as_file().sync_data()?;
+            let length = file.as_file().metadata()?.len();
+            let path = file.path().with_extension(SUSPENDED_FILE);
+            file.persist(&path).map_err(|error| error.error)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            Ok(json!({ "file": name, "length": length }).to_string())
+        })
+        .await
     }
 
     async fn commit(mut self: Box<Self>, hash: ContentHash, now: Timestamp) -> Result<bool, StoreError> {

@@ -131,6 +131,7 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(vec![
         migration(1, "initial", include_str!("../migrations/0001_initial.sql")),
         migration(2, "api", include_str!("../migrations/0002_api.sql")),
+        migration(3, "checkpoint", include_str!("../migrations/0003_checkpoint.sql")),
     ])
 }
 

@@ -224,7 +224,7 @@ impl Requests for SqliteRequests {
                     sqlx::query(
                         "UPDATE requests SET status = ?, progress = ?, retry_count = ?, content_hash = ?, \
                          content_size = ?, content_type = ?, file_name = ?, final_url = ?, origin_status = ?, \
-                         fetched_at = ?, infohash = ?, infohash_v2 = ?, error_code = ?, error_message = ?, \
+                         fetched_at = ?, checkpoint = ?, infohash = ?, infohash_v2 = ?, error_code = ?, error_message = ?, \
                          updated_at = ?, completed_at = ?, expires_at = ?, due_at = ?, lease = NULL, \
                          notify_at = CASE WHEN callback_url IS NOT NULL AND ? THEN ? ELSE notify_at END \
                          WHERE id = ? AND lease = ?",
@@ -239,6 +239,7 @@ impl Requests for SqliteRequests {
                     .bind(content.map(|c| c.final_url.as_str()))
                     .bind(content.map(|c| c.origin_status))
                     .bind(content.map(|c| c.fetched_at.as_millis()))
+                    .bind(&row.checkpoint)
                     .bind(row.infohash.map(|hash| hash.to_string()))
                     .bind(row.infohash_v2.map(|hash| hash.to_string()))
                     .bind(failure.map(|f| f.code.as_str()))

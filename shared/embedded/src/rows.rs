@@ -71,6 +71,7 @@ pub(crate) fn read(row: &SqliteRow) -> sqlx::Result<FetchRequest> {
         progress: row.try_get("progress")?,
         retry_count: row.try_get("retry_count")?,
         content,
+        checkpoint: row.try_get("checkpoint")?,
         infohash: optional_text(row, "infohash")?,
         infohash_v2: optional_text(row, "infohash_v2")?,
         failure,

@@ -7,8 +7,10 @@ use http::HeaderMap;
 use http::header::HeaderName;
 use md5::Md5;
 use sha2::digest::DynDigest;
+use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Sha256, Sha512};
 
+use crate::checkpoint::{DeclaredDigest, State};
 use crate::failure::FetchError;
 
 /// Where digests stand: the body's as it is sent, in its content coding.
@@ -22,12 +24,37 @@ const HEADERS: [&str; 4] = [
 /// Checks what is received against what was declared; nothing was, most often.
 pub(crate) struct Digests(Vec<Expected>);
 
-type Hasher = Box<dyn DynDigest + Send + Sync>;
-
 struct Expected {
     header: &'static str,
-    hasher: Hasher,
+    algorithm: String,
+    hasher: Box<dyn Hasher>,
     digest: Vec<u8>,
+}
+
+trait Hasher: DynDigest + Send + Sync {
+    fn state(&self) -> Vec<u8>;
+}
+
+impl<T: DynDigest + SerializableState + Send + Sync> Hasher for T {
+    fn state(&self) -> Vec<u8> {
+        self.serialize().to_vec()
+    }
+}
+
+/// The hasher of an algorithm that is known, at its beginning or from a state.
+fn hasher(algorithm: &str, state: Option<&[u8]>) -> Option<Box<dyn Hasher>> {
+    fn make<T: Hasher + Default + SerializableState + 'static>(state: Option<&[u8]>) -> Option<Box<dyn Hasher>> {
+        Some(match state {
+            None => Box::new(T::default()),
+            Some(state) => Box::new(T::deserialize(state.try_into().ok()?).ok()?),
+        })
+    }
+    match algorithm {
+        "sha-256" => make::<Sha256>(state),
+        "sha-512" => make::<Sha512>(state),
+        "md5" => make::<Md5>(state),
+        _ => None,
+    }
 }
 
 impl Digests {
@@ -53,6 +80,30 @@ impl Digests {
         Self(expected)
     }
 
+    /// Their states, for a checkpoint.
+    pub fn states(&self) -> Vec<DeclaredDigest> {
+        let state = |expected: &Expected| DeclaredDigest {
+            header: expected.header.to_owned(),
+            algorithm: expected.algorithm.clone(),
+            digest: State(expected.digest.clone()),
+            state: State(expected.hasher.state()),
+        };
+        self.0.iter().map(state).collect()
+    }
+
+    /// Those of a checkpoint; `None` if it cannot be read.
+    pub fn resume(states: &[DeclaredDigest]) -> Option<Self> {
+        let expected = |declared: &DeclaredDigest| {
+            Some(Expected {
+                header: HEADERS.into_iter().find(|header| *header == declared.header)?,
+                hasher: hasher(&declared.algorithm, Some(&declared.state.0))?,
+                algorithm: declared.algorithm.clone(),
+                digest: declared.digest.0.clone(),
+            })
+        };
+        states.iter().map(expected).collect::<Option<_>>().map(Self)
+    }
+
     pub fn update(&mut self, bytes: &[u8]) {
         for expected in &mut self.0 {
             expected.hasher.update(bytes);
@@ -72,14 +123,10 @@ impl Digests {
 
 impl Expected {
     fn new(header: &'static str, algorithm: &str, digest: &str) -> Option<Self> {
-        let hasher: Hasher = match algorithm.trim().to_ascii_lowercase().as_str() {
-            "sha-256" => Box::new(Sha256::default()),
-            "sha-512" => Box::new(Sha512::default()),
-            "md5" => Box::new(Md5::default()),
-            _ => return None,
-        };
+        let algorithm = algorithm.trim().to_ascii_lowercase();
+        let hasher = hasher(&algorithm, None)?;
         let digest = STANDARD.decode(digest.trim().trim_matches(':')).ok()?;
-        (digest.len() == hasher.output_size()).then_some(Self { header, hasher, digest })
+        (digest.len() == hasher.output_size()).then_some(Self { header, algorithm, hasher, digest })
     }
 }
 
@@ -112,6 +159,24 @@ mod tests {
         ] {
             assert!(fits(name, &value, "hello"), "{name}: {value}");
             assert!(!fits(name, &value, "hullo"), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn a_digest_goes_on_from_its_state() {
+        let declared =
+            [("repr-digest", format!("sha-256=:{SHA256}:, sha-512=:{SHA512}:")), ("content-md5", MD5.to_owned())];
+        let headers =
+            declared.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
+        let mut first = Digests::declared(&headers.collect());
+        first.update(b"he");
+        let states = serde_json::to_string(&first.states()).unwrap();
+        let states: Vec<DeclaredDigest> = serde_json::from_str(&states).unwrap();
+        assert_eq!(states.len(), 3);
+        for (rest, good) in [("llo", true), ("llo!", false)] {
+            let mut second = Digests::resume(&states).unwrap();
+            second.update(rest.as_bytes());
+            assert_eq!(second.check().is_ok(), good, "{rest}");
         }
     }
 

@@ -13,11 +13,13 @@ use http::{Method, StatusCode};
 use reqwest::Response;
 use tracing::info;
 
+use crate::answer::check_status;
+use crate::checkpoint::{Checkpoint, DeclaredDigest};
 use crate::digests::Digests;
 use crate::failure::{FetchError, classify};
 use crate::pace::{Pace, TooSlow};
 use crate::proxy::Session;
-use crate::transfer::{Fetcher, Hop, Progress, check_status};
+use crate::transfer::{Fetcher, Hop, Progress};
 
 /// Bytes after which a resumption counts as fruitful.
 const FRUITFUL: u64 = 64 * 1024;
@@ -32,6 +34,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 pub(crate) enum Stop {
     /// The content is another by now, and this answer brings it from the beginning.
     StartOver(Box<Response>),
+    /// It was to be left off, and cannot be gone on with.
+    Paused,
     Failed(FetchError),
 }
 
@@ -39,6 +43,14 @@ impl From<FetchError> for Stop {
     fn from(error: FetchError) -> Self {
         Self::Failed(error)
     }
+}
+
+/// The part of a [`Checkpoint`] that a download knows.
+pub(crate) struct Paused {
+    pub validator: String,
+    pub received: u64,
+    pub total: Option<u64>,
+    pub digests: Vec<DeclaredDigest>,
 }
 
 /// The body of a good answer.
@@ -87,6 +99,32 @@ impl<'a> Download<'a> {
             fruitless: 0,
             resumed_at: 0,
         }
+    }
+
+    /// As [`Download::new`], of the rest of a content: the answer to what [`Checkpoint::ask`] asks. `None` if it is
+    /// something else.
+    pub fn resume_from(mut self, checkpoint: &Checkpoint) -> Option<Self> {
+        self.validator = Some(HeaderValue::try_from(&checkpoint.validator).ok()?);
+        self.received = checkpoint.received;
+        self.resumed_at = checkpoint.received;
+        self.total = checkpoint.total;
+        // Whatever an answer with a part declares, it is not the digest of the whole.
+        self.digests = Digests::resume(&checkpoint.digests)?;
+        self.progress.received.store(self.received, Ordering::Relaxed);
+        self.progress.expected.store(self.total.unwrap_or(0), Ordering::Relaxed);
+        (self.encoding.is_none() && self.continues(&self.response)).then_some(self)
+    }
+
+    /// Bytes that have come so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// What is to be known to go on from here later; `None` if the origin does not let one go on.
+    pub fn checkpoint(&self) -> Option<Paused> {
+        let validator = self.validator.as_ref()?.to_str().ok()?.to_owned();
+        let whole = self.encoding.is_none();
+        whole.then(|| Paused { validator, received: self.received, total: self.total, digests: self.digests.states() })
     }
 
     /// The next bytes; `None` at the end, if they are what the origin declared.

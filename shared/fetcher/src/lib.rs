@@ -8,6 +8,8 @@
 //! by the HTTP client itself; a content is in memory a chunk at a time.
 
 mod addresses;
+mod answer;
+mod checkpoint;
 mod client;
 mod decode;
 mod digests;
@@ -22,9 +24,10 @@ mod stream_hasher;
 mod transfer;
 
 pub use addresses::{DENIED, Denied};
+pub use checkpoint::Checkpoint;
 pub use client::ClientError;
 pub use failure::FetchError;
 pub use file_name::safe_file_name;
 pub use guard::Guard;
 pub use proxy::ProxyHealth;
-pub use transfer::{Fetched, Fetcher, Progress};
+pub use transfer::{Fetched, Fetcher, Progress, Transfer};

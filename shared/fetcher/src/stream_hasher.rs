@@ -16,6 +16,12 @@ pub(crate) struct StreamHasher {
     pending_bytes: usize,
 }
 
+impl From<Sha256> for StreamHasher {
+    fn from(hasher: Sha256) -> Self {
+        Self { state: State::Idle(hasher), pending: vec![], pending_bytes: 0 }
+    }
+}
+
 enum State {
     Idle(Sha256),
     Busy(JoinHandle<Sha256>),
@@ -23,7 +29,7 @@ enum State {
 
 impl StreamHasher {
     pub fn new() -> Self {
-        Self { state: State::Idle(Sha256::new()), pending: vec![], pending_bytes: 0 }
+        Self::from(Sha256::new())
     }
 
     /// Takes the next bytes.
@@ -45,12 +51,17 @@ impl StreamHasher {
     }
 
     /// The hash of all that was taken.
-    pub async fn finish(mut self) -> Result<ContentHash, StoreError> {
+    pub async fn finish(self) -> Result<ContentHash, StoreError> {
+        Ok(ContentHash::new(self.stop().await?.finalize().into()))
+    }
+
+    /// The hasher that has taken all.
+    pub async fn stop(mut self) -> Result<Sha256, StoreError> {
         let mut hasher = self.hasher().await?;
         for bytes in &self.pending {
             hasher.update(bytes);
         }
-        Ok(ContentHash::new(hasher.finalize().into()))
+        Ok(hasher)
     }
 
     async fn hasher(&mut self) -> Result<Sha256, StoreError> {

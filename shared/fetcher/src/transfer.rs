@@ -3,24 +3,28 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use domain::{ContentHash, Failure, FailureCode, FetchSpec};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_DISPOSITION, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE,
-    HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
+    HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
 use http::{Method, StatusCode};
 use ports::Staged;
 use reqwest::Response;
+use sha2::Sha256;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 use url::Url;
 
+use crate::answer::{check_status, is_redirect, keeps_method, redirect_target, without_fragment};
+use crate::checkpoint::{Beginning, Checkpoint, location, sha256_from, sha256_state};
 use crate::client::ClientError;
 use crate::decode::{Coding, Decoder, codings};
-use crate::download::{Download, Stop};
+use crate::download::{self, Download, Stop};
 use crate::failure::FetchError;
 use crate::file_name::file_name;
 use crate::guard::Guard;
@@ -71,6 +75,16 @@ pub struct Fetched {
     pub origin_status: u16,
 }
 
+/// How a fetch ended that did not fail.
+#[derive(Debug)]
+pub enum Transfer {
+    /// With the whole content.
+    Complete(Fetched),
+    /// Left off on the caller's wish; `None`: it cannot be gone on with, as the origin serves no parts, or nothing that
+    /// tells whether they are of the same content.
+    Paused(Option<Checkpoint>),
+}
+
 /// Fetches content: one for the whole process, so that its connections are shared.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
@@ -119,26 +133,54 @@ impl Fetcher {
         self.ways.check().await
     }
 
-    /// Downloads what `spec` says into `staged`, which the caller commits. Dropping the future breaks
-    /// the transfer off.
+    /// Downloads what `spec` says into `staged`, which the caller commits, or sets aside if `pause` is cancelled before
+    /// the end. With a checkpoint, `staged` holds what came before it. Dropping the future breaks the transfer off.
     pub async fn fetch(
         &self,
         spec: &FetchSpec,
         staged: &mut dyn Staged,
         progress: &Progress,
-    ) -> Result<Fetched, FetchError> {
+        from: Option<&Checkpoint>,
+        pause: &CancellationToken,
+    ) -> Result<Transfer, FetchError> {
         let session = self.ways.session();
-        let (mut response, hop) = self.respond(&session, spec).await?;
+        let respond = pause.run_until_cancelled(self.respond(&session, spec, from));
+        let Some(responded) = respond.await else { return Ok(Transfer::Paused(from.cloned())) };
+        let (mut response, hop) = responded?;
+        let mut from = from;
         for _ in 0..MOST_STARTS {
-            check_status(&response)?;
-            let declared = self.check_declared(&response)?;
-            let codings = codings(response.headers(), declared.as_deref())?;
-            let origin_status = response.status().as_u16();
-            let disposition = response.headers().get(CONTENT_DISPOSITION);
-            let disposition = disposition.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-            let download = Download::new(self, &session, &hop, progress, response);
-            let received = match self.receive(download, &codings, declared, staged).await {
-                Ok(received) => received,
+            let (mut answer, beginning, hasher, download);
+            match from.take() {
+                Some(checkpoint) if response.status() == StatusCode::PARTIAL_CONTENT => {
+                    let rest = Download::new(self, &session, &hop, progress, response);
+                    let rest = rest.resume_from(checkpoint).filter(|_| checkpoint.is_at(&hop.url));
+                    let (Some(rest), Some(sha256)) = (rest, sha256_from(&checkpoint.sha256)) else {
+                        staged.restart().await?;
+                        response = self.send(&session, &hop, &hop.headers).await?;
+                        continue;
+                    };
+                    info!(received_bytes = checkpoint.received, "going on with a transfer that was left off");
+                    answer = Answer::of(checkpoint);
+                    (beginning, hasher, download) = (checkpoint.beginning.clone(), sha256.into(), rest);
+                }
+                checkpoint => {
+                    if checkpoint.is_some() {
+                        info!("the content cannot be gone on with: starting over");
+                        staged.restart().await?;
+                        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+                            response = self.send(&session, &hop, &hop.headers).await?;
+                        }
+                    }
+                    check_status(&response)?;
+                    answer = self.check_declared(&response)?;
+                    (beginning, hasher) = (Beginning::default(), StreamHasher::new());
+                    download = Download::new(self, &session, &hop, progress, response);
+                }
+            }
+            let received = match self.receive(download, &answer, (beginning, hasher), staged, pause).await {
+                Ok(End::Complete(received)) => received,
+                Ok(End::Paused(paused)) => return Ok(Transfer::Paused(Some(paused.checkpoint(answer, &hop.url)))),
+                Err(Stop::Paused) => return Ok(Transfer::Paused(None)),
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::StartOver(again)) => {
                     info!("the content changed while it was fetched: starting over");
@@ -152,14 +194,14 @@ impl Fetcher {
                 return Err(FetchError::new(FailureCode::ChecksumMismatch, message));
             }
             let final_url = without_fragment(&hop.url);
-            return Ok(Fetched {
+            return Ok(Transfer::Complete(Fetched {
                 hash: received.hash,
                 size: received.size,
-                file_name: file_name(disposition.as_deref(), &final_url, &received.media_type),
+                file_name: file_name(answer.disposition.take().as_deref(), &final_url, &received.media_type),
                 media_type: received.media_type,
                 final_url,
-                origin_status,
-            });
+                origin_status: answer.origin_status,
+            }));
         }
         Err(FetchError::new(FailureCode::TransferBroken, "the content changed each time it was about to be complete"))
     }
@@ -181,7 +223,12 @@ impl Fetcher {
     }
 
     /// Asks, and follows redirects, checking each hop from the top.
-    async fn respond(&self, session: &Session<'_>, spec: &FetchSpec) -> Result<(Response, Hop), FetchError> {
+    async fn respond(
+        &self,
+        session: &Session<'_>,
+        spec: &FetchSpec,
+        from: Option<&Checkpoint>,
+    ) -> Result<(Response, Hop), FetchError> {
         let mut hop = Hop {
             url: spec.url.clone(),
             method: Method::from(spec.method),
@@ -189,7 +236,11 @@ impl Fetcher {
             body: spec.body.clone(),
         };
         for _ in 0..=self.max_redirects {
-            let response = self.send(session, &hop, &hop.headers).await?;
+            let mut headers = hop.headers.clone();
+            if let Some(checkpoint) = from {
+                checkpoint.ask(&mut headers);
+            }
+            let response = self.send(session, &hop, &headers).await?;
             if !is_redirect(response.status()) {
                 return Ok((response, hop));
             }
@@ -243,9 +294,10 @@ impl Fetcher {
         }
     }
 
-    /// Checks what the answer's headers say of the content; returns the declared type.
-    fn check_declared(&self, response: &Response) -> Result<Option<String>, FetchError> {
-        let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+    /// Checks what the answer's headers say of the content.
+    fn check_declared(&self, response: &Response) -> Result<Answer, FetchError> {
+        let headers = response.headers();
+        let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         if let Some(length) = header(CONTENT_LENGTH).and_then(|length| length.parse().ok()) {
             self.check_size(length)?;
         }
@@ -253,7 +305,13 @@ impl Fetcher {
         if let Some(declared) = &declared {
             self.check_media_type(declared, "declared")?;
         }
-        Ok(declared)
+        let disposition = headers.get(CONTENT_DISPOSITION);
+        Ok(Answer {
+            codings: codings(headers, declared.as_deref())?,
+            declared,
+            disposition: disposition.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+            origin_status: response.status().as_u16(),
+        })
     }
 
     pub(crate) fn check_size(&self, size: u64) -> Result<(), FetchError> {
@@ -277,50 +335,57 @@ impl Fetcher {
     async fn receive(
         &self,
         mut download: Download<'_>,
-        codings: &[Coding],
-        declared: Option<String>,
+        answer: &Answer,
+        (mut beginning, mut hasher): (Beginning, StreamHasher),
         staged: &mut dyn Staged,
-    ) -> Result<Received, Stop> {
+        pause: &CancellationToken,
+    ) -> Result<End, Stop> {
         let (sender, chunks) = mpsc::channel::<Bytes>(CHUNKS_AHEAD);
+        let declared = answer.declared.as_deref();
+        let mut size = download.received();
         let receive = async move {
-            while let Some(chunk) = download.chunk().await? {
+            while let Some(chunk) = pause.run_until_cancelled(download.chunk()).await {
+                let Some(chunk) = chunk? else { return Ok(None) };
                 // What follows the end of the coded content is counted and checked, and no part of it.
                 let _ = sender.send(chunk).await;
             }
-            Ok::<_, Stop>(())
+            download.checkpoint().map(Some).ok_or(Stop::Paused)
         };
         let store = async {
-            let mut body = Body::new(chunks, codings).await?;
-            let mut hasher = StreamHasher::new();
-            let mut size = 0;
-            let mut beginning = Beginning::default();
+            let mut body = Body::new(chunks, &answer.codings).await?;
             while let Some(chunk) = body.chunk().await? {
                 size += chunk.len() as u64;
                 self.check_size(size)?;
                 if beginning.take(&chunk) {
-                    self.check_shown(declared.as_deref(), beginning.shows)?;
+                    self.check_shown(declared, beginning.shows.as_deref())?;
                 }
                 hasher.update(chunk.clone()).await.map_err(FetchError::from)?;
                 staged.write(chunk).await.map_err(FetchError::from)?;
             }
-            if beginning.end() {
-                self.check_shown(declared.as_deref(), beginning.shows)?;
-            }
-            Ok((size, beginning.shows, hasher.finish().await.map_err(FetchError::from)?))
+            Ok(())
         };
-        let ((), (size, shown, hash)) = tokio::try_join!(receive, store)?;
+        let (paused, ()) = tokio::try_join!(receive, store)?;
+        if let Some(download) = paused {
+            let hasher = hasher.stop().await.map_err(FetchError::from)?;
+            return Ok(End::Paused(Paused { download, beginning, hasher }));
+        }
+        if beginning.end() {
+            self.check_shown(declared, beginning.shows.as_deref())?;
+        }
+        let hash = hasher.finish().await.map_err(FetchError::from)?;
         if size == 0 {
             let message = "the content is empty: no torrent can be made of it";
             return Err(FetchError::new(FailureCode::EmptyContent, message).into());
         }
-        let media_type = declared.unwrap_or_else(|| shown.unwrap_or(media_type::UNKNOWN).to_owned());
+        let shown = beginning.shows.unwrap_or_else(|| media_type::UNKNOWN.to_owned());
+        let media_type = answer.declared.clone().unwrap_or(shown);
         // Neither declared nor recognised: as "anything", it must be on the list too.
         self.check_media_type(&media_type, "assumed")?;
-        Ok(Received { hash, size, media_type })
+        Ok(End::Complete(Received { hash, size, media_type }))
     }
 
     /// Checks the type that the first bytes show against the whitelist and against what was declared.
-    fn check_shown(&self, declared: Option<&str>, shown: Option<&'static str>) -> Result<(), FetchError> {
+    fn check_shown(&self, declared: Option<&str>, shown: Option<&str>) -> Result<(), FetchError> {
         let Some(shown) = shown else { return Ok(()) };
         self.check_media_type(shown, "actual")?;
         match declared {
@@ -357,40 +422,59 @@ impl Body {
     }
 }
 
-/// The first bytes of a content, by which its type is told.
-#[derive(Default)]
-struct Beginning {
-    bytes: Vec<u8>,
-    told: bool,
-    shows: Option<&'static str>,
+/// What the head of an answer says of the content.
+struct Answer {
+    codings: Vec<Coding>,
+    declared: Option<String>,
+    disposition: Option<String>,
+    origin_status: u16,
 }
 
-impl Beginning {
-    /// True if there are enough bytes now, and were not before.
-    fn take(&mut self, chunk: &[u8]) -> bool {
-        if self.told {
-            return false;
+impl Answer {
+    fn of(checkpoint: &Checkpoint) -> Self {
+        Self {
+            codings: vec![],
+            declared: checkpoint.media_type.clone(),
+            disposition: checkpoint.disposition.clone(),
+            origin_status: checkpoint.origin_status,
         }
-        self.bytes.extend_from_slice(&chunk[..chunk.len().min(media_type::SNIFF)]);
-        self.bytes.len() >= media_type::SNIFF && self.end()
     }
+}
 
-    /// Tells by what there is; true if it was not told before.
-    fn end(&mut self) -> bool {
-        if self.told {
-            return false;
-        }
-        self.told = true;
-        self.shows = media_type::sniff(&self.bytes);
-        self.bytes = vec![];
-        true
-    }
+/// How the body of an answer ended.
+enum End {
+    Complete(Received),
+    Paused(Paused),
 }
 
 struct Received {
     hash: ContentHash,
     size: u64,
     media_type: String,
+}
+
+struct Paused {
+    download: download::Paused,
+    beginning: Beginning,
+    hasher: Sha256,
+}
+
+impl Paused {
+    fn checkpoint(self, answer: Answer, url: &Url) -> Checkpoint {
+        let download::Paused { validator, received, total, digests } = self.download;
+        Checkpoint {
+            location: location(url),
+            validator,
+            received,
+            total,
+            sha256: sha256_state(&self.hasher),
+            digests,
+            media_type: answer.declared,
+            disposition: answer.disposition,
+            origin_status: answer.origin_status,
+            beginning: self.beginning,
+        }
+    }
 }
 
 fn headers(spec: &FetchSpec) -> Result<HeaderMap, FetchError> {
@@ -406,51 +490,4 @@ fn headers(spec: &FetchSpec) -> Result<HeaderMap, FetchError> {
     // What is stored is what everybody gets: encoded for none.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     Ok(headers)
-}
-
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-}
-
-fn keeps_method(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 307 | 308)
-}
-
-fn redirect_target(from: &Url, response: &Response) -> Result<Url, FetchError> {
-    let bad = |message| FetchError::new(FailureCode::BadRedirect, message);
-    let location = response.headers().get(LOCATION).ok_or_else(|| bad("a redirect leads nowhere"))?;
-    let location = std::str::from_utf8(location.as_bytes()).map_err(|_| bad("a redirect's target is not a URL"))?;
-    let mut target = from.join(location).map_err(|_| bad("a redirect's target is not a URL"))?;
-    if target.fragment().is_none() {
-        target.set_fragment(from.fragment());
-    }
-    Ok(target)
-}
-
-fn without_fragment(url: &Url) -> Url {
-    let mut url = url.clone();
-    url.set_fragment(None);
-    url
-}
-
-/// Whether an answer brings content; a failure if not.
-pub(crate) fn check_status(response: &Response) -> Result<(), FetchError> {
-    let status = response.status();
-    match status.as_u16() {
-        200..=203 => Ok(()),
-        408 | 425 | 429 | 500..=599 => Err(FetchError::Failed {
-            failure: Failure::new(FailureCode::OriginUnavailable, format!("the origin answered {status}")),
-            retry_after: response.headers().get(RETRY_AFTER).and_then(retry_after),
-        }),
-        _ => Err(FetchError::new(FailureCode::OriginStatus, format!("the origin answered {status}"))),
-    }
-}
-
-/// RFC 9110, 10.2.3: seconds, or a date.
-fn retry_after(value: &HeaderValue) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
-    match text.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok(),
-    }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Content, Failure, FailureCode, FetchRequest, Fingerprint, RequestId, Step, Timestamp};
-use fetcher::{FetchError, Fetched, Fetcher, Progress};
-use ports::{Claim, Clock, Contents, Requests, Staged, StoreError, Wakeup, Wakeups};
+use fetcher::{Checkpoint, FetchError, Fetched, Fetcher, Progress, Transfer};
+use ports::{Claim, Clock, Contents, Requests, SUSPENDED, Staged, StoreError, Wakeup, Wakeups};
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -26,22 +27,25 @@ pub struct Fetch {
     pub reuse: bool,
     /// Tries after the first.
     pub max_retries: u32,
-    /// Whether a stop comes from a limit that the next try has as well, as a function's: then it is a failure. Else
-    /// the request goes back to the queue.
+    /// Whether a stop comes from a limit that the next try has as well, as a function's: then it is a failure, if the
+    /// fetch cannot be gone on with. Else the request goes back to the queue, to begin anew.
     pub bounded: bool,
 }
 
-/// Why a fetch was given up without a verdict on the origin.
-enum Interrupted {
-    /// The row is another's now, or cancelled.
-    Lost,
-    /// This process is stopping.
-    Stopping,
+/// The row is another's now, or cancelled.
+struct Lost;
+
+/// What a row's checkpoint says.
+#[derive(Serialize, Deserialize)]
+struct Suspended {
+    begun_at: Timestamp,
+    staged: String,
+    transfer: Checkpoint,
 }
 
 impl Fetch {
     /// Runs the step for this request, until `stopping` is cancelled: then the request goes back to the
-    /// queue.
+    /// queue, with a checkpoint if it can be gone on with.
     pub async fn run(&self, id: RequestId, stopping: &CancellationToken) -> Result<Outcome, StoreError> {
         let Some(claim) = self.requests.claim(id, Step::Fetch, self.clock.now(), LEASE).await? else {
             return Ok(Outcome::Nothing);
@@ -58,7 +62,8 @@ impl Fetch {
     }
 
     async fn work(&self, claim: &Claim, stopping: &CancellationToken) -> Result<Outcome, StoreError> {
-        if self.reuse && claim.request.spec.ttl > 0 {
+        // What was begun is gone on with.
+        if self.reuse && claim.request.spec.ttl > 0 && claim.request.checkpoint.is_none() {
             if let Some(content) = self.reusable(&claim.request).await? {
                 info!(request.id = %claim.request.id, "reusing the content of an identical request");
                 metrics::counter!("proxytorrent_reused_total", "what" => "request").increment(1);
@@ -74,25 +79,16 @@ impl Fetch {
                 return Ok(Outcome::Nothing);
             }
         }
-        let mut staged = match self.contents.stage(claim.request.id).await {
+        let (mut staged, suspended) = match self.stage(&claim.request).await {
             Ok(staged) => staged,
             Err(error) => return self.failed(claim, error.into()).await,
         };
-        let fetched = match self.download(claim, &mut *staged, stopping).await {
-            Ok(Ok(fetched)) => fetched,
+        let from = suspended.as_ref().map(|suspended| &suspended.transfer);
+        let fetched = match self.download(claim, &mut *staged, from, stopping).await {
+            Ok(Ok(Transfer::Complete(fetched))) => fetched,
+            Ok(Ok(Transfer::Paused(checkpoint))) => return self.paused(claim, staged, suspended, checkpoint).await,
             Ok(Err(error)) => return self.failed(claim, error).await,
-            Err(Interrupted::Lost) => return Ok(Outcome::Lost),
-            Err(Interrupted::Stopping) if self.bounded => {
-                let why = "the content does not come within the time that a fetch may take here";
-                return self.failed(claim, Failure::new(FailureCode::TimeLimit, why).into()).await;
-            }
-            Err(Interrupted::Stopping) => {
-                let mut row = claim.request.clone();
-                let now = self.clock.now();
-                row.requeue(now, now);
-                self.requests.save(claim, &row).await?;
-                return Ok(Outcome::Nothing);
-            }
+            Err(Lost) => return Ok(Outcome::Lost),
         };
         match self.commit(claim, staged, fetched).await {
             Err(FetchError::Store(StoreError::ClaimLost)) => Ok(Outcome::Lost),
@@ -115,20 +111,74 @@ impl Fetch {
         Ok(usable.then_some(content))
     }
 
+    /// Where the content is to come in: what was set aside of it, if it was and is still there.
+    async fn stage(&self, request: &FetchRequest) -> Result<(Box<dyn Staged>, Option<Suspended>), StoreError> {
+        let suspended = request.checkpoint.as_ref().and_then(|text| serde_json::from_str::<Suspended>(text).ok());
+        if let Some(suspended) = suspended
+            && let Some(staged) = self.contents.resume(request.id, &suspended.staged).await?
+        {
+            return Ok((staged, Some(suspended)));
+        }
+        Ok((self.contents.stage(request.id).await?, None))
+    }
+
+    /// Sets a fetch aside that was to stop, if it has come further and can be gone on with.
+    async fn paused(
+        &self,
+        claim: &Claim,
+        staged: Box<dyn Staged>,
+        before: Option<Suspended>,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Outcome, StoreError> {
+        let (mut row, now) = (claim.request.clone(), self.clock.now());
+        let begun_at = before.as_ref().map_or(now, |before| before.begun_at);
+        let had = before.as_ref().map_or(0, |before| before.transfer.received());
+        let further = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.received() > had);
+        match checkpoint.filter(|_| further && now.since(begun_at) < SUSPENDED / 2) {
+            Some(transfer) => {
+                info!(request.id = %row.id, received_bytes = transfer.received(), "set aside, to be gone on with");
+                let staged = match staged.suspend().await {
+                    Ok(staged) => staged,
+                    Err(error) => return self.failed(claim, error.into()).await,
+                };
+                let suspended = serde_json::to_string(&Suspended { begun_at, staged, transfer });
+                row.suspend(suspended.map_err(|error| StoreError::unavailable("the checkpoint", error))?, now);
+                let saved = self.requests.save(claim, &row).await;
+                if let (Err(StoreError::ClaimLost), Some(suspended)) =
+                    (&saved, row.checkpoint.as_deref().and_then(set_aside))
+                {
+                    self.contents.discard(&suspended).await?;
+                }
+                saved?;
+                self.wakeups.wake(Wakeup::Fetch(row.id), Duration::ZERO).await?;
+                return Ok(Outcome::Suspended);
+            }
+            None if self.bounded => {
+                let why = "the content did not come within the time that one run of the fetch may take, and could not \
+                           be gone on with in another: that takes an origin that serves ranges (Accept-Ranges) and a \
+                           strong ETag or Last-Modified, and is done for six hours";
+                return self.failed(claim, Failure::new(FailureCode::TimeLimit, why).into()).await;
+            }
+            None => row.requeue(now, now),
+        }
+        self.requests.save(claim, &row).await?;
+        Ok(Outcome::Nothing)
+    }
+
     async fn download(
         &self,
         claim: &Claim,
         staged: &mut dyn Staged,
+        from: Option<&Checkpoint>,
         stopping: &CancellationToken,
-    ) -> Result<Result<Fetched, FetchError>, Interrupted> {
+    ) -> Result<Result<Transfer, FetchError>, Lost> {
         let progress = Progress::default();
         let percent = || (u16::from(progress.percent()) * 9 / 10) as u8;
         tokio::select! {
             // A fetch that is done is not thrown away.
             biased;
-            fetched = self.fetcher.fetch(&claim.request.spec, staged, &progress) => Ok(fetched),
-            () = lease::keep(&*self.requests, &*self.clock, claim, percent) => Err(Interrupted::Lost),
-            () = stopping.cancelled() => Err(Interrupted::Stopping),
+            fetched = self.fetcher.fetch(&claim.request.spec, staged, &progress, from, stopping) => Ok(fetched),
+            () = lease::keep(&*self.requests, &*self.clock, claim, percent) => Err(Lost),
         }
     }
 
@@ -202,6 +252,11 @@ impl Fetch {
         }
         Ok(Outcome::Failed)
     }
+}
+
+/// What a checkpoint has set aside in the store of contents.
+pub(crate) fn set_aside(checkpoint: &str) -> Option<String> {
+    serde_json::from_str(checkpoint).ok().map(|suspended: Suspended| suspended.staged)
 }
 
 /// Lets the requests that wait behind an identical one look again.

@@ -43,6 +43,8 @@ pub enum Outcome {
     Done,
     /// There was nothing to do: another has the row, or it is not due, or it has ended.
     Nothing,
+    /// The step was left off, and goes on where it stopped.
+    Suspended,
     /// The row was cancelled, or taken by another, while this worker was at it.
     Lost,
     /// The step failed, and is to be tried again.

@@ -7,7 +7,7 @@ use domain::{ContentHash, RequestId, Status, Step, Torrent, TorrentState};
 use ports::{Clock, Contents, Holder, Removal, Requests, StoreError, Torrents, Wakeup, Wakeups};
 use tracing::info;
 
-use crate::fetch::wake_twins;
+use crate::fetch::{self, wake_twins};
 use crate::{GRACE, LEASE, Outcome};
 
 /// Releases the torrent and content of an ended request.
@@ -33,6 +33,9 @@ impl Release {
         };
         // It may have been cancelled while others waited for it.
         wake_twins(&*self.requests, &*self.wakeups, &claim.request.fingerprint, self.clock.now()).await?;
+        if let Some(suspended) = claim.request.checkpoint.as_deref().and_then(fetch::set_aside) {
+            self.contents.discard(&suspended).await?;
+        }
         let released = match &claim.request.content {
             None => true,
             Some(content) => self.release(content.hash).await?,

@@ -1,10 +1,15 @@
 //! The contents: bytes by the name of their SHA-256.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
 
 use crate::StoreError;
+
+/// How long a content that is coming in is kept at the most, set aside or not, from when it began.
+pub const SUSPENDED: Duration = Duration::from_secs(12 * 3600);
 
 /// What became of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +29,14 @@ pub enum Removal {
 pub trait Contents: Send + Sync {
     /// Begins to take a content in for this request. Dropped uncommitted, it leaves nothing behind.
     async fn stage(&self, id: RequestId) -> Result<Box<dyn Staged>, StoreError>;
+
+    /// Goes on with a content that was [set aside](Staged::suspend), from that point; `None` if it is not there any
+    /// more. It stays set aside as it was until this is committed or dropped: should the process be killed, it can be
+    /// gone on with again.
+    async fn resume(&self, id: RequestId, suspended: &str) -> Result<Option<Box<dyn Staged>>, StoreError>;
+
+    /// Deletes what was set aside; nothing there is fine.
+    async fn discard(&self, suspended: &str) -> Result<(), StoreError>;
 
     /// Fills `buffer` with the bytes from `offset` on; [`StoreError::NotFound`] if there is no such
     /// content, and an error if it ends before the buffer does.
@@ -49,8 +62,9 @@ pub trait Contents: Send + Sync {
         Ok(None)
     }
 
-    /// Deletes what was staged before `before` and neither committed nor dropped, as by a process that
-    /// was killed; returns how many.
+    /// Deletes what was staged before `before` and neither committed, dropped nor set aside, as by a process that was
+    /// killed, and what was set aside more than [`SUSPENDED`] before that; a store that cannot tell the two apart spares
+    /// both for so long. Returns how many.
     async fn sweep_staging(&self, before: Timestamp) -> Result<u64, StoreError>;
 
     /// Whether the store answers.
@@ -65,6 +79,9 @@ pub trait Staged: Send {
 
     /// Forgets what was written: the content begins anew.
     async fn restart(&mut self) -> Result<(), StoreError>;
+
+    /// Sets what was written aside, to be gone on with by what this returns: a text without secrets.
+    async fn suspend(self: Box<Self>) -> Result<String, StoreError>;
 
     /// Makes it the content `hash`, touched `now`, whole or not at all; true if it is new, false if the
     /// same content was there already. When this returns, it survives a power cut.

@@ -1,6 +1,6 @@
 //! The contract of [`Contents`](crate::Contents).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use domain::{ContentHash, RequestId};
@@ -23,6 +23,9 @@ macro_rules! contents_contract {
             reading_past_the_end_or_what_is_not_there_fails,
             a_dropped_stage_leaves_nothing,
             a_restarted_stage_begins_anew,
+            a_suspended_stage_goes_on,
+            a_resumed_stage_that_is_dropped_or_discarded_leaves_nothing,
+            what_was_never_suspended_cannot_be_resumed,
             a_content_touched_lately_is_spared,
             a_removed_content_is_gone,
         );
@@ -76,6 +79,68 @@ pub async fn a_restarted_stage_begins_anew<C: Contents>(store: &C) {
         assert!(staged.commit(hash(&new), NOW).await.unwrap());
         assert_eq!(store.size(hash(&new)).await.unwrap(), Some(new.len() as u64));
         assert_eq!(read(store, hash(&new), 0, new.len()).await.unwrap(), new);
+    }
+}
+
+/// As often as need be, in memory or beyond, and from the same point again after a crash.
+pub async fn a_suspended_stage_goes_on<C: Contents>(store: &C) {
+    for (seed, first, second, third) in [(10, 1_000, 0, 5), (11, 17 << 20, 2 << 20, 20 << 20), (12, 16 << 20, 1, 0)] {
+        let (id, bytes) = (RequestId::new(), bytes(first + second + third, seed));
+        let mut staged = store.stage(id).await.unwrap();
+        staged.write(bytes.slice(..first)).await.unwrap();
+        let suspended = staged.suspend().await.unwrap();
+
+        let mut killed = store.resume(id, &suspended).await.unwrap().expect("it is there");
+        killed.write(bytes.slice(first..)).await.unwrap();
+        // A process that is killed drops nothing.
+        std::mem::forget(killed);
+
+        let mut staged = store.resume(id, &suspended).await.unwrap().expect("it is there again");
+        staged.write(bytes.slice(first..first + second)).await.unwrap();
+        let suspended = staged.suspend().await.unwrap();
+        store.sweep_staging(SystemTime::now().into()).await.unwrap();
+
+        let mut staged = store.resume(id, &suspended).await.unwrap().expect("it is spared");
+        staged.write(bytes.slice(first + second..)).await.unwrap();
+        assert!(staged.commit(hash(&bytes), NOW).await.unwrap());
+        assert_eq!(store.size(hash(&bytes)).await.unwrap(), Some(bytes.len() as u64));
+        assert_eq!(read(store, hash(&bytes), 0, bytes.len()).await.unwrap(), bytes);
+    }
+}
+
+/// Neither a content nor a spool, whoever ends it.
+pub async fn a_resumed_stage_that_is_dropped_or_discarded_leaves_nothing<C: Contents>(store: &C) {
+    for size in [10, 17 << 20] {
+        for dropped in [true, false] {
+            let id = RequestId::new();
+            let mut staged = store.stage(id).await.unwrap();
+            staged.write(bytes(size, 4)).await.unwrap();
+            let suspended = staged.suspend().await.unwrap();
+            if dropped {
+                drop(store.resume(id, &suspended).await.unwrap().expect("it is there"));
+            } else {
+                store.discard(&suspended).await.unwrap();
+                store.discard(&suspended).await.unwrap();
+            }
+            // What a drop leaves to a task of its own takes a moment.
+            for _ in 0..500 {
+                if store.resume(id, &suspended).await.unwrap().is_none() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert!(store.resume(id, &suspended).await.unwrap().is_none());
+        }
+    }
+    let far_future = NOW + Duration::from_secs(1_000_000_000);
+    assert_eq!(store.sweep_staging(far_future).await.unwrap(), 0);
+}
+
+/// Nor what somebody made up.
+pub async fn what_was_never_suspended_cannot_be_resumed<C: Contents>(store: &C) {
+    for text in ["", "{}", "../content", "null", "{\"file\": \"../x\", \"length\": 1}"] {
+        assert!(store.resume(RequestId::new(), text).await.unwrap().is_none(), "{text}");
+        store.discard(text).await.unwrap();
     }
 }
 

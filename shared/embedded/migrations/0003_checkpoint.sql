@@ -1,0 +1,2 @@
+-- Where a fetch was left off, to be gone on with.
+ALTER TABLE requests ADD COLUMN checkpoint TEXT;

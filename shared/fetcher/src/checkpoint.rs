@@ -1,0 +1,131 @@
+//! A transfer that was left off on purpose, to be gone on with by another process.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
+use http::header::{HeaderValue, IF_RANGE, RANGE};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use sha2::digest::common::hazmat::SerializableState;
+use url::Url;
+
+use crate::media_type;
+
+/// Where a transfer was left off: enough to ask for the rest, to know that it is the rest of the same content, and to
+/// end with the same hashes. It holds no request header and no query of a URL.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The origin and path that the content came from.
+    pub(crate) location: String,
+    /// A strong entity tag or date of last modification (RFC 9110, 8.8).
+    pub(crate) validator: String,
+    /// Bytes received and stored.
+    pub(crate) received: u64,
+    /// Bytes of the whole, if the origin said.
+    pub(crate) total: Option<u64>,
+    /// The state of the SHA-256.
+    pub(crate) sha256: State,
+    /// Digests that the origin declared.
+    pub(crate) digests: Vec<DeclaredDigest>,
+    /// The declared media type.
+    pub(crate) media_type: Option<String>,
+    /// The `Content-Disposition`.
+    pub(crate) disposition: Option<String>,
+    /// The status of the first answer.
+    pub(crate) origin_status: u16,
+    /// What the first bytes have shown.
+    pub(crate) beginning: Beginning,
+}
+
+/// A digest that the origin declared, and the state of the one that is to match it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct DeclaredDigest {
+    pub header: String,
+    pub algorithm: String,
+    pub digest: State,
+    pub state: State,
+}
+
+/// Bytes, in Base64.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct State(pub Vec<u8>);
+
+impl From<State> for String {
+    fn from(state: State) -> Self {
+        STANDARD.encode(state.0)
+    }
+}
+
+impl TryFrom<String> for State {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        STANDARD.decode(text).map(Self)
+    }
+}
+
+/// The first bytes of a content, by which its type is told.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub(crate) struct Beginning {
+    pub bytes: Vec<u8>,
+    pub told: bool,
+    pub shows: Option<String>,
+}
+
+impl Checkpoint {
+    /// Bytes that were received and stored.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Asks for the rest (RFC 9110, 13.1.5 and 14.2).
+    pub(crate) fn ask(&self, headers: &mut HeaderMap) {
+        let value = |text: String| HeaderValue::try_from(text).expect("it was a header's value");
+        headers.insert(RANGE, value(format!("bytes={}-", self.received)));
+        headers.insert(IF_RANGE, value(self.validator.clone()));
+    }
+
+    /// Whether this is where the content came from. Queries may differ: a redirect to a storage service often leads
+    /// to a link that is signed anew.
+    pub(crate) fn is_at(&self, url: &Url) -> bool {
+        self.location == location(url)
+    }
+}
+
+impl Beginning {
+    /// True if there are enough bytes now, and were not before.
+    pub fn take(&mut self, chunk: &[u8]) -> bool {
+        if self.told {
+            return false;
+        }
+        self.bytes.extend_from_slice(&chunk[..chunk.len().min(media_type::SNIFF)]);
+        self.bytes.len() >= media_type::SNIFF && self.end()
+    }
+
+    /// Tells by what there is; true if it was not told before.
+    pub fn end(&mut self) -> bool {
+        if self.told {
+            return false;
+        }
+        self.told = true;
+        self.shows = media_type::sniff(&self.bytes).map(str::to_owned);
+        self.bytes = vec![];
+        true
+    }
+}
+
+/// A URL's origin and path.
+pub(crate) fn location(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}
+
+/// The state of a SHA-256 that is not finished.
+pub(crate) fn sha256_state(hasher: &Sha256) -> State {
+    State(hasher.serialize().to_vec())
+}
+
+/// The SHA-256 that has this state; `None` if it is none.
+pub(crate) fn sha256_from(state: &State) -> Option<Sha256> {
+    Sha256::deserialize(state.0.as_slice().try_into().ok()?).ok()
+}
