@@ -38,6 +38,8 @@ pub enum Port {
 pub struct Backend {
     /// All settings.
     pub settings: Settings,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
     clients: Clients,
     ports: Vec<Port>,
 }
@@ -48,11 +50,21 @@ impl Backend {
         let settings = Settings::load(None)?;
         telemetry::start(&settings);
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let backend = Self { settings, clients: Clients::load().await, ports: ports.to_vec() };
+        Self::new(settings, Clients::load().await, Arc::new(SystemClock), ports)
+    }
+
+    /// The stores that these settings name.
+    pub fn new(settings: Settings, clients: Clients, clock: Arc<dyn Clock>, ports: &[Port]) -> Result<Self, Error> {
+        let backend = Self { settings, clock, clients, ports: ports.to_vec() };
         for port in ports {
             backend.name(*port)?;
         }
         Ok(backend)
+    }
+
+    /// Whether the function takes this port.
+    pub(crate) fn takes(&self, port: Port) -> bool {
+        self.ports.contains(&port)
     }
 
     /// What the settings call a port that this function takes.
@@ -73,17 +85,15 @@ impl Backend {
 
     /// The name of a table, if this function takes the port; else one that no table has.
     fn table(&self, port: Port) -> String {
-        let taken = self.ports.contains(&port);
-        self.name(port).ok().filter(|_| taken).unwrap_or("not-a-port-of-this-function").to_owned()
+        self.name(port).ok().filter(|_| self.takes(port)).unwrap_or("not-a-port-of-this-function").to_owned()
     }
 
     fn queue(&self, port: Port) -> Option<String> {
-        let taken = self.ports.contains(&port);
-        self.name(port).ok().filter(|_| taken).map(str::to_owned)
+        self.name(port).ok().filter(|_| self.takes(port)).map(str::to_owned)
     }
 
     fn bucket(&self) -> Bucket {
-        let taken = self.ports.contains(&Port::Torrents) || self.ports.contains(&Port::Contents);
+        let taken = self.takes(Port::Torrents) || self.takes(Port::Contents);
         let name = self.settings.aws.bucket.as_deref().filter(|_| taken).unwrap_or("not-a-port-of-this-function");
         Bucket::new(self.clients.s3.clone(), name)
     }
@@ -125,11 +135,6 @@ impl Backend {
         Arc::new(SqsWakeups::new(self.clients.sqs.clone(), queues))
     }
 
-    /// The time.
-    pub fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(SystemClock)
-    }
-
     /// The fetch step, and the telling of ends if there is a key to sign it with.
     pub fn fetch(&self) -> Result<(Fetch, Option<Notify>), Error> {
         let fetcher = fetcher::Fetcher::new(&self.settings.fetcher, &self.settings.proxy)?;
@@ -137,7 +142,7 @@ impl Backend {
             requests: self.requests(),
             contents: self.contents(),
             wakeups: self.wakeups(),
-            clock: self.clock(),
+            clock: self.clock.clone(),
             fetcher: fetcher.clone(),
             reuse: self.settings.cache.cache_enabled,
             max_retries: self.settings.fetcher.max_retries.get() as u32,
@@ -146,7 +151,7 @@ impl Backend {
         let Some(secret) = &self.settings.security.webhook_secret else { return Ok((fetch, None)) };
         let key = WebhookKey::new(secret.expose_secret());
         let key = key.ok_or("SECURITY__WEBHOOK_SECRET: what follows whsec_ is not base64")?;
-        let (requests, wakeups, clock) = (self.requests(), self.wakeups(), self.clock());
+        let (requests, wakeups, clock) = (self.requests(), self.wakeups(), self.clock.clone());
         Ok((fetch, Some(Notify { requests, wakeups, clock, fetcher, key })))
     }
 
@@ -157,7 +162,7 @@ impl Backend {
             torrents: self.torrents(),
             contents: self.contents(),
             wakeups: self.wakeups(),
-            clock: self.clock(),
+            clock: self.clock.clone(),
             private: self.settings.torrent.private_tracker,
             piece_length: self.settings.torrent.piece_size.map(settings::PieceLength::get),
             created_by: format!("{}/{}", self.settings.server.app_name, self.settings.server.app_version),
@@ -171,7 +176,7 @@ impl Backend {
             torrents: self.torrents(),
             contents: self.contents(),
             wakeups: self.wakeups(),
-            clock: self.clock(),
+            clock: self.clock.clone(),
         }
     }
 
@@ -181,13 +186,13 @@ impl Backend {
             requests: self.requests(),
             contents: self.contents(),
             wakeups: self.wakeups(),
-            clock: self.clock(),
+            clock: self.clock.clone(),
             limit: SWEEP_LIMIT,
         }
     }
 
     /// The end of what never ends.
     pub fn give_up(&self) -> GiveUp {
-        GiveUp { requests: self.requests(), wakeups: self.wakeups(), clock: self.clock() }
+        GiveUp { requests: self.requests(), wakeups: self.wakeups(), clock: self.clock.clone() }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use api::endpoints::Endpoint;
 use api::{Api, Authenticator, Estimate, HealthChecks, Limits, Passkeys};
+use axum::Router;
 use axum::extract::ConnectInfo;
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
@@ -17,9 +18,13 @@ use crate::{Backend, Error, Port};
 
 /// Serves an endpoint with these ports until the container ends.
 pub async fn serve(endpoint: Endpoint, ports: &[Port]) -> Result<(), Error> {
-    let backend = Backend::load(ports).await?;
-    let routes = endpoint.serve(Arc::new(api(&backend, ports)?));
+    let routes = routes(endpoint, &Backend::load(ports).await?)?;
     lambda_http::run(MapRequestLayer::new(with_address).layer(routes)).await
+}
+
+/// An endpoint on these stores.
+pub fn routes(endpoint: Endpoint, backend: &Backend) -> Result<Router, Error> {
+    Ok(endpoint.serve(Arc::new(api(backend)?)))
 }
 
 /// The caller's address is the one that API Gateway saw.
@@ -33,7 +38,7 @@ fn with_address(mut request: Request) -> Request {
     request
 }
 
-fn api(backend: &Backend, ports: &[Port]) -> Result<Api, Error> {
+fn api(backend: &Backend) -> Result<Api, Error> {
     let settings = &backend.settings;
     let authenticator = Authenticator::new(&settings.security);
     let secret = settings.tracker.secret.as_ref();
@@ -46,10 +51,10 @@ fn api(backend: &Backend, ports: &[Port]) -> Result<Api, Error> {
         wakeups: backend.wakeups(),
         guards: backend.guards(),
         swarm: backend.swarm(),
-        clock: backend.clock(),
+        clock: backend.clock.clone(),
         passkeys: Passkeys::new(secret.expose_secret().as_bytes(), authenticator.users()),
         authenticator,
-        health: health_checks(backend, ports),
+        health: health_checks(backend),
         metrics: None,
         server: settings.server.clone(),
         torrent: settings.torrent.clone(),
@@ -67,25 +72,25 @@ fn api(backend: &Backend, ports: &[Port]) -> Result<Api, Error> {
 }
 
 /// The health of the ports that the function takes.
-fn health_checks(backend: &Backend, ports: &[Port]) -> HealthChecks {
+fn health_checks(backend: &Backend) -> HealthChecks {
     let says =
         |result: Result<(), ports::StoreError>, bad: &str| result.map(|()| json!({})).map_err(|_| bad.to_owned());
     let mut checks = HealthChecks::new();
-    if ports.contains(&Port::Requests) {
+    if backend.takes(Port::Requests) {
         let requests = backend.requests();
         checks = checks.with("database", move || {
             let requests = requests.clone();
             async move { says(requests.check().await, "the database does not answer") }
         });
     }
-    if ports.contains(&Port::Contents) {
+    if backend.takes(Port::Contents) {
         let contents = backend.contents();
         checks = checks.with("storage", move || {
             let contents = contents.clone();
             async move { says(contents.check().await, "the bucket does not answer") }
         });
     }
-    if ports.contains(&Port::FetchQueue) {
+    if backend.takes(Port::FetchQueue) {
         let wakeups = backend.wakeups();
         checks = checks.with("task_queue", move || {
             let wakeups = wakeups.clone();

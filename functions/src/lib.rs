@@ -7,7 +7,7 @@ mod queue;
 
 pub use api::endpoints;
 pub use backend::{Backend, Port};
-pub use http::serve;
+pub use http::{routes, serve};
 pub use queue::{Handled, consume, scheduled};
 
 /// Why a function cannot start, or gave up.

@@ -39,12 +39,12 @@ impl Limits {
         let Some(rates) = &self.rates else { return Ok(vec![]) };
         let limit = |key, max: u64, window| Limit { key, max: max.min(u32::MAX.into()) as u32, window };
         let mut limits = vec![
-            ("user-minute", limit(format!("user-minute:{user}"), rates.requests_per_minute.get(), MINUTE)),
-            ("user-hour", limit(format!("user-hour:{user}"), rates.requests_per_hour.get(), HOUR)),
+            ("user-minute", limit(format!("user:{user}"), rates.requests_per_minute.get(), MINUTE)),
+            ("user-hour", limit(format!("user:{user}"), rates.requests_per_hour.get(), HOUR)),
         ];
         if let Some(client) = client {
             let max = rates.requests_per_ip_minute.get();
-            limits.push(("ip-minute", limit(format!("ip-minute:{}", block(client)), max, MINUTE)));
+            limits.push(("ip-minute", limit(format!("ip:{}", block(client)), max, MINUTE)));
         }
         let (names, limits): (Vec<_>, Vec<_>) = limits.into_iter().unzip();
         let taken = guards.take(&limits, now).await?;

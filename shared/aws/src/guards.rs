@@ -15,9 +15,9 @@ const TRIES: usize = 20;
 
 /// The table of guards.
 ///
-/// A window is an item of its own: `used` counts the uses in it, `p<n>` those in its n-th part since 1970, and
-/// `oldest` is the first part that is counted. One conditional write adds a use, if no part has left the window that is
-/// still counted; else another write takes those out first.
+/// The windows of one key are one item. Of a window of 60 s, `used60` counts the uses in it, `p60_<n>` those in its
+/// n-th part since 1970, and `oldest60` is the first part that is counted. One conditional write adds a use to all of
+/// them, if no part has left its window that is still counted; else another write takes those out first.
 #[derive(Debug, Clone)]
 pub struct DynamoGuards {
     table: Table,
@@ -36,8 +36,17 @@ impl<'a> Window<'a> {
         Self { limit, part: (limit.window.as_millis() as i64 / PARTS).max(1), now }
     }
 
-    fn key(&self) -> Item {
-        key("name", format!("window:{}:{}", self.limit.window.as_secs(), self.limit.key))
+    /// An attribute, or a value, of this window.
+    fn name(&self, name: &str) -> String {
+        format!("{name}{}", self.limit.window.as_secs())
+    }
+
+    fn part_name(&self, part: i64) -> String {
+        format!("{}{part}", self.part_prefix())
+    }
+
+    fn part_prefix(&self) -> String {
+        self.name("p") + "_"
     }
 
     fn current(&self) -> i64 {
@@ -54,46 +63,66 @@ impl<'a> Window<'a> {
         (self.now - self.limit.window).as_millis().div_euclid(self.part)
     }
 
-    fn add(&self) -> Change {
-        let condition = "attribute_not_exists(#used) OR #used < :max AND #oldest >= :first";
-        Change::when(condition)
-            .value("max", n(self.limit.max))
-            .value("first", n(self.first()))
-            .value("current", n(self.current()))
-            .compute("oldest", "if_not_exists(#oldest, :current)")
-            .set("expires", time_to_live(self.leaves(self.current())))
-            .add("used", 1)
-            .add(&format!("p{}", self.current()), 1)
+    fn add(&self, change: Change) -> Change {
+        let [used, oldest, max, first, current] = ["used", "oldest", "max", "first", "current"].map(|n| self.name(n));
+        change
+            .and(&format!("attribute_not_exists(#{used}) OR #{used} < :{max} AND #{oldest} >= :{first}"))
+            .value(&max, n(self.limit.max))
+            .value(&first, n(self.first()))
+            .value(&current, n(self.current()))
+            .compute(&oldest, &format!("if_not_exists(#{oldest}, :{current})"))
+            .add(&used, 1)
+            .add(&self.part_name(self.current()), 1)
     }
 
     /// The parts that are counted, with their uses.
-    fn parts(item: &Item) -> impl Iterator<Item = (i64, i64)> {
-        let part = |name: &String| name.strip_prefix('p').and_then(|index| index.parse().ok());
-        item.keys().filter_map(move |name| Some((part(name)?, number(item, name).ok()?)))
+    fn parts(&self, item: &Item) -> Vec<(i64, i64)> {
+        let prefix = self.part_prefix();
+        let part = |name: &String| name.strip_prefix(&prefix).and_then(|index| index.parse().ok());
+        item.keys().filter_map(|name| Some((part(name)?, number(item, name).ok()?))).collect()
     }
 
     /// Takes the parts out that have left the window, if there are any.
     fn clean(&self, item: &Item) -> Option<Change> {
-        let (left, kept): (Vec<_>, Vec<_>) = Self::parts(item).partition(|(part, _)| *part < self.first());
+        let (left, kept): (Vec<_>, Vec<_>) = self.parts(item).into_iter().partition(|(part, _)| *part < self.first());
         if left.is_empty() {
             return None;
         }
-        let change =
-            Change::when("#oldest = :oldest").value("oldest", n(number::<i64>(item, "oldest").unwrap_or_default()));
-        let change = left.iter().fold(change, |change, (part, _)| change.set(&format!("p{part}"), None));
+        let (oldest, used) = (self.name("oldest"), self.name("used"));
+        let change = Change::when(&format!("#{oldest} = :oldest"))
+            .value("oldest", n(number::<i64>(item, &oldest).unwrap_or_default()));
+        let change = left.iter().fold(change, |change, (part, _)| change.set(&self.part_name(*part), None));
         Some(match kept.iter().map(|(part, _)| *part).min() {
-            None => change.set("oldest", None).set("used", None),
-            Some(oldest) => {
-                change.set("oldest", n(oldest)).add("used", -left.iter().map(|(_, uses)| uses).sum::<i64>())
-            }
+            None => change.set(&oldest, None).set(&used, None),
+            Some(first) => change.set(&oldest, n(first)).add(&used, -left.iter().map(|(_, uses)| uses).sum::<i64>()),
         })
     }
 
     fn usage(&self, item: &Item) -> Usage {
-        let live = || Self::parts(item).filter(|(part, _)| *part >= self.first());
+        let parts = self.parts(item);
+        let live = || parts.iter().filter(|(part, _)| *part >= self.first());
         let used = live().map(|(_, uses)| uses).sum::<i64>() as u32;
-        let frees_in = live().map(|(part, _)| self.leaves(part).since(self.now)).min().unwrap_or_default();
+        let frees_in = live().map(|(part, _)| self.leaves(*part).since(self.now)).min().unwrap_or_default();
         Usage { used, frees_in }
+    }
+}
+
+/// The windows of one key.
+struct Group<'a>(Vec<Window<'a>>);
+
+impl Group<'_> {
+    fn key(&self) -> Item {
+        key("name", format!("window:{}", self.0[0].limit.key))
+    }
+
+    fn add(&self) -> Change {
+        let last = self.0.iter().map(|window| window.leaves(window.current())).max();
+        let change = self.0.iter().fold(Change::default(), |change, window| window.add(change));
+        change.set("expires", last.map(time_to_live))
+    }
+
+    fn usage(&self, item: &Item) -> Vec<Usage> {
+        self.0.iter().map(|window| window.usage(item)).collect()
     }
 }
 
@@ -103,17 +132,20 @@ impl DynamoGuards {
         Self { table: Table { client, name: name.into() } }
     }
 
-    /// Counts a use; whether it was allowed, and how the window stands.
-    async fn take_one(&self, window: &Window<'_>) -> Result<(bool, Usage), StoreError> {
+    /// Counts a use; whether it was allowed, and how the windows stand.
+    async fn take_one(&self, group: &Group<'_>) -> Result<(bool, Vec<Usage>), StoreError> {
         for _ in 0..TRIES {
-            match self.table.change(window.key(), window.add()).await? {
-                Written::Done(item) => return Ok((true, window.usage(&item))),
+            match self.table.change(group.key(), group.add()).await? {
+                Written::Done(item) => return Ok((true, group.usage(&item))),
                 Written::Refused(item) => {
                     let item = item.unwrap_or_default();
-                    match window.clean(&item) {
-                        None => return Ok((false, window.usage(&item))),
+                    let cleaned: Vec<_> = group.0.iter().filter_map(|window| window.clean(&item)).collect();
+                    if cleaned.is_empty() {
+                        return Ok((false, group.usage(&item)));
+                    }
+                    for clean in cleaned {
                         // Whoever is first has done it for all.
-                        Some(clean) => drop(self.table.change(window.key(), clean).await?),
+                        self.table.change(group.key(), clean).await?;
                     }
                 }
             }
@@ -122,27 +154,44 @@ impl DynamoGuards {
     }
 
     /// Takes a use back that another limit has refused.
-    async fn give_back(&self, window: &Window<'_>) -> Result<Usage, StoreError> {
-        let part = format!("p{}", window.current());
-        let change = Change::when(&format!("attribute_exists(#{part})")).add("used", -1).add(&part, -1);
-        match self.table.change(window.key(), change).await? {
-            Written::Done(item) => Ok(window.usage(&item)),
-            Written::Refused(item) => Ok(window.usage(&item.unwrap_or_default())),
+    async fn give_back(&self, group: &Group<'_>) -> Result<Vec<Usage>, StoreError> {
+        let mut usage = vec![];
+        for window in &group.0 {
+            let part = window.part_name(window.current());
+            let change = Change::when(&format!("attribute_exists(#{part})"));
+            let change = change.add(&window.name("used"), -1).add(&part, -1);
+            let (Written::Done(item) | Written::Refused(Some(item))) = self.table.change(group.key(), change).await?
+            else {
+                return Ok(group.usage(&Item::new()));
+            };
+            usage = group.usage(&item);
         }
+        Ok(usage)
     }
 }
 
 #[async_trait]
 impl Guards for DynamoGuards {
     async fn take(&self, limits: &[Limit], now: Timestamp) -> Result<Taken, StoreError> {
-        let windows: Vec<_> = limits.iter().map(|limit| Window::new(limit, now)).collect();
-        let results = futures::future::try_join_all(windows.iter().map(|window| self.take_one(window))).await?;
+        let mut groups: Vec<Group<'_>> = vec![];
+        // Where each limit's window is.
+        let mut places = vec![];
+        for limit in limits {
+            let known = groups.iter().position(|group| group.0[0].limit.key == limit.key);
+            let group = known.unwrap_or(groups.len());
+            if known.is_none() {
+                groups.push(Group(vec![]));
+            }
+            groups[group].0.push(Window::new(limit, now));
+            places.push((group, groups[group].0.len() - 1));
+        }
+        let results = futures::future::try_join_all(groups.iter().map(|group| self.take_one(group))).await?;
         let allowed = results.iter().all(|(allowed, _)| *allowed);
         let mut usage = vec![];
-        for (window, (taken, now_used)) in windows.iter().zip(results) {
-            usage.push(if taken && !allowed { self.give_back(window).await? } else { now_used });
+        for (group, (taken, now_used)) in groups.iter().zip(results) {
+            usage.push(if taken && !allowed { self.give_back(group).await? } else { now_used });
         }
-        Ok(Taken { allowed, usage })
+        Ok(Taken { allowed, usage: places.into_iter().map(|(group, window)| usage[group][window]).collect() })
     }
 
     async fn reserve(

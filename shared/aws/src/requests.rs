@@ -10,7 +10,7 @@ use domain::{
     ContentHash, FetchRequest, Fingerprint, InfoHash, LeaseToken, RequestId, Status, Step, Timestamp, UserId,
 };
 use futures::future::try_join_all;
-use ports::{Claim, Holder, Load, Requests, Settlement, StoreError, Wakeup};
+use ports::{Claim, Holder, Load, Requests, Settlement, StoreError, Twins, Wakeup};
 use tokio::time::{Instant, sleep};
 
 use crate::dynamo::{Change, Item, Query, Table, Written, key, n, number, optional, parsed, s, time, unavailable};
@@ -79,7 +79,7 @@ impl DynamoRequests {
         Ok(items)
     }
 
-    async fn twins(&self, fingerprint: &Fingerprint) -> Result<Vec<Item>, StoreError> {
+    async fn live_twins(&self, fingerprint: &Fingerprint) -> Result<Vec<Item>, StoreError> {
         self.table.query_all(Query::of("live_fingerprint", s(fingerprint)).index("by_fingerprint")).await
     }
 }
@@ -248,29 +248,26 @@ impl Requests for DynamoRequests {
         items.iter().map(|item| parsed(item, "id")).collect()
     }
 
-    async fn first_in_flight(&self, fingerprint: &Fingerprint) -> Result<Option<RequestId>, StoreError> {
-        let twins = self.twins(fingerprint).await?;
-        let first = twins.iter().find(|twin| has_status(twin, &[Status::Queued, Status::Fetching]));
-        first.map(|twin| parsed(twin, "id")).transpose()
-    }
-
-    async fn freshest(&self, fingerprint: &Fingerprint) -> Result<Option<FetchRequest>, StoreError> {
+    async fn twins(&self, fingerprint: &Fingerprint) -> Result<Twins, StoreError> {
         let fetched = [Status::Packaging, Status::Seeding, Status::Ready];
-        let mut twins = self.twins(fingerprint).await?;
+        let mut twins = self.live_twins(fingerprint).await?;
+        let first = twins.iter().find(|twin| has_status(twin, &[Status::Queued, Status::Fetching]));
+        let first_in_flight = first.map(|twin| parsed(twin, "id")).transpose()?;
         twins.retain(|twin| has_status(twin, &fetched));
         twins.sort_by_key(|twin| number::<i64>(twin, "fetched_at").unwrap_or_default());
         // The index may be behind the table: a twin may have ended meanwhile.
         while let Some(twin) = twins.pop() {
-            if let Some(row) = self.get(parsed(&twin, "id")?).await?.filter(|row| fetched.contains(&row.status)) {
-                return Ok(Some(row));
+            let row = self.get(parsed(&twin, "id")?).await?.filter(|row| fetched.contains(&row.status));
+            if row.is_some() {
+                return Ok(Twins { first_in_flight, freshest: row });
             }
         }
-        Ok(None)
+        Ok(Twins { first_in_flight, freshest: None })
     }
 
     async fn wake_twins(&self, fingerprint: &Fingerprint, now: Timestamp) -> Result<Vec<RequestId>, StoreError> {
         let mut woken = vec![];
-        for twin in self.twins(fingerprint).await?.iter().filter(|twin| has_status(twin, &[Status::Queued])) {
+        for twin in self.live_twins(fingerprint).await?.iter().filter(|twin| has_status(twin, &[Status::Queued])) {
             let id = parsed(twin, "id")?;
             let change = Change::when("#status = :queued").value("queued", s(Status::Queued)).set("due_at", time(now));
             if let Written::Done(_) = self.change(id, change).await? {
@@ -285,7 +282,7 @@ impl Requests for DynamoRequests {
         infohash: InfoHash,
         settlement: Settlement,
         now: Timestamp,
-    ) -> Result<Vec<RequestId>, StoreError> {
+    ) -> Result<Vec<FetchRequest>, StoreError> {
         let waiting = self.table.query_all(Query::of("waits_for", s(infohash)).index("by_torrent")).await?;
         let mut settled = vec![];
         for item in &waiting {
@@ -294,8 +291,8 @@ impl Requests for DynamoRequests {
             let told = item.contains_key("callback_url");
             let change = settle(id, &settlement, now, told).and("#status = :seeding AND #waits_for = :infohash");
             let change = change.value("seeding", s(Status::Seeding)).value("infohash", s(infohash));
-            if let Written::Done(_) = self.change(id, change).await? {
-                settled.push(id);
+            if let Written::Done(item) = self.change(id, change).await? {
+                settled.push(read(&item)?);
             }
         }
         Ok(settled)

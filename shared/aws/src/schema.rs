@@ -9,15 +9,16 @@ use aws_sdk_dynamodb::types::{
 use ports::StoreError;
 
 /// An index: its name, its keys, and what of the items it has beside them; all of it for `None`.
-type Index = (&'static str, &'static [&'static str], Option<&'static [&'static str]>);
+pub type Index = (&'static str, &'static [&'static str], Option<&'static [&'static str]>);
 
 /// A table: its name behind the prefix, its keys, its indices.
-type Layout = (&'static str, &'static [&'static str], &'static [Index]);
+pub type Layout = (&'static str, &'static [&'static str], &'static [Index]);
 
 /// Attributes that are numbers among the keys; the others are strings.
 const NUMBERS: [&str; 2] = ["due_at", "notify_at"];
 
-const TABLES: [Layout; 5] = [
+/// The tables.
+pub const TABLES: [Layout; 5] = [
     (
         "requests",
         &["id"],

@@ -7,7 +7,7 @@ use domain::{
     ContentHash, FetchRequest, Fingerprint, InfoHash, LeaseToken, RequestId, Status, Step, Timestamp, UserId,
 };
 use futures::FutureExt;
-use ports::{Claim, Holder, Load, Requests, Settlement, StoreError, Wakeup};
+use ports::{Claim, Holder, Load, Requests, Settlement, StoreError, Twins, Wakeup};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use tokio::time::{Instant, timeout_at};
@@ -43,6 +43,17 @@ impl SqliteRequests {
             .map_err(unavailable)?;
         let lookups = Lookups::start(database.readers().clone());
         Ok(Self { database, lookups, watchers: Watchers::default() })
+    }
+
+    async fn first_in_flight(&self, fingerprint: &Fingerprint) -> Result<Option<RequestId>, StoreError> {
+        sqlx::query(
+            "SELECT id FROM requests WHERE fingerprint = ? AND status IN ('queued', 'fetching') ORDER BY id LIMIT 1",
+        )
+        .bind(fingerprint.to_string())
+        .try_map(|row: SqliteRow| text(&row, "id"))
+        .fetch_optional(self.database.readers())
+        .await
+        .map_err(unavailable)
     }
 }
 
@@ -325,19 +336,8 @@ impl Requests for SqliteRequests {
             .map_err(unavailable)
     }
 
-    async fn first_in_flight(&self, fingerprint: &Fingerprint) -> Result<Option<RequestId>, StoreError> {
-        sqlx::query(
-            "SELECT id FROM requests WHERE fingerprint = ? AND status IN ('queued', 'fetching') ORDER BY id LIMIT 1",
-        )
-        .bind(fingerprint.to_string())
-        .try_map(|row: SqliteRow| text(&row, "id"))
-        .fetch_optional(self.database.readers())
-        .await
-        .map_err(unavailable)
-    }
-
-    async fn freshest(&self, fingerprint: &Fingerprint) -> Result<Option<FetchRequest>, StoreError> {
-        sqlx::query(
+    async fn twins(&self, fingerprint: &Fingerprint) -> Result<Twins, StoreError> {
+        let freshest = sqlx::query(
             "SELECT * FROM requests WHERE fingerprint = ? AND status IN ('packaging', 'seeding', 'ready') \
              ORDER BY fetched_at DESC LIMIT 1",
         )
@@ -345,7 +345,8 @@ impl Requests for SqliteRequests {
         .try_map(|row| read(&row))
         .fetch_optional(self.database.readers())
         .await
-        .map_err(unavailable)
+        .map_err(unavailable)?;
+        Ok(Twins { first_in_flight: self.first_in_flight(fingerprint).await?, freshest })
     }
 
     async fn wake_twins(&self, fingerprint: &Fingerprint, now: Timestamp) -> Result<Vec<RequestId>, StoreError> {
@@ -372,30 +373,30 @@ impl Requests for SqliteRequests {
         infohash: InfoHash,
         settlement: Settlement,
         now: Timestamp,
-    ) -> Result<Vec<RequestId>, StoreError> {
+    ) -> Result<Vec<FetchRequest>, StoreError> {
         let (sql, failure) = match settlement {
             Settlement::Ready => (
                 "UPDATE requests SET status = 'ready', progress = 100, updated_at = ?2, completed_at = ?2, \
                  expires_at = ?2 + keep_for, due_at = ?2 + keep_for, error_code = ?3, error_message = ?4, lease = NULL, \
                  notify_at = CASE WHEN callback_url IS NOT NULL THEN ?2 END \
-                 WHERE infohash = ?1 AND status = 'seeding' RETURNING id",
+                 WHERE infohash = ?1 AND status = 'seeding' RETURNING *",
                 None,
             ),
             Settlement::Repackage => (
                 "UPDATE requests SET status = 'packaging', updated_at = ?2, due_at = ?2, \
                  error_code = ?3, error_message = ?4, lease = NULL \
-                 WHERE infohash = ?1 AND status = 'seeding' RETURNING id",
+                 WHERE infohash = ?1 AND status = 'seeding' RETURNING *",
                 None,
             ),
             Settlement::Failed(failure) => (
                 "UPDATE requests SET status = 'failed', updated_at = ?2, completed_at = ?2, due_at = ?2, \
                  error_code = ?3, error_message = ?4, lease = NULL, \
                  notify_at = CASE WHEN callback_url IS NOT NULL THEN ?2 END \
-                 WHERE infohash = ?1 AND status = 'seeding' RETURNING id",
+                 WHERE infohash = ?1 AND status = 'seeding' RETURNING *",
                 Some(failure),
             ),
         };
-        let ids: Vec<RequestId> = self
+        let rows: Vec<FetchRequest> = self
             .database
             .write(Durability::Written, move |connection| {
                 sqlx::query(sql)
@@ -403,16 +404,16 @@ impl Requests for SqliteRequests {
                     .bind(now.as_millis())
                     .bind(failure.as_ref().map(|f| f.code.as_str()))
                     .bind(failure.map(|f| f.message))
-                    .try_map(|row: SqliteRow| text(&row, "id"))
+                    .try_map(|row| read(&row))
                     .fetch_all(connection)
                     .boxed()
             })
             .await
             .map_err(unavailable)?;
-        for id in &ids {
-            self.watchers.changed(*id);
+        for row in &rows {
+            self.watchers.changed(row.id);
         }
-        Ok(ids)
+        Ok(rows)
     }
 
     async fn holders(&self, content: ContentHash) -> Result<Vec<Holder>, StoreError> {

@@ -14,7 +14,7 @@ const MANY: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
-    uses: HashMap<String, Window>,
+    uses: HashMap<(String, Duration), Window>,
     /// How many keys there may be before the next clean-up.
     clean_at: usize,
 }
@@ -63,12 +63,12 @@ impl Windows {
         }
         let mut allowed = true;
         for limit in limits {
-            let window = self.uses.entry(limit.key.clone()).or_default();
+            let window = self.uses.entry((limit.key.clone(), limit.window)).or_default();
             window.slide(now);
             allowed &= window.used < limit.max;
         }
         let usage = limits.iter().map(|limit| {
-            let window = self.uses.entry(limit.key.clone()).or_default();
+            let window = self.uses.entry((limit.key.clone(), limit.window)).or_default();
             if allowed {
                 window.add(limit.window, now);
             }

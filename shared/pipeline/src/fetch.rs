@@ -64,14 +64,14 @@ impl Fetch {
     async fn work(&self, claim: &Claim, stopping: &CancellationToken) -> Result<Outcome, StoreError> {
         // What was begun is gone on with.
         if self.reuse && claim.request.spec.ttl > 0 && claim.request.checkpoint.is_none() {
-            if let Some(content) = self.reusable(&claim.request).await? {
+            let twins = self.requests.twins(&claim.request.fingerprint).await?;
+            if let Some(content) = self.reusable(&claim.request, twins.freshest).await? {
                 info!(request.id = %claim.request.id, "reusing the content of an identical request");
                 metrics::counter!("proxytorrent_reused_total", "what" => "request").increment(1);
                 self.fetched(claim, content).await?;
                 return Ok(Outcome::Done);
             }
-            let first = self.requests.first_in_flight(&claim.request.fingerprint).await?;
-            if first.is_some_and(|first| first < claim.request.id) {
+            if twins.first_in_flight.is_some_and(|first| first < claim.request.id) {
                 let mut row = claim.request.clone();
                 let now = self.clock.now();
                 row.requeue(now, now + LEASE);
@@ -99,8 +99,12 @@ impl Fetch {
 
     /// The content of an identical request, if it is fresh enough: fetched after this request was made,
     /// or ready within its own ttl.
-    async fn reusable(&self, request: &FetchRequest) -> Result<Option<Content>, StoreError> {
-        let Some(twin) = self.requests.freshest(&request.fingerprint).await? else { return Ok(None) };
+    async fn reusable(
+        &self,
+        request: &FetchRequest,
+        twin: Option<FetchRequest>,
+    ) -> Result<Option<Content>, StoreError> {
+        let Some(twin) = twin else { return Ok(None) };
         let Some(content) = twin.content else { return Ok(None) };
         let now = self.clock.now();
         let fresh = content.fetched_at >= request.created_at

@@ -47,7 +47,8 @@ impl Seed {
             Err(error) => return Err(error),
         };
         let (repackage, ready) = (settlement == Settlement::Repackage, settlement == Settlement::Ready);
-        for id in self.requests.settle(infohash, settlement, self.clock.now()).await? {
+        for row in self.requests.settle(infohash, settlement, self.clock.now()).await? {
+            let id = row.id;
             if repackage {
                 self.wakeups.wake(Wakeup::Package(id), Duration::ZERO).await?;
             } else {
@@ -57,7 +58,9 @@ impl Seed {
                 } else {
                     meter::failed("seed", FailureCode::SeedingFailed, false);
                 }
-                self.wakeups.wake(Wakeup::Notify(id), Duration::ZERO).await?;
+                if row.spec.callback_url.is_some() {
+                    self.wakeups.wake(Wakeup::Notify(id), Duration::ZERO).await?;
+                }
             }
         }
         Ok(())
@@ -70,7 +73,11 @@ impl Seed {
         if torrent.state == TorrentState::Retired {
             return Ok(false);
         }
-        let resume = self.torrents.resume(infohash).await?.unwrap_or_default();
+        // One that was never seeded has none.
+        let resume = match torrent.state {
+            TorrentState::Adding => vec![],
+            _ => self.torrents.resume(infohash).await?.unwrap_or_default(),
+        };
         self.seeder.add(&torrent, &metainfo, &resume).await?;
         if torrent.state == TorrentState::Seeding || self.torrents.mark_seeding(infohash).await? {
             return Ok(true);

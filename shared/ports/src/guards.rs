@@ -10,7 +10,7 @@ use crate::StoreError;
 /// At most `max` uses of `key` within any stretch of time as long as `window`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
-    /// Whose uses are counted together.
+    /// Whose uses are counted together, for each length of the window.
     pub key: String,
     /// The most uses.
     pub max: u32,

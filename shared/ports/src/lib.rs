@@ -20,7 +20,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use contents::{Contents, Removal, SUSPENDED, Staged};
 pub use error::StoreError;
 pub use guards::{Guards, Limit, Taken, Usage};
-pub use requests::{Claim, Holder, Load, Requests, Settlement};
+pub use requests::{Claim, Holder, Load, Requests, Settlement, Twins};
 pub use seeder::{SeedError, Seeder};
 pub use swarm::{Announce, MAX_PEERS_PER_ADDRESS, Peer, Swarm, SwarmCounts};
 pub use torrents::Torrents;

@@ -28,6 +28,15 @@ pub struct Holder {
     pub infohash: Option<InfoHash>,
 }
 
+/// The identical requests of one owner.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Twins {
+    /// The oldest that is queued or fetching.
+    pub first_in_flight: Option<RequestId>,
+    /// The one, among those packaging, seeding or ready, whose content is the freshest.
+    pub freshest: Option<FetchRequest>,
+}
+
 /// What becomes of the requests that wait for a torrent to be seeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settlement {
@@ -105,23 +114,19 @@ pub trait Requests: Send + Sync {
     /// Up to `limit` rows that are ready and whose time is over.
     async fn outlived(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError>;
 
-    /// The oldest request with this fingerprint that is queued or fetching.
-    async fn first_in_flight(&self, fingerprint: &Fingerprint) -> Result<Option<RequestId>, StoreError>;
-
-    /// The request with this fingerprint, among those packaging, seeding or ready, whose content is
-    /// the freshest.
-    async fn freshest(&self, fingerprint: &Fingerprint) -> Result<Option<FetchRequest>, StoreError>;
+    /// The requests with this fingerprint.
+    async fn twins(&self, fingerprint: &Fingerprint) -> Result<Twins, StoreError>;
 
     /// Makes the queued requests with this fingerprint due at once, and names them.
     async fn wake_twins(&self, fingerprint: &Fingerprint, now: Timestamp) -> Result<Vec<RequestId>, StoreError>;
 
-    /// Settles every request that is seeding this torrent, and names them.
+    /// Settles every request that is seeding this torrent; their rows.
     async fn settle(
         &self,
         infohash: InfoHash,
         settlement: Settlement,
         now: Timestamp,
-    ) -> Result<Vec<RequestId>, StoreError>;
+    ) -> Result<Vec<FetchRequest>, StoreError>;
 
     /// Which live requests refer to this content, in what way; alike ones are told once.
     async fn holders(&self, content: ContentHash) -> Result<Vec<Holder>, StoreError>;

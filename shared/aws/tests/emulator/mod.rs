@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use aws::Clients;
 use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region};
-use aws_sdk_s3::config::Credentials;
+use aws_sdk_s3::config::{Credentials, SharedHttpClient};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Account {
     pub clients: Clients,
+    endpoint: String,
     _process: Child,
     _folder: TempDir,
 }
@@ -24,8 +25,9 @@ pub struct Account {
 impl Account {
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/python/bin/ministack");
-        assert!(program.exists(), "{} is missing: run `make setup`", program.display());
+        let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let program = folders.map(|folder| folder.join(".tools/python/bin/ministack")).find(|program| program.exists());
+        let program = program.expect("the emulator is installed: run `make setup`");
         // Free now; should another take it first, the emulator ends, and the test says so.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let endpoint = format!("http://127.0.0.1:{port}");
@@ -46,17 +48,26 @@ impl Account {
             assert!(started.elapsed() < PATIENCE, "the emulator does not start");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new("000000000001", "secret", None, None, "test"))
-            .endpoint_url(endpoint)
-            .retry_config(RetryConfig::standard())
-            .http_client(aws::http_client())
-            .load()
-            .await;
-        let clients = Clients::new(&config);
+        let clients = clients(&endpoint, aws::http_client()).await;
         aws::schema::create_tables(&clients.dynamodb, "test").await.unwrap();
         clients.s3.create_bucket().bucket("test").send().await.unwrap();
-        Self { clients, _process: process, _folder: folder }
+        Self { clients, endpoint, _process: process, _folder: folder }
     }
+
+    /// Clients that speak HTTP by this, and try again without much of a wait.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub async fn clients_by(&self, http: SharedHttpClient) -> Clients {
+        clients(&self.endpoint, http).await
+    }
+}
+
+async fn clients(endpoint: &str, http: SharedHttpClient) -> Clients {
+    let retries = RetryConfig::standard().with_initial_backoff(Duration::from_millis(10));
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("000000000001", "secret", None, None, "test"))
+        .endpoint_url(endpoint)
+        .retry_config(retries)
+        .http_client(http);
+    Clients::new(&config.load().await)
 }

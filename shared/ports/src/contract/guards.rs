@@ -20,6 +20,7 @@ macro_rules! guards_contract {
             of_many_takers_exactly_the_limit_pass,
             the_window_slides,
             a_use_that_one_limit_refuses_counts_for_none,
+            windows_of_one_key_slide_apart,
         );
     };
 }
@@ -97,4 +98,19 @@ pub async fn a_use_that_one_limit_refuses_counts_for_none<G: Guards>(guards: &G)
         assert_eq!((taken.allowed, taken.usage[0].used), (true, used));
     }
     assert!(!guards.take(&[wide], NOW).await.unwrap().allowed);
+}
+
+/// A minute and an hour.
+pub async fn windows_of_one_key_slide_apart<G: Guards>(guards: &G) {
+    let limits = [limit("a", 2, MINUTE), limit("a", 3, MINUTE * 60)];
+    let take = async |at| {
+        let taken = guards.take(&limits, NOW + Duration::from_secs(at)).await.unwrap();
+        (taken.allowed, taken.usage[0].used, taken.usage[1].used)
+    };
+    assert_eq!(take(0).await, (true, 1, 1));
+    assert_eq!(take(1).await, (true, 2, 2));
+    assert_eq!(take(2).await, (false, 2, 2));
+    assert_eq!(take(70).await, (true, 1, 3));
+    assert_eq!(take(140).await, (false, 0, 3));
+    assert_eq!(take(3_650).await, (true, 1, 2));
 }

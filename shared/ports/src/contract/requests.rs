@@ -6,7 +6,7 @@ use domain::{ContentHash, Failure, FailureCode, InfoHash, InfoHashV2, RequestId,
 use futures::future::{join, join_all};
 
 use super::{LEASE, NOW, content, request};
-use crate::{Claim, Holder, Load, Requests, Settlement, StoreError, Wakeup};
+use crate::{Claim, Holder, Load, Requests, Settlement, StoreError, Twins, Wakeup};
 
 /// Runs the suite against what the function `$make` makes.
 #[macro_export]
@@ -327,9 +327,9 @@ pub async fn twins_find_each_other<R: Requests>(store: &R) {
     for row in [&second, &first, &stranger] {
         store.create(row).await.unwrap();
     }
-    assert_eq!(store.first_in_flight(&first.fingerprint).await.unwrap(), Some(first.id));
+    assert_eq!(store.twins(&first.fingerprint).await.unwrap().first_in_flight, Some(first.id));
     let claim = claimed(store, first.id, Step::Fetch).await;
-    assert_eq!(store.first_in_flight(&first.fingerprint).await.unwrap(), Some(first.id));
+    assert_eq!(store.twins(&first.fingerprint).await.unwrap().first_in_flight, Some(first.id));
 
     let waiting = claimed(store, second.id, Step::Fetch).await;
     let mut row = waiting.request.clone();
@@ -339,7 +339,7 @@ pub async fn twins_find_each_other<R: Requests>(store: &R) {
     let mut row = claim.request.clone();
     row.fetched(content(ContentHash::new([1; 32]), NOW), NOW);
     store.save(&claim, &row).await.unwrap();
-    assert_eq!(store.first_in_flight(&first.fingerprint).await.unwrap(), Some(second.id));
+    assert_eq!(store.twins(&first.fingerprint).await.unwrap().first_in_flight, Some(second.id));
     assert_eq!(store.wake_twins(&first.fingerprint, NOW).await.unwrap(), [second.id]);
     claimed(store, second.id, Step::Fetch).await;
     assert_eq!(store.wake_twins(&first.fingerprint, NOW).await.unwrap(), [], "a claimed one is not disturbed");
@@ -356,10 +356,10 @@ pub async fn the_freshest_content_is_found<R: Requests>(store: &R) {
         store.save(&claim, &row).await.unwrap();
     }
     let fingerprint = rows[0].fingerprint;
-    assert_eq!(store.freshest(&fingerprint).await.unwrap().map(|row| row.id), Some(rows[1].id));
+    assert_eq!(store.twins(&fingerprint).await.unwrap().freshest.map(|row| row.id), Some(rows[1].id));
     store.cancel(rows[1].id, &rows[1].owner, NOW).await.unwrap();
-    assert_eq!(store.freshest(&fingerprint).await.unwrap().map(|row| row.id), Some(rows[0].id));
-    assert_eq!(store.freshest(&request("bob", "https://example.org/").fingerprint).await.unwrap(), None);
+    assert_eq!(store.twins(&fingerprint).await.unwrap().freshest.map(|row| row.id), Some(rows[0].id));
+    assert_eq!(store.twins(&request("bob", "https://example.org/").fingerprint).await.unwrap(), Twins::default());
 }
 
 /// All of them, and no other.
@@ -371,7 +371,11 @@ pub async fn settling_moves_exactly_the_requests_that_wait_for_the_torrent<R: Re
     ];
     let other = seeding(store, "https://example.org/3", hash, InfoHash::new([3; 20])).await;
 
-    let mut again = store.settle(infohash, Settlement::Repackage, NOW).await.unwrap();
+    let settle = async |infohash, settlement| {
+        let rows = store.settle(infohash, settlement, NOW).await.unwrap();
+        rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    let mut again = settle(infohash, Settlement::Repackage).await;
     again.sort();
     waiting.sort();
     assert_eq!(again, waiting);
@@ -381,16 +385,16 @@ pub async fn settling_moves_exactly_the_requests_that_wait_for_the_torrent<R: Re
         row.packaged(infohash, None, NOW, NOW + LEASE);
         store.save(&claim, &row).await.unwrap();
     }
-    let mut ready = store.settle(infohash, Settlement::Ready, NOW).await.unwrap();
+    let mut ready = settle(infohash, Settlement::Ready).await;
     ready.sort();
     assert_eq!(ready, waiting);
     let row = store.get(waiting[0]).await.unwrap().unwrap();
     assert_eq!((row.status, row.progress, row.completed_at), (Status::Ready, 100, Some(NOW)));
     assert_eq!(row.due_at, row.expires_at);
-    assert_eq!(store.settle(infohash, Settlement::Ready, NOW).await.unwrap(), []);
+    assert_eq!(settle(infohash, Settlement::Ready).await, []);
 
     let failure = Failure::new(FailureCode::SeedingFailed, "no");
-    let failed = store.settle(InfoHash::new([3; 20]), Settlement::Failed(failure.clone()), NOW).await.unwrap();
+    let failed = settle(InfoHash::new([3; 20]), Settlement::Failed(failure.clone())).await;
     assert_eq!(failed, [other]);
     let row = store.get(other).await.unwrap().unwrap();
     assert_eq!((row.status, row.failure, row.due_at), (Status::Failed, Some(failure), Some(NOW)));

@@ -1,0 +1,199 @@
+//! What a request costs in calls to AWS: pinned in `calls.txt`, allowed by the template's policies, and told in the
+//! README.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use aws::schema::TABLES;
+use functions::Port::{Guards, Requests, Torrents};
+use functions::endpoints;
+use ports::Wakeup;
+use tokio_util::sync::CancellationToken;
+
+use crate::template::Template;
+use crate::wire::{Call, Life};
+use crate::world::{Ended, World, undisturbed};
+
+/// The calls that one function makes for a request.
+struct Step {
+    /// What happens.
+    name: &'static str,
+    /// The function that does it; the seeder is none.
+    function: Option<&'static str>,
+    /// Whether API Gateway is in front of it.
+    asked: bool,
+    calls: Vec<Call>,
+}
+
+/// USD of a million of each, by AWS's price list for us-east-1.
+const WRITE: f64 = 0.625;
+const READ: f64 = 0.125;
+const PUT: f64 = 5.0;
+const GET: f64 = 0.4;
+const MESSAGE_CALL: f64 = 0.4;
+const INVOCATION: f64 = 0.2;
+const API_CALL: f64 = 1.0;
+
+/// A small content's life, with one look at its status and one download of its `.torrent` file.
+async fn steps(world: &World) -> Vec<Step> {
+    let mut steps = vec![];
+    let life = undisturbed();
+    let mut step = |life: &Life, name, function, asked| {
+        steps.push(Step { name, function, asked, calls: life.take() });
+    };
+    let id = world.create(&life, "1000/1").await;
+    // The key that the tests' client sends, and most do not.
+    let reservation = |call: &Call| call.body.contains("idempotency:");
+    life.calls.lock().unwrap().retain(|call| !reservation(call));
+    step(&life, "create", Some("CreateRequest"), true);
+    assert!(world.handle(&life, Wakeup::Fetch(id), CancellationToken::new()).await);
+    step(&life, "fetch", Some("FetchContent"), false);
+    assert!(world.handle(&life, Wakeup::Package(id), CancellationToken::new()).await);
+    step(&life, "package", Some("PackageTorrent"), false);
+    let infohash = world.row(id).await.infohash.unwrap();
+    assert!(world.handle(&life, Wakeup::Seed(infohash), CancellationToken::new()).await);
+    step(&life, "seed", None, false);
+    for (name, function, endpoint, ports, path) in [
+        ("status", "GetRequest", endpoints::get_request(), &[Requests, Guards][..], String::new()),
+        ("torrent", "GetTorrent", endpoints::get_torrent(), &[Requests, Torrents, Guards], "/torrent".into()),
+    ] {
+        let request = http::Request::get(format!("/v1/requests/{id}{path}"));
+        let answer = world.call(&life, endpoint, ports, request, None).await;
+        assert!(matches!(answer, Ended::With((200, _))));
+        step(&life, name, Some(function), true);
+    }
+    steps
+}
+
+impl Step {
+    fn count(&self, wanted: impl Fn(&Call) -> bool) -> usize {
+        self.calls.iter().filter(|call| wanted(call)).count()
+    }
+
+    fn writes(&self) -> usize {
+        self.count(|call| ["dynamodb:UpdateItem", "dynamodb:DeleteItem"].contains(&call.action.as_str()))
+    }
+
+    fn reads(&self) -> usize {
+        self.count(|call| ["dynamodb:GetItem", "dynamodb:Query"].contains(&call.action.as_str()))
+    }
+
+    /// Entries of indices that the writes change, at the most: one that moves within its index is written twice.
+    fn index_writes(&self) -> usize {
+        let writes = self.calls.iter().filter(|call| call.action == "dynamodb:UpdateItem");
+        let entries = writes.map(|call| {
+            let body: serde_json::Value = serde_json::from_str(&call.body).unwrap();
+            let expression = body["UpdateExpression"].as_str().unwrap();
+            let (set, removed) = expression.split_once(" REMOVE ").unwrap_or((expression, ""));
+            let mentions = |text: &str, name: &&str| {
+                text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '#'))
+                    .any(|word| word == format!("#{name}"))
+            };
+            let new = body["ConditionExpression"].as_str().is_some_and(|c| c.contains("attribute_not_exists(#id)"));
+            let table = TABLES.iter().find(|(name, ..)| call.resource.ends_with(name)).unwrap();
+            let entry = |(_, keys, others): &aws::schema::Index| {
+                let keyed = keys.iter().any(|name| mentions(set, name));
+                let gone = !new && keys.iter().any(|name| mentions(removed, name));
+                let told = others.is_none_or(|others| others.iter().any(|name| mentions(set, name)));
+                match (new, keyed, gone || told) {
+                    (true, ..) => usize::from(keys.iter().all(|name| mentions(set, name) || *name == "id")),
+                    (false, true, _) => 2,
+                    (false, false, changed) => usize::from(changed),
+                }
+            };
+            table.2.iter().map(entry).sum::<usize>()
+        });
+        entries.sum()
+    }
+
+    fn puts(&self) -> usize {
+        self.count(|call| call.action == "s3:PutObject")
+    }
+
+    fn gets(&self) -> usize {
+        self.count(|call| call.action == "s3:GetObject")
+    }
+
+    fn messages(&self) -> usize {
+        self.count(|call| call.action == "sqs:SendMessage")
+    }
+
+    fn dollars(&self) -> f64 {
+        let amounts = [
+            (self.writes() + self.index_writes(), WRITE),
+            (self.reads(), READ),
+            (self.puts(), PUT),
+            (self.gets(), GET),
+            // Whoever takes a message receives and deletes it.
+            (self.messages() * 3, MESSAGE_CALL),
+            (usize::from(self.function.is_some()), INVOCATION),
+            (usize::from(self.asked), API_CALL),
+        ];
+        amounts.iter().map(|(count, price)| *count as f64 * price).sum()
+    }
+}
+
+fn listing(steps: &[Step]) -> String {
+    let mut text = String::new();
+    for step in steps {
+        writeln!(text, "{} ({} calls)", step.name, step.calls.len()).unwrap();
+        for call in &step.calls {
+            // Hashes, ids and the like differ each time.
+            let resource: Vec<_> =
+                call.resource.split('/').map(|part| if part.len() > 30 { "…" } else { part }).collect();
+            let resource = resource.join("/").replace("test-", "");
+            let hashed = resource.starts_with("content/") || resource.starts_with("staging/");
+            let resource = if hashed { resource.split('/').next().unwrap().to_owned() + "/…" } else { resource };
+            writeln!(text, "  {} {resource}", call.action).unwrap();
+        }
+    }
+    text
+}
+
+fn table(steps: &[Step]) -> String {
+    let mut text = String::from(
+        "| Step | AWS calls | DynamoDB writes + index entries, reads | S3 puts, gets | messages | USD per million |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for step in steps {
+        let (writes, entries, reads) = (step.writes(), step.index_writes(), step.reads());
+        let (calls, puts, gets) = (step.calls.len(), step.puts(), step.gets());
+        let (name, messages, dollars) = (step.name, step.messages(), step.dollars());
+        let row = format!(
+            "| {name} | {calls} | {writes} + {entries}, {reads} | {puts}, {gets} | {messages} | {dollars:.2} |"
+        );
+        writeln!(text, "{row}").unwrap();
+    }
+    let calls: usize = steps.iter().map(|step| step.calls.len()).sum();
+    writeln!(text, "| all | {calls} | | | | {:.2} |", steps.iter().map(Step::dollars).sum::<f64>()).unwrap();
+    text
+}
+
+/// Compares a part of a file with what it is to be, and writes that there, so that a change shows in the diff.
+fn assert_pinned(path: &str, (start, end): (&str, &str), expected: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let from = text.find(start).map_or(0, |at| at + start.len());
+    let to = if end.is_empty() { text.len() } else { from + text[from..].find(end).expect("the part has an end") };
+    if text[from..to] != *expected {
+        std::fs::write(&path, [&text[..from], expected, &text[to..]].concat()).unwrap();
+        panic!("{} has changed, and was written anew: look at the difference", path.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_calls_of_a_request_are_as_many_as_they_were_and_allowed() {
+    let world = World::new().await;
+    let steps = steps(&world).await;
+    world.stop().await;
+    let template = Template::read();
+    for step in &steps {
+        let Some(function) = step.function else { continue };
+        for call in step.calls.iter().collect::<BTreeSet<_>>() {
+            assert!(template.allows(function, call), "{function} may not do {call:?}");
+        }
+    }
+    assert_pinned("tests/aws/calls.txt", ("", ""), &listing(&steps));
+    assert_pinned("../README.md", ("<!-- calls -->\n", "<!-- /calls -->"), &table(&steps));
+}

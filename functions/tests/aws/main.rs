@@ -1,0 +1,9 @@
+//! The functions on an emulated AWS, call by call.
+
+mod calls;
+#[path = "../../../shared/aws/tests/emulator/mod.rs"]
+mod emulator;
+mod faults;
+mod template;
+mod wire;
+mod world;

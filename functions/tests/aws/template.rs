@@ -1,0 +1,175 @@
+//! `template.yaml` beside the code: what each function is, and what it may do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use serde_norway::Value as Yaml;
+
+use crate::wire::Call;
+
+/// Tables, queues and the bucket, as the template, the tests and the code name them.
+const NAMES: [(&str, &str, &str); 8] = [
+    ("RequestsTable", "test-requests", "Requests"),
+    ("TorrentsTable", "test-torrents", "Torrents"),
+    ("ContentsTable", "test-contents", "Contents"),
+    ("GuardsTable", "test-guards", "Guards"),
+    ("SwarmTable", "test-swarm", "Swarm"),
+    ("FetchQueue", "fetch", "FetchQueue"),
+    ("PackageQueue", "package", "PackageQueue"),
+    ("SeedQueue", "seed", "SeedQueue"),
+];
+
+pub struct Template {
+    resources: BTreeMap<String, Value>,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// YAML with CloudFormation's tags as JSON: `!Ref X` as `X`, `!GetAtt X.Arn` as `X.Arn`, `!Sub …` as its text.
+fn plain(yaml: &Yaml) -> Value {
+    match yaml {
+        Yaml::Null => Value::Null,
+        Yaml::Bool(value) => json!(value),
+        Yaml::Number(value) => json!(value.as_f64()),
+        Yaml::String(value) => json!(value),
+        Yaml::Sequence(items) => items.iter().map(plain).collect(),
+        Yaml::Mapping(entries) => {
+            entries.iter().map(|(key, value)| (key.as_str().unwrap_or_default().to_owned(), plain(value))).collect()
+        }
+        Yaml::Tagged(tagged) => plain(&tagged.value),
+    }
+}
+
+/// One or many.
+fn list(value: &Value) -> Vec<String> {
+    let items = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+    items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+impl Template {
+    pub fn read() -> Self {
+        let text = std::fs::read_to_string(root().join("template.yaml")).unwrap();
+        let template = plain(&serde_norway::from_str(&text).unwrap());
+        let resources = template["Resources"].as_object().unwrap();
+        Self { resources: resources.iter().map(|(name, value)| (name.clone(), value.clone())).collect() }
+    }
+
+    fn of_type(&self, kind: &str) -> impl Iterator<Item = (&String, &Value)> {
+        self.resources.iter().filter(move |(_, resource)| resource["Type"] == kind)
+    }
+
+    /// Actions and resources of a function's policies.
+    fn statements(&self, function: &str) -> Vec<(Vec<String>, Vec<String>)> {
+        let policies = self.resources[function]["Properties"]["Policies"].as_array().cloned().unwrap_or_default();
+        let statements = policies.iter().flat_map(|policy| policy["Statement"].as_array().unwrap());
+        statements.map(|statement| (list(&statement["Action"]), list(&statement["Resource"]))).collect()
+    }
+
+    /// Whether a function's policies allow a call.
+    pub fn allows(&self, function: &str, call: &Call) -> bool {
+        let resource = |arn: &String| {
+            let arn = arn.replace("${", "").replace('}', "").replace(".Arn", "");
+            let (name, path) = arn.split_once('/').unwrap_or((&arn, ""));
+            if name == "Bucket" {
+                let listed = path.is_empty() && call.resource.is_empty();
+                return listed || path.strip_suffix('*').is_some_and(|start| call.resource.starts_with(start));
+            }
+            let known = NAMES.iter().find(|(logical, ..)| *logical == name);
+            known.is_some_and(|(_, ours, _)| call.resource == [ours, path].join(if path.is_empty() { "" } else { "/" }))
+        };
+        let statements = self.statements(function);
+        statements.iter().any(|(actions, resources)| actions.contains(&call.action) && resources.iter().any(resource))
+    }
+}
+
+/// The ports that a binary names.
+fn ports(binary: &str) -> BTreeSet<String> {
+    let source = std::fs::read_to_string(root().join(format!("functions/src/bin/{binary}.rs"))).unwrap();
+    let used = source.lines().find_map(|line| line.strip_prefix("use functions::Port::")).unwrap_or_default();
+    let names = used.trim_matches(|c| "{};".contains(c)).split(',');
+    names.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+}
+
+#[test]
+fn every_binary_is_a_function_that_may_use_what_it_names_and_nothing_else() {
+    let template = Template::read();
+    let functions: Vec<_> = template.of_type("AWS::Serverless::Function").collect();
+    let binaries = std::fs::read_dir(root().join("functions/src/bin")).unwrap();
+    let binaries: BTreeSet<_> =
+        binaries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect();
+    let deployed = functions.iter().map(|(_, function)| function["Metadata"]["BuildProperties"]["Binary"].as_str());
+    assert_eq!(deployed.map(|name| name.unwrap().to_owned()).collect::<BTreeSet<_>>(), binaries);
+
+    for (name, function) in functions {
+        let binary = function["Metadata"]["BuildProperties"]["Binary"].as_str().unwrap();
+        let named = ports(binary);
+        let mut allowed = BTreeSet::new();
+        for (actions, resources) in template.statements(name) {
+            for text in actions.iter().chain(&resources) {
+                assert!(!text.trim_end_matches("/*").contains('*'), "{name}: {text} is too much");
+            }
+            for resource in resources {
+                let logical = resource.trim_start_matches("${").split(['.', '}']).next().unwrap().to_owned();
+                if logical == "Bucket" {
+                    // What is under content/ and staging/ is the contents' port, and torrents/ the torrents'.
+                    let port = if resource.contains("torrents/") { "Torrents" } else { "Contents" };
+                    assert!(named.contains(port), "{name} may use {resource}, and does not name {port}");
+                } else {
+                    allowed.insert(NAMES.iter().find(|(known, ..)| *known == logical).unwrap().2.to_owned());
+                }
+            }
+        }
+        // Links to contents, and their sizes, need no record of them.
+        let unneeded = if allowed.contains("Contents") { "" } else { "Contents" };
+        let needed: BTreeSet<_> = named.iter().filter(|port| *port != unneeded).cloned().collect();
+        assert_eq!(allowed, needed, "{name}");
+    }
+}
+
+#[test]
+fn every_path_of_the_api_has_a_route() {
+    let description = std::fs::read_to_string(root().join("shared/api/openapi.json")).unwrap();
+    let description: Value = serde_json::from_str(&description).unwrap();
+    let template = Template::read();
+    let routes = template.of_type("AWS::ApiGatewayV2::Route");
+    let routes: BTreeSet<_> = routes.map(|(_, route)| route["Properties"]["RouteKey"].as_str().unwrap()).collect();
+    for (path, operations) in description["paths"].as_object().unwrap() {
+        // One server's own: a function cannot stream, and does not live long enough to count.
+        if path.ends_with("/events") || path.ends_with("/metrics") {
+            continue;
+        }
+        for method in operations.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+            let route = format!("{} {path}", method.to_uppercase());
+            assert!(routes.contains(route.as_str()), "{route} is not deployed");
+        }
+    }
+}
+
+#[test]
+fn the_template_has_the_tables_that_the_code_expects() {
+    let template = Template::read();
+    for (name, keys, indices) in aws::schema::TABLES {
+        let logical = NAMES.iter().find(|(_, ours, _)| ours.ends_with(name)).unwrap().0;
+        let table = &template.resources[logical]["Properties"];
+        let names = |schema: &Value| {
+            let keys = schema.as_array().unwrap().iter();
+            keys.map(|key| key["AttributeName"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&table["KeySchema"]), keys, "{name}");
+        let deployed = table["GlobalSecondaryIndexes"].as_array().cloned().unwrap_or_default();
+        assert_eq!(deployed.len(), indices.len(), "{name}");
+        for ((index, keys, others), deployed) in indices.iter().zip(&deployed) {
+            assert_eq!(deployed["IndexName"], *index);
+            assert_eq!(names(&deployed["KeySchema"]), *keys, "{index}");
+            let projection = &deployed["Projection"];
+            match others {
+                None => assert_eq!(projection["ProjectionType"], "ALL", "{index}"),
+                Some([]) => assert_eq!(projection["ProjectionType"], "KEYS_ONLY", "{index}"),
+                Some(others) => assert_eq!(list(&projection["NonKeyAttributes"]), *others, "{index}"),
+            }
+        }
+    }
+}

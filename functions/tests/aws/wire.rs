@@ -1,0 +1,184 @@
+//! What lies between a function's process and AWS: it counts the calls, and lets them fail.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use aws_sdk_s3::config::SharedHttpClient;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use tokio_util::sync::CancellationToken;
+
+/// What becomes of the calls of one request's life, which are counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// The process is killed when this call has been done, before it hears of it.
+    Killed(usize),
+    /// This call and those after it, so many in all, are refused as AWS does that has too much to do.
+    Refused(usize, usize),
+    /// This call is done, and its answer lost on the way.
+    Lost(usize),
+}
+
+/// A call to AWS.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    /// As IAM names it: `dynamodb:UpdateItem`.
+    pub action: String,
+    /// The table, with its index if there is one; the object's key; the queue.
+    pub resource: String,
+    /// The body, if it is JSON.
+    pub body: String,
+}
+
+/// The calls of one request's life, over all processes that have a part in it.
+#[derive(Debug)]
+pub struct Life {
+    fault: Fault,
+    count: AtomicUsize,
+    pub calls: Mutex<Vec<Call>>,
+}
+
+impl Life {
+    pub fn new(fault: Fault) -> Arc<Self> {
+        Arc::new(Self { fault, count: AtomicUsize::new(0), calls: Mutex::default() })
+    }
+
+    /// The calls since the last time.
+    pub fn take(&self) -> Vec<Call> {
+        std::mem::take(&mut *self.calls.lock().unwrap())
+    }
+
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+}
+
+/// One process's way to AWS.
+#[derive(Debug, Clone)]
+pub struct Wire {
+    inner: SharedHttpClient,
+    life: Arc<Life>,
+    dead: Arc<AtomicBool>,
+    /// Cancelled when the process is killed.
+    pub killed: CancellationToken,
+    /// Cancelled when nothing of it runs any more.
+    pub buried: CancellationToken,
+}
+
+impl Wire {
+    pub fn new(life: &Arc<Life>) -> Self {
+        Self {
+            inner: aws::http_client(),
+            life: life.clone(),
+            dead: Arc::default(),
+            killed: CancellationToken::new(),
+            buried: CancellationToken::new(),
+        }
+    }
+
+    pub fn client(&self) -> SharedHttpClient {
+        SharedHttpClient::new(self.clone())
+    }
+
+    /// Never comes back while the process lives, which is not long.
+    async fn hang(&self) -> ConnectorError {
+        self.buried.cancelled().await;
+        ConnectorError::user("the process is dead".into())
+    }
+}
+
+impl HttpClient for Wire {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let inner = self.inner.http_connector(settings, components);
+        SharedHttpConnector::new(Connector { inner, wire: self.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct Connector {
+    inner: SharedHttpConnector,
+    wire: Wire,
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (wire, inner) = (self.wire.clone(), self.inner.clone());
+        HttpConnectorFuture::new(async move {
+            if wire.dead.load(Ordering::SeqCst) {
+                return Err(wire.hang().await);
+            }
+            let call = Call::of(&request);
+            let refusal = refusal(&call.action);
+            wire.life.calls.lock().unwrap().push(call);
+            let number = wire.life.count.fetch_add(1, Ordering::SeqCst) + 1;
+            match wire.life.fault {
+                Fault::Refused(first, times) if (first..first + times).contains(&number) => Ok(refusal),
+                Fault::Lost(nth) if number == nth => {
+                    inner.call(request).await?;
+                    Err(ConnectorError::io("the connection was reset".into()))
+                }
+                Fault::Killed(nth) if number == nth => {
+                    wire.dead.store(true, Ordering::SeqCst);
+                    // Whatever AWS said, nobody hears it.
+                    let _ = inner.call(request).await;
+                    wire.killed.cancel();
+                    Err(wire.hang().await)
+                }
+                _ => inner.call(request).await,
+            }
+        })
+    }
+}
+
+fn refusal(action: &str) -> HttpResponse {
+    let (status, body) = match action.split(':').next() {
+        Some("dynamodb") => (
+            400,
+            r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":""}"#,
+        ),
+        Some("s3") => (503, "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"),
+        _ => (500, r#"{"__type":"com.amazonaws.sqs#InternalFailure","message":""}"#),
+    };
+    HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))
+}
+
+impl Call {
+    fn of(request: &HttpRequest) -> Self {
+        let body = request.body().bytes().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+        let field = |name: &str| {
+            let value: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+            value[name].as_str().unwrap_or_default().to_owned()
+        };
+        if let Some((service, operation)) = request.headers().get("x-amz-target").and_then(|t| t.split_once('.')) {
+            if service.starts_with("DynamoDB") {
+                let (table, index) = (field("TableName"), field("IndexName"));
+                let resource = if index.is_empty() { table } else { format!("{table}/index/{index}") };
+                return Self { action: format!("dynamodb:{operation}"), resource, body };
+            }
+            let queue = field("QueueUrl").rsplit('/').next().unwrap_or_default().to_owned();
+            return Self { action: format!("sqs:{operation}"), resource: queue, body };
+        }
+        let uri: http::Uri = request.uri().parse().unwrap();
+        let key = uri.path().trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
+        let query = uri.query().unwrap_or_default();
+        let has = |name: &str| query.split('&').any(|part| part.split('=').next() == Some(name));
+        // As IAM has it, one permission covers several operations.
+        let action = match (request.method(), key) {
+            ("GET", "") if has("uploads") => "ListBucketMultipartUploads",
+            ("GET" | "HEAD", "") => "ListBucket",
+            ("GET", _) if has("uploadId") => "ListMultipartUploadParts",
+            ("GET" | "HEAD", _) => "GetObject",
+            ("PUT" | "POST", _) => "PutObject",
+            ("DELETE", _) if has("uploadId") => "AbortMultipartUpload",
+            ("DELETE", _) => "DeleteObject",
+            (method, _) => panic!("{method} {uri} is new"),
+        };
+        Self { action: format!("s3:{action}"), resource: key.to_owned(), body: String::new() }
+    }
+}

@@ -1,0 +1,289 @@
+//! The functions and the seeder as processes that come and go, on an emulated AWS. The time is set by hand.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::body::{Body, to_bytes};
+use domain::{FetchRequest, RequestId, Status};
+use functions::Port::{self, Contents, FetchQueue, Guards, PackageQueue, Requests, SeedQueue, Torrents};
+use functions::{Backend, endpoints, routes};
+use pipeline::{LEASE, Seed};
+use ports::{Clock, ManualClock, Wakeup};
+use seeder::SeedSession;
+use serde_json::{Value, json};
+use settings::Settings;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::emulator::Account;
+use crate::wire::{Fault, Life, Wire};
+
+const EVERY_PORT: [Port; 8] = [Requests, Torrents, Contents, Guards, Port::Swarm, FetchQueue, PackageQueue, SeedQueue];
+
+pub struct World {
+    account: Account,
+    settings: Settings,
+    pub clock: ManualClock,
+    session: Arc<SeedSession>,
+    pub origin: String,
+    /// Reads and writes what no fault can befall.
+    pub observer: Backend,
+    queues: Vec<(&'static str, String)>,
+}
+
+/// What a process was to do, and whether it came to its end.
+pub enum Ended<T> {
+    With(T),
+    Killed,
+}
+
+pub fn content(size: usize, seed: usize) -> Vec<u8> {
+    (0..size).map(|i| (i * 31 + i / 253 + seed * 7 + i * seed / 4096) as u8).collect()
+}
+
+/// Serves `/SIZE/SEED`.
+async fn origin() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let route = axum::routing::get(async |axum::extract::Path((size, seed)): axum::extract::Path<(usize, usize)>| {
+        ([("content-type", "application/octet-stream")], content(size, seed))
+    });
+    let router = axum::Router::new().route("/{size}/{seed}", route);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let account = Account::new().await;
+        let mut queues = vec![];
+        for name in ["fetch", "package", "seed"] {
+            let queue = account.clients.sqs.create_queue().queue_name(name).send().await.unwrap();
+            queues.push((name, queue.queue_url.unwrap()));
+        }
+        let url = |name: &str| queues.iter().find(|(queue, _)| *queue == name).unwrap().1.clone();
+        let settings = Settings::from_pairs([
+            ("PUBLIC_URL", "http://localhost".to_owned()),
+            ("PROXY__PROXY_ENABLED", "false".into()),
+            ("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32".into()),
+            ("SECURITY__BEARER_TOKENS", "you:token".into()),
+            ("TRACKER__SECRET", "a secret of the tracker".into()),
+            ("SEEDER__LISTEN", "127.0.0.1:0".into()),
+            ("AWS__REQUESTS_TABLE", "test-requests".into()),
+            ("AWS__TORRENTS_TABLE", "test-torrents".into()),
+            ("AWS__CONTENTS_TABLE", "test-contents".into()),
+            ("AWS__GUARDS_TABLE", "test-guards".into()),
+            ("AWS__SWARM_TABLE", "test-swarm".into()),
+            ("AWS__BUCKET", "test".into()),
+            ("AWS__FETCH_QUEUE", url("fetch")),
+            ("AWS__PACKAGE_QUEUE", url("package")),
+            ("AWS__SEED_QUEUE", url("seed")),
+        ])
+        .unwrap();
+        let clock = ManualClock::at(SystemTime::now().into());
+        let backend = |clients| Backend::new(settings.clone(), clients, Arc::new(clock.clone()), &EVERY_PORT).unwrap();
+        let observer = backend(account.clients.clone());
+        let session =
+            SeedSession::start(&settings.seeder, &settings.torrent, observer.contents(), observer.torrents()).await;
+        let session = Arc::new(session.unwrap());
+        Self { account, settings: settings.clone(), clock, session, origin: origin().await, observer, queues }
+    }
+
+    /// Runs `work` as a process of its own, with these ports.
+    pub async fn process<T, F>(&self, life: &Arc<Life>, ports: &[Port], work: impl FnOnce(Backend) -> F) -> Ended<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let wire = Wire::new(life);
+        let clients = self.account.clients_by(wire.client()).await;
+        let clock = Arc::new(self.clock.clone());
+        let work = tokio::spawn(work(Backend::new(self.settings.clone(), clients, clock, ports).unwrap()));
+        let abort = work.abort_handle();
+        let ended = tokio::select! {
+            biased;
+            () = wire.killed.cancelled() => Ended::Killed,
+            done = work => Ended::With(done.unwrap()),
+        };
+        abort.abort();
+        wire.buried.cancel();
+        ended
+    }
+
+    /// A call to an endpoint, by a user: the status and the JSON that came back, if it came to that.
+    pub async fn call(
+        &self,
+        life: &Arc<Life>,
+        endpoint: endpoints::Endpoint,
+        ports: &[Port],
+        request: http::request::Builder,
+        body: Option<Value>,
+    ) -> Ended<(u16, Value)> {
+        let request = request.header("authorization", "Bearer token").header("content-type", "application/json");
+        let request = request.body(body.map_or_else(Body::empty, |body| Body::from(body.to_string()))).unwrap();
+        self.process(life, ports, |backend| async move {
+            let answer = routes(endpoint, &backend).unwrap().oneshot(request).await.unwrap();
+            let status = answer.status().as_u16();
+            let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+            (status, serde_json::from_slice(&body).unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Creates a request as a client does that is not sure: again with the same key until it is answered.
+    pub async fn create(&self, life: &Arc<Life>, path: &str) -> RequestId {
+        let key = format!("{:032x}", rand::random::<u128>());
+        loop {
+            let request = http::Request::post("/v1/requests").header("idempotency-key", &key);
+            let body = json!({ "url": format!("{}/{path}", self.origin) });
+            let ports = &[Requests, Guards, FetchQueue];
+            match self.call(life, endpoints::create_request(), ports, request, Some(body)).await {
+                Ended::With((201, created)) => return created["id"].as_str().unwrap().parse().unwrap(),
+                Ended::Killed | Ended::With((409 | 503, _)) => {}
+                Ended::With((status, problem)) => panic!("{status}: {problem}"),
+            }
+            self.clock.advance(LEASE);
+        }
+    }
+
+    /// The next messages of a queue; they stay in it until they are deleted.
+    async fn messages(&self, queue: &str) -> Vec<aws_sdk_sqs::types::Message> {
+        let url = &self.queues.iter().find(|(name, _)| *name == queue).unwrap().1;
+        let receive = self.account.clients.sqs.receive_message().queue_url(url).max_number_of_messages(10);
+        receive.visibility_timeout(0).send().await.unwrap().messages.unwrap_or_default()
+    }
+
+    async fn delete(&self, queue: &str, message: &aws_sdk_sqs::types::Message) {
+        let url = &self.queues.iter().find(|(name, _)| *name == queue).unwrap().1;
+        let delete = self.account.clients.sqs.delete_message().queue_url(url);
+        // It may have been deleted by an earlier receipt.
+        let _ = delete.receipt_handle(message.receipt_handle.as_deref().unwrap()).send().await;
+    }
+
+    /// Does what a wake-up asks for, in a process of its own, as its function does; whether it is done with.
+    pub async fn handle(&self, life: &Arc<Life>, wakeup: Wakeup, stopping: CancellationToken) -> bool {
+        let session = self.session.clone();
+        let ended = match wakeup {
+            Wakeup::Fetch(id) => {
+                let ports = &[Requests, Contents, FetchQueue, PackageQueue];
+                self.process(life, ports, |backend| async move {
+                    let (fetch, _) = backend.fetch().unwrap();
+                    fetch.run(id, &stopping).await.map(drop).map_err(|error| error.to_string())
+                })
+                .await
+            }
+            Wakeup::Package(id) | Wakeup::Release(id) => {
+                let ports = &[Requests, Torrents, Contents, FetchQueue, PackageQueue, SeedQueue];
+                self.process(life, ports, move |backend| async move {
+                    let done = match wakeup {
+                        Wakeup::Package(_) => backend.package().run(id).await,
+                        _ => backend.release().run(id).await,
+                    };
+                    done.map(drop).map_err(|error| error.to_string())
+                })
+                .await
+            }
+            Wakeup::Seed(infohash) | Wakeup::Unseed(infohash) => {
+                let ports = &[Requests, Torrents, FetchQueue, PackageQueue];
+                self.process(life, ports, move |backend| async move {
+                    let seed = Seed {
+                        requests: backend.requests(),
+                        torrents: backend.torrents(),
+                        seeder: session,
+                        wakeups: backend.wakeups(),
+                        clock: backend.clock.clone(),
+                    };
+                    let done = match wakeup {
+                        Wakeup::Seed(_) => seed.run(infohash).await,
+                        _ => seed.unseed(infohash).await,
+                    };
+                    done.map_err(|error| error.to_string())
+                })
+                .await
+            }
+            Wakeup::Notify(_) => Ended::With(Ok(())),
+        };
+        matches!(ended, Ended::With(Ok(())))
+    }
+
+    /// Hands the queues' messages to their functions, each so many times and in whatever order, lets time pass and the
+    /// sweep run, until the request has come to an end.
+    pub async fn settle(&self, life: &Arc<Life>, id: RequestId, deliveries: usize) -> FetchRequest {
+        for _ in 0..30 {
+            while self.deliver(life, deliveries).await {}
+            let row = self.row(id).await;
+            if row.status == Status::Ready || row.status.is_final() {
+                return row;
+            }
+            self.clock.advance(LEASE + Duration::from_secs(1));
+            // On AWS the schedule runs it again in a minute, come what may.
+            let ports = &[Requests, Contents, FetchQueue, PackageQueue, SeedQueue];
+            self.process(life, ports, |backend| async move { drop(backend.sweep().run().await) }).await;
+        }
+        panic!("it does not end: {:#?}", self.row(id).await)
+    }
+
+    /// One round over the queues; whether there was anything.
+    async fn deliver(&self, life: &Arc<Life>, deliveries: usize) -> bool {
+        let mut found = vec![];
+        for (queue, _) in &self.queues {
+            for message in self.messages(queue).await {
+                found.push((*queue, message));
+            }
+        }
+        let mut schedule: Vec<_> = (0..found.len()).flat_map(|i| std::iter::repeat_n(i, deliveries)).collect();
+        for i in (1..schedule.len()).rev() {
+            schedule.swap(i, rand::random_range(0..=i));
+        }
+        let mut failed = vec![false; found.len()];
+        for i in schedule {
+            for wakeup in aws::wakeups(found[i].1.body.as_deref().unwrap()) {
+                failed[i] |= !self.handle(life, wakeup, CancellationToken::new()).await;
+            }
+        }
+        for ((queue, message), _) in found.iter().zip(&failed).filter(|(_, failed)| !**failed) {
+            self.delete(queue, message).await;
+        }
+        // What failed comes again when its time-out is over: here, when the sweep has run.
+        failed.contains(&false)
+    }
+
+    pub async fn row(&self, id: RequestId) -> FetchRequest {
+        self.observer.requests().get(id).await.unwrap().unwrap()
+    }
+
+    /// That the request is ready, its content is there whole, and the seeder has its torrent.
+    pub async fn assert_ready(&self, row: &FetchRequest, expected: &[u8], context: &str) {
+        assert_eq!(row.status, Status::Ready, "{context}: {row:#?}");
+        let stored = row.content.as_ref().unwrap();
+        assert_eq!(hex::encode(stored.hash.as_bytes()), hex::encode(Sha256::digest(expected)), "{context}");
+        let mut bytes = vec![0; expected.len()];
+        self.observer.contents().read_at(stored.hash, 0, &mut bytes).await.unwrap();
+        assert!(bytes == expected, "{context}: another content");
+        let torrent = self.observer.torrents().get(row.infohash.unwrap()).await.unwrap().unwrap();
+        assert_eq!(torrent.state, domain::TorrentState::Seeding, "{context}");
+        assert!(self.observer.torrents().metainfo(torrent.infohash).await.unwrap().is_some(), "{context}");
+    }
+
+    /// The keys under `staging/` and the uploads that are under way, once what is old was swept.
+    pub async fn assert_nothing_staged(&self, context: &str) {
+        let far = self.clock.now() + Duration::from_secs(100 * 24 * 3600);
+        self.observer.contents().sweep_staging(far).await.unwrap();
+        let s3 = &self.account.clients.s3;
+        let objects = s3.list_objects_v2().bucket("test").prefix("staging/").send().await.unwrap();
+        assert_eq!(objects.contents.unwrap_or_default().len(), 0, "{context}");
+        let uploads = s3.list_multipart_uploads().bucket("test").send().await.unwrap();
+        assert_eq!(uploads.uploads.unwrap_or_default().len(), 0, "{context}");
+    }
+
+    pub async fn stop(self) {
+        self.session.stop().await;
+    }
+}
+
+/// A life that nothing befalls.
+pub fn undisturbed() -> Arc<Life> {
+    Life::new(Fault::None)
+}
