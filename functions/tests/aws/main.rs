@@ -4,6 +4,7 @@ mod calls;
 #[path = "../../../shared/aws/tests/emulator/mod.rs"]
 mod emulator;
 mod faults;
+mod runtime;
 mod template;
 mod wire;
 mod world;

@@ -85,6 +85,12 @@ impl Template {
     }
 }
 
+/// The names of all binaries.
+pub fn functions() -> BTreeSet<String> {
+    let binaries = std::fs::read_dir(root().join("functions/src/bin")).unwrap();
+    binaries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect()
+}
+
 /// The ports that a binary names.
 fn ports(binary: &str) -> BTreeSet<String> {
     let source = std::fs::read_to_string(root().join(format!("functions/src/bin/{binary}.rs"))).unwrap();
@@ -96,14 +102,11 @@ fn ports(binary: &str) -> BTreeSet<String> {
 #[test]
 fn every_binary_is_a_function_that_may_use_what_it_names_and_nothing_else() {
     let template = Template::read();
-    let functions: Vec<_> = template.of_type("AWS::Serverless::Function").collect();
-    let binaries = std::fs::read_dir(root().join("functions/src/bin")).unwrap();
-    let binaries: BTreeSet<_> =
-        binaries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect();
-    let deployed = functions.iter().map(|(_, function)| function["Metadata"]["BuildProperties"]["Binary"].as_str());
-    assert_eq!(deployed.map(|name| name.unwrap().to_owned()).collect::<BTreeSet<_>>(), binaries);
+    let deployed: Vec<_> = template.of_type("AWS::Serverless::Function").collect();
+    let binaries = deployed.iter().map(|(_, function)| function["Metadata"]["BuildProperties"]["Binary"].as_str());
+    assert_eq!(binaries.map(|name| name.unwrap().to_owned()).collect::<BTreeSet<_>>(), functions());
 
-    for (name, function) in functions {
+    for (name, function) in deployed {
         let binary = function["Metadata"]["BuildProperties"]["Binary"].as_str().unwrap();
         let named = ports(binary);
         let mut allowed = BTreeSet::new();

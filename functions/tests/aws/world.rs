@@ -1,9 +1,11 @@
 //! The functions and the seeder as processes that come and go, on an emulated AWS. The time is set by hand.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
 use domain::{FetchRequest, RequestId, Status};
 use functions::Port::{self, Contents, FetchQueue, Guards, PackageQueue, Requests, SeedQueue, Torrents};
 use functions::{Backend, endpoints, routes};
@@ -25,6 +27,7 @@ const EVERY_PORT: [Port; 8] = [Requests, Torrents, Contents, Guards, Port::Swarm
 pub struct World {
     account: Account,
     settings: Settings,
+    environment: Vec<(&'static str, String)>,
     pub clock: ManualClock,
     session: Arc<SeedSession>,
     pub origin: String,
@@ -64,7 +67,7 @@ impl World {
             queues.push((name, queue.queue_url.unwrap()));
         }
         let url = |name: &str| queues.iter().find(|(queue, _)| *queue == name).unwrap().1.clone();
-        let settings = Settings::from_pairs([
+        let environment = [
             ("PUBLIC_URL", "http://localhost".to_owned()),
             ("PROXY__PROXY_ENABLED", "false".into()),
             ("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32".into()),
@@ -80,15 +83,37 @@ impl World {
             ("AWS__FETCH_QUEUE", url("fetch")),
             ("AWS__PACKAGE_QUEUE", url("package")),
             ("AWS__SEED_QUEUE", url("seed")),
-        ])
-        .unwrap();
+        ];
+        let settings = Settings::from_pairs(environment.clone()).unwrap();
         let clock = ManualClock::at(SystemTime::now().into());
         let backend = |clients| Backend::new(settings.clone(), clients, Arc::new(clock.clone()), &EVERY_PORT).unwrap();
         let observer = backend(account.clients.clone());
         let session =
             SeedSession::start(&settings.seeder, &settings.torrent, observer.contents(), observer.torrents()).await;
         let session = Arc::new(session.unwrap());
-        Self { account, settings: settings.clone(), clock, session, origin: origin().await, observer, queues }
+        Self {
+            account,
+            environment: environment.into(),
+            settings: settings.clone(),
+            clock,
+            session,
+            origin: origin().await,
+            observer,
+            queues,
+        }
+    }
+
+    /// The variables of a function's environment.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let aws = [
+            ("AWS_ENDPOINT_URL", self.account.endpoint.clone()),
+            ("AWS_REGION", "us-east-1".into()),
+            ("AWS_ACCESS_KEY_ID", "000000000001".into()),
+            ("AWS_SECRET_ACCESS_KEY", "secret".into()),
+            // What the files of events bear.
+            ("SECURITY__BEARER_TOKENS", "you:emulated".into()),
+        ];
+        self.environment.iter().cloned().chain(aws).collect()
     }
 
     /// Runs `work` as a process of its own, with these ports.
@@ -122,6 +147,8 @@ impl World {
         body: Option<Value>,
     ) -> Ended<(u16, Value)> {
         let request = request.header("authorization", "Bearer token").header("content-type", "application/json");
+        // As API Gateway tells it.
+        let request = request.extension(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 0))));
         let request = request.body(body.map_or_else(Body::empty, |body| Body::from(body.to_string()))).unwrap();
         self.process(life, ports, |backend| async move {
             let answer = routes(endpoint, &backend).unwrap().oneshot(request).await.unwrap();
@@ -134,10 +161,15 @@ impl World {
 
     /// Creates a request as a client does that is not sure: again with the same key until it is answered.
     pub async fn create(&self, life: &Arc<Life>, path: &str) -> RequestId {
+        self.create_url(life, &format!("{}/{path}", self.origin)).await
+    }
+
+    /// As [`World::create`], for a whole URL.
+    pub async fn create_url(&self, life: &Arc<Life>, url: &str) -> RequestId {
         let key = format!("{:032x}", rand::random::<u128>());
         loop {
             let request = http::Request::post("/v1/requests").header("idempotency-key", &key);
-            let body = json!({ "url": format!("{}/{path}", self.origin) });
+            let body = json!({ "url": url });
             let ports = &[Requests, Guards, FetchQueue];
             match self.call(life, endpoints::create_request(), ports, request, Some(body)).await {
                 Ended::With((201, created)) => return created["id"].as_str().unwrap().parse().unwrap(),
@@ -271,11 +303,15 @@ impl World {
     pub async fn assert_nothing_staged(&self, context: &str) {
         let far = self.clock.now() + Duration::from_secs(100 * 24 * 3600);
         self.observer.contents().sweep_staging(far).await.unwrap();
+        assert_eq!(self.staged().await, 0, "{context}");
+    }
+
+    /// How many objects are under `staging/`, and uploads under way.
+    pub async fn staged(&self) -> usize {
         let s3 = &self.account.clients.s3;
         let objects = s3.list_objects_v2().bucket("test").prefix("staging/").send().await.unwrap();
-        assert_eq!(objects.contents.unwrap_or_default().len(), 0, "{context}");
         let uploads = s3.list_multipart_uploads().bucket("test").send().await.unwrap();
-        assert_eq!(uploads.uploads.unwrap_or_default().len(), 0, "{context}");
+        objects.contents.unwrap_or_default().len() + uploads.uploads.unwrap_or_default().len()
     }
 
     pub async fn stop(self) {

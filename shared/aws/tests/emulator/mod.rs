@@ -17,7 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Account {
     pub clients: Clients,
-    endpoint: String,
+    /// Where it serves.
+    pub endpoint: String,
     _process: Child,
     _folder: TempDir,
 }

@@ -1,0 +1,241 @@
+//! The binaries themselves, under a runtime API (the interface of custom runtimes) that hands them events.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path as UrlPath, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use domain::Status;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+
+use crate::template::functions;
+use crate::world::{World, content, undisturbed};
+
+/// How long a function may take for its answer, beside what it is given.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a function said: its answer, or the error that it reported.
+type Said = Result<Value, Value>;
+
+struct Runtime {
+    events: AsyncMutex<mpsc::UnboundedReceiver<(Value, Duration)>>,
+    answers: mpsc::UnboundedSender<Said>,
+}
+
+/// A running function.
+struct Function {
+    events: mpsc::UnboundedSender<(Value, Duration)>,
+    answers: mpsc::UnboundedReceiver<Said>,
+    _process: tokio::process::Child,
+    _stop: oneshot::Sender<()>,
+}
+
+async fn next(State(runtime): State<Arc<Runtime>>) -> Response {
+    let Some((event, time)) = runtime.events.lock().await.recv().await else {
+        return StatusCode::GONE.into_response();
+    };
+    let deadline = SystemTime::now() + time;
+    let deadline = deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis().to_string();
+    let headers = [
+        ("lambda-runtime-aws-request-id", "00000000-0000-0000-0000-000000000000".to_owned()),
+        ("lambda-runtime-deadline-ms", deadline),
+        ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:000000000000:function:test".into()),
+        ("lambda-runtime-trace-id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700".into()),
+    ];
+    (headers, Body::from(event.to_string())).into_response()
+}
+
+async fn said(
+    State(runtime): State<Arc<Runtime>>,
+    UrlPath((_, what)): UrlPath<(String, String)>,
+    body: String,
+) -> StatusCode {
+    let value: Value = serde_json::from_str(&body).unwrap_or_default();
+    let _ = runtime.answers.send(if what == "response" { Ok(value) } else { Err(value) });
+    StatusCode::ACCEPTED
+}
+
+impl Function {
+    async fn start(world: &World, binary: &str) -> Self {
+        let (events, receiver) = mpsc::unbounded_channel();
+        let (sender, answers) = mpsc::unbounded_channel();
+        let runtime = Arc::new(Runtime { events: AsyncMutex::new(receiver), answers: sender });
+        let routes = Router::new()
+            .route("/2018-06-01/runtime/invocation/next", get(next))
+            .route("/2018-06-01/runtime/invocation/{id}/{what}", post(said))
+            .with_state(runtime);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = axum::serve(listener, routes) => {}
+                _ = stopped => {}
+            }
+        });
+        let process = Command::new(binaries().join(binary))
+            .env_clear()
+            .envs(world.environment())
+            .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
+            .env("AWS_LAMBDA_FUNCTION_NAME", binary)
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", "test")
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", "test")
+            .stdout(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { events, answers, _process: process, _stop: stop }
+    }
+
+    /// What it says to an event, for which it has so much time.
+    async fn invoke(&mut self, event: Value, time: Duration) -> Said {
+        self.events.send((event, time)).unwrap();
+        tokio::time::timeout(time + PATIENCE, self.answers.recv()).await.expect("in time").expect("it runs")
+    }
+}
+
+fn binaries() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_sweep")).parent().unwrap().to_owned()
+}
+
+fn event(function: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../events/{function}.json"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn message(body: &Value) -> Value {
+    json!({ "Records": [{ "messageId": "one", "body": body.to_string() }] })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_function_answers_the_event_in_its_file() {
+    let world = World::new().await;
+    let expected: HashMap<_, _> = [
+        ("create_request", json!(201)),
+        ("list_requests", json!(200)),
+        ("health", json!(200)),
+        ("docs", json!(200)),
+        ("page", json!(200)),
+        // The tracker's failures are told in the body (BEP 3).
+        ("announce", json!(200)),
+        ("sweep", Value::Null),
+        ("fetch_content", json!({ "batchItemFailures": [] })),
+        ("package_torrent", json!({ "batchItemFailures": [] })),
+        ("dead_letter", json!({ "batchItemFailures": [] })),
+    ]
+    .into();
+    for name in functions() {
+        let mut function = Function::start(&world, &name).await;
+        let answer =
+            function.invoke(event(&name), Duration::from_secs(30)).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let said = answer.get("statusCode").unwrap_or(&answer);
+        // The others ask for a request that nobody has made.
+        assert_eq!(said, expected.get(name.as_str()).unwrap_or(&json!(404)), "{name}: {answer}");
+    }
+    world.stop().await;
+}
+
+/// An origin that sends some 1.3 MB a second; what it was asked to begin at.
+async fn slow_origin(size: usize, ranges: bool) -> (String, Arc<Mutex<Vec<usize>>>) {
+    let seen = Arc::new(Mutex::new(vec![]));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/slow.bin", listener.local_addr().unwrap());
+    let noted = seen.clone();
+    let answer = move |headers: HeaderMap| async move {
+        let range = headers.get("range").and_then(|range| range.to_str().ok()?.strip_prefix("bytes="));
+        let from = range.and_then(|range| range.trim_end_matches('-').parse().ok()).filter(|_| ranges).unwrap_or(0);
+        noted.lock().unwrap().push(from);
+        let bytes = content(size, 5)[from..].to_vec();
+        let length = bytes.len();
+        let chunks = bytes.chunks(65_536).map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter();
+        let body = futures::stream::unfold(chunks, async |mut chunks| {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            chunks.next().map(|chunk| (Ok::<_, std::io::Error>(chunk), chunks))
+        });
+        let mut answer = Response::builder().header("content-length", length);
+        if ranges {
+            answer = answer.header("accept-ranges", "bytes").header("etag", "\"one\"");
+        }
+        if from > 0 {
+            answer = answer.status(206).header("content-range", format!("bytes {from}-{}/{size}", size - 1));
+        }
+        answer.body(Body::from_stream(body)).unwrap()
+    };
+    let router = Router::new().route("/slow.bin", get(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, seen)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_goes_on_in_the_next_run_of_its_function() {
+    let world = World::new().await;
+    let size = 6_000_000;
+    let (url, seen) = slow_origin(size, true).await;
+    let id = world.create_url(&undisturbed(), &url).await;
+    let mut fetch = Function::start(&world, "fetch_content").await;
+    let mut runs = 0;
+    while world.row(id).await.status != Status::Packaging {
+        runs += 1;
+        assert!(runs < 20, "{:#?}", world.row(id).await);
+        // Of seven seconds, five are kept for handing on.
+        let answer = fetch.invoke(message(&json!({ "fetch": id })), Duration::from_secs(7)).await;
+        assert_eq!(answer, Ok(json!({ "batchItemFailures": [] })));
+        let row = world.row(id).await;
+        assert!(matches!(row.status, Status::Queued | Status::Packaging), "{row:#?}");
+        assert_eq!(row.checkpoint.is_some(), row.status == Status::Queued);
+    }
+    assert!(runs >= 2, "it took {runs}");
+    let stored = world.row(id).await.content.unwrap();
+    assert_eq!((stored.size, stored.hash.to_string()), (size as u64, hex::encode(Sha256::digest(content(size, 5)))));
+    let seen = seen.lock().unwrap().clone();
+    assert_eq!(seen.len(), runs);
+    assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "each goes on from where the one before stopped: {seen:?}");
+    world.assert_nothing_staged("it is there").await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_cannot_go_on_fails_and_says_why() {
+    let world = World::new().await;
+    let (url, _) = slow_origin(6_000_000, false).await;
+    let id = world.create_url(&undisturbed(), &url).await;
+    let mut fetch = Function::start(&world, "fetch_content").await;
+    let answer = fetch.invoke(message(&json!({ "fetch": id })), Duration::from_secs(7)).await;
+    assert_eq!(answer, Ok(json!({ "batchItemFailures": [] })));
+    let row = world.row(id).await;
+    let failure = row.failure.clone().unwrap();
+    assert_eq!((row.status, failure.code.as_str()), (Status::Failed, "time_limit"));
+    assert!(failure.message.contains("Accept-Ranges"), "{}", failure.message);
+    world.assert_nothing_staged("it has failed").await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_of_a_fetch_that_was_left_off_leaves_nothing() {
+    let world = World::new().await;
+    let (url, _) = slow_origin(6_000_000, true).await;
+    let id = world.create_url(&undisturbed(), &url).await;
+    let mut fetch = Function::start(&world, "fetch_content").await;
+    fetch.invoke(message(&json!({ "fetch": id })), Duration::from_secs(7)).await.unwrap();
+    let row = world.row(id).await;
+    assert!(row.checkpoint.is_some(), "{row:#?}");
+    assert!(world.staged().await > 0);
+    world.observer.requests().cancel(id, &row.owner, ports::Clock::now(&world.clock)).await.unwrap();
+    let mut package = Function::start(&world, "package_torrent").await;
+    package.invoke(message(&json!({ "release": id })), Duration::from_secs(30)).await.unwrap();
+    assert_eq!(world.staged().await, 0);
+    world.stop().await;
+}
