@@ -9,17 +9,33 @@ run: ## Run ProxyTorrent on this machine in the development profile
 	@cargo build --release --quiet --package proxytorrent
 	@exec target/release/proxytorrent serve --dev
 
+run-aws: ## Run ProxyTorrent on an emulated AWS on this machine
+	@scripts/setup aws
+	@cargo build --release --quiet --package functions --package seeder-container
+	@exec .tools/python/bin/python infra/emulated/run.py --binaries target/release
+
+lambda-watch: ## The same, with functions that are built again when they change
+	@scripts/setup lambda
+	@cargo build --quiet --package functions --package seeder-container
+	@PATH="$$PWD/.tools/lambda/bin:$$PATH" exec .tools/python/bin/python infra/emulated/run.py --binaries target/debug --watch
+
 test: ## Run every check and every test
 	@scripts/setup test
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	.tools/python/bin/cfn-lint template.yaml
 	cargo test --quiet --workspace --doc
 	cargo nextest run --workspace --cargo-quiet
 
-lint: ## Check the format and the lints
-	@scripts/setup build
+lint: ## Check the format, the lints and the template
+	@scripts/setup aws
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	.tools/python/bin/cfn-lint template.yaml
+
+validate: ## Check the template with the SAM CLI as well
+	@scripts/setup lambda
+	SAM_CLI_TELEMETRY=0 .tools/lambda/bin/sam validate --lint --region us-east-1
 
 fmt: ## Format the code
 	cargo fmt --all
@@ -35,4 +51,4 @@ setup: ## Install what the tests need
 clean: ## Delete what was built and fetched
 	rm -rf target .tools
 
-.PHONY: help run test lint fmt bench setup clean
+.PHONY: help run run-aws lambda-watch validate test lint fmt bench setup clean

@@ -3,8 +3,10 @@
 CloudFormation, and the seeder's container as a process. What is deployed is the template as it stands; only the code of
 each function is the binary on this machine.
 
-usage: run.py --binaries DIR [--port PORT] [--setting NAME=VALUE ...]
-Prints where it serves, then the names of what was deployed as a line of JSON. SIGTERM and SIGINT stop it all.
+usage: run.py --binaries DIR [--port PORT] [--watch] [--setting NAME=VALUE ...]
+Prints where it serves, then the names of what was deployed as a line of JSON. With --watch the API is served by `cargo
+lambda watch`, which builds a function again when its source changes; the queues' functions stay as they were built.
+SIGTERM and SIGINT stop it all.
 """
 
 import argparse
@@ -145,24 +147,33 @@ class Gateway(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def start_seeder(binaries, endpoint, listen, settings, outputs, folder):
-    environment = {
+def environment(endpoint, settings, parameters, outputs):
+    """What the template sets for its functions, for programs that run beside them."""
+    names = ["RequestsTable", "TorrentsTable", "ContentsTable", "GuardsTable", "SwarmTable"]
+    names += ["Bucket", "FetchQueue", "PackageQueue", "SeedQueue"]
+    return {
         **os.environ,
-        "SECURITY__BEARER_TOKENS": TOKEN,
         **settings,
+        **{"AWS__" + re.sub("(?<=[a-z])(?=[A-Z])", "_", name).upper(): outputs[name] for name in names},
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_REGION": REGION,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
-        "SEEDER__LISTEN": listen,
-        "AWS__REQUESTS_TABLE": outputs["RequestsTable"],
-        "AWS__TORRENTS_TABLE": outputs["TorrentsTable"],
-        "AWS__CONTENTS_TABLE": outputs["ContentsTable"],
-        "AWS__BUCKET": outputs["Bucket"],
-        "AWS__FETCH_QUEUE": outputs["FetchQueue"],
-        "AWS__PACKAGE_QUEUE": outputs["PackageQueue"],
-        "AWS__SEED_QUEUE": outputs["SeedQueue"],
+        "PUBLIC_URL": parameters["PublicUrl"],
+        "SECURITY__BEARER_TOKENS": parameters["BearerTokens"],
+        "TRACKER__SECRET": parameters["TrackerSecret"],
+        "SEEDER__PUBLIC_ADDRESS": parameters["SeederAddress"],
     }
+
+
+def start_watch(port, variables):
+    command = ["cargo", "lambda", "watch", "--invoke-address", "127.0.0.1", "--invoke-port", str(port)]
+    variables["PATH"] = f"{pathlib.Path(sys.executable).parent}:{variables['PATH']}"
+    return subprocess.Popen(command, env=variables, cwd=ROOT, process_group=0)
+
+
+def start_seeder(binaries, listen, variables, folder):
+    environment = {**variables, "SEEDER__LISTEN": listen}
     log = open(f"{folder}/seeder.log", "w")
     seeder = subprocess.Popen(
         [binaries / "seeder-container"], env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True
@@ -176,6 +187,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--binaries", type=pathlib.Path, required=True)
     arguments.add_argument("--port", type=int, default=8000)
+    arguments.add_argument("--watch", action="store_true")
     arguments.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE")
     arguments = arguments.parse_args()
     settings = {**SETTINGS, **dict(setting.split("=", 1) for setting in arguments.setting)}
@@ -189,8 +201,8 @@ def main():
         try:
             emulator, endpoint = start_emulator(folder)
             processes.append(emulator)
-            gateway = http.server.ThreadingHTTPServer(("127.0.0.1", arguments.port), Gateway)
-            url = f"http://127.0.0.1:{gateway.server_port}"
+            gateway = http.server.ThreadingHTTPServer(("127.0.0.1", 0 if arguments.watch else arguments.port), Gateway)
+            url = f"http://127.0.0.1:{arguments.port if arguments.watch else gateway.server_port}"
             listen = f"127.0.0.1:{free_port()}"
             parameters = {
                 "PublicUrl": url,
@@ -203,7 +215,10 @@ def main():
             gateway.upstream = endpoint.removeprefix("http://")
             gateway.api_host = outputs["ApiUrl"].removeprefix("http://")
             threading.Thread(target=gateway.serve_forever, daemon=True).start()
-            processes.append(start_seeder(binaries, endpoint, listen, settings, outputs, folder))
+            variables = environment(endpoint, settings, parameters, outputs)
+            processes.append(start_seeder(binaries, listen, variables, folder))
+            if arguments.watch:
+                processes.append(start_watch(arguments.port, variables))
             print(f"ProxyTorrent on an emulated AWS serves {url} and seeds on {listen}.", flush=True)
             print(f"Callers bear the token {TOKEN}: CLIENT__SERVER={url} CLIENT__TOKEN={TOKEN}", flush=True)
             print(json.dumps({**outputs, "Endpoint": endpoint, "Folder": folder}), flush=True)
@@ -213,7 +228,10 @@ def main():
                         sys.exit(f"{process.args[0]} has ended; its log:\n" + open(f"{folder}/seeder.log").read())
         finally:
             for process in reversed(processes):
-                process.terminate()
+                # With `cargo lambda watch`, what it has started as well.
+                end = os.killpg if process.args[0] == "cargo" else os.kill
+                if process.poll() is None:
+                    end(process.pid, signal.SIGTERM)
                 try:
                     process.wait(30)
                 except subprocess.TimeoutExpired:

@@ -170,6 +170,14 @@ impl Change {
         self
     }
 
+    /// Adds to a set of strings, which begins empty.
+    pub fn insert(mut self, name: &str, value: impl ToString) -> Self {
+        self.name(name);
+        self.add.push(format!("#{name} :add_{name}"));
+        self.values.insert(format!(":add_{name}"), AttributeValue::Ss(vec![value.to_string()]));
+        self
+    }
+
     fn expression(&self) -> String {
         let clauses = [("SET", &self.set), ("REMOVE", &self.remove), ("ADD", &self.add)];
         let clauses = clauses.iter().filter(|(_, parts)| !parts.is_empty());

@@ -178,7 +178,7 @@ impl Requests for DynamoRequests {
             change = change.set("status", s(Status::Fetching));
         }
         match self.change(id, change).await? {
-            Written::Done(item) => Ok(Some(Claim { request: read(&item)?, token })),
+            Written::Done(item) => Ok(Some(Claim { request: read(&item)?, token, waiting: rows::waiting(&item)? })),
             Written::Refused(_) => Ok(None),
         }
     }
@@ -195,14 +195,14 @@ impl Requests for DynamoRequests {
         }
     }
 
-    async fn save(&self, claim: &Claim, row: &FetchRequest) -> Result<(), StoreError> {
+    async fn save(&self, claim: &Claim, row: &FetchRequest) -> Result<Vec<RequestId>, StoreError> {
         let mut change =
             Change::when("#lease = :lease").value("lease", s(claim.token)).set_all(rows::state(row)).set("lease", None);
         if row.spec.callback_url.is_some() && matches!(row.status, Status::Ready | Status::Failed) {
             change = notify_at(change, row.id, row.updated_at);
         }
         match self.change(row.id, change).await? {
-            Written::Done(_) => Ok(()),
+            Written::Done(item) => rows::waiting(&item),
             Written::Refused(_) => Err(StoreError::ClaimLost),
         }
     }
@@ -265,10 +265,16 @@ impl Requests for DynamoRequests {
         Ok(Twins { first_in_flight, freshest: None })
     }
 
-    async fn wake_twins(&self, fingerprint: &Fingerprint, now: Timestamp) -> Result<Vec<RequestId>, StoreError> {
+    async fn wait_behind(&self, id: RequestId, first: RequestId) -> Result<bool, StoreError> {
+        let change = Change::when("#status IN (:queued, :fetching)")
+            .value("queued", s(Status::Queued))
+            .value("fetching", s(Status::Fetching));
+        Ok(matches!(self.change(first, change.insert("waiting", id)).await?, Written::Done(_)))
+    }
+
+    async fn wake(&self, ids: &[RequestId], now: Timestamp) -> Result<Vec<RequestId>, StoreError> {
         let mut woken = vec![];
-        for twin in self.live_twins(fingerprint).await?.iter().filter(|twin| has_status(twin, &[Status::Queued])) {
-            let id = parsed(twin, "id")?;
+        for id in ids.iter().copied() {
             let change = Change::when("#status = :queued").value("queued", s(Status::Queued)).set("due_at", time(now));
             if let Written::Done(_) = self.change(id, change).await? {
                 woken.push(id);

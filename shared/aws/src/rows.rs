@@ -89,6 +89,13 @@ fn indexed(row: &FetchRequest) -> [(&'static str, Option<AttributeValue>); 4] {
     ]
 }
 
+/// Who waits behind a row.
+pub(crate) fn waiting(item: &Item) -> Result<Vec<RequestId>, StoreError> {
+    let Some(ids) = item.get("waiting").and_then(|value| value.as_ss().ok()) else { return Ok(vec![]) };
+    let read = |id: &String| id.parse().map_err(|_| StoreError::unavailable("DynamoDB", "an id cannot be read"));
+    ids.iter().map(read).collect()
+}
+
 /// The row in an item.
 pub(crate) fn read(item: &Item) -> Result<FetchRequest, StoreError> {
     let content = match optional(item, "content_hash", parsed::<ContentHash>)? {

@@ -15,7 +15,7 @@ use url::Url;
 
 use crate::database::{Database, Durability, unavailable};
 use crate::lookups::Lookups;
-use crate::rows::{optional_text, read, text};
+use crate::rows::{optional_text, read, text, waiting};
 use crate::watchers::Watchers;
 
 /// The table of requests in SQLite.
@@ -192,7 +192,7 @@ impl Requests for SqliteRequests {
                     .bind(token.to_string())
                     .bind(now.as_millis())
                     .bind((now + lease).as_millis())
-                    .try_map(|row| read(&row))
+                    .try_map(move |row| Ok(Claim { request: read(&row)?, token, waiting: waiting(&row)? }))
                     .fetch_optional(connection)
                     .boxed()
             })
@@ -201,7 +201,7 @@ impl Requests for SqliteRequests {
         if row.is_some() {
             self.watchers.changed(id);
         }
-        Ok(row.map(|request| Claim { request, token }))
+        Ok(row)
     }
 
     async fn heartbeat(&self, claim: &Claim, progress: u8, now: Timestamp, lease: Duration) -> Result<(), StoreError> {
@@ -224,7 +224,7 @@ impl Requests for SqliteRequests {
         if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::ClaimLost) }
     }
 
-    async fn save(&self, claim: &Claim, row: &FetchRequest) -> Result<(), StoreError> {
+    async fn save(&self, claim: &Claim, row: &FetchRequest) -> Result<Vec<RequestId>, StoreError> {
         let (row, token) = (row.clone(), claim.token);
         let done = self
             .database
@@ -238,7 +238,7 @@ impl Requests for SqliteRequests {
                          fetched_at = ?, checkpoint = ?, infohash = ?, infohash_v2 = ?, error_code = ?, error_message = ?, \
                          updated_at = ?, completed_at = ?, expires_at = ?, due_at = ?, lease = NULL, \
                          notify_at = CASE WHEN callback_url IS NOT NULL AND ? THEN ? ELSE notify_at END \
-                         WHERE id = ? AND lease = ?",
+                         WHERE id = ? AND lease = ? RETURNING waiting",
                     )
                     .bind(row.status.as_str())
                     .bind(row.progress)
@@ -263,7 +263,8 @@ impl Requests for SqliteRequests {
                     .bind(row.updated_at.as_millis())
                     .bind(row.id.to_string())
                     .bind(token.to_string())
-                    .execute(connection)
+                    .try_map(|row| waiting(&row))
+                    .fetch_optional(connection)
                     .await
                 }
                 .boxed()
@@ -271,7 +272,7 @@ impl Requests for SqliteRequests {
             .await
             .map_err(unavailable)?;
         self.watchers.changed(claim.request.id);
-        if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::ClaimLost) }
+        done.ok_or(StoreError::ClaimLost)
     }
 
     async fn cancel(&self, id: RequestId, owner: &UserId, now: Timestamp) -> Result<Option<FetchRequest>, StoreError> {
@@ -349,23 +350,34 @@ impl Requests for SqliteRequests {
         Ok(Twins { first_in_flight: self.first_in_flight(fingerprint).await?, freshest })
     }
 
-    async fn wake_twins(&self, fingerprint: &Fingerprint, now: Timestamp) -> Result<Vec<RequestId>, StoreError> {
-        // Most requests have no twin: a read is cheaper than a write.
-        if self.first_in_flight(fingerprint).await?.is_none() {
-            return Ok(vec![]);
-        }
-        let fingerprint = fingerprint.to_string();
-        self.database
-            .write(Durability::Written, move |connection| {
-                sqlx::query("UPDATE requests SET due_at = ? WHERE fingerprint = ? AND status = 'queued' RETURNING id")
+    async fn wait_behind(&self, id: RequestId, first: RequestId) -> Result<bool, StoreError> {
+        let done = self.database.write(Durability::Written, move |connection| {
+            sqlx::query(
+                "UPDATE requests SET waiting = waiting || ? || ' ' WHERE id = ? AND status IN ('queued', 'fetching')",
+            )
+            .bind(id.to_string())
+            .bind(first.to_string())
+            .execute(connection)
+            .boxed()
+        });
+        Ok(done.await.map_err(unavailable)?.rows_affected() == 1)
+    }
+
+    async fn wake(&self, ids: &[RequestId], now: Timestamp) -> Result<Vec<RequestId>, StoreError> {
+        let mut woken = vec![];
+        for id in ids.iter().copied() {
+            let done = self.database.write(Durability::Written, move |connection| {
+                sqlx::query("UPDATE requests SET due_at = ? WHERE id = ? AND status = 'queued'")
                     .bind(now.as_millis())
-                    .bind(fingerprint)
-                    .try_map(|row: SqliteRow| text(&row, "id"))
-                    .fetch_all(connection)
+                    .bind(id.to_string())
+                    .execute(connection)
                     .boxed()
-            })
-            .await
-            .map_err(unavailable)
+            });
+            if done.await.map_err(unavailable)?.rows_affected() == 1 {
+                woken.push(id);
+            }
+        }
+        Ok(woken)
     }
 
     async fn settle(

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use domain::{Content, ContentHash, Failure, FetchRequest, FetchSpec, Timestamp, UserId};
+use domain::{Content, ContentHash, Failure, FetchRequest, FetchSpec, RequestId, Timestamp, UserId};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -31,6 +31,11 @@ fn time(row: &SqliteRow, column: &'static str) -> sqlx::Result<Timestamp> {
 
 fn optional_time(row: &SqliteRow, column: &'static str) -> sqlx::Result<Option<Timestamp>> {
     row.try_get::<Option<i64>, _>(column).map(|millis| millis.map(Timestamp::from_millis))
+}
+
+/// Who waits behind a row.
+pub(crate) fn waiting(row: &SqliteRow) -> sqlx::Result<Vec<RequestId>> {
+    row.try_get::<&str, _>("waiting")?.split_whitespace().map(|id| parse(id, "waiting")).collect()
 }
 
 /// A row of the table of requests.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Content, Failure, FailureCode, FetchRequest, Fingerprint, RequestId, Step, Timestamp};
+use domain::{Content, Failure, FailureCode, FetchRequest, RequestId, Step, Timestamp};
 use fetcher::{Checkpoint, FetchError, Fetched, Fetcher, Progress, Transfer};
 use ports::{Claim, Clock, Contents, Requests, SUSPENDED, Staged, StoreError, Wakeup, Wakeups};
 use serde::{Deserialize, Serialize};
@@ -50,15 +50,10 @@ impl Fetch {
         let Some(claim) = self.requests.claim(id, Step::Fetch, self.clock.now(), LEASE).await? else {
             return Ok(Outcome::Nothing);
         };
-        let outcome = match self.work(&claim, stopping).await {
-            Err(StoreError::ClaimLost) => Outcome::Lost,
-            result => result?,
-        };
-        // It is in flight no longer: those that waited for it need not wait either.
-        if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Lost) {
-            wake_twins(&*self.requests, &*self.wakeups, &claim.request.fingerprint, self.clock.now()).await?;
+        match self.work(&claim, stopping).await {
+            Err(StoreError::ClaimLost) => Ok(Outcome::Lost),
+            result => result,
         }
-        Ok(outcome)
     }
 
     async fn work(&self, claim: &Claim, stopping: &CancellationToken) -> Result<Outcome, StoreError> {
@@ -71,11 +66,15 @@ impl Fetch {
                 self.fetched(claim, content).await?;
                 return Ok(Outcome::Done);
             }
-            if twins.first_in_flight.is_some_and(|first| first < claim.request.id) {
+            if let Some(first) = twins.first_in_flight.filter(|first| *first < claim.request.id) {
                 let mut row = claim.request.clone();
                 let now = self.clock.now();
                 row.requeue(now, now + LEASE);
                 self.requests.save(claim, &row).await?;
+                // In this order: whoever ends the other one finds this one queued.
+                if !self.requests.wait_behind(row.id, first).await? {
+                    wake(&*self.requests, &*self.wakeups, &[row.id], now).await?;
+                }
                 return Ok(Outcome::Nothing);
             }
         }
@@ -221,8 +220,9 @@ impl Fetch {
     async fn fetched(&self, claim: &Claim, content: Content) -> Result<(), StoreError> {
         let mut row = claim.request.clone();
         row.fetched(content, self.clock.now());
-        self.requests.save(claim, &row).await?;
-        self.wakeups.wake(Wakeup::Package(row.id), Duration::ZERO).await
+        let waiting = self.requests.save(claim, &row).await?;
+        self.wakeups.wake(Wakeup::Package(row.id), Duration::ZERO).await?;
+        wake(&*self.requests, &*self.wakeups, &waiting, self.clock.now()).await
     }
 
     async fn failed(&self, claim: &Claim, error: FetchError) -> Result<Outcome, StoreError> {
@@ -246,7 +246,7 @@ impl Fetch {
             Some(at) => row.retry(failure, now, at),
             None => row.fail(failure, now),
         }
-        self.requests.save(claim, &row).await?;
+        let waiting = self.requests.save(claim, &row).await?;
         if let Some(at) = next {
             self.wakeups.wake(Wakeup::Fetch(row.id), at.since(now)).await?;
             return Ok(Outcome::Retried);
@@ -254,6 +254,7 @@ impl Fetch {
         if row.spec.callback_url.is_some() {
             self.wakeups.wake(Wakeup::Notify(row.id), Duration::ZERO).await?;
         }
+        wake(&*self.requests, &*self.wakeups, &waiting, now).await?;
         Ok(Outcome::Failed)
     }
 }
@@ -263,14 +264,14 @@ pub(crate) fn set_aside(checkpoint: &str) -> Option<String> {
     serde_json::from_str(checkpoint).ok().map(|suspended: Suspended| suspended.staged)
 }
 
-/// Lets the requests that wait behind an identical one look again.
-pub(crate) async fn wake_twins(
+/// Lets requests that have waited for another one look again.
+pub(crate) async fn wake(
     requests: &dyn Requests,
     wakeups: &dyn Wakeups,
-    fingerprint: &Fingerprint,
+    waiting: &[RequestId],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    for id in requests.wake_twins(fingerprint, now).await? {
+    for id in requests.wake(waiting, now).await? {
         wakeups.wake(Wakeup::Fetch(id), Duration::ZERO).await?;
     }
     Ok(())

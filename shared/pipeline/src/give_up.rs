@@ -7,7 +7,7 @@ use domain::{Failure, FailureCode, RequestId, Step};
 use ports::{Clock, Requests, StoreError, Wakeup, Wakeups};
 use tracing::error;
 
-use crate::{LEASE, Outcome, meter};
+use crate::{LEASE, Outcome, fetch, meter};
 
 /// Ends requests whose wake-ups were given up by their queue.
 #[derive(Clone)]
@@ -38,10 +38,11 @@ impl GiveUp {
         error!(request.id = %id, ?step, "given up");
         meter::failed("give_up", failure.code, false);
         row.fail(failure, now);
-        self.requests.save(&claim, &row).await?;
+        let waiting = self.requests.save(&claim, &row).await?;
         if row.spec.callback_url.is_some() {
             self.wakeups.wake(Wakeup::Notify(id), Duration::ZERO).await?;
         }
+        fetch::wake(&*self.requests, &*self.wakeups, &waiting, now).await?;
         Ok(Outcome::Failed)
     }
 

@@ -74,7 +74,7 @@ impl Package {
         };
         match self.requests.save(&claim, &row).await {
             Err(StoreError::ClaimLost) => return Ok(Outcome::Lost),
-            saved => saved?,
+            saved => drop(saved?),
         }
         if row.status == Status::Ready {
             meter::ready();

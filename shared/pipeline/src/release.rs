@@ -7,7 +7,7 @@ use domain::{ContentHash, RequestId, Status, Step, Torrent, TorrentState};
 use ports::{Clock, Contents, Holder, Removal, Requests, StoreError, Torrents, Wakeup, Wakeups};
 use tracing::info;
 
-use crate::fetch::{self, wake_twins};
+use crate::fetch;
 use crate::{GRACE, LEASE, Outcome};
 
 /// Releases the torrent and content of an ended request.
@@ -32,7 +32,7 @@ impl Release {
             return Ok(Outcome::Nothing);
         };
         // It may have been cancelled while others waited for it.
-        wake_twins(&*self.requests, &*self.wakeups, &claim.request.fingerprint, self.clock.now()).await?;
+        fetch::wake(&*self.requests, &*self.wakeups, &claim.waiting, self.clock.now()).await?;
         if let Some(suspended) = claim.request.checkpoint.as_deref().and_then(fetch::set_aside) {
             self.contents.discard(&suspended).await?;
         }
@@ -45,7 +45,7 @@ impl Release {
         row.released(again);
         match self.requests.save(&claim, &row).await {
             Err(StoreError::ClaimLost) => return Ok(Outcome::Lost),
-            result => result?,
+            result => drop(result?),
         }
         if again.is_some() {
             self.wakeups.wake(Wakeup::Release(id), GRACE).await?;

@@ -65,7 +65,7 @@ impl Sweep {
         row.expire(now);
         match self.requests.save(&claim, &row).await {
             Err(StoreError::ClaimLost) => return Ok(false),
-            result => result?,
+            result => drop(result?),
         }
         self.wakeups.wake(Wakeup::Release(id), Duration::ZERO).await?;
         Ok(true)

@@ -17,6 +17,8 @@ pub struct Claim {
     pub request: FetchRequest,
     /// What proves the claim.
     pub token: LeaseToken,
+    /// Who [waits behind](Requests::wait_behind) it.
+    pub waiting: Vec<RequestId>,
 }
 
 /// A live request that refers to a content.
@@ -101,8 +103,8 @@ pub trait Requests: Send + Sync {
     async fn heartbeat(&self, claim: &Claim, progress: u8, now: Timestamp, lease: Duration) -> Result<(), StoreError>;
 
     /// Writes the row as it now stands and gives the claim up; [`StoreError::ClaimLost`] if it was
-    /// not held any more.
-    async fn save(&self, claim: &Claim, row: &FetchRequest) -> Result<(), StoreError>;
+    /// not held any more. Names who waits behind it.
+    async fn save(&self, claim: &Claim, row: &FetchRequest) -> Result<Vec<RequestId>, StoreError>;
 
     /// Cancels the owner's request, whoever has claimed it, unless it has ended: then it is returned
     /// as it is. `None`: the owner has no such request.
@@ -117,8 +119,12 @@ pub trait Requests: Send + Sync {
     /// The requests with this fingerprint.
     async fn twins(&self, fingerprint: &Fingerprint) -> Result<Twins, StoreError>;
 
-    /// Makes the queued requests with this fingerprint due at once, and names them.
-    async fn wake_twins(&self, fingerprint: &Fingerprint, now: Timestamp) -> Result<Vec<RequestId>, StoreError>;
+    /// Has `id` wait for `first`: whoever ends the fetch of that is told. False if it is not queued or fetching (any
+    /// more): then nobody is.
+    async fn wait_behind(&self, id: RequestId, first: RequestId) -> Result<bool, StoreError>;
+
+    /// Makes those of these requests that are queued due at once, and names them.
+    async fn wake(&self, ids: &[RequestId], now: Timestamp) -> Result<Vec<RequestId>, StoreError>;
 
     /// Settles every request that is seeding this torrent; their rows.
     async fn settle(

@@ -335,14 +335,18 @@ pub async fn twins_find_each_other<R: Requests>(store: &R) {
     let mut row = waiting.request.clone();
     row.requeue(NOW, NOW + LEASE);
     store.save(&waiting, &row).await.unwrap();
+    assert!(store.wait_behind(second.id, first.id).await.unwrap());
 
     let mut row = claim.request.clone();
     row.fetched(content(ContentHash::new([1; 32]), NOW), NOW);
-    store.save(&claim, &row).await.unwrap();
+    assert_eq!(store.save(&claim, &row).await.unwrap(), [second.id]);
+    assert_eq!(claimed(store, first.id, Step::Package).await.waiting, [second.id], "whoever comes later knows it, too");
+    assert!(!store.wait_behind(second.id, first.id).await.unwrap(), "it is in flight no longer");
+    assert!(!store.wait_behind(second.id, RequestId::new()).await.unwrap());
     assert_eq!(store.twins(&first.fingerprint).await.unwrap().first_in_flight, Some(second.id));
-    assert_eq!(store.wake_twins(&first.fingerprint, NOW).await.unwrap(), [second.id]);
+    assert_eq!(store.wake(&[second.id, first.id], NOW).await.unwrap(), [second.id]);
     claimed(store, second.id, Step::Fetch).await;
-    assert_eq!(store.wake_twins(&first.fingerprint, NOW).await.unwrap(), [], "a claimed one is not disturbed");
+    assert_eq!(store.wake(&[second.id], NOW).await.unwrap(), [], "a claimed one is not disturbed");
 }
 
 /// By when it was fetched, not by when it was asked for.
