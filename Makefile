@@ -16,8 +16,9 @@ run-aws: ## Run ProxyTorrent on an emulated AWS on this machine
 
 lambda-watch: ## The same, with functions that are built again when they change
 	@scripts/setup lambda
-	@cargo build --quiet --package functions --package seeder-container
-	@PATH="$$PWD/.tools/lambda/bin:$$PATH" exec .tools/python/bin/python infra/emulated/run.py --binaries target/debug --watch
+	@cargo build --quiet --package seeder-container
+	@cargo build --quiet --package functions
+	@PATH="$$PWD/.tools/lambda/bin:$$PATH" exec .tools/python/bin/python infra/emulated/run.py --binaries target/debug --watch --port 9000
 
 test: ## Run every check and every test
 	@scripts/setup test
@@ -43,6 +44,7 @@ fmt: ## Format the code
 bench: ## Measure against curl, mktorrent and libtorrent
 	@scripts/setup test
 	@cargo build --release --quiet --package proxytorrent --package bench
+	@cargo build --profile lambda --quiet --package functions --bins --example hello
 	@target/release/bench
 
 setup: ## Install what the tests need

@@ -8,6 +8,7 @@ mod proxied;
 mod seeding;
 mod server;
 mod speed;
+mod startup;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -63,6 +64,9 @@ fn main() {
         }
         if wanted("seeding") {
             seeding::run().await;
+        }
+        if wanted("startup") {
+            startup::run().await;
         }
     });
 }

@@ -167,8 +167,7 @@ def environment(endpoint, settings, parameters, outputs):
 
 
 def start_watch(port, variables):
-    command = ["cargo", "lambda", "watch", "--invoke-address", "127.0.0.1", "--invoke-port", str(port)]
-    variables["PATH"] = f"{pathlib.Path(sys.executable).parent}:{variables['PATH']}"
+    command = ["cargo", "lambda", "watch", "-p", "functions", "--invoke-address", "127.0.0.1", "--invoke-port", str(port)]
     return subprocess.Popen(command, env=variables, cwd=ROOT, process_group=0)
 
 

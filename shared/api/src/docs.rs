@@ -90,9 +90,9 @@ pub(crate) async fn openapi(State(api): State<Arc<Api>>) -> Response {
     ([(CONTENT_TYPE, "application/json")], json).into_response()
 }
 
-/// `GET /docs`: relative links in the page need the slash.
+/// `GET /docs`: relative links in the page need the slash, and a route of API Gateway's what is behind it.
 pub(crate) async fn docs() -> Response {
-    (StatusCode::PERMANENT_REDIRECT, [(LOCATION, "/docs/")]).into_response()
+    (StatusCode::PERMANENT_REDIRECT, [(LOCATION, "/docs/index.html")]).into_response()
 }
 
 /// `GET /docs/`.
