@@ -19,7 +19,10 @@ async fn the_api_is_as_it_is_described() {
     ])
     .await;
     let description = format!("{}/openapi.json", server.url);
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/api/schemathesis.toml");
     let arguments = [
+        "--config-file",
+        config,
         "run",
         &description,
         "--header=Authorization: Bearer a-token",
