@@ -20,6 +20,7 @@ mod guard;
 mod media_type;
 mod pace;
 mod proxy;
+mod receive;
 mod stream_hasher;
 mod transfer;
 

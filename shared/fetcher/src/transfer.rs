@@ -1,39 +1,31 @@
 //! One fetch, from the URL to the last byte.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use domain::{ContentHash, Failure, FailureCode, FetchSpec};
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_DISPOSITION, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE,
-    HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    USER_AGENT,
 };
 use http::{Method, StatusCode};
 use ports::Staged;
 use reqwest::Response;
-use sha2::Sha256;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use url::Url;
 
 use crate::answer::{check_status, is_redirect, keeps_method, redirect_target, without_fragment};
-use crate::checkpoint::{Beginning, Checkpoint, location, sha256_from, sha256_state};
+use crate::checkpoint::{Beginning, Checkpoint, sha256_from};
 use crate::client::ClientError;
-use crate::decode::{Coding, Decoder, codings};
-use crate::download::{self, Download, Stop};
+use crate::download::{Download, Stop};
 use crate::failure::FetchError;
 use crate::file_name::file_name;
 use crate::guard::Guard;
-use crate::media_type;
 use crate::proxy::{ProxyHealth, Session, WaysOut};
+use crate::receive::{Answer, End};
 use crate::stream_hasher::StreamHasher;
-
-/// Chunks of the body (some 16 to 400 kB each) that may wait to be stored.
-const CHUNKS_AHEAD: usize = 8;
 
 /// How often a content that changes while it is fetched is fetched from the beginning.
 const MOST_STARTS: u32 = 3;
@@ -95,7 +87,7 @@ pub struct Fetcher {
     pub(crate) max_resumptions: u32,
     pub(crate) min_rate: u64,
     keep_url_credentials: bool,
-    whitelist: Vec<String>,
+    pub(crate) whitelist: Vec<String>,
 }
 
 /// A request to one origin: the last one is that of the content.
@@ -294,26 +286,6 @@ impl Fetcher {
         }
     }
 
-    /// Checks what the answer's headers say of the content.
-    fn check_declared(&self, response: &Response) -> Result<Answer, FetchError> {
-        let headers = response.headers();
-        let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        if let Some(length) = header(CONTENT_LENGTH).and_then(|length| length.parse().ok()) {
-            self.check_size(length)?;
-        }
-        let declared = header(CONTENT_TYPE).and_then(media_type::essence);
-        if let Some(declared) = &declared {
-            self.check_media_type(declared, "declared")?;
-        }
-        let disposition = headers.get(CONTENT_DISPOSITION);
-        Ok(Answer {
-            codings: codings(headers, declared.as_deref())?,
-            declared,
-            disposition: disposition.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
-            origin_status: response.status().as_u16(),
-        })
-    }
-
     pub(crate) fn check_size(&self, size: u64) -> Result<(), FetchError> {
         if size <= self.max_size {
             return Ok(());
@@ -321,159 +293,6 @@ impl Fetcher {
         let message =
             format!("the content has more than {} bytes, the most that FETCHER__MAX_SIZE allows", self.max_size);
         Err(FetchError::new(FailureCode::TooLarge, message))
-    }
-
-    fn check_media_type(&self, essence: &str, how: &str) -> Result<(), FetchError> {
-        if media_type::is_allowed(&self.whitelist, essence) {
-            return Ok(());
-        }
-        let message = format!("the {how} type {essence} is not on the list FETCHER__MIME_WHITELIST");
-        Err(FetchError::new(FailureCode::MediaTypeNotAllowed, message))
-    }
-
-    /// Takes the body in: decoded, counted and looked at as it comes, hashed and stored meanwhile.
-    async fn receive(
-        &self,
-        mut download: Download<'_>,
-        answer: &Answer,
-        (mut beginning, mut hasher): (Beginning, StreamHasher),
-        staged: &mut dyn Staged,
-        pause: &CancellationToken,
-    ) -> Result<End, Stop> {
-        let (sender, chunks) = mpsc::channel::<Bytes>(CHUNKS_AHEAD);
-        let declared = answer.declared.as_deref();
-        let mut size = download.received();
-        let receive = async move {
-            while let Some(chunk) = pause.run_until_cancelled(download.chunk()).await {
-                let Some(chunk) = chunk? else { return Ok(None) };
-                // What follows the end of the coded content is counted and checked, and no part of it.
-                let _ = sender.send(chunk).await;
-            }
-            download.checkpoint().map(Some).ok_or(Stop::Paused)
-        };
-        let store = async {
-            let mut body = Body::new(chunks, &answer.codings).await?;
-            while let Some(chunk) = body.chunk().await? {
-                size += chunk.len() as u64;
-                self.check_size(size)?;
-                if beginning.take(&chunk) {
-                    self.check_shown(declared, beginning.shows.as_deref())?;
-                }
-                hasher.update(chunk.clone()).await.map_err(FetchError::from)?;
-                staged.write(chunk).await.map_err(FetchError::from)?;
-            }
-            Ok(())
-        };
-        let (paused, ()) = tokio::try_join!(receive, store)?;
-        if let Some(download) = paused {
-            let hasher = hasher.stop().await.map_err(FetchError::from)?;
-            return Ok(End::Paused(Paused { download, beginning, hasher }));
-        }
-        if beginning.end() {
-            self.check_shown(declared, beginning.shows.as_deref())?;
-        }
-        let hash = hasher.finish().await.map_err(FetchError::from)?;
-        if size == 0 {
-            let message = "the content is empty: no torrent can be made of it";
-            return Err(FetchError::new(FailureCode::EmptyContent, message).into());
-        }
-        let shown = beginning.shows.unwrap_or_else(|| media_type::UNKNOWN.to_owned());
-        let media_type = answer.declared.clone().unwrap_or(shown);
-        // Neither declared nor recognised: as "anything", it must be on the list too.
-        self.check_media_type(&media_type, "assumed")?;
-        Ok(End::Complete(Received { hash, size, media_type }))
-    }
-
-    /// Checks the type that the first bytes show against the whitelist and against what was declared.
-    fn check_shown(&self, declared: Option<&str>, shown: Option<&str>) -> Result<(), FetchError> {
-        let Some(shown) = shown else { return Ok(()) };
-        self.check_media_type(shown, "actual")?;
-        match declared {
-            Some(declared) if media_type::contradicts(declared, shown) => {
-                let message = format!("declared as {declared}, but its bytes are {shown}");
-                Err(FetchError::new(FailureCode::MediaTypeNotAllowed, message))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The chunks of a body, without its content codings.
-enum Body {
-    Plain(mpsc::Receiver<Bytes>),
-    Decoded(Decoder<'static>),
-}
-
-impl Body {
-    async fn new(mut chunks: mpsc::Receiver<Bytes>, codings: &[Coding]) -> Result<Self, FetchError> {
-        if codings.is_empty() {
-            return Ok(Self::Plain(chunks));
-        }
-        let stream =
-            futures::stream::poll_fn(move |context| chunks.poll_recv(context).map(|chunk| chunk.map(io::Result::Ok)));
-        Ok(Self::Decoded(Decoder::new(stream, codings).await?))
-    }
-
-    async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
-        match self {
-            Self::Plain(chunks) => Ok(chunks.recv().await),
-            Self::Decoded(decoder) => decoder.chunk().await,
-        }
-    }
-}
-
-/// What the head of an answer says of the content.
-struct Answer {
-    codings: Vec<Coding>,
-    declared: Option<String>,
-    disposition: Option<String>,
-    origin_status: u16,
-}
-
-impl Answer {
-    fn of(checkpoint: &Checkpoint) -> Self {
-        Self {
-            codings: vec![],
-            declared: checkpoint.media_type.clone(),
-            disposition: checkpoint.disposition.clone(),
-            origin_status: checkpoint.origin_status,
-        }
-    }
-}
-
-/// How the body of an answer ended.
-enum End {
-    Complete(Received),
-    Paused(Paused),
-}
-
-struct Received {
-    hash: ContentHash,
-    size: u64,
-    media_type: String,
-}
-
-struct Paused {
-    download: download::Paused,
-    beginning: Beginning,
-    hasher: Sha256,
-}
-
-impl Paused {
-    fn checkpoint(self, answer: Answer, url: &Url) -> Checkpoint {
-        let download::Paused { validator, received, total, digests } = self.download;
-        Checkpoint {
-            location: location(url),
-            validator,
-            received,
-            total,
-            sha256: sha256_state(&self.hasher),
-            digests,
-            media_type: answer.declared,
-            disposition: answer.disposition,
-            origin_status: answer.origin_status,
-            beginning: self.beginning,
-        }
     }
 }
 
