@@ -136,6 +136,9 @@ async fn mischief(mut peer: Peer) {
             let gzip = encoded("gzip", b"content").await;
             peer.send(answer("Content-Encoding: gzip\r\n", &gzip[..gzip.len() - 4])).await;
         }
+        "transfer-coding" => {
+            peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\ncoded?").await;
+        }
         "unknown-coding" => {
             peer.send(answer("Content-Encoding: rot13\r\n", b"pbagrag")).await;
         }
@@ -168,6 +171,20 @@ async fn mischief(mut peer: Peer) {
             }
             _ => panic!("no such mischief: {other}"),
         },
+    }
+}
+
+#[tokio::test]
+async fn this_service_is_not_fetched_from_under_any_name() {
+    let server = TestServer::with(&[("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32,::1/128")]).await;
+    let port = server.url.rsplit(':').next().unwrap().trim_end_matches('/').to_owned();
+    let seeder = server.seeder.rsplit(':').next().unwrap().to_owned();
+    for host in ["127.0.0.1", "localhost", "LOCALHOST", "[::ffff:127.0.0.1]"] {
+        for port in [&port, &seeder] {
+            let id = server.create(json!({ "url": format!("http://{host}:{port}/v1/health") })).await;
+            let row = server.failed(&id).await;
+            assert_eq!(row["error_code"], "blocked_address", "{host}: {row:#}");
+        }
     }
 }
 
@@ -210,6 +227,7 @@ async fn every_mischief_ends_with_its_code() {
         ("empty-gzips", "too_large"),
         ("broken-gzip", "bad_encoding"),
         ("unknown-coding", "bad_encoding"),
+        ("transfer-coding", "bad_encoding"),
         ("wrong-digest", "checksum_mismatch"),
     ];
     // All at once: they are not to be in each other's way either.

@@ -81,6 +81,82 @@ async fn a_transfer_that_a_stop_breaks_off_goes_on_at_the_next_start() {
 }
 
 #[tokio::test]
+async fn what_was_set_aside_outlasts_mishaps() {
+    let origin = Raw::start(async |mut peer: Peer| {
+        let head = peer.request().await;
+        match peer.earlier {
+            0 => part(&mut peer, &head, &content(SIZE, 1), "\"one\"", 1_200_000).await,
+            1 => drop(peer.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await),
+            2 => {}
+            _ => part(&mut peer, &head, &content(SIZE, 1), "\"one\"", SIZE).await,
+        }
+        if peer.earlier != 1 {
+            peer.closed().await;
+        }
+    })
+    .await;
+    let mut server = TestServer::with(&[("SHUTDOWN_GRACE", "0")]).await;
+    let id = server.create(json!({ "url": origin.url("/a.bin") })).await;
+    server.until(&id, |row| row["progress"].as_u64() > Some(30)).await;
+    assert!(server.terminate().await.success());
+    // The origin is unavailable, then silent until the next stop.
+    let mut server = server.restart().await;
+    eventually("it is asked again", async || (origin.seen().len() == 3).then_some(())).await;
+    assert!(server.terminate().await.success());
+    let server = server.restart().await;
+    let row = server.ready(&id).await;
+    assert_eq!(
+        (row["content_hash"].as_str(), row["retry_count"].as_u64()),
+        (Some(&*sha256(&content(SIZE, 1))), Some(1))
+    );
+    let froms: Vec<_> = origin.seen().iter().map(|head| asked_from(head)).collect();
+    assert_eq!(froms, [None, Some(1_200_000), Some(1_200_000), Some(1_200_000)]);
+}
+
+/// Parts that are not the rest, whatever they say.
+const PARTS: [(&str, &str, usize); 9] = [
+    ("less than was asked for", "Content-Range: bytes 700000-799999/3000000\r\nContent-Length: 100000", 100_000),
+    ("ends too early", "Content-Range: bytes 700000-2999999/3000000\r\nConnection: close", 100_000),
+    ("of a size that is not told", "Content-Range: bytes 700000-799999/*\r\nContent-Length: 100000", 100_000),
+    ("a length that lies", "Content-Range: bytes 700000-2999999/3000000\r\nContent-Length: 10", 10),
+    ("another size", "Content-Range: bytes 700000-799999/800000\r\nContent-Length: 100000", 100_000),
+    ("another beginning", "Content-Range: bytes 600000-2999999/3000000\r\nContent-Length: 2400000", 2_300_000),
+    ("too much", "Content-Range: bytes 700000-799999/3000000\r\nConnection: close", 200_000),
+    (
+        "coded",
+        "Content-Range: bytes 700000-2999999/3000000\r\nContent-Encoding: gzip\r\nContent-Length: 2300000",
+        2_300_000,
+    ),
+    ("nothing", "Content-Range: bytes 700000-2999999/3000000\r\nConnection: close", 0),
+];
+
+#[tokio::test]
+async fn a_part_that_is_not_the_rest_is_never_taken_for_it() {
+    let server = TestServer::start().await;
+    for (what, lines, most) in PARTS {
+        for tagged in [true, false] {
+            let origin = Raw::start(move |mut peer: Peer| async move {
+                let (head, bytes) = (peer.request().await, content(SIZE, 1));
+                match peer.earlier {
+                    0 => part(&mut peer, "", &bytes, "\"one\"", 700_000).await,
+                    1 => {
+                        let tag = if tagged { "ETag: \"one\"\r\n" } else { "" };
+                        peer.send(format!("HTTP/1.1 206 Partial Content\r\n{tag}{lines}\r\n\r\n")).await;
+                        peer.send(&bytes[700_000..700_000 + most]).await;
+                    }
+                    _ => part(&mut peer, &head, &bytes, "\"one\"", SIZE).await,
+                }
+            })
+            .await;
+            let row = server.fetch(&origin.url("/a.bin")).await;
+            assert_eq!(row["content_hash"], sha256(&content(SIZE, 1)), "{what}, {tagged}: {row:#}");
+            let anew = origin.seen()[2..].iter().any(|head| asked_from(head).is_none());
+            assert!(anew || tagged, "{what}: without a tag nothing tells that it is the same");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_content_that_has_changed_is_begun_anew() {
     // The other content comes whole, or as a part that does not belong to what we have.
     for whole in [true, false] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, CopyPartResult};
 use bytes::{Bytes, BytesMut};
 use domain::{ContentHash, RequestId, Timestamp};
 use ports::{Staged, StoreError};
@@ -71,6 +71,22 @@ struct Upload {
     running: JoinSet<Result<CompletedPart, StoreError>>,
     done: Vec<CompletedPart>,
     finished: bool,
+}
+
+/// What completes an upload with a part: S3 asks for whatever checksum it was sent with.
+macro_rules! completed {
+    ($number:expr, $part:expr) => {{
+        let part = $part;
+        CompletedPart::builder()
+            .part_number($number)
+            .set_e_tag(part.e_tag)
+            .set_checksum_crc32(part.checksum_crc32)
+            .set_checksum_crc32_c(part.checksum_crc32_c)
+            .set_checksum_crc64_nvme(part.checksum_crc64_nvme)
+            .set_checksum_sha1(part.checksum_sha1)
+            .set_checksum_sha256(part.checksum_sha256)
+            .build()
+    }};
 }
 
 impl S3Staged {
@@ -253,7 +269,7 @@ impl Upload {
             for part in page.parts.unwrap_or_default() {
                 let number = part.part_number.unwrap_or_default();
                 if (1..=parts as i32).contains(&number) && part.size == Some(PART as i64) {
-                    done.push(CompletedPart::builder().part_number(number).set_e_tag(part.e_tag).build());
+                    done.push(completed!(number, part));
                 }
             }
         }
@@ -271,7 +287,7 @@ impl Upload {
         let call = call.part_number(number).body(ByteStream::from(bytes));
         self.running.spawn(async move {
             let part = call.send().await.map_err(unavailable)?;
-            Ok(CompletedPart::builder().part_number(number).set_e_tag(part.e_tag).build())
+            Ok(completed!(number, part))
         });
         Ok(())
     }
@@ -283,7 +299,7 @@ impl Upload {
         let call = call.part_number(number).copy_source(source).copy_source_range(range);
         self.running.spawn(async move {
             let part = call.send().await.map_err(unavailable)?.copy_part_result;
-            Ok(CompletedPart::builder().part_number(number).set_e_tag(part.and_then(|part| part.e_tag)).build())
+            Ok(completed!(number, part.unwrap_or_else(|| CopyPartResult::builder().build())))
         });
         Ok(())
     }
@@ -332,18 +348,22 @@ impl Suspended {
 
 impl Tails {
     async fn delete(mut self) -> Result<(), StoreError> {
-        for key in std::mem::take(&mut self.keys) {
-            self.bucket.delete(&key).await?;
-        }
-        Ok(())
+        delete(self.bucket.clone(), std::mem::take(&mut self.keys)).await
     }
+}
+
+async fn delete(bucket: Bucket, keys: Vec<String>) -> Result<(), StoreError> {
+    for key in keys {
+        bucket.delete(&key).await?;
+    }
+    Ok(())
 }
 
 impl Drop for Tails {
     fn drop(&mut self) {
         let (bucket, keys) = (self.bucket.clone(), std::mem::take(&mut self.keys));
         if !keys.is_empty() {
-            clean_up(Self { bucket, keys }.delete());
+            clean_up(delete(bucket, keys));
         }
     }
 }

@@ -150,6 +150,7 @@ impl Folder {
         let file = files::absent_is_none(File::options().read(true).write(true).open(&path))?;
         let Some(mut file) = file else { return Ok(None) };
         if file.metadata()?.len() < suspended.length {
+            files::remove_if_there(&path)?;
             return Ok(None);
         }
         file.set_len(suspended.length)?;

@@ -5,11 +5,14 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::{HeaderValue, IF_RANGE, RANGE};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 use sha2::digest::common::hazmat::SerializableState;
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::media_type;
+
+/// The length from which on an entity tag, quotes and all, is taken to name the bytes and not just a version.
+const TELLING_TAG: usize = 16;
 
 /// Where a transfer was left off: enough to ask for the rest, to know that it is the rest of the same content, and to
 /// end with the same hashes. It holds no request header and no query of a URL.
@@ -17,6 +20,8 @@ use crate::media_type;
 pub struct Checkpoint {
     /// The origin and path that the content came from.
     pub(crate) location: String,
+    /// The SHA-256 of the query.
+    pub(crate) query: State,
     /// A strong entity tag or date of last modification (RFC 9110, 8.8).
     pub(crate) validator: String,
     /// Bytes received and stored.
@@ -47,7 +52,7 @@ pub(crate) struct DeclaredDigest {
 }
 
 /// Bytes, in Base64.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct State(pub Vec<u8>);
 
@@ -86,10 +91,11 @@ impl Checkpoint {
         headers.insert(IF_RANGE, value(self.validator.clone()));
     }
 
-    /// Whether this is where the content came from. Queries may differ: a redirect to a storage service often leads
-    /// to a link that is signed anew.
+    /// Whether this is where the content came from. A redirect to a storage service often leads to a link that is
+    /// signed anew, so the query may be another, if the tag is long enough to be more than a counter.
     pub(crate) fn is_at(&self, url: &Url) -> bool {
-        self.location == location(url)
+        let telling = self.validator.starts_with('"') && self.validator.len() >= TELLING_TAG && self.total.is_some();
+        self.location == location(url) && (telling || self.query == query(url))
     }
 }
 
@@ -113,6 +119,11 @@ impl Beginning {
         self.bytes = vec![];
         true
     }
+}
+
+/// The SHA-256 of a URL's query, which may hold secrets.
+pub(crate) fn query(url: &Url) -> State {
+    State(Sha256::digest(url.query().unwrap_or_default()).to_vec())
 }
 
 /// A URL's origin and path.

@@ -89,7 +89,7 @@ impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = self.0.clone();
         Box::pin(async move {
-            let is_proxy = guard.is_proxy_name(name.as_str());
+            let (is_proxy, is_watched) = (guard.is_proxy_name(name.as_str()), guard.is_watched(name.as_str()));
             let not_found = || if is_proxy { LookupError::ProxyNotFound } else { LookupError::NotFound };
             let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|_| not_found())?;
             let found: Vec<SocketAddr> = found.collect();
@@ -99,6 +99,9 @@ impl Resolve for GuardedResolver {
             // All of them: one bad answer among good ones is an attack, not a mishap.
             for address in found.iter().filter(|_| !is_proxy) {
                 guard.check_address(*address).map_err(LookupError::Blocked)?;
+                if is_watched {
+                    guard.check_not_own(address.ip()).map_err(LookupError::Blocked)?;
+                }
             }
             Ok(Box::new(found.into_iter()) as Addrs)
         })

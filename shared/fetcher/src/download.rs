@@ -6,8 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::{Failure, FailureCode};
 use http::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_RANGE,
-    LAST_MODIFIED, RANGE,
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use http::{Method, StatusCode};
 use reqwest::Response;
@@ -65,6 +64,8 @@ pub(crate) struct Download<'a> {
     validator: Option<HeaderValue>,
     encoding: Option<HeaderValue>,
     total: Option<u64>,
+    /// Where the part ends that is coming in, if it is one.
+    part_end: Option<u64>,
     pace: Pace,
     digests: Digests,
     /// Resumptions since the last one that brought something.
@@ -96,6 +97,7 @@ impl<'a> Download<'a> {
             response,
             received: 0,
             total,
+            part_end: None,
             fruitless: 0,
             resumed_at: 0,
         }
@@ -110,9 +112,11 @@ impl<'a> Download<'a> {
         self.total = checkpoint.total;
         // Whatever an answer with a part declares, it is not the digest of the whole.
         self.digests = Digests::resume(&checkpoint.digests)?;
+        let (total, end) = self.rest(&self.response).filter(|_| self.encoding.is_none())?;
+        (self.total, self.part_end) = (Some(total), Some(end));
         self.progress.received.store(self.received, Ordering::Relaxed);
-        self.progress.expected.store(self.total.unwrap_or(0), Ordering::Relaxed);
-        (self.encoding.is_none() && self.continues(&self.response)).then_some(self)
+        self.progress.expected.store(total, Ordering::Relaxed);
+        Some(self)
     }
 
     /// Bytes that have come so far.
@@ -139,8 +143,17 @@ impl<'a> Download<'a> {
                     self.received += chunk.len() as u64;
                     self.fetcher.check_size(self.received)?;
                     self.progress.received.store(self.received, Ordering::Relaxed);
+                    if self.part_end.is_some_and(|end| self.received > end) {
+                        let message = "the origin sent more than the part that it announced";
+                        return Err(FetchError::new(FailureCode::TransferBroken, message).into());
+                    }
                     self.digests.update(&chunk);
                     return Ok(Some(chunk));
+                }
+                // A part may be less than was asked for (RFC 9110, 15.3.7), or end too early.
+                Ok(Ok(None)) if self.part_end.max(self.total).is_some_and(|end| self.received < end) => {
+                    let message = "the origin sent less than it announced";
+                    self.resume(Failure::new(FailureCode::TransferBroken, message)).await?;
                 }
                 Ok(Ok(None)) => {
                     self.digests.check()?;
@@ -182,7 +195,8 @@ impl<'a> Download<'a> {
             headers.insert(IF_RANGE, validator.clone());
             match self.fetcher.send(self.session, self.hop, &headers).await {
                 Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => {
-                    if self.continues(&response) {
+                    if let Some((total, end)) = self.rest(&response) {
+                        (self.total, self.part_end) = (Some(total), Some(end));
                         self.response = response;
                         return Ok(());
                     }
@@ -214,20 +228,24 @@ impl<'a> Download<'a> {
         }
     }
 
-    /// Whether a part is the rest of what we have, of the same content in the same coding.
-    fn continues(&self, response: &Response) -> bool {
+    /// The size of the whole and the end of the part that an answer brings, if that goes on from what we have, of the
+    /// same content in the same coding. Where the whole's size is not known, nobody could tell when it is complete.
+    fn rest(&self, response: &Response) -> Option<(u64, u64)> {
         let headers = response.headers();
-        let range = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).and_then(content_range);
-        let Some((first, total)) = range else { return false };
-        let same = |name: &HeaderName| headers.get(name).is_none_or(|value| Some(value) == self.validator.as_ref());
+        let (first, last, total) = content_range(headers.get(CONTENT_RANGE)?.to_str().ok()?)?;
+        let total = total.or(self.total)?;
         let same_entity = match &self.validator {
-            Some(validator) if validator.as_bytes().starts_with(b"\"") => same(&ETAG),
-            _ => same(&LAST_MODIFIED),
+            // A part has the tag that the whole would have (RFC 9110, 15.3.7); of the date it may be silent.
+            Some(validator) if validator.as_bytes().starts_with(b"\"") => headers.get(ETAG) == Some(validator),
+            validator => headers.get(LAST_MODIFIED).is_none_or(|value| Some(value) == validator.as_ref()),
         };
-        first == self.received
+        let fits = first == self.received
+            && last < total
+            && self.total.is_none_or(|known| known == total)
+            && response.content_length().is_none_or(|length| length == last + 1 - first)
             && same_entity
-            && headers.get(CONTENT_ENCODING) == self.encoding.as_ref()
-            && (total.is_none() || self.total.is_none() || total == self.total)
+            && headers.get(CONTENT_ENCODING) == self.encoding.as_ref();
+        fits.then_some((total, last + 1))
     }
 
     /// Asks for the whole content anew.
@@ -260,13 +278,13 @@ fn strong_validator(headers: &HeaderMap) -> Option<HeaderValue> {
     (age >= Duration::from_secs(60)).then(|| headers[LAST_MODIFIED].clone())
 }
 
-/// The first byte and the whole size of `bytes 5-9/10` or `bytes 5-9/*`.
-fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
+/// The first byte, the last and the whole size of `bytes 5-9/10` or `bytes 5-9/*`.
+fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
     let total = if total.trim() == "*" { None } else { Some(total.trim().parse().ok()?) };
-    (first <= last && total.is_none_or(|total| last < total)).then_some((first, total))
+    (first <= last && total.is_none_or(|total| last < total)).then_some((first, last, total))
 }
 
 #[cfg(test)]
@@ -295,8 +313,8 @@ mod tests {
 
     #[test]
     fn content_ranges_are_read_strictly() {
-        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
-        assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
+        assert_eq!(content_range("bytes 5-9/10"), Some((5, 9, Some(10))));
+        assert_eq!(content_range("bytes 5-9/*"), Some((5, 9, None)));
         for bad in ["bytes */10", "bytes 9-5/10", "bytes 5-10/10", "items 5-9/10", "bytes 5-9", "bytes -5-9/10"] {
             assert_eq!(content_range(bad), None, "{bad}");
         }

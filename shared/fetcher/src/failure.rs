@@ -32,6 +32,14 @@ impl From<Failure> for FetchError {
 }
 
 impl FetchError {
+    /// Whether another try may succeed.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Failed { failure, .. } => failure.code.is_retryable(),
+            Self::Store(_) => true,
+        }
+    }
+
     pub(crate) fn new(code: FailureCode, message: impl Into<String>) -> Self {
         Failure::new(code, message).into()
     }

@@ -1,7 +1,8 @@
 //! Which hosts, ports and addresses may be fetched from.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use domain::{Failure, FailureCode};
 use ipnet::IpNet;
@@ -22,6 +23,26 @@ struct Rules {
     /// Host and port of every proxy.
     proxies: Vec<(String, u16)>,
     own: RwLock<Vec<SocketAddr>>,
+    /// Names that are being asked for at a port of ours, and how often: a look-up tells no port.
+    watched: Mutex<HashMap<String, usize>>,
+}
+
+/// Keeps a name watched.
+pub(crate) struct Watch {
+    guard: Guard,
+    name: String,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut watched = self.guard.watched();
+        if let Some(count) = watched.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                watched.remove(&self.name);
+            }
+        }
+    }
 }
 
 impl Guard {
@@ -35,6 +56,7 @@ impl Guard {
             allowed_ports: settings.allowed_ports.iter().map(|port| port.get() as u16).collect(),
             proxies: proxy.addresses().iter().map(|proxy| (canonical(&proxy.host), proxy.port)).collect(),
             own: RwLock::default(),
+            watched: Mutex::default(),
         }))
     }
 
@@ -103,16 +125,41 @@ impl Guard {
         Ok(())
     }
 
+    /// Watches the URL's name while it is asked for, if its port is one of ours: then it may not have our address.
+    pub(crate) fn watch(&self, url: &Url) -> Option<Watch> {
+        let Some(Host::Domain(name)) = url.host() else { return None };
+        let port = url.port_or_known_default()?;
+        self.0.own.read().unwrap_or_else(PoisonError::into_inner).iter().find(|own| own.port() == port)?;
+        let name = canonical(name);
+        *self.watched().entry(name.clone()).or_default() += 1;
+        Some(Watch { guard: self.clone(), name })
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_watched(&self, name: &str) -> bool {
+        self.watched().contains_key(&canonical(name))
+    }
+
+    /// Checks an address that a watched name has.
+    pub(crate) fn check_not_own(&self, ip: IpAddr) -> Result<(), Failure> {
+        let own = self.0.own.read().unwrap_or_else(PoisonError::into_inner).clone();
+        own.iter().try_for_each(|own| self.check_address((ip, own.port()).into()))
+    }
+
     /// Checks an address that is about to be connected to.
     pub fn check_address(&self, address: SocketAddr) -> Result<(), Failure> {
-        let ip = address.ip();
+        // However it is written: a mapped address leads to the same listener.
+        let ip = address.ip().to_canonical();
         let own = self.0.own.read().unwrap_or_else(PoisonError::into_inner);
-        if own
-            .iter()
-            .any(|own| own.port() == address.port() && (own.ip() == ip || own.ip().is_unspecified() && is_local(ip)))
-        {
+        let ours = |own: &SocketAddr| own.ip() == ip || own.ip().is_unspecified() && is_local(ip);
+        if own.iter().any(|own| own.port() == address.port() && ours(own)) {
             return Err(Failure::new(FailureCode::BlockedAddress, format!("{address} is this service itself")));
         }
+        drop(own);
+        let ip = address.ip();
         match addresses::denied(ip) {
             Some(denied) if !self.0.allow_networks.iter().any(|network| network.contains(&ip)) => {
                 let message = format!(

@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use domain::{ContentHash, FailureCode};
-use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING};
 use ports::Staged;
 use reqwest::Response;
 use sha2::Sha256;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::checkpoint::{Beginning, Checkpoint, location, sha256_state};
+use crate::checkpoint::{Beginning, Checkpoint, location, query, sha256_state};
 use crate::decode::{Coding, Decoder, codings};
 use crate::download::{self, Download, Stop};
 use crate::failure::FetchError;
@@ -27,6 +27,11 @@ impl Fetcher {
     /// Checks what the answer's headers say of the content.
     pub(crate) fn check_declared(&self, response: &Response) -> Result<Answer, FetchError> {
         let headers = response.headers();
+        // Chunks are the connection's matter, and undone by now; another transfer coding is not.
+        if headers.get_all(TRANSFER_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+            let message = "the origin used a transfer coding that it was not asked for";
+            return Err(FetchError::new(FailureCode::BadEncoding, message));
+        }
         let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         if let Some(length) = header(CONTENT_LENGTH).and_then(|length| length.parse().ok()) {
             self.check_size(length)?;
@@ -185,6 +190,7 @@ impl Paused {
         let download::Paused { validator, received, total, digests } = self.download;
         Checkpoint {
             location: location(url),
+            query: query(url),
             validator,
             received,
             total,

@@ -75,6 +75,8 @@ pub enum Transfer {
     /// Left off on the caller's wish; `None`: it cannot be gone on with, as the origin serves no parts, or nothing that
     /// tells whether they are of the same content.
     Paused(Option<Checkpoint>),
+    /// Not gone on with for now: what was set aside is as it was, for the next try.
+    Refused(FetchError),
 }
 
 /// Fetches content: one for the whole process, so that its connections are shared.
@@ -138,7 +140,14 @@ impl Fetcher {
         let session = self.ways.session();
         let respond = pause.run_until_cancelled(self.respond(&session, spec, from));
         let Some(responded) = respond.await else { return Ok(Transfer::Paused(from.cloned())) };
-        let (mut response, hop) = responded?;
+        let refused = |error: FetchError| match from {
+            Some(_) if error.is_retryable() => Ok(Transfer::Refused(error)),
+            _ => Err(error),
+        };
+        let (mut response, hop) = match responded {
+            Ok(responded) => responded,
+            Err(error) => return refused(error),
+        };
         let mut from = from;
         for _ in 0..MOST_STARTS {
             let (mut answer, beginning, hasher, download);
@@ -148,7 +157,9 @@ impl Fetcher {
                     let rest = rest.resume_from(checkpoint).filter(|_| checkpoint.is_at(&hop.url));
                     let (Some(rest), Some(sha256)) = (rest, sha256_from(&checkpoint.sha256)) else {
                         staged.restart().await?;
-                        response = self.send(&session, &hop, &hop.headers).await?;
+                        let again = pause.run_until_cancelled(self.send(&session, &hop, &hop.headers)).await;
+                        let Some(again) = again else { return Ok(Transfer::Paused(None)) };
+                        response = again?;
                         continue;
                     };
                     info!(received_bytes = checkpoint.received, "going on with a transfer that was left off");
@@ -157,10 +168,17 @@ impl Fetcher {
                 }
                 checkpoint => {
                     if checkpoint.is_some() {
+                        if let Err(error) = check_status(&response)
+                            && error.is_retryable()
+                        {
+                            return refused(error);
+                        }
                         info!("the content cannot be gone on with: starting over");
                         staged.restart().await?;
                         if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-                            response = self.send(&session, &hop, &hop.headers).await?;
+                            let again = pause.run_until_cancelled(self.send(&session, &hop, &hop.headers)).await;
+                            let Some(again) = again else { return Ok(Transfer::Paused(None)) };
+                            response = again?;
                         }
                     }
                     check_status(&response)?;
@@ -263,6 +281,7 @@ impl Fetcher {
         headers: &HeaderMap,
     ) -> Result<Response, FetchError> {
         self.guard.check_url(&hop.url)?;
+        let _watch = self.guard.watch(&hop.url);
         let mut url = hop.url.clone();
         if !self.keep_url_credentials {
             // Into the void if there are none, or none can be.

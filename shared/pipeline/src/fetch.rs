@@ -86,6 +86,7 @@ impl Fetch {
         let fetched = match self.download(claim, &mut *staged, from, stopping).await {
             Ok(Ok(Transfer::Complete(fetched))) => fetched,
             Ok(Ok(Transfer::Paused(checkpoint))) => return self.paused(claim, staged, suspended, checkpoint).await,
+            Ok(Ok(Transfer::Refused(error))) => return self.refused(claim, staged, suspended, error).await,
             Ok(Err(error)) => return self.failed(claim, error).await,
             Err(Lost) => return Ok(Outcome::Lost),
         };
@@ -136,7 +137,8 @@ impl Fetch {
         let (mut row, now) = (claim.request.clone(), self.clock.now());
         let begun_at = before.as_ref().map_or(now, |before| before.begun_at);
         let had = before.as_ref().map_or(0, |before| before.transfer.received());
-        let further = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.received() > had);
+        // A function that has had all its time and got nothing will not get more in another.
+        let further = !self.bounded || checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.received() != had);
         match checkpoint.filter(|_| further && now.since(begun_at) < SUSPENDED / 2) {
             Some(transfer) => {
                 info!(request.id = %row.id, received_bytes = transfer.received(), "set aside, to be gone on with");
@@ -146,13 +148,7 @@ impl Fetch {
                 };
                 let suspended = serde_json::to_string(&Suspended { begun_at, staged, transfer });
                 row.suspend(suspended.map_err(|error| StoreError::unavailable("the checkpoint", error))?, now);
-                let saved = self.requests.save(claim, &row).await;
-                if let (Err(StoreError::ClaimLost), Some(suspended)) =
-                    (&saved, row.checkpoint.as_deref().and_then(set_aside))
-                {
-                    self.contents.discard(&suspended).await?;
-                }
-                saved?;
+                self.save(claim, &row).await?;
                 self.wakeups.wake(Wakeup::Fetch(row.id), Duration::ZERO).await?;
                 return Ok(Outcome::Suspended);
             }
@@ -225,7 +221,45 @@ impl Fetch {
         wake(&*self.requests, &*self.wakeups, &waiting, self.clock.now()).await
     }
 
+    /// Saves a row that may have a checkpoint; what that sets aside is discarded if the row is another's now.
+    async fn save(&self, claim: &Claim, row: &FetchRequest) -> Result<Vec<RequestId>, StoreError> {
+        let saved = self.requests.save(claim, row).await;
+        if let (Err(StoreError::ClaimLost), Some(suspended)) = (&saved, row.checkpoint.as_deref().and_then(set_aside)) {
+            self.contents.discard(&suspended).await?;
+        }
+        saved
+    }
+
+    /// Keeps what is set aside for the next try.
+    async fn refused(
+        &self,
+        claim: &Claim,
+        staged: Box<dyn Staged>,
+        suspended: Option<Suspended>,
+        error: FetchError,
+    ) -> Result<Outcome, StoreError> {
+        let Some(mut suspended) = suspended else { return self.failed(claim, error).await };
+        let checkpoint = match staged.suspend().await {
+            Ok(staged) => {
+                suspended.staged = staged;
+                serde_json::to_string(&suspended).ok()
+            }
+            Err(error) => return self.failed(claim, error.into()).await,
+        };
+        self.failed_with(claim, error, checkpoint).await
+    }
+
     async fn failed(&self, claim: &Claim, error: FetchError) -> Result<Outcome, StoreError> {
+        self.failed_with(claim, error, None).await
+    }
+
+    /// Ends a try that has failed, which leaves this checkpoint.
+    async fn failed_with(
+        &self,
+        claim: &Claim,
+        error: FetchError,
+        checkpoint: Option<String>,
+    ) -> Result<Outcome, StoreError> {
         let (failure, retry_after) = match error {
             FetchError::Failed { failure, retry_after } => (failure, retry_after),
             FetchError::Store(StoreError::ClaimLost) => return Err(StoreError::ClaimLost),
@@ -246,7 +280,12 @@ impl Fetch {
             Some(at) => row.retry(failure, now, at),
             None => row.fail(failure, now),
         }
-        let waiting = self.requests.save(claim, &row).await?;
+        // Of a request that has failed it is discarded when it is released.
+        row.checkpoint = checkpoint;
+        if row.checkpoint.is_some() {
+            row.due_at = next.or(Some(now));
+        }
+        let waiting = self.save(claim, &row).await?;
         if let Some(at) = next {
             self.wakeups.wake(Wakeup::Fetch(row.id), at.since(now)).await?;
             return Ok(Outcome::Retried);
