@@ -1,5 +1,7 @@
 //! `proxytorrent config`: every setting.
 
+use std::io::Write;
+
 use settings::{Profile, Settings};
 
 use super::CommandError;
@@ -15,12 +17,15 @@ pub(crate) struct Arguments {
 /// is the error.
 pub(crate) fn run(arguments: Arguments) -> Result<(), CommandError> {
     let (settings, problems) = Settings::describe(arguments.dev.then_some(Profile::Development))?;
+    // Whoever reads it may stop before its end.
+    let mut output = std::io::stdout().lock();
     for setting in settings {
-        println!("# {}", setting.documentation);
-        println!("# {}", setting.allowed);
-        match setting.value {
-            Some(value) => println!("{}={value}\n", setting.name),
-            None => println!("#{}={}\n", setting.name, setting.default),
+        let line = match setting.value {
+            Some(value) => format!("{}={value}", setting.name),
+            None => format!("#{}={}", setting.name, setting.default),
+        };
+        if writeln!(output, "# {}\n# {}\n{line}\n", setting.documentation, setting.allowed).is_err() {
+            break;
         }
     }
     problems.map_or(Ok(()), |problems| Err(problems.into()))

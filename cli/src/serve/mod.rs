@@ -295,9 +295,10 @@ fn announce(settings: &Settings, url: &Url, session: &SeedSession) {
     let seeders: Vec<_> = session.addresses().iter().map(ToString::to_string).collect();
     println!("ProxyTorrent {} serves {server} and seeds on {}.", settings.server.app_version, seeders.join(", "));
     if settings.server.profile == Profile::Development {
-        println!(
-            "Development profile: no authentication, NO PROXY (origins see this machine's address), loopback only."
-        );
+        let proxy = settings.proxy.proxy_enabled;
+        let proxy = if proxy { "through the proxy" } else { "NO PROXY (origins see this machine's address)" };
+        let callers = if settings.security.auth_enabled { "known callers only" } else { "no authentication" };
+        println!("Development profile: {callers}, {proxy}, loopback only.");
     }
     let program = std::env::args().next().unwrap_or_else(|| "proxytorrent".into());
     println!("Next, in another terminal: {program} get https://example.org/ --server {server}");

@@ -122,6 +122,30 @@ async fn a_repeated_request_with_its_key_is_the_same_request() {
 }
 
 #[tokio::test]
+async fn a_strangers_body_is_not_waited_for_and_a_broken_one_is_told() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    let settings =
+        [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "you:tok"), ("CLIENT_TIMEOUT", "60")];
+    let server = TestServer::with(&settings).await;
+    let address = server.url.strip_prefix("http://").unwrap().to_owned();
+    let ask = async |lines: &str| {
+        let mut stream = TcpStream::connect(&address).await.expect("connected");
+        let head =
+            format!("POST /v1/requests HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{lines}");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let mut status = [0; 12];
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut status)).await;
+        read.expect("it does not wait").expect("an answer");
+        String::from_utf8_lossy(&status).into_owned()
+    };
+    assert_eq!(ask("Content-Length: 1000000\r\n\r\n{").await, "HTTP/1.1 401");
+    let known = "Authorization: Bearer tok\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n";
+    assert_eq!(ask(known).await, "HTTP/1.1 400");
+}
+
+#[tokio::test]
 async fn clients_that_dawdle_are_sent_away_and_two_thousand_that_do_not_are_served() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use domain::Method;
@@ -97,13 +98,14 @@ pub(crate) async fn docs() -> Response {
 
 /// `GET /docs/`.
 pub(crate) async fn index() -> Response {
-    file(Path("index.html".into())).await
+    file(Ok(Path("index.html".into()))).await
 }
 
 /// `GET /docs/{file}`.
-pub(crate) async fn file(Path(file): Path<String>) -> Response {
+pub(crate) async fn file(path: Result<Path<String>, PathRejection>) -> Response {
     static CONFIG: LazyLock<Arc<Config<'static>>> =
         LazyLock::new(|| Arc::new(Config::from("/openapi.json").persist_authorization(false)));
+    let Path(file) = path.unwrap_or_else(|_| Path(String::new()));
     match utoipa_swagger_ui::serve(&file, CONFIG.clone()) {
         Ok(Some(file)) => {
             ([(CONTENT_TYPE, file.content_type), (CONTENT_SECURITY_POLICY, POLICY.into())], file.bytes.into_owned())

@@ -148,8 +148,9 @@ async fn around(State(api): State<Arc<Api>>, mut request: Request, next: Next) -
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    // Never the query: the tracker's holds a passkey.
-    let span = info_span!("http", request_id = %id, method = %request.method(), path);
+    // Never the query: the tracker's holds a passkey. Nor a webseed's path, which is as good as one.
+    let shown = if path.starts_with("/webseed/") { "/webseed/…" } else { &path };
+    let span = info_span!("http", request_id = %id, method = %request.method(), path = shown);
     let started = Instant::now();
     let anybody = !api.authenticator.is_on();
     let served = if anybody { browser::check_host(request.headers(), &api.public_url) } else { Ok(()) };

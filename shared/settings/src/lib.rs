@@ -19,7 +19,7 @@ pub use sections::{
     RateLimit, Security, Seeder, Server, Storage, StorageType, Torrent, Tracker,
 };
 pub use source::{Description, Problems};
-pub use value::{Bounded, List, LogLevel, NamedSecret};
+pub use value::{BearerToken, Bounded, List, LogLevel, NamedSecret};
 
 use source::Source;
 

@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::proxy::ProxyAddress;
 use crate::source::{Problems, Source};
-use crate::value::{Bounded, List, LogLevel, NamedSecret, Value, words};
+use crate::value::{BearerToken, Bounded, List, LogLevel, NamedSecret, Value, words};
 
 /// A section: the struct, its reading and its printed reference come from the same lines.
 /// `= default` for both profiles, `= default, default in development`.
@@ -123,7 +123,7 @@ section! {
         legacy_hmac: bool = "false";
         /// Tokens that callers may bear (RFC 6750), as name:token, name:sha256:digest, or the token alone; each is a user
         /// of its own.
-        bearer_tokens: List<SecretString> = "";
+        bearer_tokens: List<BearerToken> = "";
         /// Networks of reverse proxies whose X-Forwarded-For is believed.
         trusted_proxies: List<IpNet> = "";
         /// The key that webhooks are signed with (Standard Webhooks), whsec_ and base64; without it none are sent.

@@ -161,3 +161,17 @@ fn secrets_are_shown_nowhere() {
     assert_eq!(password.value.as_deref(), Some("********"));
     assert!(descriptions.iter().all(|d| !d.documentation.is_empty()), "every setting is documented");
 }
+
+#[test]
+fn a_token_or_key_that_is_none_is_refused_without_showing_it() {
+    let digest = "ab".repeat(32);
+    for good in ["tok", "alice:tok", &format!("alice:sha256:{digest}"), "alice:a:b", "tok,bob:tok-b"] {
+        assert!(with(&[("SECURITY__BEARER_TOKENS", good)]).is_ok(), "{good}");
+    }
+    for bad in ["alice:", ":hush", "a b:hush", "hmac:hush", &format!("sha256:{digest}"), "alice:sha256:hush"] {
+        let problem = problem(&[("SECURITY__BEARER_TOKENS", bad)]);
+        assert!(problem.contains("SECURITY__BEARER_TOKENS"), "{problem}");
+        assert!(!problem.contains("hush") && !problem.contains(&digest), "{problem}");
+    }
+    assert!(problem(&[("SECURITY__HMAC_KEYS", "hmac:hush")]).contains("SECURITY__HMAC_SECRET"));
+}

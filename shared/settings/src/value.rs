@@ -161,11 +161,52 @@ impl Value for NamedSecret {
 
     fn parse(text: &str) -> Result<Self, String> {
         let (name, secret) = text.split_once(':').ok_or("has no colon")?;
-        let is_name = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
-        if name.is_empty() || !name.chars().all(is_name) || secret.is_empty() {
-            return Err("is not a name, a colon and a secret".into());
+        if secret.is_empty() {
+            return Err("has no secret after its name".into());
         }
+        check_user(name)?;
         Ok(Self { name: name.into(), secret: secret.into() })
+    }
+}
+
+/// A user's name, as callers are told apart by it.
+fn check_user(name: &str) -> Result<(), String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
+    match name {
+        "hmac" => Err("has the name hmac, which is the user's of SECURITY__HMAC_SECRET".into()),
+        _ if name.is_empty() || !name.chars().all(is_name) => {
+            Err("has no name of letters, digits, '.', '_', '-' and '@' before its colon".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A token that callers may bear: `name:token`, `name:sha256:digest`, or the token alone.
+#[derive(Debug, Clone)]
+pub struct BearerToken(pub SecretString);
+
+impl Value for BearerToken {
+    const SECRET: bool = true;
+
+    fn allowed() -> String {
+        "name:token, name:sha256:digest (64 hexadecimal digits), or a token without a colon".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Some((name, token)) = text.split_once(':') {
+            if name == "sha256" {
+                return Err("has a digest without a name before it".into());
+            }
+            check_user(name)?;
+            if token.is_empty() {
+                return Err("has no token after its name".into());
+            }
+            let digest = token.strip_prefix("sha256:");
+            if digest.is_some_and(|digest| digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit())) {
+                return Err("has a digest that is not 64 hexadecimal digits".into());
+            }
+        }
+        Ok(Self(text.into()))
     }
 }
 

@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use domain::{Principal, UserId};
 use http::request::Parts;
-use http::{HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use ports::{Clock, Guards};
 use settings::ExposeSecret;
 use tokio::time::timeout;
@@ -41,7 +41,7 @@ impl Authenticator {
     pub fn new(settings: &settings::Security) -> Self {
         let header = HeaderName::from_bytes(settings.token_header.as_bytes()).unwrap_or(http::header::AUTHORIZATION);
         let methods = Methods {
-            tokens: BearerTokens::new(header, settings.bearer_tokens.iter().map(ExposeSecret::expose_secret)),
+            tokens: BearerTokens::new(header, settings.bearer_tokens.iter().map(|token| token.0.expose_secret())),
             keys: SignatureKeys::new(settings),
         };
         Self { methods: settings.auth_enabled.then_some(methods) }
@@ -74,22 +74,44 @@ impl Authenticator {
         if parts.headers.contains_key(signature::X_SIGNATURE) {
             return methods.keys.check(parts, body, guards, clock).await.map(|user| Principal { user });
         }
-        Err(Problem::unauthorized("give a bearer token, or sign the request; neither was found valid"))
+        Err(unknown())
     }
+
+    /// Whether the head alone shows that nobody known is asking: then nothing more of the request is read.
+    fn is_nobody(&self, headers: &HeaderMap) -> bool {
+        let nobody = |methods: &Methods| {
+            methods.tokens.check(headers).is_none() && !headers.contains_key(signature::X_SIGNATURE)
+        };
+        self.methods.as_ref().is_some_and(nobody)
+    }
+}
+
+fn unknown() -> Problem {
+    Problem::unauthorized("give a bearer token, or sign the request; neither was found valid")
 }
 
 /// Lets known callers through, with their [`Principal`] in the request's extensions.
 pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
+    if api.authenticator.is_nobody(&parts.headers) {
+        return unknown().into_response();
+    }
     // A signature covers the body.
     let patience = Duration::from_secs(api.server.client_timeout.get());
     let Ok(body) = timeout(patience, axum::body::to_bytes(body, MAX_BODY)).await else {
         let detail = "the body did not come in time";
         return Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail).into_response();
     };
-    let Ok(body) = body else {
-        let detail = format!("a request's body has at most {MAX_BODY} bytes");
-        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).into_response();
+    let body = match body {
+        Ok(body) => body,
+        Err(error) if error.to_string().contains("length limit") => {
+            let detail = format!("a request's body has at most {MAX_BODY} bytes");
+            return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).into_response();
+        }
+        Err(_) => {
+            let detail = "the body could not be read: it ended too early, or its chunks are malformed";
+            return Problem::new(StatusCode::BAD_REQUEST, "malformed_body", detail).into_response();
+        }
     };
     match api.authenticator.check(&parts, &body, &*api.guards, &*api.clock).await {
         Err(problem) => problem.into_response(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -61,10 +62,11 @@ pub(crate) async fn content(
 /// `GET /webseed/{id}/{key}`: whoever has the torrent has the key, until the request ends.
 pub(crate) async fn webseed(
     State(api): State<Arc<Api>>,
-    Path((id, key)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let not_found = || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no content at this path");
+    let Path((id, key)) = path.map_err(|_| not_found())?;
     let id: RequestId = id.parse().map_err(|_| not_found())?;
     if !api.passkeys.opens_content(id, &key) {
         return Err(not_found());
@@ -99,11 +101,11 @@ async fn serve(contents: Arc<dyn Contents>, content: &Content, asked: &HeaderMap
     let size = contents.size(content.hash).await?.ok_or_else(gone)?;
     // The hash is the content: there is no stronger validator.
     let etag = format!("\"{}\"", content.hash);
-    let is = |name: HeaderName, etag: &str| {
-        asked.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-            value.split(',').any(|one| one.trim().trim_start_matches("W/") == etag || one.trim() == "*")
-        })
-    };
+    let known = asked
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').any(|one| one.trim().trim_start_matches("W/") == etag || one.trim() == "*"));
     let mut headers = HeaderMap::new();
     let mut set = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -117,13 +119,14 @@ async fn serve(contents: Arc<dyn Contents>, content: &Content, asked: &HeaderMap
     set(CONTENT_DISPOSITION, &disposition(&content.file_name));
     set(X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'");
-    if is(IF_NONE_MATCH, &etag) {
+    if known {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
     set(CONTENT_TYPE, &content.media_type);
     set(REPR_DIGEST, &repr_digest(content.hash));
     let range = asked.get(RANGE).and_then(|value| value.to_str().ok());
-    let fresh = !asked.contains_key(IF_RANGE) || is(IF_RANGE, &etag);
+    // The strong comparison (RFC 9110, 13.1.5).
+    let fresh = asked.get(IF_RANGE).is_none_or(|value| value.as_bytes() == etag.as_bytes());
     let (status, first, last) = match range.filter(|_| fresh).map_or(Part::Whole, |range| part(range, size)) {
         Part::Whole => (StatusCode::OK, 0, size.saturating_sub(1)),
         Part::Range(first, last) => {
@@ -166,18 +169,24 @@ fn repr_digest(hash: ContentHash) -> String {
 /// The part that a `Range` header asks for (RFC 9110, 14.1.2). Several at once, and what is no range of
 /// bytes, are answered with the whole, as the RFC lets a server.
 fn part(range: &str, size: u64) -> Part {
-    let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
+    let unit = range.get(..6).filter(|unit| unit.eq_ignore_ascii_case("bytes="));
+    let Some((first, last)) = unit.and_then(|_| range[6..].trim().split_once('-')) else {
         return Part::Whole;
     };
-    match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
-        (Ok(first), Ok(last)) if first > last => Part::Whole,
-        (Ok(first), _) if first >= size && (last.trim().is_empty() || last.trim().parse::<u64>().is_ok()) => {
-            Part::Unsatisfiable
-        }
-        (Ok(first), Ok(last)) => Part::Range(first, last.min(size - 1)),
-        (Ok(first), Err(_)) if last.trim().is_empty() => Part::Range(first, size - 1),
-        (Err(_), Ok(0)) if first.trim().is_empty() => Part::Unsatisfiable,
-        (Err(_), Ok(length)) if first.trim().is_empty() => Part::Range(size.saturating_sub(length), size - 1),
+    // Digits and nothing else; whatever is too large for a number is beyond the end as well.
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse::<u64>().unwrap_or(u64::MAX))
+    };
+    let (first, last) = (first.trim(), last.trim());
+    match (number(first), number(last)) {
+        (Some(first), Some(last)) if first > last => Part::Whole,
+        (Some(first), Some(_)) if first >= size => Part::Unsatisfiable,
+        (Some(first), None) if first >= size && last.is_empty() => Part::Unsatisfiable,
+        (Some(first), Some(last)) => Part::Range(first, last.min(size - 1)),
+        (Some(first), None) if last.is_empty() => Part::Range(first, size - 1),
+        (None, Some(0)) if first.is_empty() => Part::Unsatisfiable,
+        (None, Some(length)) if first.is_empty() => Part::Range(size.saturating_sub(length), size - 1),
         _ => Part::Whole,
     }
 }
@@ -198,6 +207,9 @@ mod tests {
             ("bytes=10-", Part::Unsatisfiable),
             ("bytes=10-12", Part::Unsatisfiable),
             ("bytes=-0", Part::Unsatisfiable),
+            ("Bytes=0-0", Part::Range(0, 0)),
+            ("bytes=99999999999999999999-", Part::Unsatisfiable),
+            ("bytes=+5-+9", Part::Whole),
             ("bytes=5-2", Part::Whole),
             ("bytes=0-1,3-4", Part::Whole),
             ("items=0-1", Part::Whole),

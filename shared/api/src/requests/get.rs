@@ -174,7 +174,7 @@ pub(crate) async fn get(
     let row = super::own(&api, &principal, id).await?;
     let row = wait_for_change(&api, row, Duration::from_secs(wait.into())).await?;
     if let (Status::Ready, Some(at)) = (row.status, row.completed_at) {
-        api.estimate.note(at.since(row.created_at));
+        api.estimate.note(at, at.since(row.created_at));
     }
     Ok(Json(row.into()))
 }

@@ -22,7 +22,7 @@ const MAX_ALL_HEADERS: usize = 16 * 1024;
 const CREDENTIALS: [HeaderName; 2] = [AUTHORIZATION, COOKIE];
 
 /// Headers that belong to the connection (RFC 9110, 7.6.1), to the fetch itself, or to this service.
-const REFUSED: [HeaderName; 15] = [
+const REFUSED: [HeaderName; 19] = [
     ACCEPT_ENCODING,
     CONNECTION,
     CONTENT_LENGTH,
@@ -37,7 +37,11 @@ const REFUSED: [HeaderName; 15] = [
     TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("x-key-id"),
+    HeaderName::from_static("x-nonce"),
     HeaderName::from_static("x-signature"),
+    HeaderName::from_static("x-timestamp"),
 ];
 
 /// Collects what is wrong, field by field.
@@ -177,6 +181,13 @@ fn headers(fields: &mut Fields, credentials: bool) -> Vec<(String, String)> {
     let mut headers = vec![];
     for (name, value) in object.unwrap_or_default() {
         match header(&name, value, credentials) {
+            Ok((same, _)) if headers.iter().any(|(earlier, _)| *earlier == same) => {
+                fields.refuse(
+                    &format!("headers.{same}"),
+                    "duplicate_header",
+                    "is there twice: names ignore case".into(),
+                );
+            }
             Ok(header) => headers.push(header),
             Err((code, detail)) => {
                 let shown: String = name.chars().take(64).collect();
@@ -202,7 +213,8 @@ fn header(name: &str, value: Value, credentials: bool) -> Result<(String, String
         return wrong("header_not_allowed", "cannot be set: it is the connection's, the fetch's or this service's own");
     }
     let value = text(value, MAX_TEXT)?;
-    if HeaderValue::from_str(&value).is_err() {
+    let printable = value.bytes().all(|byte| byte == b'\t' || (0x20..0x7f).contains(&byte));
+    if !printable || HeaderValue::from_str(&value).is_err() {
         return wrong("invalid_header", "has characters that headers cannot have");
     }
     Ok((name.to_string(), value))
