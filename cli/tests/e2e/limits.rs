@@ -66,6 +66,11 @@ async fn a_proxy_that_is_trusted_tells_who_asks_and_no_other() {
 #[tokio::test]
 async fn nobody_has_more_than_their_share() {
     let origin = Origin::start().await;
+    let server = TestServer::with(&[("LIMITS__ACTIVE_REQUESTS", "3")]).await;
+    let burst = (0..40).map(|n| json!({ "url": origin.url(&format!("/gated/10/{n}")) }));
+    let burst = join_all(burst.map(|body| server.call(Method::POST, "/v1/requests", Some(body)))).await;
+    assert_eq!(burst.iter().filter(|answer| answer.status() == 201).count(), 3, "also of those that come at once");
+
     let server = TestServer::with(&[("LIMITS__ACTIVE_REQUESTS", "2"), ("LIMITS__STORED_BYTES", "1000")]).await;
     let mut ids = vec![];
     for n in 0..2 {

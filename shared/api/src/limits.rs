@@ -5,12 +5,19 @@ use std::time::Duration;
 
 use domain::{Timestamp, UserId};
 use http::{HeaderName, HeaderValue, StatusCode};
-use ports::{Guards, Limit, Requests, Taken};
+use ports::{Clock, Guards, Limit, Requests, StoreError, Taken};
+use tokio::time::{Instant, sleep};
 
 use crate::problem::Problem;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// How long a user's next request waits for one whose creation died.
+const TURN: Duration = Duration::from_secs(5);
+
+/// Between two looks whether it is one's turn.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Headers that tell how the limits stand.
 pub(crate) type RateHeaders = Vec<(HeaderName, HeaderValue)>;
@@ -62,6 +69,29 @@ impl Limits {
         Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
             .retry_after(seconds(wait).max(1) as u32)
             .with_headers(headers))
+    }
+
+    /// Has the user's requests made one after another where there are amounts to be kept: what is counted for one is
+    /// there for the next. What this returns is to be released.
+    pub(crate) async fn take_turn(
+        &self,
+        guards: &dyn Guards,
+        clock: &dyn Clock,
+        user: &UserId,
+    ) -> Result<Option<String>, StoreError> {
+        if self.amounts.active_requests.get() == 0 && self.amounts.stored_bytes.get() == 0 {
+            return Ok(None);
+        }
+        let name = format!("creating:{user}");
+        let given_up = Instant::now() + TURN * 2;
+        while Instant::now() < given_up {
+            let now = clock.now();
+            if guards.reserve(&name, "", now, now + TURN).await?.is_none() {
+                return Ok(Some(name));
+            }
+            sleep(PAUSE).await;
+        }
+        Err(StoreError::unavailable("the guards", "a user's requests are created for too long"))
     }
 
     /// Refuses a request of a user who has as much as one may have.

@@ -147,10 +147,7 @@ async fn accept(
         let Earlier { id, created_at, estimated_ready } = earlier;
         return Ok(Created { id, estimated_ready, created_at, ..created });
     }
-    let stored = match api.limits.check_amounts(&*api.requests, &row.owner).await {
-        Ok(()) => api.requests.create(&row).await.map_err(Problem::from),
-        Err(problem) => Err(problem),
-    };
+    let stored = store(api, &row).await;
     if let Err(problem) = stored {
         if let Key::New(name) = key {
             api.guards.release(&name).await?;
@@ -164,6 +161,22 @@ async fn accept(
         warn!(request.id = %row.id, %error, "no wake-up was sent");
     }
     Ok(created)
+}
+
+/// Writes the row, if its owner may have one more.
+async fn store(api: &Api, row: &FetchRequest) -> Result<(), Problem> {
+    let turn = api.limits.take_turn(&*api.guards, &*api.clock, &row.owner).await?;
+    let stored = match api.limits.check_amounts(&*api.requests, &row.owner).await {
+        Ok(()) => api.requests.create(row).await.map_err(Problem::from),
+        Err(problem) => Err(problem),
+    };
+    if let Some(turn) = turn
+        && let Err(error) = api.guards.release(&turn).await
+    {
+        // It runs out by itself.
+        warn!(%error, "a turn was not given back");
+    }
+    stored
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
