@@ -34,6 +34,12 @@ lint: ## Check the format, the lints and the template
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	.tools/python/bin/cfn-lint template.yaml
 
+sam-build: ## Build the functions for AWS, as small as the profile `function` has them
+	@scripts/setup lambda
+	PATH="$$PWD/.tools/lambda/bin:$$PATH" SAM_CLI_TELEMETRY=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
+	  CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_OPT_LEVEL=z \
+	  CARGO_PROFILE_RELEASE_STRIP=true sam build --region us-east-1
+
 validate: ## Check the template with the SAM CLI as well
 	@scripts/setup lambda
 	SAM_CLI_TELEMETRY=0 .tools/lambda/bin/sam validate --lint --region us-east-1
@@ -44,7 +50,7 @@ fmt: ## Format the code
 bench: ## Measure against curl, mktorrent and libtorrent
 	@scripts/setup test
 	@cargo build --release --quiet --package proxytorrent --package bench
-	@cargo build --profile lambda --quiet --package functions --bins --example hello
+	@cargo build --profile function --quiet --package functions --bins --example hello
 	@target/release/bench
 
 setup: ## Install what the tests need
@@ -53,4 +59,4 @@ setup: ## Install what the tests need
 clean: ## Delete what was built and fetched
 	rm -rf target .tools
 
-.PHONY: help run run-aws lambda-watch validate test lint fmt bench setup clean
+.PHONY: help run run-aws lambda-watch sam-build validate test lint fmt bench setup clean

@@ -130,7 +130,7 @@ async fn measure(name: &str, binary: PathBuf, event: Option<String>) {
 
 pub async fn run() {
     println!();
-    let folder = root().join("target/lambda");
+    let folder = root().join("target/function");
     let event = |name: &str| std::fs::read_to_string(root().join(format!("events/{name}.json"))).expect("an event");
     measure("a function that does nothing", folder.join("examples/hello"), Some(event("page"))).await;
     let sources = std::fs::read_dir(root().join("functions/src/bin")).expect("the functions");

@@ -97,7 +97,7 @@ def deploy(endpoint, binaries, settings, parameters):
         s3.put_object(Bucket="code", Key=f"{name}.zip", Body=bootstrap(binaries / name))
     code = r"(BuildProperties: \{ Binary: (\w+) \}\n)(    Properties:\n)?"
     template = re.sub(code, r"\1    Properties:\n      CodeUri: s3://code/\2.zip\n", template)
-    template = template.replace("    CodeUri: .\n", "")
+    template = template.replace("    CodeUri: functions\n", "")
     variables = "".join(f"        {name}: {json.dumps(value)}\n" for name, value in settings.items())
     template = template.replace("      Variables:\n", "      Variables:\n" + variables, 1)
     cloudformation = client("cloudformation", endpoint)
