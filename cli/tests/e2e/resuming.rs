@@ -51,6 +51,16 @@ async fn a_broken_transfer_goes_on_where_it_stopped() {
     assert!(origin.seen()[1..].iter().all(|head| head.contains("if-range: \"one\"")), "{:?}", origin.seen());
 }
 
+/// A request whose transfer a stop of the server has broken off.
+async fn left_off(origin: &Raw) -> (TestServer, String) {
+    let mut server = TestServer::with(&[("SHUTDOWN_GRACE", "0")]).await;
+    let id = server.create(json!({ "url": origin.url("/a.bin") })).await;
+    server.until(&id, |row| row["progress"].as_u64() > Some(30)).await;
+    assert!(server.terminate().await.success());
+    assert_eq!(server.files("content").len(), 1, "what has come is set aside");
+    (server, id)
+}
+
 #[tokio::test]
 async fn a_transfer_that_a_stop_breaks_off_goes_on_at_the_next_start() {
     let origin = Raw::start(async |mut peer: Peer| {
@@ -60,11 +70,7 @@ async fn a_transfer_that_a_stop_breaks_off_goes_on_at_the_next_start() {
         peer.closed().await;
     })
     .await;
-    let mut server = TestServer::with(&[("SHUTDOWN_GRACE", "0")]).await;
-    let id = server.create(json!({ "url": origin.url("/a.bin") })).await;
-    server.until(&id, |row| row["progress"].as_u64() > Some(30)).await;
-    assert!(server.terminate().await.success());
-    assert_eq!(server.files("content").len(), 1, "what has come is set aside");
+    let (server, id) = left_off(&origin).await;
 
     // What was set aside outlasts a crash of the run that goes on with it.
     let server = server.restart().await;
@@ -95,10 +101,7 @@ async fn what_was_set_aside_outlasts_mishaps() {
         }
     })
     .await;
-    let mut server = TestServer::with(&[("SHUTDOWN_GRACE", "0")]).await;
-    let id = server.create(json!({ "url": origin.url("/a.bin") })).await;
-    server.until(&id, |row| row["progress"].as_u64() > Some(30)).await;
-    assert!(server.terminate().await.success());
+    let (server, id) = left_off(&origin).await;
     // The origin is unavailable, then silent until the next stop.
     let mut server = server.restart().await;
     eventually("it is asked again", async || (origin.seen().len() == 3).then_some(())).await;

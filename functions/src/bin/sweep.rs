@@ -1,17 +1,15 @@
 //! The schedule: every minute, finds what is due and ends what has outlived its time.
 
-use std::time::SystemTime;
-
 use functions::Port::{Contents, FetchQueue, PackageQueue, Requests, SeedQueue};
 use functions::{Backend, Error, scheduled};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let backend = Backend::load(&[Requests, Contents, FetchQueue, PackageQueue, SeedQueue]).await?;
-    let (sweep, contents) = &(backend.sweep(), backend.contents());
+    let (sweep, contents, clock) = &(backend.sweep(), backend.contents(), backend.clock.clone());
     scheduled(|| async move {
         sweep.run().await?;
-        contents.sweep_staging(SystemTime::now().into()).await?;
+        contents.sweep_staging(clock.now()).await?;
         Ok(())
     })
     .await

@@ -13,6 +13,9 @@ async fn live(world: &World, fault: Fault, size: usize, seed: usize, deliveries:
     let id = world.create(&life, &format!("{size}/{seed}")).await;
     let row = world.settle(&life, id, deliveries).await;
     world.assert_ready(&row, &content(size, seed), &context).await;
+    if fault == Fault::None {
+        assert_eq!(world.staged().await, 0, "{context}: without a sweep");
+    }
     world.assert_nothing_staged(&context).await;
     let owned = world.observer.requests().list(&row.owner, None, None, 1000).await.unwrap();
     let mine = owned.iter().filter(|other| other.spec.url == row.spec.url).count();

@@ -353,7 +353,8 @@ impl Requests for SqliteRequests {
     async fn wait_behind(&self, id: RequestId, first: RequestId) -> Result<bool, StoreError> {
         let done = self.database.write(Durability::Written, move |connection| {
             sqlx::query(
-                "UPDATE requests SET waiting = waiting || ? || ' ' WHERE id = ? AND status IN ('queued', 'fetching')",
+                "UPDATE requests SET waiting = replace(waiting, ?1 || ' ', '') || ?1 || ' ' \
+                 WHERE id = ?2 AND status IN ('queued', 'fetching')",
             )
             .bind(id.to_string())
             .bind(first.to_string())

@@ -3,12 +3,13 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
-use http::header::{HeaderValue, IF_RANGE, RANGE};
+use http::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use crate::download::ask_for_rest;
 use crate::media_type;
 
 /// The length from which on an entity tag, quotes and all, is taken to name the bytes and not just a version.
@@ -84,11 +85,11 @@ impl Checkpoint {
         self.received
     }
 
-    /// Asks for the rest (RFC 9110, 13.1.5 and 14.2).
+    /// Asks for the rest; for the whole, if the checkpoint is damaged.
     pub(crate) fn ask(&self, headers: &mut HeaderMap) {
-        let value = |text: String| HeaderValue::try_from(text).expect("it was a header's value");
-        headers.insert(RANGE, value(format!("bytes={}-", self.received)));
-        headers.insert(IF_RANGE, value(self.validator.clone()));
+        if let Ok(validator) = HeaderValue::try_from(&self.validator) {
+            ask_for_rest(headers, self.received, validator);
+        }
     }
 
     /// Whether this is where the content came from. A redirect to a storage service often leads to a link that is

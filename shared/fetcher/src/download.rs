@@ -191,8 +191,7 @@ impl<'a> Download<'a> {
             info!(received_bytes = self.received, error.code = %failure.code, "resuming a broken transfer");
 
             let mut headers = self.hop.headers.clone();
-            headers.insert(RANGE, header_value(format!("bytes={}-", self.received)));
-            headers.insert(IF_RANGE, validator.clone());
+            ask_for_rest(&mut headers, self.received, validator.clone());
             match self.fetcher.send(self.session, self.hop, &headers).await {
                 Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => {
                     if let Some((total, end)) = self.rest(&response) {
@@ -257,8 +256,10 @@ impl<'a> Download<'a> {
     }
 }
 
-fn header_value(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).expect("digits are fine in a header")
+/// Asks for what comes from `from` on, if the content is still the same (RFC 9110, 13.1.5 and 14.2).
+pub(crate) fn ask_for_rest(headers: &mut HeaderMap, from: u64, validator: HeaderValue) {
+    headers.insert(RANGE, HeaderValue::try_from(format!("bytes={from}-")).expect("digits are fine in a header"));
+    headers.insert(IF_RANGE, validator);
 }
 
 /// What the rest may be asked for with, if the origin serves parts: a strong entity tag, or a date of

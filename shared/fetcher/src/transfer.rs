@@ -156,10 +156,10 @@ impl Fetcher {
                     let rest = Download::new(self, &session, &hop, progress, response);
                     let rest = rest.resume_from(checkpoint).filter(|_| checkpoint.is_at(&hop.url));
                     let (Some(rest), Some(sha256)) = (rest, sha256_from(&checkpoint.sha256)) else {
-                        staged.restart().await?;
-                        let again = pause.run_until_cancelled(self.send(&session, &hop, &hop.headers)).await;
-                        let Some(again) = again else { return Ok(Transfer::Paused(None)) };
-                        response = again?;
+                        let Some(again) = self.anew(&session, &hop, staged, pause).await? else {
+                            return Ok(Transfer::Paused(None));
+                        };
+                        response = again;
                         continue;
                     };
                     info!(received_bytes = checkpoint.received, "going on with a transfer that was left off");
@@ -173,13 +173,15 @@ impl Fetcher {
                         {
                             return refused(error);
                         }
+                        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+                            let Some(again) = self.anew(&session, &hop, staged, pause).await? else {
+                                return Ok(Transfer::Paused(None));
+                            };
+                            response = again;
+                            continue;
+                        }
                         info!("the content cannot be gone on with: starting over");
                         staged.restart().await?;
-                        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-                            let again = pause.run_until_cancelled(self.send(&session, &hop, &hop.headers)).await;
-                            let Some(again) = again else { return Ok(Transfer::Paused(None)) };
-                            response = again?;
-                        }
                     }
                     check_status(&response)?;
                     answer = self.check_declared(&response)?;
@@ -214,6 +216,19 @@ impl Fetcher {
             }));
         }
         Err(FetchError::new(FailureCode::TransferBroken, "the content changed each time it was about to be complete"))
+    }
+
+    /// Forgets what there is, and asks for the whole; `None` if it is to be left off meanwhile.
+    async fn anew(
+        &self,
+        session: &Session<'_>,
+        hop: &Hop,
+        staged: &mut dyn Staged,
+        pause: &CancellationToken,
+    ) -> Result<Option<Response>, FetchError> {
+        info!("the content cannot be gone on with: asking for the whole");
+        staged.restart().await?;
+        pause.run_until_cancelled(self.send(session, hop, &hop.headers)).await.transpose()
     }
 
     /// Posts to a URL, guarded and proxied as a fetch is; returns the status. Redirects are not followed, and
