@@ -3,145 +3,142 @@
 use std::sync::Arc;
 
 use aws::{Bucket, Clients, DynamoGuards, DynamoRequests, DynamoSwarm, DynamoTorrents, Queues, S3Contents, SqsWakeups};
+use futures::future::join3;
 use pipeline::{Fetch, GiveUp, Notify, Package, Release, Sweep, WebhookKey};
 use ports::{Clock, Contents, Guards, Requests, Swarm, SystemClock, Torrents, Wakeups};
 use settings::{ExposeSecret, Settings};
 
 use crate::Error;
+use crate::absent::Absent;
 
 /// Rows that one sweep looks at, of either kind: what it takes within its minute.
 const SWEEP_LIMIT: u32 = 2_000;
 
-/// A port that a function may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Port {
+/// The ports that a function may take, to be joined by `|`.
+pub mod port {
+    /// None of them.
+    pub const NONE: u16 = 0;
     /// The table of requests.
-    Requests,
+    pub const REQUESTS: u16 = 1;
     /// The table of torrents, and the bucket.
-    Torrents,
+    pub const TORRENTS: u16 = 1 << 1;
     /// The table of contents, and the bucket.
-    Contents,
+    pub const CONTENTS: u16 = 1 << 2;
     /// The table of guards.
-    Guards,
+    pub const GUARDS: u16 = 1 << 3;
     /// The table of peers.
-    Swarm,
+    pub const SWARM: u16 = 1 << 4;
     /// The queue of fetches.
-    FetchQueue,
+    pub const FETCH_QUEUE: u16 = 1 << 5;
     /// The queue of packaging.
-    PackageQueue,
+    pub const PACKAGE_QUEUE: u16 = 1 << 6;
     /// The queue of the seeder.
-    SeedQueue,
+    pub const SEED_QUEUE: u16 = 1 << 7;
 }
+use port::{CONTENTS, FETCH_QUEUE, GUARDS, NONE, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SWARM, TORRENTS};
 
-/// The stores of one function, made once per container.
-#[derive(Debug)]
+const TABLES: u16 = REQUESTS | TORRENTS | CONTENTS | GUARDS | SWARM;
+const BUCKET: u16 = TORRENTS | CONTENTS;
+const QUEUES: u16 = FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
+
+/// The stores of one function, made once per container. A port that the function does not take refuses every call, and
+/// what it would need is not linked.
+#[expect(missing_docs, missing_debug_implementations, reason = "the settings and the ports")]
 pub struct Backend {
-    /// All settings.
     pub settings: Settings,
-    /// The time.
     pub clock: Arc<dyn Clock>,
-    clients: Clients,
-    ports: Vec<Port>,
+    pub requests: Arc<dyn Requests>,
+    pub torrents: Arc<dyn Torrents>,
+    pub contents: Arc<dyn Contents>,
+    pub guards: Arc<dyn Guards>,
+    pub swarm: Arc<dyn Swarm>,
+    pub wakeups: Arc<dyn Wakeups>,
+    ports: u16,
 }
 
 impl Backend {
-    /// Reads the settings, begins to log, and makes the clients of these ports.
-    pub async fn load(ports: &[Port]) -> Result<Self, Error> {
+    /// Reads the settings, begins to log, and makes and connects the clients that these ports need.
+    pub async fn load<const PORTS: u16>() -> Result<Self, Error> {
         let settings = Settings::load(None)?;
         telemetry::start(&settings);
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self::new(settings, Clients::load().await, Arc::new(SystemClock), ports)
-    }
-
-    /// The stores that these settings name.
-    pub fn new(settings: Settings, clients: Clients, clock: Arc<dyn Clock>, ports: &[Port]) -> Result<Self, Error> {
-        let backend = Self { settings, clock, clients, ports: ports.to_vec() };
-        for port in ports {
-            backend.name(*port)?;
-        }
+        let clients = if const { PORTS == NONE } { Clients::unconfigured() } else { Clients::load().await };
+        let backend = Self::new::<PORTS>(settings, &clients, Arc::new(SystemClock))?;
+        let tables = async {
+            if const { PORTS & TABLES != 0 } {
+                clients.connect_dynamodb().await;
+            }
+        };
+        let bucket = async {
+            if const { PORTS & BUCKET != 0 } {
+                clients.connect_s3(backend.settings.aws.bucket.as_deref().unwrap_or_default()).await;
+            }
+        };
+        let queues = async {
+            if const { PORTS & QUEUES != 0 } {
+                clients.connect_sqs().await;
+            }
+        };
+        join3(tables, bucket, queues).await;
         Ok(backend)
     }
 
+    /// These ports, on the stores that the settings name.
+    pub fn new<const PORTS: u16>(settings: Settings, clients: &Clients, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let aws = &settings.aws;
+        let bucket = || Ok::<_, Error>(Bucket::new(clients.s3(), named("AWS__BUCKET", aws.bucket.as_deref())?));
+        let mut requests: Arc<dyn Requests> = Arc::new(Absent);
+        if const { PORTS & REQUESTS != 0 } {
+            let table = named("AWS__REQUESTS_TABLE", aws.requests_table.as_deref())?;
+            requests = Arc::new(DynamoRequests::new(clients.dynamodb(), table));
+        }
+        let mut torrents: Arc<dyn Torrents> = Arc::new(Absent);
+        if const { PORTS & TORRENTS != 0 } {
+            let table = named("AWS__TORRENTS_TABLE", aws.torrents_table.as_deref())?;
+            torrents = Arc::new(DynamoTorrents::new(clients.dynamodb(), table, bucket()?));
+        }
+        let mut contents: Arc<dyn Contents> = Arc::new(Absent);
+        if const { PORTS & CONTENTS != 0 } {
+            let (table, memory) =
+                (named("AWS__CONTENTS_TABLE", aws.contents_table.as_deref())?, aws.content_memory.get());
+            contents = Arc::new(S3Contents::new(bucket()?, clients.dynamodb(), table, memory));
+        }
+        let mut guards: Arc<dyn Guards> = Arc::new(Absent);
+        if const { PORTS & GUARDS != 0 } {
+            let table = named("AWS__GUARDS_TABLE", aws.guards_table.as_deref())?;
+            guards = Arc::new(DynamoGuards::new(clients.dynamodb(), table));
+        }
+        let mut swarm: Arc<dyn Swarm> = Arc::new(Absent);
+        if const { PORTS & SWARM != 0 } {
+            let table = named("AWS__SWARM_TABLE", aws.swarm_table.as_deref())?;
+            swarm = Arc::new(DynamoSwarm::new(clients.dynamodb(), table));
+        }
+        let mut wakeups: Arc<dyn Wakeups> = Arc::new(Absent);
+        if const { PORTS & QUEUES != 0 } {
+            let queue =
+                |port, variable, name| if PORTS & port == 0 { Ok(None) } else { named(variable, name).map(Some) };
+            let queues = Queues {
+                fetch: queue(FETCH_QUEUE, "AWS__FETCH_QUEUE", aws.fetch_queue.as_deref())?,
+                package: queue(PACKAGE_QUEUE, "AWS__PACKAGE_QUEUE", aws.package_queue.as_deref())?,
+                seed: queue(SEED_QUEUE, "AWS__SEED_QUEUE", aws.seed_queue.as_deref())?,
+            };
+            wakeups = Arc::new(SqsWakeups::new(clients.sqs(), queues));
+        }
+        Ok(Self { settings, clock, requests, torrents, contents, guards, swarm, wakeups, ports: PORTS })
+    }
+
     /// Whether the function takes this port.
-    pub(crate) fn takes(&self, port: Port) -> bool {
-        self.ports.contains(&port)
-    }
-
-    /// What the settings call a port that this function takes.
-    fn name(&self, port: Port) -> Result<&str, Error> {
-        let aws = &self.settings.aws;
-        let (variable, name) = match port {
-            Port::Requests => ("AWS__REQUESTS_TABLE", &aws.requests_table),
-            Port::Torrents => ("AWS__TORRENTS_TABLE", &aws.torrents_table),
-            Port::Contents => ("AWS__CONTENTS_TABLE", &aws.contents_table),
-            Port::Guards => ("AWS__GUARDS_TABLE", &aws.guards_table),
-            Port::Swarm => ("AWS__SWARM_TABLE", &aws.swarm_table),
-            Port::FetchQueue => ("AWS__FETCH_QUEUE", &aws.fetch_queue),
-            Port::PackageQueue => ("AWS__PACKAGE_QUEUE", &aws.package_queue),
-            Port::SeedQueue => ("AWS__SEED_QUEUE", &aws.seed_queue),
-        };
-        name.as_deref().ok_or_else(|| format!("{variable} is not set: this function needs it").into())
-    }
-
-    /// The name of a table, if this function takes the port; else one that no table has.
-    fn table(&self, port: Port) -> String {
-        self.name(port).ok().filter(|_| self.takes(port)).unwrap_or("not-a-port-of-this-function").to_owned()
-    }
-
-    fn queue(&self, port: Port) -> Option<String> {
-        self.name(port).ok().filter(|_| self.takes(port)).map(str::to_owned)
-    }
-
-    fn bucket(&self) -> Bucket {
-        let taken = self.takes(Port::Torrents) || self.takes(Port::Contents);
-        let name = self.settings.aws.bucket.as_deref().filter(|_| taken).unwrap_or("not-a-port-of-this-function");
-        Bucket::new(self.clients.s3.clone(), name)
-    }
-
-    /// The requests.
-    pub fn requests(&self) -> Arc<dyn Requests> {
-        Arc::new(DynamoRequests::new(self.clients.dynamodb.clone(), self.table(Port::Requests)))
-    }
-
-    /// The torrents.
-    pub fn torrents(&self) -> Arc<dyn Torrents> {
-        Arc::new(DynamoTorrents::new(self.clients.dynamodb.clone(), self.table(Port::Torrents), self.bucket()))
-    }
-
-    /// The contents.
-    pub fn contents(&self) -> Arc<dyn Contents> {
-        let memory = self.settings.aws.content_memory.get();
-        let dynamodb = self.clients.dynamodb.clone();
-        Arc::new(S3Contents::new(self.bucket(), dynamodb, self.table(Port::Contents), memory))
-    }
-
-    /// The guards.
-    pub fn guards(&self) -> Arc<dyn Guards> {
-        Arc::new(DynamoGuards::new(self.clients.dynamodb.clone(), self.table(Port::Guards)))
-    }
-
-    /// The peers.
-    pub fn swarm(&self) -> Arc<dyn Swarm> {
-        Arc::new(DynamoSwarm::new(self.clients.dynamodb.clone(), self.table(Port::Swarm)))
-    }
-
-    /// The queues.
-    pub fn wakeups(&self) -> Arc<dyn Wakeups> {
-        let queues = Queues {
-            fetch: self.queue(Port::FetchQueue),
-            package: self.queue(Port::PackageQueue),
-            seed: self.queue(Port::SeedQueue),
-        };
-        Arc::new(SqsWakeups::new(self.clients.sqs.clone(), queues))
+    pub(crate) fn takes(&self, port: u16) -> bool {
+        self.ports & port != 0
     }
 
     /// The fetch step, and the telling of ends if there is a key to sign it with.
     pub fn fetch(&self) -> Result<(Fetch, Option<Notify>), Error> {
         let fetcher = fetcher::Fetcher::new(&self.settings.fetcher, &self.settings.proxy)?;
         let fetch = Fetch {
-            requests: self.requests(),
-            contents: self.contents(),
-            wakeups: self.wakeups(),
+            requests: self.requests.clone(),
+            contents: self.contents.clone(),
+            wakeups: self.wakeups.clone(),
             clock: self.clock.clone(),
             fetcher: fetcher.clone(),
             reuse: self.settings.cache.cache_enabled,
@@ -151,17 +148,17 @@ impl Backend {
         let Some(secret) = &self.settings.security.webhook_secret else { return Ok((fetch, None)) };
         let key = WebhookKey::new(secret.expose_secret());
         let key = key.ok_or("SECURITY__WEBHOOK_SECRET: what follows whsec_ is not base64")?;
-        let (requests, wakeups, clock) = (self.requests(), self.wakeups(), self.clock.clone());
+        let (requests, wakeups, clock) = (self.requests.clone(), self.wakeups.clone(), self.clock.clone());
         Ok((fetch, Some(Notify { requests, wakeups, clock, fetcher, key })))
     }
 
     /// The package step.
     pub fn package(&self) -> Package {
         Package {
-            requests: self.requests(),
-            torrents: self.torrents(),
-            contents: self.contents(),
-            wakeups: self.wakeups(),
+            requests: self.requests.clone(),
+            torrents: self.torrents.clone(),
+            contents: self.contents.clone(),
+            wakeups: self.wakeups.clone(),
             clock: self.clock.clone(),
             private: self.settings.torrent.private_tracker,
             piece_length: self.settings.torrent.piece_size.map(settings::PieceLength::get),
@@ -172,10 +169,10 @@ impl Backend {
     /// The release step.
     pub fn release(&self) -> Release {
         Release {
-            requests: self.requests(),
-            torrents: self.torrents(),
-            contents: self.contents(),
-            wakeups: self.wakeups(),
+            requests: self.requests.clone(),
+            torrents: self.torrents.clone(),
+            contents: self.contents.clone(),
+            wakeups: self.wakeups.clone(),
             clock: self.clock.clone(),
         }
     }
@@ -183,9 +180,9 @@ impl Backend {
     /// The sweep.
     pub fn sweep(&self) -> Sweep {
         Sweep {
-            requests: self.requests(),
-            contents: self.contents(),
-            wakeups: self.wakeups(),
+            requests: self.requests.clone(),
+            contents: self.contents.clone(),
+            wakeups: self.wakeups.clone(),
             clock: self.clock.clone(),
             limit: SWEEP_LIMIT,
         }
@@ -193,6 +190,11 @@ impl Backend {
 
     /// The end of what never ends.
     pub fn give_up(&self) -> GiveUp {
-        GiveUp { requests: self.requests(), wakeups: self.wakeups(), clock: self.clock.clone() }
+        GiveUp { requests: self.requests.clone(), wakeups: self.wakeups.clone(), clock: self.clock.clone() }
     }
+}
+
+/// What the settings call a store that the function needs.
+fn named(variable: &str, name: Option<&str>) -> Result<String, Error> {
+    name.map(str::to_owned).ok_or_else(|| format!("{variable} is not set: this function needs it").into())
 }

@@ -14,11 +14,11 @@ use settings::ExposeSecret;
 use tower::Layer;
 use tower::util::MapRequestLayer;
 
-use crate::{Backend, Error, Port};
+use crate::{Backend, Error, port};
 
 /// Serves an endpoint with these ports until the container ends.
-pub async fn serve(endpoint: Endpoint, ports: &[Port]) -> Result<(), Error> {
-    let routes = routes(endpoint, &Backend::load(ports).await?)?;
+pub async fn serve<const PORTS: u16>(endpoint: Endpoint) -> Result<(), Error> {
+    let routes = routes(endpoint, &Backend::load::<PORTS>().await?)?;
     lambda_http::run(MapRequestLayer::new(with_address).layer(routes)).await
 }
 
@@ -45,12 +45,12 @@ fn api(backend: &Backend) -> Result<Api, Error> {
     let secret = secret.ok_or("TRACKER__SECRET is not set: all functions need the same")?;
     let public_url = settings.server.public_url.clone();
     Ok(Api {
-        requests: backend.requests(),
-        torrents: backend.torrents(),
-        contents: backend.contents(),
-        wakeups: backend.wakeups(),
-        guards: backend.guards(),
-        swarm: backend.swarm(),
+        requests: backend.requests.clone(),
+        torrents: backend.torrents.clone(),
+        contents: backend.contents.clone(),
+        wakeups: backend.wakeups.clone(),
+        guards: backend.guards.clone(),
+        swarm: backend.swarm.clone(),
         clock: backend.clock.clone(),
         passkeys: Passkeys::new(secret.expose_secret().as_bytes(), authenticator.users()),
         authenticator,
@@ -76,22 +76,22 @@ fn health_checks(backend: &Backend) -> HealthChecks {
     let says =
         |result: Result<(), ports::StoreError>, bad: &str| result.map(|()| json!({})).map_err(|_| bad.to_owned());
     let mut checks = HealthChecks::new();
-    if backend.takes(Port::Requests) {
-        let requests = backend.requests();
+    if backend.takes(port::REQUESTS) {
+        let requests = backend.requests.clone();
         checks = checks.with("database", move || {
             let requests = requests.clone();
             async move { says(requests.check().await, "the database does not answer") }
         });
     }
-    if backend.takes(Port::Contents) {
-        let contents = backend.contents();
+    if backend.takes(port::CONTENTS) {
+        let contents = backend.contents.clone();
         checks = checks.with("storage", move || {
             let contents = contents.clone();
             async move { says(contents.check().await, "the bucket does not answer") }
         });
     }
-    if backend.takes(Port::FetchQueue) {
-        let wakeups = backend.wakeups();
+    if backend.takes(port::FETCH_QUEUE) {
+        let wakeups = backend.wakeups.clone();
         checks = checks.with("task_queue", move || {
             let wakeups = wakeups.clone();
             async move { says(wakeups.check().await, "a queue does not answer") }

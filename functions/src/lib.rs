@@ -1,12 +1,13 @@
 //! What the Lambda functions are wired of. Each binary names the ports that it takes, which are those that its role in
-//! `template.yaml` allows; a port that it does not name points nowhere.
+//! `template.yaml` allows; one that it does not name refuses every call.
 
+mod absent;
 mod backend;
 mod http;
 mod queue;
 
 pub use api::endpoints;
-pub use backend::{Backend, Port};
+pub use backend::{Backend, port};
 pub use http::{routes, serve};
 pub use queue::{Handled, consume, scheduled};
 

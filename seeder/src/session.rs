@@ -1,12 +1,12 @@
 //! The session: torrents come and go, resume data is kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{InfoHash, Torrent};
+use domain::{ContentHash, InfoHash};
 use libtorrent_sys::{Event, EventKind, Session, SessionSettings};
 use ports::{Contents, SeedError, Seeder, Torrents};
 use tokio::runtime::Handle;
@@ -45,7 +45,8 @@ pub struct SeedSession {
     /// `None` once it is stopped.
     session: Mutex<Option<Arc<Session>>>,
     waiting: Arc<Waiting>,
-    torrents: Arc<Mutex<u64>>,
+    /// What has been added and not removed.
+    held: Mutex<HashSet<InfoHash>>,
     stop: CancellationToken,
     events: Mutex<Option<JoinHandle<()>>>,
     addresses: Vec<SocketAddr>,
@@ -82,12 +83,10 @@ impl SeedSession {
         info!(?addresses, encrypted = settings.require_encryption, "the seeder listens");
 
         let waiting = Arc::new(Waiting::default());
-        let count = Arc::new(Mutex::new(0));
         let events = Events {
             session: session.clone(),
             notify,
             waiting: waiting.clone(),
-            count: count.clone(),
             torrents,
             save_interval: Duration::from_secs(seeder.save_interval.get()),
         };
@@ -95,7 +94,7 @@ impl SeedSession {
         Ok(Self {
             session: Mutex::new(Some(session)),
             waiting,
-            torrents: count,
+            held: Mutex::default(),
             stop,
             events: Mutex::new(Some(events)),
             addresses,
@@ -109,7 +108,7 @@ impl SeedSession {
 
     /// How many torrents are seeded.
     pub fn seeding(&self) -> u64 {
-        *lock(&self.torrents)
+        lock(&self.held).len() as u64
     }
 
     /// Saves all resume data, closes every connection and returns when all is done.
@@ -168,22 +167,34 @@ fn public_addresses(seeder: &settings::Seeder, port: u16) -> Vec<SocketAddr> {
 
 #[async_trait]
 impl Seeder for SeedSession {
-    async fn add(&self, torrent: &Torrent, metainfo: &[u8], resume: &[u8]) -> Result<(), SeedError> {
+    fn has(&self, infohash: InfoHash) -> bool {
+        lock(&self.held).contains(&infohash)
+    }
+
+    async fn add(
+        &self,
+        infohash: InfoHash,
+        content: ContentHash,
+        metainfo: &[u8],
+        resume: &[u8],
+    ) -> Result<(), SeedError> {
         let (sender, added) = oneshot::channel();
-        let infohash = torrent.infohash.to_string();
         let session = self.session()?;
-        lock(&self.waiting).entry(infohash).or_default().push(sender);
+        lock(&self.waiting).entry(infohash.to_string()).or_default().push(sender);
         session
-            .add_torrent(metainfo, resume, &torrent.content_hash.to_string())
+            .add_torrent(metainfo, resume, &content.to_string())
             .map_err(|error| SeedError::Refused(error.to_string()))?;
         match tokio::time::timeout(ANSWER, added).await {
-            Ok(Ok(result)) => result,
-            _ => Err(SeedError::Unavailable),
+            Ok(Ok(result)) => result?,
+            _ => return Err(SeedError::Unavailable),
         }
+        lock(&self.held).insert(infohash);
+        Ok(())
     }
 
     async fn remove(&self, infohash: InfoHash) -> Result<(), SeedError> {
         let (session, name) = (self.session()?, infohash.to_string());
+        lock(&self.held).remove(&infohash);
         // Waits for the network thread.
         let removed = spawn_blocking(move || session.remove_torrent(&name)).await;
         removed.map_err(|_| SeedError::Unavailable)?.map_err(|error| SeedError::Refused(error.to_string()))?;
@@ -196,7 +207,6 @@ struct Events {
     session: Arc<Session>,
     notify: Arc<Notify>,
     waiting: Arc<Waiting>,
-    count: Arc<Mutex<u64>>,
     torrents: Arc<dyn Torrents>,
     save_interval: Duration,
 }
@@ -247,18 +257,9 @@ impl Events {
     }
 
     async fn take(&self, event: Event) {
-        let count = |change: fn(u64) -> u64| {
-            let mut count = lock(&self.count);
-            *count = change(*count);
-        };
         match event.kind {
-            EventKind::Added => {
-                count(|n| n + 1);
-                self.answer(&event.infohash, &Ok(()));
-            }
-            EventKind::AddedAlready => self.answer(&event.infohash, &Ok(())),
+            EventKind::Added | EventKind::AddedAlready => self.answer(&event.infohash, &Ok(())),
             EventKind::AddFailed => self.answer(&event.infohash, &Err(SeedError::Refused(event.message))),
-            EventKind::Removed => count(|n| n.saturating_sub(1)),
             EventKind::ResumeData => {
                 let Ok(infohash) = event.infohash.parse() else { return };
                 if let Err(error) = self.torrents.save_resume(infohash, &event.data).await {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use domain::InfoHash;
+use domain::{InfoHash, RequestId};
 use embedded::WakeupReceiver;
 use metrics::{counter, gauge, histogram};
 use pipeline::{Fetch, Notify, Package, Release, Seed, Sweep};
@@ -84,7 +84,7 @@ impl Workers {
                     let seed = seed.clone();
                     async move {
                         match wakeup {
-                            SeedWork::Seed(infohash) => measured("seed", seed.run(infohash)).await,
+                            SeedWork::Seed(infohash, request) => measured("seed", seed.run(infohash, request)).await,
                             SeedWork::Unseed(infohash) => measured("unseed", seed.unseed(infohash)).await,
                         }
                     }
@@ -101,7 +101,9 @@ impl Workers {
                     Wakeup::Package(id) => packaging.send(id).is_err(),
                     Wakeup::Release(id) => releasing.send(id).is_err(),
                     Wakeup::Notify(id) => notifying.send(id).is_err(),
-                    Wakeup::Seed(infohash) => seed_lane(infohash).send(SeedWork::Seed(infohash)).is_err(),
+                    Wakeup::Seed(infohash, request) => {
+                        seed_lane(infohash).send(SeedWork::Seed(infohash, request)).is_err()
+                    }
                     Wakeup::Unseed(infohash) => seed_lane(infohash).send(SeedWork::Unseed(infohash)).is_err(),
                 };
                 if closed {
@@ -158,7 +160,7 @@ impl Workers {
 
 #[derive(Debug, Clone, Copy)]
 enum SeedWork {
-    Seed(InfoHash),
+    Seed(InfoHash, Option<RequestId>),
     Unseed(InfoHash),
 }
 

@@ -1,9 +1,9 @@
 //! `GET /announce` and `GET /scrape`.
 
-use functions::Port::{Swarm, Torrents};
+use functions::port::{SWARM, TORRENTS};
 use functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    serve(endpoints::tracker(), &[Torrents, Swarm]).await
+    serve::<{ TORRENTS | SWARM }>(endpoints::tracker()).await
 }

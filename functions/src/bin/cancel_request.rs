@@ -1,9 +1,9 @@
 //! `DELETE /v1/requests/{id}`.
 
-use functions::Port::{Guards, PackageQueue, Requests};
+use functions::port::{GUARDS, PACKAGE_QUEUE, REQUESTS};
 use functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    serve(endpoints::cancel_request(), &[Requests, Guards, PackageQueue]).await
+    serve::<{ REQUESTS | GUARDS | PACKAGE_QUEUE }>(endpoints::cancel_request()).await
 }

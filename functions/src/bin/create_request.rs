@@ -1,9 +1,9 @@
 //! `POST /v1/requests`.
 
-use functions::Port::{FetchQueue, Guards, Requests};
+use functions::port::{FETCH_QUEUE, GUARDS, REQUESTS};
 use functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    serve(endpoints::create_request(), &[Requests, Guards, FetchQueue]).await
+    serve::<{ REQUESTS | GUARDS | FETCH_QUEUE }>(endpoints::create_request()).await
 }

@@ -1,11 +1,11 @@
 //! The dead-letter queues: ends the requests whose work never ended.
 
-use functions::Port::{FetchQueue, Requests};
+use functions::port::{FETCH_QUEUE, REQUESTS};
 use functions::{Backend, Error, consume};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let backend = Backend::load(&[Requests, FetchQueue]).await?;
+    let backend = Backend::load::<{ REQUESTS | FETCH_QUEUE }>().await?;
     let give_up = &backend.give_up();
     consume(|wakeup, _| async move {
         give_up.run(wakeup).await?;

@@ -1,8 +1,9 @@
 //! `GET /docs/` and `GET /openapi.json`.
 
+use functions::port::NONE;
 use functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    serve(endpoints::docs(), &[]).await
+    serve::<NONE>(endpoints::docs()).await
 }

@@ -1,9 +1,9 @@
 //! `GET /v1/requests/{id}/magnet`.
 
-use functions::Port::{Guards, Requests, Torrents};
+use functions::port::{GUARDS, REQUESTS, TORRENTS};
 use functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    serve(endpoints::get_magnet(), &[Requests, Torrents, Guards]).await
+    serve::<{ REQUESTS | TORRENTS | GUARDS }>(endpoints::get_magnet()).await
 }

@@ -1,9 +1,9 @@
 //! `GET /v1/health`.
 
-use functions::Port::{Contents, FetchQueue, Requests};
+use functions::port::{CONTENTS, FETCH_QUEUE, REQUESTS};
 use functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    serve(endpoints::health(), &[Requests, Contents, FetchQueue]).await
+    serve::<{ REQUESTS | CONTENTS | FETCH_QUEUE }>(endpoints::health()).await
 }

@@ -1,12 +1,13 @@
 //! The package queue: makes torrents, and lets go of what ended requests held.
 
-use functions::Port::{Contents, FetchQueue, PackageQueue, Requests, SeedQueue, Torrents};
+use functions::port::{CONTENTS, FETCH_QUEUE, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, TORRENTS};
 use functions::{Backend, Error, consume};
 use ports::Wakeup;
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let backend = Backend::load(&[Requests, Torrents, Contents, FetchQueue, PackageQueue, SeedQueue]).await?;
+    let backend =
+        Backend::load::<{ REQUESTS | TORRENTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE }>().await?;
     let (package, release) = &(backend.package(), backend.release());
     consume(|wakeup, _| async move {
         match wakeup {

@@ -1,8 +1,9 @@
 //! `GET /`.
 
+use functions::port::NONE;
 use functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    serve(endpoints::page(), &[]).await
+    serve::<NONE>(endpoints::page()).await
 }

@@ -6,8 +6,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use aws::schema::TABLES;
-use functions::Port::{Guards, Requests, Torrents};
 use functions::endpoints;
+use functions::port::{GUARDS, REQUESTS, TORRENTS};
 use ports::Wakeup;
 use tokio_util::sync::CancellationToken;
 
@@ -52,17 +52,16 @@ async fn steps(world: &World) -> Vec<Step> {
     assert!(world.handle(&life, Wakeup::Package(id), CancellationToken::new()).await);
     step(&life, "package", Some("PackageTorrent"), false);
     let infohash = world.row(id).await.infohash.unwrap();
-    assert!(world.handle(&life, Wakeup::Seed(infohash), CancellationToken::new()).await);
+    assert!(world.handle(&life, Wakeup::Seed(infohash, Some(id)), CancellationToken::new()).await);
     step(&life, "seed", None, false);
-    for (name, function, endpoint, ports, path) in [
-        ("status", "GetRequest", endpoints::get_request(), &[Requests, Guards][..], String::new()),
-        ("torrent", "GetTorrent", endpoints::get_torrent(), &[Requests, Torrents, Guards], "/torrent".into()),
-    ] {
-        let request = http::Request::get(format!("/v1/requests/{id}{path}"));
-        let answer = world.call(&life, endpoint, ports, request, None).await;
-        assert!(matches!(answer, Ended::With((200, _))));
-        step(&life, name, Some(function), true);
-    }
+    let status = http::Request::get(format!("/v1/requests/{id}"));
+    let answer = world.call::<{ REQUESTS | GUARDS }>(&life, endpoints::get_request(), status, None).await;
+    assert!(matches!(answer, Ended::With((200, _))));
+    step(&life, "status", Some("GetRequest"), true);
+    let torrent = http::Request::get(format!("/v1/requests/{id}/torrent"));
+    let answer = world.call::<{ REQUESTS | TORRENTS | GUARDS }>(&life, endpoints::get_torrent(), torrent, None).await;
+    assert!(matches!(answer, Ended::With((200, _))));
+    step(&life, "torrent", Some("GetTorrent"), true);
     steps
 }
 

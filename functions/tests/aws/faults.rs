@@ -17,7 +17,7 @@ async fn live(world: &World, fault: Fault, size: usize, seed: usize, deliveries:
         assert_eq!(world.staged().await, 0, "{context}: without a sweep");
     }
     world.assert_nothing_staged(&context).await;
-    let owned = world.observer.requests().list(&row.owner, None, None, 1000).await.unwrap();
+    let owned = world.observer.requests.list(&row.owner, None, None, 1000).await.unwrap();
     let mine = owned.iter().filter(|other| other.spec.url == row.spec.url).count();
     assert_eq!(mine, 1, "{context}: one request was made");
     life.count()

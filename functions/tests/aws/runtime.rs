@@ -233,7 +233,7 @@ async fn a_cancel_of_a_fetch_that_was_left_off_leaves_nothing() {
     let row = world.row(id).await;
     assert!(row.checkpoint.is_some(), "{row:#?}");
     assert!(world.staged().await > 0);
-    world.observer.requests().cancel(id, &row.owner, ports::Clock::now(&world.clock)).await.unwrap();
+    world.observer.requests.cancel(id, &row.owner, ports::Clock::now(&world.clock)).await.unwrap();
     let mut package = Function::start(&world, "package_torrent").await;
     package.invoke(message(&json!({ "release": id })), Duration::from_secs(30)).await.unwrap();
     assert_eq!(world.staged().await, 0);

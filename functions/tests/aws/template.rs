@@ -10,14 +10,14 @@ use crate::wire::Call;
 
 /// Tables, queues and the bucket, as the template, the tests and the code name them.
 const NAMES: [(&str, &str, &str); 8] = [
-    ("RequestsTable", "test-requests", "Requests"),
-    ("TorrentsTable", "test-torrents", "Torrents"),
-    ("ContentsTable", "test-contents", "Contents"),
-    ("GuardsTable", "test-guards", "Guards"),
-    ("SwarmTable", "test-swarm", "Swarm"),
-    ("FetchQueue", "fetch", "FetchQueue"),
-    ("PackageQueue", "package", "PackageQueue"),
-    ("SeedQueue", "seed", "SeedQueue"),
+    ("RequestsTable", "test-requests", "REQUESTS"),
+    ("TorrentsTable", "test-torrents", "TORRENTS"),
+    ("ContentsTable", "test-contents", "CONTENTS"),
+    ("GuardsTable", "test-guards", "GUARDS"),
+    ("SwarmTable", "test-swarm", "SWARM"),
+    ("FetchQueue", "fetch", "FETCH_QUEUE"),
+    ("PackageQueue", "package", "PACKAGE_QUEUE"),
+    ("SeedQueue", "seed", "SEED_QUEUE"),
 ];
 
 pub struct Template {
@@ -94,9 +94,9 @@ pub fn functions() -> BTreeSet<String> {
 /// The ports that a binary names.
 fn ports(binary: &str) -> BTreeSet<String> {
     let source = std::fs::read_to_string(root().join(format!("functions/src/bin/{binary}.rs"))).unwrap();
-    let used = source.lines().find_map(|line| line.strip_prefix("use functions::Port::")).unwrap_or_default();
+    let used = source.lines().find_map(|line| line.strip_prefix("use functions::port::")).unwrap_or_default();
     let names = used.trim_matches(|c| "{};".contains(c)).split(',');
-    names.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+    names.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty() && name != "NONE").collect()
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn every_binary_is_a_function_that_may_use_what_it_names_and_nothing_else() {
                 let logical = resource.trim_start_matches("${").split(['.', '}']).next().unwrap().to_owned();
                 if logical == "Bucket" {
                     // What is under content/ and staging/ is the contents' port, and torrents/ the torrents'.
-                    let port = if resource.contains("torrents/") { "Torrents" } else { "Contents" };
+                    let port = if resource.contains("torrents/") { "TORRENTS" } else { "CONTENTS" };
                     assert!(named.contains(port), "{name} may use {resource}, and does not name {port}");
                 } else {
                     allowed.insert(NAMES.iter().find(|(known, ..)| *known == logical).unwrap().2.to_owned());
@@ -126,7 +126,7 @@ fn every_binary_is_a_function_that_may_use_what_it_names_and_nothing_else() {
             }
         }
         // Links to contents, and their sizes, need no record of them.
-        let unneeded = if allowed.contains("Contents") { "" } else { "Contents" };
+        let unneeded = if allowed.contains("CONTENTS") { "" } else { "CONTENTS" };
         let needed: BTreeSet<_> = named.iter().filter(|port| *port != unneeded).cloned().collect();
         assert_eq!(allowed, needed, "{name}");
     }

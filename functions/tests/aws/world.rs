@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use domain::{FetchRequest, RequestId, Status};
-use functions::Port::{self, Contents, FetchQueue, Guards, PackageQueue, Requests, SeedQueue, Torrents};
+use functions::port::{CONTENTS, FETCH_QUEUE, GUARDS, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SWARM, TORRENTS};
 use functions::{Backend, endpoints, routes};
 use pipeline::{LEASE, Seed};
 use ports::{Clock, ManualClock, Wakeup};
@@ -22,7 +22,7 @@ use tower::ServiceExt;
 use crate::emulator::Account;
 use crate::wire::{Fault, Life, Wire};
 
-const EVERY_PORT: [Port; 8] = [Requests, Torrents, Contents, Guards, Port::Swarm, FetchQueue, PackageQueue, SeedQueue];
+const EVERY_PORT: u16 = REQUESTS | TORRENTS | CONTENTS | GUARDS | SWARM | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
 
 pub struct World {
     account: Account,
@@ -60,10 +60,10 @@ async fn origin() -> String {
 
 impl World {
     pub async fn new() -> Self {
-        let account = Account::new().await;
+        let account = Box::pin(Account::new()).await;
         let mut queues = vec![];
         for name in ["fetch", "package", "seed"] {
-            let queue = account.clients.sqs.create_queue().queue_name(name).send().await.unwrap();
+            let queue = account.clients.sqs().create_queue().queue_name(name).send().await.unwrap();
             queues.push((name, queue.queue_url.unwrap()));
         }
         let url = |name: &str| queues.iter().find(|(queue, _)| *queue == name).unwrap().1.clone();
@@ -86,10 +86,15 @@ impl World {
         ];
         let settings = Settings::from_pairs(environment.clone()).unwrap();
         let clock = ManualClock::at(SystemTime::now().into());
-        let backend = |clients| Backend::new(settings.clone(), clients, Arc::new(clock.clone()), &EVERY_PORT).unwrap();
-        let observer = backend(account.clients.clone());
-        let session =
-            SeedSession::start(&settings.seeder, &settings.torrent, observer.contents(), observer.torrents()).await;
+        let time = Arc::new(clock.clone());
+        let observer = Backend::new::<EVERY_PORT>(settings.clone(), &account.clients, time).unwrap();
+        let session = SeedSession::start(
+            &settings.seeder,
+            &settings.torrent,
+            observer.contents.clone(),
+            observer.torrents.clone(),
+        )
+        .await;
         let session = Arc::new(session.unwrap());
         Self {
             account,
@@ -117,7 +122,7 @@ impl World {
     }
 
     /// Runs `work` as a process of its own, with these ports.
-    pub async fn process<T, F>(&self, life: &Arc<Life>, ports: &[Port], work: impl FnOnce(Backend) -> F) -> Ended<T>
+    pub async fn process<const PORTS: u16, T, F>(&self, life: &Arc<Life>, work: impl FnOnce(Backend) -> F) -> Ended<T>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
@@ -125,7 +130,7 @@ impl World {
         let wire = Wire::new(life);
         let clients = self.account.clients_by(wire.client()).await;
         let clock = Arc::new(self.clock.clone());
-        let work = tokio::spawn(work(Backend::new(self.settings.clone(), clients, clock, ports).unwrap()));
+        let work = tokio::spawn(work(Backend::new::<PORTS>(self.settings.clone(), &clients, clock).unwrap()));
         let abort = work.abort_handle();
         let ended = tokio::select! {
             biased;
@@ -138,11 +143,10 @@ impl World {
     }
 
     /// A call to an endpoint, by a user: the status and the JSON that came back, if it came to that.
-    pub async fn call(
+    pub async fn call<const PORTS: u16>(
         &self,
         life: &Arc<Life>,
         endpoint: endpoints::Endpoint,
-        ports: &[Port],
         request: http::request::Builder,
         body: Option<Value>,
     ) -> Ended<(u16, Value)> {
@@ -150,7 +154,7 @@ impl World {
         // As API Gateway tells it.
         let request = request.extension(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 0))));
         let request = request.body(body.map_or_else(Body::empty, |body| Body::from(body.to_string()))).unwrap();
-        self.process(life, ports, |backend| async move {
+        self.process::<PORTS, _, _>(life, |backend| async move {
             let answer = routes(endpoint, &backend).unwrap().oneshot(request).await.unwrap();
             let status = answer.status().as_u16();
             let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
@@ -170,8 +174,10 @@ impl World {
         loop {
             let request = http::Request::post("/v1/requests").header("idempotency-key", &key);
             let body = json!({ "url": url });
-            let ports = &[Requests, Guards, FetchQueue];
-            match self.call(life, endpoints::create_request(), ports, request, Some(body)).await {
+            match self
+                .call::<{ REQUESTS | GUARDS | FETCH_QUEUE }>(life, endpoints::create_request(), request, Some(body))
+                .await
+            {
                 Ended::With((201, created)) => return created["id"].as_str().unwrap().parse().unwrap(),
                 Ended::Killed | Ended::With((409 | 503, _)) => {}
                 Ended::With((status, problem)) => panic!("{status}: {problem}"),
@@ -183,13 +189,13 @@ impl World {
     /// The next messages of a queue; they stay in it until they are deleted.
     async fn messages(&self, queue: &str) -> Vec<aws_sdk_sqs::types::Message> {
         let url = &self.queues.iter().find(|(name, _)| *name == queue).unwrap().1;
-        let receive = self.account.clients.sqs.receive_message().queue_url(url).max_number_of_messages(10);
+        let receive = self.account.clients.sqs().receive_message().queue_url(url).max_number_of_messages(10);
         receive.visibility_timeout(0).send().await.unwrap().messages.unwrap_or_default()
     }
 
     async fn delete(&self, queue: &str, message: &aws_sdk_sqs::types::Message) {
         let url = &self.queues.iter().find(|(name, _)| *name == queue).unwrap().1;
-        let delete = self.account.clients.sqs.delete_message().queue_url(url);
+        let delete = self.account.clients.sqs().delete_message().queue_url(url);
         // It may have been deleted by an earlier receipt.
         let _ = delete.receipt_handle(message.receipt_handle.as_deref().unwrap()).send().await;
     }
@@ -199,40 +205,46 @@ impl World {
         let session = self.session.clone();
         let ended = match wakeup {
             Wakeup::Fetch(id) => {
-                let ports = &[Requests, Contents, FetchQueue, PackageQueue];
-                self.process(life, ports, |backend| async move {
-                    let (fetch, _) = backend.fetch().unwrap();
-                    fetch.run(id, &stopping).await.map(drop).map_err(|error| error.to_string())
-                })
+                self.process::<{ REQUESTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE }, _, _>(
+                    life,
+                    |backend| async move {
+                        let (fetch, _) = backend.fetch().unwrap();
+                        fetch.run(id, &stopping).await.map(drop).map_err(|error| error.to_string())
+                    },
+                )
                 .await
             }
             Wakeup::Package(id) | Wakeup::Release(id) => {
-                let ports = &[Requests, Torrents, Contents, FetchQueue, PackageQueue, SeedQueue];
-                self.process(life, ports, move |backend| async move {
-                    let done = match wakeup {
-                        Wakeup::Package(_) => backend.package().run(id).await,
-                        _ => backend.release().run(id).await,
-                    };
-                    done.map(drop).map_err(|error| error.to_string())
-                })
+                self.process::<{ REQUESTS | TORRENTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE }, _, _>(
+                    life,
+                    move |backend| async move {
+                        let done = match wakeup {
+                            Wakeup::Package(_) => backend.package().run(id).await,
+                            _ => backend.release().run(id).await,
+                        };
+                        done.map(drop).map_err(|error| error.to_string())
+                    },
+                )
                 .await
             }
-            Wakeup::Seed(infohash) | Wakeup::Unseed(infohash) => {
-                let ports = &[Requests, Torrents, FetchQueue, PackageQueue];
-                self.process(life, ports, move |backend| async move {
-                    let seed = Seed {
-                        requests: backend.requests(),
-                        torrents: backend.torrents(),
-                        seeder: session,
-                        wakeups: backend.wakeups(),
-                        clock: backend.clock.clone(),
-                    };
-                    let done = match wakeup {
-                        Wakeup::Seed(_) => seed.run(infohash).await,
-                        _ => seed.unseed(infohash).await,
-                    };
-                    done.map_err(|error| error.to_string())
-                })
+            Wakeup::Seed(infohash, _) | Wakeup::Unseed(infohash) => {
+                self.process::<{ REQUESTS | TORRENTS | FETCH_QUEUE | PACKAGE_QUEUE }, _, _>(
+                    life,
+                    move |backend| async move {
+                        let seed = Seed {
+                            requests: backend.requests.clone(),
+                            torrents: backend.torrents.clone(),
+                            seeder: session,
+                            wakeups: backend.wakeups.clone(),
+                            clock: backend.clock.clone(),
+                        };
+                        let done = match wakeup {
+                            Wakeup::Seed(_, request) => seed.run(infohash, request).await,
+                            _ => seed.unseed(infohash).await,
+                        };
+                        done.map_err(|error| error.to_string())
+                    },
+                )
                 .await
             }
             Wakeup::Notify(_) => Ended::With(Ok(())),
@@ -251,8 +263,11 @@ impl World {
             }
             self.clock.advance(LEASE + Duration::from_secs(1));
             // On AWS the schedule runs it again in a minute, come what may.
-            let ports = &[Requests, Contents, FetchQueue, PackageQueue, SeedQueue];
-            self.process(life, ports, |backend| async move { drop(backend.sweep().run().await) }).await;
+            self.process::<{ REQUESTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE }, _, _>(
+                life,
+                |backend| async move { drop(backend.sweep().run().await) },
+            )
+            .await;
         }
         panic!("it does not end: {:#?}", self.row(id).await)
     }
@@ -283,7 +298,7 @@ impl World {
     }
 
     pub async fn row(&self, id: RequestId) -> FetchRequest {
-        self.observer.requests().get(id).await.unwrap().unwrap()
+        self.observer.requests.get(id).await.unwrap().unwrap()
     }
 
     /// That the request is ready, its content is there whole, and the seeder has its torrent.
@@ -292,23 +307,23 @@ impl World {
         let stored = row.content.as_ref().unwrap();
         assert_eq!(hex::encode(stored.hash.as_bytes()), hex::encode(Sha256::digest(expected)), "{context}");
         let mut bytes = vec![0; expected.len()];
-        self.observer.contents().read_at(stored.hash, 0, &mut bytes).await.unwrap();
+        self.observer.contents.read_at(stored.hash, 0, &mut bytes).await.unwrap();
         assert!(bytes == expected, "{context}: another content");
-        let torrent = self.observer.torrents().get(row.infohash.unwrap()).await.unwrap().unwrap();
+        let torrent = self.observer.torrents.get(row.infohash.unwrap()).await.unwrap().unwrap();
         assert_eq!(torrent.state, domain::TorrentState::Seeding, "{context}");
-        assert!(self.observer.torrents().metainfo(torrent.infohash).await.unwrap().is_some(), "{context}");
+        assert!(self.observer.torrents.metainfo(torrent.infohash).await.unwrap().is_some(), "{context}");
     }
 
     /// The keys under `staging/` and the uploads that are under way, once what is old was swept.
     pub async fn assert_nothing_staged(&self, context: &str) {
         let far = self.clock.now() + Duration::from_secs(100 * 24 * 3600);
-        self.observer.contents().sweep_staging(far).await.unwrap();
+        self.observer.contents.sweep_staging(far).await.unwrap();
         assert_eq!(self.staged().await, 0, "{context}");
     }
 
     /// How many objects are under `staging/`, and uploads under way.
     pub async fn staged(&self) -> usize {
-        let s3 = &self.account.clients.s3;
+        let s3 = self.account.clients.s3();
         let objects = s3.list_objects_v2().bucket("test").prefix("staging/").send().await.unwrap();
         let uploads = s3.list_multipart_uploads().bucket("test").send().await.unwrap();
         objects.contents.unwrap_or_default().len() + uploads.uploads.unwrap_or_default().len()

@@ -35,8 +35,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         name.clone().ok_or_else(|| format!("{variable} is not set: the seeder needs it"))
     };
     let queue = named("AWS__SEED_QUEUE", &names.seed_queue)?;
-    let bucket = Bucket::new(clients.s3.clone(), named("AWS__BUCKET", &names.bucket)?);
-    let (dynamodb, memory) = (clients.dynamodb.clone(), names.content_memory.get());
+    let bucket = Bucket::new(clients.s3(), named("AWS__BUCKET", &names.bucket)?);
+    let (dynamodb, memory) = (clients.dynamodb(), names.content_memory.get());
     let contents_table = named("AWS__CONTENTS_TABLE", &names.contents_table)?;
     let contents: Arc<dyn Contents> =
         Arc::new(S3Contents::new(bucket.clone(), dynamodb.clone(), contents_table, memory));
@@ -53,14 +53,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         requests,
         torrents,
         seeder: session.clone() as Arc<dyn Seeder>,
-        wakeups: Arc::new(SqsWakeups::new(clients.sqs.clone(), queues)),
+        wakeups: Arc::new(SqsWakeups::new(clients.sqs(), queues)),
         clock: Arc::new(SystemClock),
     };
     let restored = seed.restore().await?;
     let addresses: Vec<_> = session.addresses().iter().map(ToString::to_string).collect();
     info!(torrents = restored, "picked up where the last run ended");
     println!("The seeder listens on {}.", addresses.join(", "));
-    watch(&clients.sqs, &queue, &seed, &stop).await;
+    watch(&clients.sqs(), &queue, &seed, &stop).await;
     session.stop().await;
     info!("stopped");
     Ok(())
@@ -95,7 +95,7 @@ async fn watch(sqs: &aws_sdk_sqs::Client, queue: &str, seed: &Seed, stop: &Cance
 async fn handle(message: &Message, seed: &Seed) -> Result<(), pipeline::SeedStepError> {
     for wakeup in aws::wakeups(message.body.as_deref().unwrap_or_default()) {
         match wakeup {
-            Wakeup::Seed(infohash) => seed.run(infohash).await?,
+            Wakeup::Seed(infohash, request) => seed.run(infohash, request).await?,
             Wakeup::Unseed(infohash) => seed.unseed(infohash).await?,
             _ => {}
         }

@@ -1,5 +1,7 @@
 //! Objects of one S3 bucket.
 
+use std::collections::HashMap;
+
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
@@ -15,6 +17,13 @@ const TRIES: u32 = 10;
 pub struct Bucket {
     pub(crate) client: Client,
     pub(crate) name: String,
+}
+
+/// A small object.
+pub(crate) struct Object {
+    pub bytes: Vec<u8>,
+    /// What was said of it when it was stored.
+    pub metadata: HashMap<String, String>,
 }
 
 /// A call that S3 did not answer as it should.
@@ -45,10 +54,19 @@ impl Bucket {
         put.checksum_algorithm(ChecksumAlgorithm::Sha256).send().await.map_err(unavailable).map(drop)
     }
 
-    /// Stores an object if there is none of this key; whether it did. S3 checks that the bytes came whole.
-    pub(crate) async fn put_if_absent(&self, key: &str, bytes: Bytes) -> Result<bool, StoreError> {
+    /// Stores an object, with a name and value of metadata, if there is none of this key; whether it did. S3 checks that
+    /// the bytes came whole.
+    pub(crate) async fn put_if_absent(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        metadata: Option<(&str, String)>,
+    ) -> Result<bool, StoreError> {
         for attempt in 0..TRIES {
-            let put = self.client.put_object().bucket(&self.name).key(key).if_none_match("*");
+            let mut put = self.client.put_object().bucket(&self.name).key(key).if_none_match("*");
+            if let Some((name, value)) = &metadata {
+                put = put.metadata(*name, value);
+            }
             let put = put.checksum_algorithm(ChecksumAlgorithm::Sha256).body(ByteStream::from(bytes.clone()));
             match put.send().await {
                 Ok(_) => return Ok(true),
@@ -63,12 +81,12 @@ impl Bucket {
         Err(StoreError::unavailable("S3", "another put of the same object is always in the way"))
     }
 
-    /// The bytes of a small object, if it is there.
-    pub(crate) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    /// A small object, if it is there.
+    pub(crate) async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
         match self.client.get_object().bucket(&self.name).key(key).send().await {
             Ok(output) => {
                 let body = output.body.collect().await.map_err(|error| StoreError::unavailable("S3", error))?;
-                Ok(Some(body.to_vec()))
+                Ok(Some(Object { bytes: body.to_vec(), metadata: output.metadata.unwrap_or_default() }))
             }
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(unavailable(error)),

@@ -236,7 +236,7 @@ impl Requests for DynamoRequests {
             Ok(match parsed::<Status>(item, "status")?.step() {
                 Step::Fetch | Step::Expire => Wakeup::Fetch(id),
                 Step::Package => Wakeup::Package(id),
-                Step::Seed => Wakeup::Seed(parsed(item, "infohash")?),
+                Step::Seed => Wakeup::Seed(parsed(item, "infohash")?, Some(id)),
                 Step::Release => Wakeup::Release(id),
             })
         };
@@ -285,23 +285,22 @@ impl Requests for DynamoRequests {
 
     async fn settle(
         &self,
+        id: RequestId,
         infohash: InfoHash,
         settlement: Settlement,
         now: Timestamp,
-    ) -> Result<Vec<FetchRequest>, StoreError> {
-        let waiting = self.table.query_all(Query::of("waits_for", s(infohash)).index("by_torrent")).await?;
-        let mut settled = vec![];
-        for item in &waiting {
-            let id: RequestId = parsed(item, "id")?;
-            // The index has where the end is to be told, so that only those rows are marked for it.
-            let told = item.contains_key("callback_url");
-            let change = settle(id, &settlement, now, told).and("#status = :seeding AND #waits_for = :infohash");
+    ) -> Result<Option<FetchRequest>, StoreError> {
+        // Most requests tell nobody of their end, so that one write does.
+        for (told, condition) in [(false, "attribute_not_exists(#callback_url)"), (true, "attribute_exists(#id)")] {
+            let change = settle(id, &settlement, now, told).and("#status = :seeding AND #infohash = :infohash");
             let change = change.value("seeding", s(Status::Seeding)).value("infohash", s(infohash));
-            if let Written::Done(item) = self.change(id, change).await? {
-                settled.push(read(&item)?);
+            match self.change(id, change.and(condition)).await? {
+                Written::Done(item) => return Ok(Some(read(&item)?)),
+                Written::Refused(Some(item)) if item.contains_key("callback_url") => {}
+                Written::Refused(_) => return Ok(None),
             }
         }
-        Ok(settled)
+        Ok(None)
     }
 
     async fn holders(&self, content: ContentHash) -> Result<Vec<Holder>, StoreError> {
@@ -347,7 +346,7 @@ fn notify_at(change: Change, id: RequestId, at: Timestamp) -> Change {
 }
 
 fn settle(id: RequestId, settlement: &Settlement, now: Timestamp, told: bool) -> Change {
-    let change = Change::default().set("updated_at", time(now)).set("lease", None).set("waits_for", None);
+    let change = Change::default().set("updated_at", time(now)).set("lease", None);
     let (status, change) = match settlement {
         Settlement::Ready => (
             Status::Ready,
@@ -370,7 +369,7 @@ fn settle(id: RequestId, settlement: &Settlement, now: Timestamp, told: bool) ->
                 .set("due_at", time(now))
                 .set("error_code", s(failure.code))
                 .set("error_message", s(&failure.message))
-                .set_all(INDEXED.into_iter().filter(|name| *name != "waits_for").map(|name| (name, None))),
+                .set_all(INDEXED.map(|name| (name, None))),
         ),
     };
     let change = change.set("status", s(status)).set("due_shard", s(rows::due_shard(status, id)));

@@ -75,9 +75,9 @@ pub(crate) fn state(row: &FetchRequest) -> Vec<(&'static str, Option<AttributeVa
 }
 
 /// Names of what [`indexed`] gives: an ended row has none of them.
-pub(crate) const INDEXED: [&str; 4] = ["live_owner", "live_fingerprint", "live_content", "waits_for"];
+pub(crate) const INDEXED: [&str; 3] = ["live_owner", "live_fingerprint", "live_content"];
 
-fn indexed(row: &FetchRequest) -> [(&'static str, Option<AttributeValue>); 4] {
+fn indexed(row: &FetchRequest) -> [(&'static str, Option<AttributeValue>); INDEXED.len()] {
     let live = !row.status.is_final();
     let has_content = matches!(row.status, Status::Packaging | Status::Seeding | Status::Ready);
     let content = row.content.as_ref().filter(|_| has_content);
@@ -85,7 +85,6 @@ fn indexed(row: &FetchRequest) -> [(&'static str, Option<AttributeValue>); 4] {
         ("live_owner", live.then(|| s(&row.owner))),
         ("live_fingerprint", live.then(|| s(row.fingerprint))),
         ("live_content", content.map(|content| s(content.hash))),
-        ("waits_for", row.infohash.filter(|_| row.status == Status::Seeding).map(s)),
     ]
 }
 

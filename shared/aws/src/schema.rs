@@ -29,7 +29,6 @@ pub const TABLES: [Layout; 5] = [
             ("by_notification", &["notify_shard", "notify_at"], Some(&[])),
             ("by_fingerprint", &["live_fingerprint", "id"], Some(&["status", "fetched_at"])),
             ("by_content", &["live_content", "id"], Some(&["status", "infohash"])),
-            ("by_torrent", &["waits_for", "id"], Some(&["callback_url"])),
         ],
     ),
     (

@@ -104,7 +104,7 @@ impl S3Staged {
         let mut buffer = BytesMut::new();
         if suspended.tail > 0 {
             let tail = match suspended.tails.last() {
-                Some(key) => bucket.get(key).await?.unwrap_or_default(),
+                Some(key) => bucket.get(key).await?.map(|object| object.bytes).unwrap_or_default(),
                 None => vec![],
             };
             if tail.len() as u64 != suspended.tail {
@@ -216,7 +216,7 @@ impl S3Staged {
         let mut new = false;
         loop {
             new |= match &small {
-                Some(bytes) => contents.bucket.put_if_absent(&key, bytes.clone()).await?,
+                Some(bytes) => contents.bucket.put_if_absent(&key, bytes.clone(), None).await?,
                 None => self.copy(&key).await?,
             };
             if contents.committed(hash, now).await? {

@@ -14,6 +14,9 @@ pub struct DynamoTorrents {
     bucket: Bucket,
 }
 
+/// What a metainfo file's metadata calls the content that it describes: who reads the file needs no other call.
+const CONTENT_HASH: &str = "content-hash";
+
 /// Tries to store a torrent that is retired, purged and stored by others at the same time.
 const TRIES: usize = 10;
 
@@ -47,7 +50,8 @@ impl Torrents for DynamoTorrents {
     async fn store(&self, torrent: &Torrent, metainfo: &[u8]) -> Result<TorrentState, StoreError> {
         let infohash = torrent.infohash;
         // The same infohash is the same torrent: what is there already is right.
-        self.bucket.put_if_absent(&torrent_key(infohash), metainfo.to_vec().into()).await?;
+        let describes = (CONTENT_HASH, torrent.content_hash.to_string());
+        self.bucket.put_if_absent(&torrent_key(infohash), metainfo.to_vec().into(), Some(describes)).await?;
         for _ in 0..TRIES {
             let fresh = Change::when("attribute_not_exists(#infohash) OR #state = :retired")
                 .value("retired", s(TorrentState::Retired.as_str()))
@@ -87,8 +91,12 @@ impl Torrents for DynamoTorrents {
         self.table.query(hybrid).await?.0.first().map(read).transpose()
     }
 
-    async fn metainfo(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError> {
-        self.bucket.get(&torrent_key(infohash)).await
+    async fn metainfo(&self, infohash: InfoHash) -> Result<Option<(Vec<u8>, ContentHash)>, StoreError> {
+        let key = torrent_key(infohash);
+        let Some(object) = self.bucket.get(&key).await? else { return Ok(None) };
+        let content = object.metadata.get(CONTENT_HASH).and_then(|hash| hash.parse().ok());
+        let content = content.ok_or_else(|| StoreError::unavailable("S3", format!("{key} does not name its content")));
+        Ok(Some((object.bytes, content?)))
     }
 
     async fn of_content(&self, content: ContentHash) -> Result<Vec<Torrent>, StoreError> {
@@ -114,10 +122,14 @@ impl Torrents for DynamoTorrents {
     }
 
     async fn mark_seeding(&self, infohash: InfoHash) -> Result<bool, StoreError> {
-        let change = Change::when("attribute_exists(#infohash) AND #state <> :retired")
-            .value("retired", s(TorrentState::Retired.as_str()))
+        let change = Change::when("#state = :adding")
+            .value("adding", s(TorrentState::Adding.as_str()))
             .set("state", s(TorrentState::Seeding.as_str()));
-        Ok(matches!(self.table.change(key("infohash", infohash), change).await?, Written::Done(_)))
+        match self.table.change(key("infohash", infohash), change).await? {
+            Written::Done(_) => Ok(true),
+            Written::Refused(Some(item)) => Ok(parsed::<TorrentState>(&item, "state")? == TorrentState::Seeding),
+            Written::Refused(None) => Ok(false),
+        }
     }
 
     async fn retire(&self, infohash: InfoHash, version: u64) -> Result<bool, StoreError> {
@@ -149,7 +161,7 @@ impl Torrents for DynamoTorrents {
     }
 
     async fn resume(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError> {
-        self.bucket.get(&resume_key(infohash)).await
+        Ok(self.bucket.get(&resume_key(infohash)).await?.map(|object| object.bytes))
     }
 }
 

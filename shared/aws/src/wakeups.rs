@@ -51,7 +51,8 @@ pub fn message(wakeup: Wakeup) -> String {
         Wakeup::Package(id) => json!({ "package": id }),
         Wakeup::Release(id) => json!({ "release": id }),
         Wakeup::Notify(id) => json!({ "notify": id }),
-        Wakeup::Seed(infohash) => json!({ "seed": infohash }),
+        Wakeup::Seed(infohash, None) => json!({ "seed": infohash }),
+        Wakeup::Seed(infohash, Some(id)) => json!({ "seed": infohash, "request": id }),
         Wakeup::Unseed(infohash) => json!({ "unseed": infohash }),
     }
     .to_string()
@@ -70,7 +71,7 @@ pub fn wakeups(body: &str) -> Vec<Wakeup> {
         id("package").map(Wakeup::Package),
         id("release").map(Wakeup::Release),
         id("notify").map(Wakeup::Notify),
-        hash("seed").map(Wakeup::Seed),
+        hash("seed").map(|hash| Wakeup::Seed(hash, id("request"))),
         hash("unseed").map(Wakeup::Unseed),
     ];
     found.into_iter().flatten().collect()
@@ -81,7 +82,7 @@ fn created(record: &Value) -> Option<Wakeup> {
     record["eventName"].as_str().filter(|name| name.contains("ObjectCreated"))?;
     let key = record["s3"]["object"]["key"].as_str()?;
     let hash = key.strip_prefix("torrents/")?.strip_suffix(".torrent")?;
-    hash.parse().ok().map(Wakeup::Seed)
+    hash.parse().ok().map(|hash| Wakeup::Seed(hash, None))
 }
 
 #[async_trait]
@@ -90,7 +91,7 @@ impl Wakeups for SqsWakeups {
         let queue = match wakeup {
             Wakeup::Fetch(_) | Wakeup::Notify(_) => &self.queues.fetch,
             Wakeup::Package(_) | Wakeup::Release(_) => &self.queues.package,
-            Wakeup::Seed(_) | Wakeup::Unseed(_) => &self.queues.seed,
+            Wakeup::Seed(..) | Wakeup::Unseed(_) => &self.queues.seed,
         };
         let Some(queue) = queue else {
             return Err(StoreError::unavailable("SQS", "the queue for this wake-up is not configured (AWS__*_QUEUE)"));
@@ -120,7 +121,8 @@ mod tests {
             Wakeup::Package(id),
             Wakeup::Release(id),
             Wakeup::Notify(id),
-            Wakeup::Seed(hash),
+            Wakeup::Seed(hash, None),
+            Wakeup::Seed(hash, Some(id)),
             Wakeup::Unseed(hash),
         ] {
             assert_eq!(wakeups(&message(wakeup)), [wakeup]);
@@ -139,6 +141,6 @@ mod tests {
             record("ObjectRemoved:Delete", format!("torrents/{hash}.torrent")),
             record("ObjectCreated:Put", format!("resume/{hash}.resume")),
         ] });
-        assert_eq!(wakeups(&body.to_string()), [Wakeup::Seed(hash)]);
+        assert_eq!(wakeups(&body.to_string()), [Wakeup::Seed(hash, None)]);
     }
 }

@@ -8,29 +8,29 @@ use crate::emulator::Account;
 
 async fn requests() -> (DynamoRequests, Account) {
     let account = Account::new().await;
-    (DynamoRequests::new(account.clients.dynamodb.clone(), "test-requests"), account)
+    (DynamoRequests::new(account.clients.dynamodb(), "test-requests"), account)
 }
 
 async fn torrents() -> (DynamoTorrents, Account) {
     let account = Account::new().await;
-    let bucket = Bucket::new(account.clients.s3.clone(), "test");
-    (DynamoTorrents::new(account.clients.dynamodb.clone(), "test-torrents", bucket), account)
+    let bucket = Bucket::new(account.clients.s3(), "test");
+    (DynamoTorrents::new(account.clients.dynamodb(), "test-torrents", bucket), account)
 }
 
 async fn contents() -> (S3Contents, Account) {
     let account = Account::new().await;
-    let bucket = Bucket::new(account.clients.s3.clone(), "test");
-    (S3Contents::new(bucket, account.clients.dynamodb.clone(), "test-contents", 64 << 20), account)
+    let bucket = Bucket::new(account.clients.s3(), "test");
+    (S3Contents::new(bucket, account.clients.dynamodb(), "test-contents", 64 << 20), account)
 }
 
 async fn guards() -> (DynamoGuards, Account) {
     let account = Account::new().await;
-    (DynamoGuards::new(account.clients.dynamodb.clone(), "test-guards"), account)
+    (DynamoGuards::new(account.clients.dynamodb(), "test-guards"), account)
 }
 
 async fn swarm() -> (DynamoSwarm, Account) {
     let account = Account::new().await;
-    (DynamoSwarm::new(account.clients.dynamodb.clone(), "test-swarm"), account)
+    (DynamoSwarm::new(account.clients.dynamodb(), "test-swarm"), account)
 }
 
 ports::requests_contract!(requests);

@@ -318,7 +318,7 @@ impl Requests for SqliteRequests {
             Ok(match text::<Status>(&row, "status")?.step() {
                 Step::Fetch | Step::Expire => Wakeup::Fetch(id),
                 Step::Package => Wakeup::Package(id),
-                Step::Seed => Wakeup::Seed(text(&row, "infohash")?),
+                Step::Seed => Wakeup::Seed(text(&row, "infohash")?, Some(id)),
                 Step::Release => Wakeup::Release(id),
             })
         })
@@ -383,33 +383,34 @@ impl Requests for SqliteRequests {
 
     async fn settle(
         &self,
+        id: RequestId,
         infohash: InfoHash,
         settlement: Settlement,
         now: Timestamp,
-    ) -> Result<Vec<FetchRequest>, StoreError> {
+    ) -> Result<Option<FetchRequest>, StoreError> {
         let (sql, failure) = match settlement {
             Settlement::Ready => (
                 "UPDATE requests SET status = 'ready', progress = 100, updated_at = ?2, completed_at = ?2, \
                  expires_at = ?2 + keep_for, due_at = ?2 + keep_for, error_code = ?3, error_message = ?4, lease = NULL, \
                  notify_at = CASE WHEN callback_url IS NOT NULL THEN ?2 END \
-                 WHERE infohash = ?1 AND status = 'seeding' RETURNING *",
+                 WHERE id = ?5 AND infohash = ?1 AND status = 'seeding' RETURNING *",
                 None,
             ),
             Settlement::Repackage => (
                 "UPDATE requests SET status = 'packaging', updated_at = ?2, due_at = ?2, \
                  error_code = ?3, error_message = ?4, lease = NULL \
-                 WHERE infohash = ?1 AND status = 'seeding' RETURNING *",
+                 WHERE id = ?5 AND infohash = ?1 AND status = 'seeding' RETURNING *",
                 None,
             ),
             Settlement::Failed(failure) => (
                 "UPDATE requests SET status = 'failed', updated_at = ?2, completed_at = ?2, due_at = ?2, \
                  error_code = ?3, error_message = ?4, lease = NULL, \
                  notify_at = CASE WHEN callback_url IS NOT NULL THEN ?2 END \
-                 WHERE infohash = ?1 AND status = 'seeding' RETURNING *",
+                 WHERE id = ?5 AND infohash = ?1 AND status = 'seeding' RETURNING *",
                 Some(failure),
             ),
         };
-        let rows: Vec<FetchRequest> = self
+        let row: Option<FetchRequest> = self
             .database
             .write(Durability::Written, move |connection| {
                 sqlx::query(sql)
@@ -417,16 +418,17 @@ impl Requests for SqliteRequests {
                     .bind(now.as_millis())
                     .bind(failure.as_ref().map(|f| f.code.as_str()))
                     .bind(failure.map(|f| f.message))
+                    .bind(id.to_string())
                     .try_map(|row| read(&row))
-                    .fetch_all(connection)
+                    .fetch_optional(connection)
                     .boxed()
             })
             .await
             .map_err(unavailable)?;
-        for row in &rows {
-            self.watchers.changed(row.id);
+        if row.is_some() {
+            self.watchers.changed(id);
         }
-        Ok(rows)
+        Ok(row)
     }
 
     async fn holders(&self, content: ContentHash) -> Result<Vec<Holder>, StoreError> {

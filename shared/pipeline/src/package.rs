@@ -51,7 +51,7 @@ impl Package {
             }
             Ok((torrent, _)) => {
                 row.packaged(torrent.infohash, torrent.infohash_v2, now, now + LEASE);
-                (Outcome::Done, Some((Wakeup::Seed(torrent.infohash), Duration::ZERO)))
+                (Outcome::Done, Some((Wakeup::Seed(torrent.infohash, Some(id)), Duration::ZERO)))
             }
             Err(StoreError::ClaimLost) => return Ok(Outcome::Lost),
             // The content is gone: fetch it again.

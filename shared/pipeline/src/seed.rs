@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Failure, FailureCode, InfoHash, TorrentState};
+use domain::{Failure, FailureCode, InfoHash, RequestId, Torrent, TorrentState};
 use ports::{Clock, Requests, SeedError, Seeder, Settlement, StoreError, Torrents, Wakeup, Wakeups};
 use tracing::{error, info};
 
@@ -35,9 +35,9 @@ pub enum SeedStepError {
 }
 
 impl Seed {
-    /// Seeds a torrent and settles the requests that wait for it.
-    pub async fn run(&self, infohash: InfoHash) -> Result<(), SeedStepError> {
-        let settlement = match self.add(infohash).await {
+    /// Seeds a torrent, and settles `request` that waits for it.
+    pub async fn run(&self, infohash: InfoHash, request: Option<RequestId>) -> Result<(), SeedStepError> {
+        let settlement = match self.seed(infohash).await {
             Ok(true) => Settlement::Ready,
             Ok(false) => Settlement::Repackage,
             Err(SeedStepError::Seeder(SeedError::Refused(why))) => {
@@ -46,43 +46,31 @@ impl Seed {
             }
             Err(error) => return Err(error),
         };
-        let (repackage, ready) = (settlement == Settlement::Repackage, settlement == Settlement::Ready);
-        for row in self.requests.settle(infohash, settlement, self.clock.now()).await? {
-            let id = row.id;
-            if repackage {
-                self.wakeups.wake(Wakeup::Package(id), Duration::ZERO).await?;
-            } else {
-                info!(request.id = %id, %infohash, "settled");
-                if ready {
-                    meter::ready();
-                } else {
-                    meter::failed("seed", FailureCode::SeedingFailed, false);
-                }
-                if row.spec.callback_url.is_some() {
-                    self.wakeups.wake(Wakeup::Notify(id), Duration::ZERO).await?;
-                }
-            }
+        let Some(id) = request else { return Ok(()) };
+        let settled = self.requests.settle(id, infohash, settlement.clone(), self.clock.now()).await?;
+        let Some(row) = settled else { return Ok(()) };
+        match settlement {
+            Settlement::Repackage => return Ok(self.wakeups.wake(Wakeup::Package(id), Duration::ZERO).await?),
+            Settlement::Ready => meter::ready(),
+            Settlement::Failed(failure) => meter::failed("seed", failure.code, false),
+        }
+        info!(request.id = %id, %infohash, "settled");
+        if row.spec.callback_url.is_some() {
+            self.wakeups.wake(Wakeup::Notify(id), Duration::ZERO).await?;
         }
         Ok(())
     }
 
-    /// Adds a torrent to the session; false if it has to be stored again first.
-    async fn add(&self, infohash: InfoHash) -> Result<bool, SeedStepError> {
-        let Some(torrent) = self.torrents.get(infohash).await? else { return Ok(false) };
-        let Some(metainfo) = self.torrents.metainfo(infohash).await? else { return Ok(false) };
-        if torrent.state == TorrentState::Retired {
-            return Ok(false);
+    /// Sees to it that a torrent is in the session; false if it has to be stored again first.
+    async fn seed(&self, infohash: InfoHash) -> Result<bool, SeedStepError> {
+        if !self.seeder.has(infohash) {
+            let Some((metainfo, content)) = self.torrents.metainfo(infohash).await? else { return Ok(false) };
+            self.seeder.add(infohash, content, &metainfo, &[]).await?;
         }
-        // One that was never seeded has none.
-        let resume = match torrent.state {
-            TorrentState::Adding => vec![],
-            _ => self.torrents.resume(infohash).await?.unwrap_or_default(),
-        };
-        self.seeder.add(&torrent, &metainfo, &resume).await?;
-        if torrent.state == TorrentState::Seeding || self.torrents.mark_seeding(infohash).await? {
+        if self.torrents.mark_seeding(infohash).await? {
             return Ok(true);
         }
-        // Retired meanwhile.
+        // Retired, or not recorded yet.
         self.seeder.remove(infohash).await?;
         Ok(false)
     }
@@ -105,7 +93,7 @@ impl Seed {
             let Some(last) = page.last() else { return Ok(restored) };
             after = Some(last.infohash);
             for torrent in &page {
-                match self.add(torrent.infohash).await {
+                match self.restore_one(torrent).await {
                     Ok(true) => restored += 1,
                     Ok(false) => error!(infohash = %torrent.infohash, "a torrent's file is gone"),
                     Err(SeedStepError::Seeder(SeedError::Refused(why))) => {
@@ -115,5 +103,13 @@ impl Seed {
                 }
             }
         }
+    }
+
+    async fn restore_one(&self, torrent: &Torrent) -> Result<bool, SeedStepError> {
+        let infohash = torrent.infohash;
+        let Some((metainfo, content)) = self.torrents.metainfo(infohash).await? else { return Ok(false) };
+        let resume = self.torrents.resume(infohash).await?.unwrap_or_default();
+        self.seeder.add(infohash, content, &metainfo, &resume).await?;
+        Ok(true)
     }
 }

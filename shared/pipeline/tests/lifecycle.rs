@@ -109,7 +109,7 @@ impl House {
         let id = self.fetched(url, byte).await;
         assert_eq!(self.package.run(id).await.unwrap(), Outcome::Done);
         let infohash = self.row(id).await.infohash.unwrap();
-        self.seed.run(infohash).await.unwrap();
+        self.seed.run(infohash, Some(id)).await.unwrap();
         let row = self.row(id).await;
         assert_eq!(row.status, Status::Ready);
         row
@@ -203,10 +203,10 @@ async fn a_torrent_whose_file_is_gone_is_packaged_again() {
     let infohash = house.row(id).await.infohash.unwrap();
     std::fs::remove_file(house.folder.path().join(format!("torrents/{infohash}.torrent"))).unwrap();
     house.woken();
-    house.seed.run(infohash).await.unwrap();
+    house.seed.run(infohash, Some(id)).await.unwrap();
     assert_eq!(house.woken(), [Wakeup::Package(id)]);
     house.package.run(id).await.unwrap();
-    house.seed.run(infohash).await.unwrap();
+    house.seed.run(infohash, Some(id)).await.unwrap();
     assert_eq!(house.row(id).await.status, Status::Ready);
 }
 
@@ -217,7 +217,7 @@ async fn a_torrent_that_the_seeder_refuses_fails_its_requests() {
     house.package.run(id).await.unwrap();
     let infohash = house.row(id).await.infohash.unwrap();
     std::fs::write(house.folder.path().join(format!("torrents/{infohash}.torrent")), "no torrent").unwrap();
-    house.seed.run(infohash).await.unwrap();
+    house.seed.run(infohash, Some(id)).await.unwrap();
     let row = house.row(id).await;
     assert_eq!(row.status, Status::Failed);
     assert_eq!(row.failure.unwrap().code, domain::FailureCode::SeedingFailed);

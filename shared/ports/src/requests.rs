@@ -39,14 +39,14 @@ pub struct Twins {
     pub freshest: Option<FetchRequest>,
 }
 
-/// What becomes of the requests that wait for a torrent to be seeded.
+/// What becomes of a request that waits for a torrent to be seeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settlement {
-    /// It is seeded: they are ready.
+    /// It is seeded: the request is ready.
     Ready,
-    /// Its file is gone: they must be packaged again.
+    /// Its file is gone: the request must be packaged again.
     Repackage,
-    /// The seeder refuses it: they have failed.
+    /// The seeder refuses it: the request has failed.
     Failed(Failure),
 }
 
@@ -126,13 +126,14 @@ pub trait Requests: Send + Sync {
     /// Makes those of these requests that are queued due at once, and names them.
     async fn wake(&self, ids: &[RequestId], now: Timestamp) -> Result<Vec<RequestId>, StoreError>;
 
-    /// Settles every request that is seeding this torrent; their rows.
+    /// Settles the request, if it is seeding this torrent: the row as it is then.
     async fn settle(
         &self,
+        id: RequestId,
         infohash: InfoHash,
         settlement: Settlement,
         now: Timestamp,
-    ) -> Result<Vec<FetchRequest>, StoreError>;
+    ) -> Result<Option<FetchRequest>, StoreError>;
 
     /// Which live requests refer to this content, in what way; alike ones are told once.
     async fn holders(&self, content: ContentHash) -> Result<Vec<Holder>, StoreError>;

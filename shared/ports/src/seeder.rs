@@ -1,7 +1,7 @@
 //! The seeder's session, as the pipeline sees it.
 
 use async_trait::async_trait;
-use domain::{InfoHash, Torrent};
+use domain::{ContentHash, InfoHash};
 
 /// Why a torrent is not seeded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,8 +17,18 @@ pub enum SeedError {
 /// Holds torrents in a BitTorrent session.
 #[async_trait]
 pub trait Seeder: Send + Sync {
-    /// Seeds `torrent`, and returns when it is in the session. One that is there already is fine.
-    async fn add(&self, torrent: &Torrent, metainfo: &[u8], resume: &[u8]) -> Result<(), SeedError>;
+    /// Whether the torrent is in the session.
+    fn has(&self, infohash: InfoHash) -> bool;
+
+    /// Seeds the torrent of this metainfo file from this content, and returns when it is in the session. One that is
+    /// there already is fine.
+    async fn add(
+        &self,
+        infohash: InfoHash,
+        content: ContentHash,
+        metainfo: &[u8],
+        resume: &[u8],
+    ) -> Result<(), SeedError>;
 
     /// Ends the seeding; one that is not there is fine.
     async fn remove(&self, infohash: InfoHash) -> Result<(), SeedError>;

@@ -19,8 +19,8 @@ pub trait Torrents: Send + Sync {
     /// infohash (BEP 52, "tracker announce").
     async fn announced(&self, hash: [u8; 20]) -> Result<Option<Torrent>, StoreError>;
 
-    /// The metainfo file, without tracker and webseeds.
-    async fn metainfo(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError>;
+    /// The metainfo file, without tracker and webseeds, and the content that it describes.
+    async fn metainfo(&self, infohash: InfoHash) -> Result<Option<(Vec<u8>, ContentHash)>, StoreError>;
 
     /// Every torrent of this content.
     async fn of_content(&self, content: ContentHash) -> Result<Vec<Torrent>, StoreError>;

@@ -14,8 +14,8 @@ pub enum Wakeup {
     Fetch(RequestId),
     /// A request's torrent is to be made.
     Package(RequestId),
-    /// A torrent is to be seeded.
-    Seed(InfoHash),
+    /// A torrent is to be seeded, and the request settled that waits for it, if one is named.
+    Seed(InfoHash, Option<RequestId>),
     /// An ended request is to let go of what it held.
     Release(RequestId),
     /// A torrent has been retired.

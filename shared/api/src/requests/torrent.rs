@@ -34,7 +34,7 @@ pub(crate) async fn torrent(
 ) -> Result<Response, Problem> {
     let (row, torrent) = super::ready_torrent(&api, &principal, id).await?;
     let gone = || Problem::new(StatusCode::GONE, "request_gone", "the torrent is gone");
-    let metainfo = api.torrents.metainfo(torrent.infohash).await?.ok_or_else(gone)?;
+    let (metainfo, _) = api.torrents.metainfo(torrent.infohash).await?.ok_or_else(gone)?;
     let handout = Handout {
         trackers: trackers(&api, &principal.user),
         webseeds: super::content::webseeds(&api, row.id),

@@ -50,8 +50,8 @@ impl Account {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let clients = clients(&endpoint, aws::http_client()).await;
-        aws::schema::create_tables(&clients.dynamodb, "test").await.unwrap();
-        clients.s3.create_bucket().bucket("test").send().await.unwrap();
+        aws::schema::create_tables(&clients.dynamodb(), "test").await.unwrap();
+        clients.s3().create_bucket().bucket("test").send().await.unwrap();
         Self { clients, endpoint, _process: process, _folder: folder }
     }
 
@@ -70,5 +70,5 @@ async fn clients(endpoint: &str, http: SharedHttpClient) -> Clients {
         .endpoint_url(endpoint)
         .retry_config(retries)
         .http_client(http);
-    Clients::new(&config.load().await)
+    Clients::new(config.load().await)
 }

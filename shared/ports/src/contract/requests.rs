@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{ContentHash, Failure, FailureCode, InfoHash, InfoHashV2, RequestId, Status, Step, UserId};
+use domain::{ContentHash, Failure, FailureCode, FetchRequest, InfoHash, InfoHashV2, RequestId, Status, Step, UserId};
 use futures::future::{join, join_all};
 
 use super::{LEASE, NOW, content, request};
@@ -21,6 +21,7 @@ macro_rules! requests_contract {
             a_load_is_what_an_owners_requests_take,
             who_waits_for_a_row_is_woken_by_its_change,
             the_end_of_a_request_is_told_to_who_wants_to_know,
+            the_settling_of_a_request_is_told_to_who_wants_to_know,
             of_many_claimers_one_wins,
             a_row_is_claimed_only_when_due_and_for_its_own_step,
             a_lease_that_ran_out_is_claimed_anew_and_its_holder_can_write_no_more,
@@ -32,7 +33,7 @@ macro_rules! requests_contract {
             ready_rows_are_outlived_and_not_woken,
             twins_find_each_other,
             the_freshest_content_is_found,
-            settling_moves_exactly_the_requests_that_wait_for_the_torrent,
+            settling_moves_the_request_that_waits_for_the_torrent,
             holders_are_the_live_requests_of_a_content,
         );
     };
@@ -74,7 +75,7 @@ pub async fn a_load_is_what_an_owners_requests_take<R: Requests>(store: &R) {
     let infohash = InfoHash::new([1; 20]);
     let ready = seeding(store, "http://h/ready", hash, infohash).await;
     assert_eq!(store.load(&alice).await.unwrap(), Load { active: 3, stored_bytes: 0 });
-    store.settle(infohash, Settlement::Ready, NOW).await.unwrap();
+    store.settle(ready, infohash, Settlement::Ready, NOW).await.unwrap();
     let size = store.get(ready).await.unwrap().unwrap().content.unwrap().size;
     assert_eq!(store.load(&alice).await.unwrap(), Load { active: 2, stored_bytes: size });
     store.cancel(ready, &alice, NOW).await.unwrap();
@@ -131,13 +132,35 @@ pub async fn the_end_of_a_request_is_told_to_who_wants_to_know<R: Requests>(stor
     assert!(store.claim_notification(wanted.id, NOW + LEASE * 10, LEASE).await.unwrap().is_none());
 }
 
+/// And not before it has settled for good.
+pub async fn the_settling_of_a_request_is_told_to_who_wants_to_know<R: Requests>(store: &R) {
+    let (hash, infohash) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]));
+    let failure = Failure::new(FailureCode::SeedingFailed, "no");
+    for settlement in [Settlement::Ready, Settlement::Failed(failure)] {
+        let mut row = request("alice", "http://h/");
+        row.spec.callback_url = Some("https://alice.example/hook".parse().unwrap());
+        let id = fetched(store, row, hash).await;
+        packaged(store, id, infohash).await;
+        let again = store.settle(id, infohash, Settlement::Repackage, NOW).await.unwrap();
+        assert_eq!(again.map(|row| row.status), Some(Status::Packaging));
+        packaged(store, id, infohash).await;
+        assert_eq!(store.notifications(NOW, 10).await.unwrap(), []);
+        store.settle(id, infohash, settlement, NOW).await.unwrap().expect("the row");
+        assert_eq!(store.notifications(NOW, 10).await.unwrap(), [id]);
+        store.notified(id, None).await.unwrap();
+    }
+}
+
 async fn claimed<R: Requests>(store: &R, id: RequestId, step: Step) -> Claim {
     store.claim(id, step, NOW, LEASE).await.unwrap().expect("a claim")
 }
 
 /// Takes a new request for `url` as far as packaging, with the content `hash`.
 async fn packaging<R: Requests>(store: &R, url: &str, hash: ContentHash) -> RequestId {
-    let row = request("alice", url);
+    fetched(store, request("alice", url), hash).await
+}
+
+async fn fetched<R: Requests>(store: &R, row: FetchRequest, hash: ContentHash) -> RequestId {
     store.create(&row).await.unwrap();
     let claim = claimed(store, row.id, Step::Fetch).await;
     let mut row = claim.request.clone();
@@ -149,11 +172,15 @@ async fn packaging<R: Requests>(store: &R, url: &str, hash: ContentHash) -> Requ
 /// Takes a new request as far as seeding.
 async fn seeding<R: Requests>(store: &R, url: &str, hash: ContentHash, infohash: InfoHash) -> RequestId {
     let id = packaging(store, url, hash).await;
+    packaged(store, id, infohash).await;
+    id
+}
+
+async fn packaged<R: Requests>(store: &R, id: RequestId, infohash: InfoHash) {
     let claim = claimed(store, id, Step::Package).await;
     let mut row = claim.request.clone();
     row.packaged(infohash, None, NOW, NOW + LEASE);
     store.save(&claim, &row).await.unwrap();
-    id
 }
 
 /// Every field survives.
@@ -296,7 +323,7 @@ pub async fn what_is_due_is_found_oldest_first<R: Requests>(store: &R) {
     assert_eq!(store.due(NOW, 1).await.unwrap(), [Wakeup::Fetch(oldest.id)]);
     let all = store.due(NOW + LEASE, 10).await.unwrap();
     assert_eq!(all.len(), 4);
-    assert!(all.contains(&Wakeup::Seed(infohash)) && all.contains(&Wakeup::Fetch(later.id)));
+    assert!(all.contains(&Wakeup::Seed(infohash, Some(seeding))) && all.contains(&Wakeup::Fetch(later.id)));
 
     store.cancel(seeding, &oldest.owner, NOW).await.unwrap();
     assert!(store.due(NOW, 10).await.unwrap().contains(&Wakeup::Release(seeding)));
@@ -306,7 +333,7 @@ pub async fn what_is_due_is_found_oldest_first<R: Requests>(store: &R) {
 pub async fn ready_rows_are_outlived_and_not_woken<R: Requests>(store: &R) {
     let infohash = InfoHash::new([2; 20]);
     let id = seeding(store, "https://example.org/", ContentHash::new([1; 32]), infohash).await;
-    store.settle(infohash, Settlement::Ready, NOW).await.unwrap();
+    store.settle(id, infohash, Settlement::Ready, NOW).await.unwrap();
     let end = store.get(id).await.unwrap().unwrap().expires_at.expect("an end");
     assert_eq!(end, NOW + Duration::from_secs(3600));
     assert_eq!(store.outlived(end - Duration::from_millis(1), 10).await.unwrap(), []);
@@ -366,42 +393,29 @@ pub async fn the_freshest_content_is_found<R: Requests>(store: &R) {
     assert_eq!(store.twins(&request("bob", "https://example.org/").fingerprint).await.unwrap(), Twins::default());
 }
 
-/// All of them, and no other.
-pub async fn settling_moves_exactly_the_requests_that_wait_for_the_torrent<R: Requests>(store: &R) {
+/// Only while it is seeding that torrent.
+pub async fn settling_moves_the_request_that_waits_for_the_torrent<R: Requests>(store: &R) {
     let (hash, infohash) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]));
-    let mut waiting = vec![
-        seeding(store, "https://example.org/1", hash, infohash).await,
-        seeding(store, "https://example.org/2", hash, infohash).await,
-    ];
-    let other = seeding(store, "https://example.org/3", hash, InfoHash::new([3; 20])).await;
+    let id = seeding(store, "https://example.org/1", hash, infohash).await;
+    let other = seeding(store, "https://example.org/2", hash, infohash).await;
+    let settle = async |id, settlement| store.settle(id, infohash, settlement, NOW).await.unwrap();
 
-    let settle = async |infohash, settlement| {
-        let rows = store.settle(infohash, settlement, NOW).await.unwrap();
-        rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
-    };
-    let mut again = settle(infohash, Settlement::Repackage).await;
-    again.sort();
-    waiting.sort();
-    assert_eq!(again, waiting);
-    for &id in &waiting {
-        let claim = claimed(store, id, Step::Package).await;
-        let mut row = claim.request.clone();
-        row.packaged(infohash, None, NOW, NOW + LEASE);
-        store.save(&claim, &row).await.unwrap();
-    }
-    let mut ready = settle(infohash, Settlement::Ready).await;
-    ready.sort();
-    assert_eq!(ready, waiting);
-    let row = store.get(waiting[0]).await.unwrap().unwrap();
+    let strange = store.settle(id, InfoHash::new([3; 20]), Settlement::Ready, NOW).await.unwrap();
+    assert_eq!((strange, settle(RequestId::new(), Settlement::Ready).await), (None, None));
+    assert_eq!(settle(id, Settlement::Repackage).await.map(|row| row.id), Some(id));
+    assert_eq!(settle(id, Settlement::Ready).await, None, "it is packaging");
+    packaged(store, id, infohash).await;
+
+    let row = settle(id, Settlement::Ready).await.expect("the row");
     assert_eq!((row.status, row.progress, row.completed_at), (Status::Ready, 100, Some(NOW)));
     assert_eq!(row.due_at, row.expires_at);
-    assert_eq!(settle(infohash, Settlement::Ready).await, []);
+    assert_eq!(store.get(id).await.unwrap(), Some(row));
+    assert_eq!(settle(id, Settlement::Ready).await, None, "once");
 
     let failure = Failure::new(FailureCode::SeedingFailed, "no");
-    let failed = settle(InfoHash::new([3; 20]), Settlement::Failed(failure.clone())).await;
-    assert_eq!(failed, [other]);
-    let row = store.get(other).await.unwrap().unwrap();
-    assert_eq!((row.status, row.failure, row.due_at), (Status::Failed, Some(failure), Some(NOW)));
+    let row = settle(other, Settlement::Failed(failure.clone())).await.expect("the row");
+    assert_eq!((row.status, &row.failure, row.due_at), (Status::Failed, &Some(failure), Some(NOW)));
+    assert_eq!(store.get(other).await.unwrap(), Some(row));
 }
 
 /// Ended ones hold nothing.

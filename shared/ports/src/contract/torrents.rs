@@ -47,7 +47,8 @@ pub async fn a_torrent_reads_back_as_it_was_stored<T: Torrents>(store: &T) {
         let torrent = torrent(byte);
         assert_eq!(store.store(&torrent, b"metainfo").await.unwrap(), TorrentState::Adding);
         assert_eq!(store.get(torrent.infohash).await.unwrap(), Some(torrent.clone()));
-        assert_eq!(store.metainfo(torrent.infohash).await.unwrap().as_deref(), Some(&b"metainfo"[..]));
+        let metainfo = store.metainfo(torrent.infohash).await.unwrap();
+        assert_eq!(metainfo, Some((b"metainfo".to_vec(), torrent.content_hash)));
         assert_eq!(store.announced([byte; 20]).await.unwrap(), Some(torrent));
     }
     assert_eq!(store.of_content(torrent(2).content_hash).await.unwrap().len(), 2);
@@ -68,7 +69,9 @@ pub async fn a_hybrid_torrent_is_found_under_both_its_hashes<T: Torrents>(store:
 pub async fn each_request_counts_the_version_up<T: Torrents>(store: &T) {
     let torrent = torrent(1);
     store.store(&torrent, b"metainfo").await.unwrap();
-    assert!(store.mark_seeding(torrent.infohash).await.unwrap());
+    for _ in 0..2 {
+        assert!(store.mark_seeding(torrent.infohash).await.unwrap());
+    }
     let states = join_all((0..20).map(|_| store.store(&torrent, b"metainfo"))).await;
     assert!(states.into_iter().all(|state| state.unwrap() == TorrentState::Seeding));
     assert_eq!(store.get(torrent.infohash).await.unwrap().unwrap().version, 21);
@@ -83,6 +86,7 @@ pub async fn a_torrent_is_not_retired_under_a_new_request<T: Torrents>(store: &T
     assert!(store.retire(torrent.infohash, 2).await.unwrap());
     assert!(!store.retire(torrent.infohash, 2).await.unwrap(), "once");
     assert!(!store.mark_seeding(torrent.infohash).await.unwrap());
+    assert!(!store.mark_seeding(InfoHash::new([9; 20])).await.unwrap(), "there is none");
     assert_eq!(store.get(torrent.infohash).await.unwrap().unwrap().state, TorrentState::Retired);
 }
 
