@@ -40,6 +40,15 @@ sam-build: ## Build the functions for AWS, as small as the profile `function` ha
 	  CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_OPT_LEVEL=z \
 	  CARGO_PROFILE_RELEASE_STRIP=true sam build --region us-east-1
 
+# Built in a hurry: what is tried is the way to AWS, and not how small it is there.
+test-deploy: ## Build and deploy with SAM to an emulated AWS, and do the main job there
+	@scripts/setup test
+	@scripts/setup lambda
+	PATH="$$PWD/.tools/lambda/bin:$$PATH" SAM_CLI_TELEMETRY=0 CARGO_PROFILE_RELEASE_DEBUG=false \
+	  CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_STRIP=true \
+	  sam build --region us-east-1
+	cargo nextest run --package seeder-container --cargo-quiet --run-ignored only
+
 validate: ## Check the template with the SAM CLI as well
 	@scripts/setup lambda
 	SAM_CLI_TELEMETRY=0 .tools/lambda/bin/sam validate --lint --region us-east-1
@@ -59,4 +68,4 @@ setup: ## Install what the tests need
 clean: ## Delete what was built and fetched
 	rm -rf target .tools
 
-.PHONY: help run run-aws lambda-watch sam-build validate test lint fmt bench setup clean
+.PHONY: help run run-aws lambda-watch sam-build validate test test-deploy lint fmt bench setup clean

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use aws::{Bucket, Clients, DynamoGuards, DynamoRequests, DynamoSwarm, DynamoTorrents, Queues, S3Contents, SqsWakeups};
-use futures::future::join3;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all, ready};
 use pipeline::{Fetch, GiveUp, Notify, Package, Release, Sweep, WebhookKey};
 use ports::{Clock, Contents, Guards, Requests, Swarm, SystemClock, Torrents, Wakeups};
 use settings::{ExposeSecret, Settings};
@@ -62,24 +63,9 @@ impl Backend {
         let settings = Settings::load(None)?;
         telemetry::start(&settings);
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let clients = if const { PORTS == NONE } { Clients::unconfigured() } else { Clients::load().await };
+        let clients = clients::<PORTS>().await;
         let backend = Self::new::<PORTS>(settings, &clients, Arc::new(SystemClock))?;
-        let tables = async {
-            if const { PORTS & TABLES != 0 } {
-                clients.connect_dynamodb().await;
-            }
-        };
-        let bucket = async {
-            if const { PORTS & BUCKET != 0 } {
-                clients.connect_s3(backend.settings.aws.bucket.as_deref().unwrap_or_default()).await;
-            }
-        };
-        let queues = async {
-            if const { PORTS & QUEUES != 0 } {
-                clients.connect_sqs().await;
-            }
-        };
-        join3(tables, bucket, queues).await;
+        join_all(connections::<PORTS>(&clients, backend.settings.aws.bucket.as_deref().unwrap_or_default())).await;
         Ok(backend)
     }
 
@@ -192,6 +178,26 @@ impl Backend {
     pub fn give_up(&self) -> GiveUp {
         GiveUp { requests: self.requests.clone(), wakeups: self.wakeups.clone(), clock: self.clock.clone() }
     }
+}
+
+// An `await` of what is not to be linked would link it: these hand out futures instead.
+
+fn clients<const PORTS: u16>() -> BoxFuture<'static, Clients> {
+    if const { PORTS == NONE } { ready(Clients::unconfigured()).boxed() } else { Clients::load().boxed() }
+}
+
+fn connections<'a, const PORTS: u16>(clients: &'a Clients, bucket: &'a str) -> Vec<BoxFuture<'a, ()>> {
+    let mut connections = vec![];
+    if const { PORTS & TABLES != 0 } {
+        connections.push(clients.connect_dynamodb().boxed());
+    }
+    if const { PORTS & BUCKET != 0 } {
+        connections.push(clients.connect_s3(bucket).boxed());
+    }
+    if const { PORTS & QUEUES != 0 } {
+        connections.push(clients.connect_sqs().boxed());
+    }
+    connections
 }
 
 /// What the settings call a store that the function needs.

@@ -3,10 +3,10 @@
 CloudFormation, and the seeder's container as a process. What is deployed is the template as it stands; only the code of
 each function is the binary on this machine.
 
-usage: run.py --binaries DIR [--port PORT] [--watch] [--setting NAME=VALUE ...]
-Prints where it serves, then the names of what was deployed as a line of JSON. With --watch the API is served by `cargo
-lambda watch`, which builds a function again when its source changes; the queues' functions stay as they were built.
-SIGTERM and SIGINT stop it all.
+usage: run.py --binaries DIR [--built DIR] [--port PORT] [--watch] [--setting NAME=VALUE ...]
+Prints where it serves, then the names of what was deployed as a line of JSON. With --built the functions are those that
+`sam build` left there, deployed by `sam deploy`. With --watch the API is served by `cargo lambda watch`, which builds a
+function again when its source changes; the queues' functions stay as they were built. SIGTERM and SIGINT stop it all.
 """
 
 import argparse
@@ -32,6 +32,8 @@ from botocore.config import Config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STACK = "proxytorrent"
+CODE = "code"
+CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 REGION = "us-east-1"
 
 # The functions have no development profile: what is different here is said.
@@ -87,33 +89,64 @@ def bootstrap(binary):
     return archive.getvalue()
 
 
-def deploy(endpoint, binaries, settings, parameters):
+def with_settings(template, settings):
+    variables = "".join(f"        {name}: {json.dumps(value)}\n" for name, value in settings.items())
+    return template.replace("      Variables:\n", "      Variables:\n" + variables, 1)
+
+
+def deploy_binaries(endpoint, binaries, settings, parameters):
+    """Deploys template.yaml with functions that are the binaries on this machine."""
     s3 = client("s3", endpoint)
-    s3.create_bucket(Bucket="code")
     template = (ROOT / "template.yaml").read_text()
     for name in set(re.findall(r"Binary: (\w+)", template)):
         if not (binaries / name).exists():
             sys.exit(f"{binaries / name} is not built")
-        s3.put_object(Bucket="code", Key=f"{name}.zip", Body=bootstrap(binaries / name))
+        s3.put_object(Bucket=CODE, Key=f"{name}.zip", Body=bootstrap(binaries / name))
     code = r"(BuildProperties: \{ Binary: (\w+) \}\n)(    Properties:\n)?"
     template = re.sub(code, r"\1    Properties:\n      CodeUri: s3://code/\2.zip\n", template)
     template = template.replace("    CodeUri: functions\n", "")
-    variables = "".join(f"        {name}: {json.dumps(value)}\n" for name, value in settings.items())
-    template = template.replace("      Variables:\n", "      Variables:\n" + variables, 1)
-    cloudformation = client("cloudformation", endpoint)
-    cloudformation.create_stack(
+    client("cloudformation", endpoint).create_stack(
         StackName=STACK,
-        TemplateBody=template,
-        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        TemplateBody=with_settings(template, settings),
+        Capabilities=CAPABILITIES,
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
     )
+
+
+def deploy_built(endpoint, built, settings, parameters):
+    """Deploys what `sam build` made of template.yaml, by `sam deploy`."""
+    # Beside the built one, whose paths are relative.
+    template = built / "emulated.yaml"
+    template.write_text(with_settings((built / "template.yaml").read_text(), settings))
+    sam = ROOT / ".tools/lambda/bin/sam"
+    command = [sam, "deploy", "--template-file", template, "--stack-name", STACK, "--s3-bucket", CODE]
+    command += ["--region", REGION, "--no-confirm-changeset", "--capabilities", *CAPABILITIES]
+    command += ["--parameter-overrides", *(f"{key}={value}" for key, value in parameters.items())]
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_ENDPOINT_URL": endpoint}
+    done = subprocess.run(
+        command, env={**os.environ, **keys, "SAM_CLI_TELEMETRY": "0"}, cwd=built, capture_output=True, text=True
+    )
+    if done.returncode:
+        sys.exit(f"sam deploy has failed:\n{done.stdout}\n{done.stderr}")
+
+
+def deployed(endpoint):
+    """Waits for the stack; its outputs. Every route of the template is there."""
+    cloudformation = client("cloudformation", endpoint)
     while True:
         stack = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]
         if stack["StackStatus"] == "CREATE_COMPLETE":
-            return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+            break
         if not stack["StackStatus"].endswith("IN_PROGRESS"):
             sys.exit(f"not deployed: {stack['StackStatus']} {stack.get('StackStatusReason')}")
         time.sleep(0.05)
+    gateway = client("apigatewayv2", endpoint)
+    apis = gateway.get_apis()["Items"]
+    routes = [route for api in apis for route in gateway.get_routes(ApiId=api["ApiId"])["Items"]]
+    expected = (ROOT / "template.yaml").read_text().count("AWS::ApiGatewayV2::Route")
+    if len(routes) != expected:
+        sys.exit(f"{len(routes)} routes were deployed: the template has {expected}")
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
 
 class Gateway(http.server.BaseHTTPRequestHandler):
@@ -185,6 +218,7 @@ def start_seeder(binaries, listen, variables, folder):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--binaries", type=pathlib.Path, required=True)
+    arguments.add_argument("--built", type=pathlib.Path)
     arguments.add_argument("--port", type=int, default=8000)
     arguments.add_argument("--watch", action="store_true")
     arguments.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE")
@@ -210,7 +244,12 @@ def main():
                 "ProxyUrls": "socks5://127.0.0.1:9",
                 "SeederAddress": listen,
             }
-            outputs = deploy(endpoint, binaries, settings, parameters)
+            client("s3", endpoint).create_bucket(Bucket=CODE)
+            if arguments.built:
+                deploy_built(endpoint, arguments.built.resolve(), settings, parameters)
+            else:
+                deploy_binaries(endpoint, binaries, settings, parameters)
+            outputs = deployed(endpoint)
             gateway.upstream = endpoint.removeprefix("http://")
             gateway.api_host = outputs["ApiUrl"].removeprefix("http://")
             threading.Thread(target=gateway.serve_forever, daemon=True).start()

@@ -76,7 +76,7 @@ errors! {
         400 Malformed "The body is not JSON, or the Idempotency-Key is no key.",
         401 Unauthorized "You are not known.",
         409 InProgress "A request with this Idempotency-Key is under way.",
-        413 TooLarge "The body has more than 1 MiB.",
+        413 TooLarge "The body has more than 256 KiB.",
         415 NotJson "The body is not application/json.",
         422 Invalid "The body is not valid, or the Idempotency-Key was used with another body.",
         429 TooMany "A limit is reached; come again after Retry-After.",

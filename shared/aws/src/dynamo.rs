@@ -289,11 +289,6 @@ impl Table {
             query.after = next;
         }
     }
-
-    /// Whether the table answers.
-    pub async fn check(&self) -> Result<(), StoreError> {
-        self.client.describe_table().table_name(&self.name).send().await.map_err(unavailable).map(drop)
-    }
 }
 
 /// A question to an index or a table.
