@@ -1,6 +1,13 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
+sam-build = PATH="$$PWD/.tools/lambda/bin:$$PATH" SAM_CLI_TELEMETRY=0 CARGO_PROFILE_RELEASE_DEBUG=false \
+  CARGO_PROFILE_RELEASE_STRIP=true sam build --region us-east-1
+# For tests, which try the way to AWS, and not how small it is there.
+sam-build-in-a-hurry = echo "sam build"; mkdir -p target; \
+  CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 $(sam-build) >target/sam-build.log 2>&1 \
+  || { cat target/sam-build.log; exit 1; }
+
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -22,11 +29,13 @@ lambda-watch: ## The same, with functions that are built again when they change
 
 test: ## Run every check and every test
 	@scripts/setup test
+	@scripts/setup lambda
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	.tools/python/bin/cfn-lint template.yaml
 	cargo test --quiet --workspace --doc
-	cargo nextest run --workspace --cargo-quiet
+	@$(sam-build-in-a-hurry)
+	cargo nextest run --workspace --cargo-quiet --run-ignored all
 
 lint: ## Check the format, the lints and the template
 	@scripts/setup aws
@@ -36,18 +45,13 @@ lint: ## Check the format, the lints and the template
 
 sam-build: ## Build the functions for AWS, as small as the profile `function` has them
 	@scripts/setup lambda
-	PATH="$$PWD/.tools/lambda/bin:$$PATH" SAM_CLI_TELEMETRY=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
-	  CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_OPT_LEVEL=z \
-	  CARGO_PROFILE_RELEASE_STRIP=true sam build --region us-east-1
+	CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_OPT_LEVEL=z $(sam-build)
 
-# Built in a hurry: what is tried is the way to AWS, and not how small it is there.
 test-deploy: ## Build and deploy with SAM to an emulated AWS, and do the main job there
 	@scripts/setup test
 	@scripts/setup lambda
-	PATH="$$PWD/.tools/lambda/bin:$$PATH" SAM_CLI_TELEMETRY=0 CARGO_PROFILE_RELEASE_DEBUG=false \
-	  CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_STRIP=true \
-	  sam build --region us-east-1
-	cargo nextest run --package seeder-container --cargo-quiet --run-ignored only
+	@$(sam-build-in-a-hurry)
+	cargo nextest run --workspace --cargo-quiet --run-ignored only
 
 validate: ## Check the template with the SAM CLI as well
 	@scripts/setup lambda

@@ -68,7 +68,7 @@ async fn the_webseed_alone_serves_real_clients_until_the_request_ends() {
     torrent.remove(&b"announce-list"[..]);
     std::fs::write(&path, Bencode::Dict(torrent).encode()).unwrap();
     let expected = sha256(&content(2_000_000, 1));
-    assert_eq!(aria2(&path, &server.scratch("aria2"), "a.bin").await, expected);
+    assert_eq!(aria2(path.to_str().unwrap(), &server.scratch("aria2"), "a.bin").await, expected);
     assert_eq!(libtorrent(path.to_str().unwrap(), &server.scratch("libtorrent")).await, expected);
 
     let magnet = server.magnet(id).await;

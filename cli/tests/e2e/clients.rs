@@ -27,8 +27,8 @@ pub async fn libtorrent(source: &str, folder: &Path) -> String {
     sha256(&std::fs::read(printed.trim()).expect("the file"))
 }
 
-/// Downloads with aria2, encryption required; returns the file's SHA-256.
-pub async fn aria2(torrent: &Path, folder: &Path, name: &str) -> String {
+/// Downloads a torrent file or magnet link with aria2, encryption required; returns the file's SHA-256.
+pub async fn aria2(source: &str, folder: &Path, name: &str) -> String {
     let port = free_port().to_string();
     let listen = format!("--listen-port={port}");
     let arguments = [
@@ -42,7 +42,7 @@ pub async fn aria2(torrent: &Path, folder: &Path, name: &str) -> String {
         "--file-allocation=none",
         "--bt-stop-timeout=50",
         &listen,
-        torrent.to_str().unwrap(),
+        source,
     ];
     run("aria2c", &arguments, folder).await;
     sha256(&std::fs::read(folder.join(name)).expect("the file"))
@@ -65,10 +65,11 @@ async fn everybody_downloads(size: usize) {
     assert_eq!(row["file_name"], "a file.bin");
 
     let id = row["id"].as_str().unwrap();
-    let torrent = server.save_torrent(id).await;
-    assert_eq!(libtorrent(torrent.to_str().unwrap(), &server.scratch("libtorrent")).await, expected);
-    assert_eq!(libtorrent(&server.magnet(id).await, &server.scratch("magnet")).await, expected);
-    assert_eq!(aria2(&torrent, &server.scratch("aria2"), "a file.bin").await, expected);
+    let (torrent, magnet) = (server.save_torrent(id).await, server.magnet(id).await);
+    for (source, from) in [(torrent.to_str().unwrap(), "torrent"), (&magnet, "magnet")] {
+        assert_eq!(libtorrent(source, &server.scratch(&format!("libtorrent-{from}"))).await, expected);
+        assert_eq!(aria2(source, &server.scratch(&format!("aria2-{from}")), "a file.bin").await, expected);
+    }
 }
 
 #[tokio::test]

@@ -116,14 +116,14 @@ impl Stack {
     }
 
     /// Downloads with aria2, encryption required; returns the file's SHA-256.
-    async fn aria2(&self, torrent: &Path, name: &str) -> String {
+    async fn aria2(&self, source: &str, name: &str) -> String {
         let folder = self.folder.path().join(name);
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let output = Command::new("aria2c")
             .args(["--no-conf", "--quiet", "--enable-dht=false", "--bt-enable-lpd=false", "--seed-time=0"])
             .args(["--bt-require-crypto=true", "--bt-min-crypto-level=arc4", "--file-allocation=none"])
             .args([format!("--listen-port={port}"), format!("--dir={}", folder.display())])
-            .arg(torrent)
+            .arg(source)
             .kill_on_drop(true)
             .output();
         let output = tokio::time::timeout(PATIENCE, output).await.expect("in time").unwrap();
@@ -191,11 +191,12 @@ async fn main_job(built: Option<&Path>) {
         assert_eq!(torrent.headers()["content-type"], "application/x-bittorrent");
         let file = stack.folder.path().join(format!("{size}.torrent"));
         std::fs::write(&file, torrent.bytes().await.unwrap()).unwrap();
-        assert_eq!(stack.download(file.to_str().unwrap(), &format!("{size}-torrent")).await, expected);
-        assert_eq!(stack.aria2(&file, &format!("{size}-aria2")).await, expected);
         let magnet = stack.json(Method::GET, &format!("{path}/magnet"), None).await;
         let link = magnet["magnet_link"].as_str().unwrap();
-        assert_eq!(stack.download(link, &format!("{size}-magnet")).await, expected);
+        for (source, from) in [(file.to_str().unwrap(), "torrent"), (link, "magnet")] {
+            assert_eq!(stack.download(source, &format!("{size}-{from}")).await, expected);
+            assert_eq!(stack.aria2(source, &format!("{size}-{from}-aria2")).await, expected);
+        }
 
         let redirect = stack.call(Method::GET, &format!("{path}/content"), None).await;
         assert_eq!(redirect.status(), StatusCode::TEMPORARY_REDIRECT);
