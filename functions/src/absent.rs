@@ -39,6 +39,7 @@ absent! { Requests:
     cancel(RequestId, &UserId, Timestamp) -> Option<FetchRequest>;
     due(Timestamp, u32) -> Vec<Wakeup>;
     outlived(Timestamp, u32) -> Vec<RequestId>;
+    forget(Timestamp, u32) -> u64;
     twins(&Fingerprint) -> Twins;
     wait_behind(RequestId, RequestId) -> bool;
     wake(&[RequestId], Timestamp) -> Vec<RequestId>;

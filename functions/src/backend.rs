@@ -12,7 +12,7 @@ use settings::{ExposeSecret, Settings};
 use crate::Error;
 use crate::absent::Absent;
 
-/// Rows that one sweep looks at, of either kind: what it takes within its minute.
+/// Rows that one sweep looks at, of each kind: what it takes within its minute.
 const SWEEP_LIMIT: u32 = 2_000;
 
 /// The ports that a function may take, to be joined by `|`.

@@ -13,7 +13,9 @@ use futures::future::try_join_all;
 use ports::{Claim, Holder, Load, Requests, Settlement, StoreError, Twins, Wakeup};
 use tokio::time::{Instant, sleep};
 
-use crate::dynamo::{Change, Item, Query, Table, Written, key, n, number, optional, parsed, s, time, unavailable};
+use crate::dynamo::{
+    Change, Item, Query, Table, Written, key, n, number, optional, parsed, s, time, time_to_live, unavailable,
+};
 use crate::rows::{self, INDEXED, SHARDS, read};
 
 /// Rows that DynamoDB reads in one batch, at the most.
@@ -201,6 +203,10 @@ impl Requests for DynamoRequests {
         if row.spec.callback_url.is_some() && matches!(row.status, Status::Ready | Status::Failed) {
             change = notify_at(change, row.id, row.updated_at);
         }
+        if row.status.is_final() && row.due_at.is_none() {
+            // DynamoDB deletes it when its time to live is over.
+            change = change.value("end", time_to_live(row.updated_at)).compute("expires", ":end + #history");
+        }
         match self.change(row.id, change).await? {
             Written::Done(item) => rows::waiting(&item),
             Written::Refused(_) => Err(StoreError::ClaimLost),
@@ -246,6 +252,11 @@ impl Requests for DynamoRequests {
     async fn outlived(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
         let items = self.earliest("by_due_time", ("due_shard", "due_at"), "ready-", now, limit).await?;
         items.iter().map(|item| parsed(item, "id")).collect()
+    }
+
+    async fn forget(&self, _: Timestamp, _: u32) -> Result<u64, StoreError> {
+        // DynamoDB does, by the attribute that it takes for the time to live.
+        Ok(0)
     }
 
     async fn twins(&self, fingerprint: &Fingerprint) -> Result<Twins, StoreError> {

@@ -40,6 +40,7 @@ pub(crate) fn constants(row: &FetchRequest) -> Vec<(&'static str, Option<Attribu
         ("callback_url", spec.callback_url.as_ref().map(s)),
         ("fingerprint", Some(s(row.fingerprint))),
         ("keep_for", Some(n(row.keep_for.as_millis()))),
+        ("history", Some(n(row.history.as_secs()))),
         ("created_at", Some(time(row.created_at))),
     ]
 }
@@ -130,6 +131,7 @@ pub(crate) fn read(item: &Item) -> Result<FetchRequest, StoreError> {
         },
         fingerprint: parsed(item, "fingerprint")?,
         keep_for: Duration::from_millis(number(item, "keep_for")?),
+        history: Duration::from_secs(number(item, "history")?),
         status: parsed(item, "status")?,
         progress: number(item, "progress")?,
         retry_count: number(item, "retry_count")?,

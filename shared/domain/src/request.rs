@@ -159,6 +159,8 @@ pub struct FetchRequest {
     pub fingerprint: Fingerprint,
     /// For how long after `ready` the torrent is kept and seeded.
     pub keep_for: Duration,
+    /// For how long after its end the row is kept, in whole seconds.
+    pub history: Duration,
     /// Where it stands.
     pub status: Status,
     /// 0 to 100, over all steps.
@@ -188,8 +190,11 @@ pub struct FetchRequest {
     pub due_at: Option<Timestamp>,
 }
 
+/// For how long a request is remembered after its end, if nobody says otherwise: 30 days.
+pub const HISTORY: Duration = Duration::from_secs(30 * 24 * 3600);
+
 impl FetchRequest {
-    /// A new request, queued and due at once.
+    /// A new request, queued and due at once, to be remembered for [`HISTORY`].
     pub fn new(owner: UserId, client_ip: Option<IpAddr>, spec: FetchSpec, keep_for: Duration, now: Timestamp) -> Self {
         Self {
             id: RequestId::new(),
@@ -198,6 +203,7 @@ impl FetchRequest {
             client_ip,
             spec,
             keep_for,
+            history: HISTORY,
             status: Status::Queued,
             progress: 0,
             retry_count: 0,

@@ -132,6 +132,7 @@ fn migrations() -> Migrator {
         migration(1, "initial", include_str!("../migrations/0001_initial.sql")),
         migration(2, "api", include_str!("../migrations/0002_api.sql")),
         migration(3, "checkpoint", include_str!("../migrations/0003_checkpoint.sql")),
+        migration(4, "history", include_str!("../migrations/0004_history.sql")),
     ])
 }
 

@@ -78,7 +78,7 @@ impl Requests for SqliteRequests {
                     sqlx::query(
                         "INSERT INTO requests (id, owner, client_ip, url, method, headers, body, sha256, format, ttl, \
                          keep_for, fingerprint, status, progress, retry_count, created_at, updated_at, due_at, \
-                         callback_url) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                         callback_url, history) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     )
                     .bind(row.id.to_string())
                     .bind(row.owner.as_str())
@@ -99,6 +99,7 @@ impl Requests for SqliteRequests {
                     .bind(row.updated_at.as_millis())
                     .bind(row.due_at.map(Timestamp::as_millis))
                     .bind(row.spec.callback_url.as_ref().map(Url::as_str))
+                    .bind(row.history.as_secs() as i64)
                     .execute(connection)
                     .await
                 }
@@ -335,6 +336,20 @@ impl Requests for SqliteRequests {
             .fetch_all(self.database.readers())
             .await
             .map_err(unavailable)
+    }
+
+    async fn forget(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let done = self.database.write(Durability::Written, move |connection| {
+            sqlx::query(
+                "DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE updated_at + history * 1000 <= ? \
+                 AND due_at IS NULL AND notify_at IS NULL AND status IN ('failed', 'cancelled', 'expired') LIMIT ?)",
+            )
+            .bind(now.as_millis())
+            .bind(limit)
+            .execute(connection)
+            .boxed()
+        });
+        Ok(done.await.map_err(unavailable)?.rows_affected())
     }
 
     async fn twins(&self, fingerprint: &Fingerprint) -> Result<Twins, StoreError> {

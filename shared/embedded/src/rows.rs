@@ -72,6 +72,7 @@ pub(crate) fn read(row: &SqliteRow) -> sqlx::Result<FetchRequest> {
         },
         fingerprint: text(row, "fingerprint")?,
         keep_for: Duration::from_millis(row.try_get::<i64, _>("keep_for")? as u64),
+        history: Duration::from_secs(row.try_get::<i64, _>("history")? as u64),
         status: text(row, "status")?,
         progress: row.try_get("progress")?,
         retry_count: row.try_get("retry_count")?,

@@ -1,4 +1,5 @@
-//! The sweep: finds what is due, whatever became of its wake-up, and ends what has outlived its time.
+//! The sweep: finds what is due, whatever became of its wake-up, ends what has outlived its time, and forgets what
+//! ended long ago.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ pub struct Sweep {
     pub contents: Arc<dyn Contents>,
     pub wakeups: Arc<dyn Wakeups>,
     pub clock: Arc<dyn Clock>,
-    /// Rows that one sweep looks at, of either kind.
+    /// Rows that one sweep looks at, of each kind.
     pub limit: u32,
 }
 
@@ -28,6 +29,8 @@ pub struct Swept {
     pub woken: usize,
     /// Requests whose time was over.
     pub expired: usize,
+    /// Rows that were deleted.
+    pub forgotten: u64,
 }
 
 impl Sweep {
@@ -46,8 +49,9 @@ impl Sweep {
             self.wakeups.wake(Wakeup::Notify(id), Duration::ZERO).await?;
             swept.woken += 1;
         }
+        swept.forgotten = self.requests.forget(now, self.limit).await?;
         if swept != Swept::default() {
-            info!(woken = swept.woken, expired = swept.expired, "swept");
+            info!(woken = swept.woken, expired = swept.expired, forgotten = swept.forgotten, "swept");
         }
         Ok(swept)
     }

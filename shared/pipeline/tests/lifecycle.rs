@@ -149,6 +149,22 @@ async fn an_outlived_request_expires_and_lets_go_of_torrent_and_content() {
 }
 
 #[tokio::test]
+async fn an_ended_request_is_forgotten_when_its_history_is_over() {
+    let house = House::new().await;
+    let row = house.ready("http://example.org/", 1).await;
+    house.clock.advance(row.keep_for + row.history * 2);
+    house.sweep.run().await.unwrap();
+    let swept = house.sweep.run().await.unwrap();
+    assert_eq!((house.row(row.id).await.status, swept.forgotten), (Status::Expired, 0), "it was live so long");
+    assert_eq!(house.release.run(row.id).await.unwrap(), Outcome::Done);
+    house.clock.advance(row.history.saturating_sub(Duration::from_millis(1)));
+    assert_eq!(house.sweep.run().await.unwrap(), Swept::default());
+    house.clock.advance(Duration::from_millis(1));
+    assert_eq!(house.sweep.run().await.unwrap().forgotten, 1);
+    assert_eq!(house.requests.get(row.id).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_content_that_was_touched_lately_is_kept_until_the_grace_is_over() {
     let house = House::new().await;
     let row = house.ready("http://example.org/", 1).await;

@@ -116,6 +116,11 @@ pub trait Requests: Send + Sync {
     /// Up to `limit` rows that are ready and whose time is over.
     async fn outlived(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError>;
 
+    /// Deletes up to `limit` rows that have ended, hold nothing, and ended at least their
+    /// [`history`](FetchRequest::history) before `now`; how many. A store that does so by itself, if later, does
+    /// nothing here.
+    async fn forget(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError>;
+
     /// The requests with this fingerprint.
     async fn twins(&self, fingerprint: &Fingerprint) -> Result<Twins, StoreError>;
 

@@ -139,7 +139,8 @@ async fn accept(
         0 => limits.default_ttl,
         ttl => ttl.into(),
     };
-    let row = FetchRequest::new(user, client_ip, spec, Duration::from_secs(keep_for), api.clock.now());
+    let mut row = FetchRequest::new(user, client_ip, spec, Duration::from_secs(keep_for), api.clock.now());
+    row.history = Duration::from_secs(api.cache.history.get());
     let estimated_ready = api.estimate.seconds();
     let created = Created { id: row.id, status: row.status, estimated_ready, created_at: row.created_at };
     let key = idempotency::check(&*api.guards, &*api.requests, headers, body, &row, estimated_ready).await?;

@@ -31,6 +31,7 @@ macro_rules! requests_contract {
             an_ended_request_stays_as_it_ended,
             what_is_due_is_found_oldest_first,
             ready_rows_are_outlived_and_not_woken,
+            a_row_is_kept_for_its_history,
             twins_find_each_other,
             the_freshest_content_is_found,
             settling_moves_the_request_that_waits_for_the_torrent,
@@ -345,6 +346,28 @@ pub async fn ready_rows_are_outlived_and_not_woken<R: Requests>(store: &R) {
     store.save(&claim, &row).await.unwrap();
     assert_eq!(store.outlived(end, 10).await.unwrap(), []);
     assert_eq!(store.due(end, 10).await.unwrap(), [Wakeup::Release(id)]);
+}
+
+/// Not a moment earlier, and not while something is to be done for it.
+pub async fn a_row_is_kept_for_its_history<R: Requests>(store: &R) {
+    let history = Duration::from_secs(100);
+    let ended = FetchRequest { history, ..request("alice", "http://h/ended") };
+    let live = FetchRequest { history, ..request("alice", "http://h/live") };
+    for row in [&ended, &live] {
+        store.create(row).await.unwrap();
+    }
+    let claim = claimed(store, ended.id, Step::Fetch).await;
+    let mut failed = claim.request.clone();
+    assert_eq!(failed.history, history);
+    failed.fail(Failure::new(FailureCode::TooLarge, "too large"), NOW);
+    store.save(&claim, &failed).await.unwrap();
+    store.forget(NOW + history - Duration::from_millis(1), 10).await.unwrap();
+    assert_eq!(store.get(ended.id).await.unwrap(), Some(failed));
+
+    store.cancel(live.id, &live.owner, NOW).await.unwrap();
+    store.forget(NOW + history * 2, 10).await.unwrap();
+    let row = store.get(live.id).await.unwrap().expect("it is still to be released");
+    assert_eq!((row.status, row.due_at), (Status::Cancelled, Some(NOW)));
 }
 
 /// The oldest in flight leads; the others can be woken.
