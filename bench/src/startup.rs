@@ -60,6 +60,8 @@ async fn start(binary: &Path, event: Option<String>) -> (f64, Option<f64>) {
     let routes = Router::new()
         .route("/2018-06-01/runtime/invocation/next", get(next))
         .route("/2018-06-01/runtime/invocation/{id}/response", post(answered))
+        // AWS, which functions connect to while they start.
+        .route("/", get(async || "{}"))
         .with_state(Arc::new(Runtime { event, signs }));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -71,6 +73,7 @@ async fn start(binary: &Path, event: Option<String>) -> (f64, Option<f64>) {
     let mut process = Command::new(binary)
         .env_clear()
         .envs(names.map(|(name, value)| (format!("AWS__{name}"), value)))
+        .env("AWS_ENDPOINT_URL", format!("http://{address}"))
         .env("AWS_LAMBDA_RUNTIME_API", address)
         .env("AWS_LAMBDA_FUNCTION_NAME", "bench")
         .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")

@@ -81,7 +81,7 @@ absent! { Contents:
 absent! { Guards:
     take(&[Limit], Timestamp) -> Taken;
     reserve(&str, &str, Timestamp, Timestamp) -> Option<String>;
-    put(&str, &str, Timestamp) -> ();
+    replace(&str, &str, &str, Timestamp) -> bool;
     release(&str) -> ();
 }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
@@ -22,6 +23,18 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// The pause after a connection could not be accepted, for want of files, say.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Whether the request says, once, which host it is for, as HTTP/1.1 demands (RFC 9112, 3.2).
+fn names_one_host<B>(request: &Request<B>) -> bool {
+    request.version() < Version::HTTP_11 || request.headers().get_all(HOST).iter().count() == 1
+}
+
+fn no_host() -> Response<Body> {
+    let mut response = Response::new(Body::from("a request is to have one Host header\n"));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
 
 /// Serves until `stop` is cancelled. A client has `patience` to send the head of a request, and to take the
 /// next bytes of an answer.
@@ -44,7 +57,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, patience: Durat
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
-            router.clone().oneshot(request)
+            let router = router.clone();
+            async move { if names_one_host(&request) { router.oneshot(request).await } else { Ok(no_host()) } }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -151,6 +151,28 @@ async fn a_strangers_body_is_not_waited_for_and_a_broken_one_is_told() {
 }
 
 #[tokio::test]
+async fn a_request_names_its_host_once() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    let server = TestServer::start().await;
+    let address = server.url.strip_prefix("http://").unwrap().to_owned();
+    for (version, hosts, expected) in [
+        ("1.1", "", "HTTP/1.1 400"),
+        ("1.1", "Host: localhost\r\nHost: localhost\r\n", "HTTP/1.1 400"),
+        ("1.1", "Host: localhost\r\n", "HTTP/1.1 200"),
+        ("1.0", "", "HTTP/1.0 200"),
+    ] {
+        let mut stream = TcpStream::connect(&address).await.expect("connected");
+        let head = format!("GET /v1/health HTTP/{version}\r\n{hosts}Connection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.expect("an answer");
+        assert_eq!(String::from_utf8_lossy(&status), expected, "{head}");
+    }
+}
+
+#[tokio::test]
 async fn clients_that_dawdle_are_sent_away_and_two_thousand_that_do_not_are_served() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;

@@ -77,9 +77,9 @@ pub(crate) async fn check(
         let estimated_ready = earlier.estimated_ready;
         return Ok(Key::Repeated(Earlier { id: earlier.id, created_at, estimated_ready }));
     }
-    if now.since(created_at) > IN_PROGRESS {
-        // Whoever noted it died before the row was written.
-        guards.put(&name, &value, now + REMEMBERED).await?;
+    // Whoever noted it may have died before the row was written: one of those who come later takes its place.
+    let died = now.since(created_at) > IN_PROGRESS;
+    if died && guards.replace(&name, &there, &value, now + REMEMBERED).await? {
         return Ok(Key::New(name));
     }
     let detail = "a request with this Idempotency-Key is under way";

@@ -209,8 +209,9 @@ impl Guards for DynamoGuards {
         }
     }
 
-    async fn put(&self, name: &str, value: &str, until: Timestamp) -> Result<(), StoreError> {
-        self.table.change(key("name", name), stand(Change::default(), value, until)).await.map(drop)
+    async fn replace(&self, name: &str, old: &str, new: &str, until: Timestamp) -> Result<bool, StoreError> {
+        let change = Change::when("#value = :old").value("old", s(old));
+        Ok(matches!(self.table.change(key("name", name), stand(change, new, until)).await?, Written::Done(_)))
     }
 
     async fn release(&self, name: &str) -> Result<(), StoreError> {

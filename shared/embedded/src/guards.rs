@@ -75,20 +75,18 @@ impl Guards for SqliteGuards {
             .map_err(unavailable)
     }
 
-    async fn put(&self, key: &str, value: &str, until: Timestamp) -> Result<(), StoreError> {
-        let (key, value) = (key.to_owned(), value.to_owned());
-        self.database
-            .write(Durability::Written, move |connection| {
-                sqlx::query("INSERT OR REPLACE INTO guards (name, value, expires_at) VALUES (?, ?, ?)")
-                    .bind(key)
-                    .bind(value)
-                    .bind(until.as_millis())
-                    .execute(connection)
-                    .boxed()
-            })
-            .await
-            .map(drop)
-            .map_err(unavailable)
+    async fn replace(&self, key: &str, old: &str, new: &str, until: Timestamp) -> Result<bool, StoreError> {
+        let (key, old, new) = (key.to_owned(), old.to_owned(), new.to_owned());
+        let done = self.database.write(Durability::Written, move |connection| {
+            sqlx::query("UPDATE guards SET value = ?, expires_at = ? WHERE name = ? AND value = ?")
+                .bind(new)
+                .bind(until.as_millis())
+                .bind(key)
+                .bind(old)
+                .execute(connection)
+                .boxed()
+        });
+        Ok(done.await.map_err(unavailable)?.rows_affected() == 1)
     }
 
     async fn release(&self, key: &str) -> Result<(), StoreError> {

@@ -53,8 +53,9 @@ pub trait Guards: Send + Sync {
         until: Timestamp,
     ) -> Result<Option<String>, StoreError>;
 
-    /// Notes `value` under `key` until `until`, whatever stood there.
-    async fn put(&self, key: &str, value: &str, until: Timestamp) -> Result<(), StoreError>;
+    /// Notes `new` under `key` until `until`, if `old` stands there; whether it did. Of callers at the same time, one
+    /// wins.
+    async fn replace(&self, key: &str, old: &str, new: &str, until: Timestamp) -> Result<bool, StoreError>;
 
     /// Forgets what stands under `key`.
     async fn release(&self, key: &str) -> Result<(), StoreError>;

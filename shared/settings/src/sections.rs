@@ -336,7 +336,7 @@ section! {
         /// The greatest ttl a request may have, in seconds.
         max_ttl: Bounded<1, 4_000_000_000> = "86400";
         /// For how many seconds a request can be looked at after its end; then its row is deleted.
-        history: Bounded<3_600, 4_000_000_000> = "2592000";
+        history: Bounded<86_400, 4_000_000_000> = "2592000";
         /// Accepted, and not needed.
         redis_url: Option<SecretString> = "";
     }

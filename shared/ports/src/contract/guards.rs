@@ -52,7 +52,9 @@ pub async fn what_was_reserved_is_told_to_all_others<G: Guards>(guards: &G) {
     let until = NOW + MINUTE;
     assert_eq!(guards.reserve("a", "one", NOW, until).await.unwrap(), None);
     assert_eq!(guards.reserve("a", "two", NOW, until).await.unwrap().as_deref(), Some("one"));
-    guards.put("a", "three", until + MINUTE).await.unwrap();
+    let replaced = join_all((0..10).map(|_| guards.replace("a", "one", "three", until + MINUTE))).await;
+    assert_eq!(replaced.into_iter().filter(|replaced| *replaced.as_ref().unwrap()).count(), 1);
+    assert!(!guards.replace("b", "one", "three", until).await.unwrap(), "nothing stands there");
     assert_eq!(guards.reserve("a", "four", until, until + MINUTE).await.unwrap().as_deref(), Some("three"));
     guards.release("a").await.unwrap();
     assert_eq!(guards.reserve("a", "five", NOW, until).await.unwrap(), None);
