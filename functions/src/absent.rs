@@ -58,8 +58,9 @@ absent! { Torrents:
     metainfo(InfoHash) -> Option<(Vec<u8>, ContentHash)>;
     of_content(ContentHash) -> Vec<Torrent>;
     live(Option<InfoHash>, u32) -> Vec<Torrent>;
+    idle(u8, Timestamp) -> Vec<InfoHash>;
     mark_seeding(InfoHash) -> bool;
-    retire(InfoHash, u64) -> bool;
+    retire(InfoHash, u64, Timestamp) -> bool;
     purge(InfoHash) -> bool;
     save_resume(InfoHash, &[u8]) -> ();
     resume(InfoHash) -> Option<Vec<u8>>;
@@ -73,6 +74,7 @@ absent! { Contents:
     size(ContentHash) -> Option<u64>;
     touch(ContentHash, Timestamp) -> bool;
     remove(ContentHash, Timestamp) -> Removal;
+    idle(u8, Timestamp) -> Vec<ContentHash>;
     link(ContentHash, &str, &str) -> Option<String>;
     sweep_staging(Timestamp) -> u64;
     check() -> ();

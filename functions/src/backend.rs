@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws::{Bucket, Clients, DynamoGuards, DynamoRequests, DynamoSwarm, DynamoTorrents, Queues, S3Contents, SqsWakeups};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
-use pipeline::{Fetch, GiveUp, Notify, Package, Release, Sweep, WebhookKey};
+use pipeline::{Fetch, GiveUp, Notify, Package, Reconcile, Release, Sweep, WebhookKey};
 use ports::{Clock, Contents, Guards, Requests, Swarm, SystemClock, Torrents, Wakeups};
 use settings::{ExposeSecret, Settings};
 
@@ -171,6 +171,17 @@ impl Backend {
             wakeups: self.wakeups.clone(),
             clock: self.clock.clone(),
             limit: SWEEP_LIMIT,
+        }
+    }
+
+    /// The search for what was left.
+    pub fn reconcile(&self) -> Reconcile {
+        Reconcile {
+            requests: self.requests.clone(),
+            torrents: self.torrents.clone(),
+            contents: self.contents.clone(),
+            wakeups: self.wakeups.clone(),
+            clock: self.clock.clone(),
         }
     }
 

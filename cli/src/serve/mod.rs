@@ -16,7 +16,7 @@ use embedded::{
     SqliteTorrents, WakeupReceiver,
 };
 use fetcher::{Fetcher, ProxyHealth};
-use pipeline::{Fetch, Notify, Package, Release, Seed, Sweep, WebhookKey};
+use pipeline::{Fetch, Notify, Package, Reconcile, Release, Seed, Sweep, WebhookKey};
 use ports::{Clock, Contents, Requests, Seeder, Swarm, SystemClock, Torrents, Wakeups};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seeder::SeedSession;
@@ -182,6 +182,13 @@ async fn start_workers(
         clock: clock.clone(),
         limit: SWEEP_LIMIT,
     };
+    let reconcile = Reconcile {
+        requests: requests.clone(),
+        torrents: torrents.clone(),
+        contents: contents.clone(),
+        wakeups: sender.clone(),
+        clock: clock.clone(),
+    };
     let notify = match webhook_key(settings)? {
         None => None,
         Some(key) => Some(Notify {
@@ -197,7 +204,7 @@ async fn start_workers(
     let restored = seed.restore().await.map_err(|e| failed(&e))?;
     info!(torrents = restored, spools, "picked up where the last run ended");
     let limit = settings.fetcher.max_concurrent.get() as usize;
-    let steps = Steps { fetch, package, seed, release, sweep, notify };
+    let steps = Steps { fetch, package, seed, release, sweep, reconcile, notify };
     Ok(Workers::start(wakeups, steps, limit))
 }
 

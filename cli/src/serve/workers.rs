@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use domain::{InfoHash, RequestId};
 use embedded::WakeupReceiver;
 use metrics::{counter, gauge, histogram};
-use pipeline::{Fetch, Notify, Package, Release, Seed, Sweep};
+use pipeline::{Fetch, Notify, Package, Reconcile, Release, Seed, Sweep};
 use ports::Wakeup;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,7 @@ pub(super) struct Steps {
     pub seed: Seed,
     pub release: Release,
     pub sweep: Sweep,
+    pub reconcile: Reconcile,
     /// `None`: the end of requests is told to nobody.
     pub notify: Option<Notify>,
 }
@@ -50,7 +51,7 @@ impl Workers {
     /// Starts the lanes, the dispatcher between them, and the sweep, whose first run finds what the last
     /// process left.
     pub fn start(mut wakeups: WakeupReceiver, steps: Steps, fetches: usize) -> Self {
-        let Steps { fetch, package, seed, release, sweep, notify } = steps;
+        let Steps { fetch, package, seed, release, sweep, reconcile, notify } = steps;
         let workers =
             Self { tasks: TaskTracker::new(), closing: CancellationToken::new(), interrupt: CancellationToken::new() };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -117,6 +118,7 @@ impl Workers {
             let mut interval = tokio::time::interval(SWEEP_INTERVAL);
             while closing.run_until_cancelled(interval.tick()).await.is_some() {
                 measured("sweep", async { sweep.run().await.map(drop) }).await;
+                measured("reconcile", async { reconcile.run().await.map(drop) }).await;
             }
         });
         workers

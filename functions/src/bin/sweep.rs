@@ -1,15 +1,17 @@
-//! The schedule: every minute, finds what is due and ends what has outlived its time.
+//! The schedule: every minute, finds what is due, ends what has outlived its time, and looks for what was left.
 
-use functions::port::{CONTENTS, FETCH_QUEUE, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE};
+use functions::port::{CONTENTS, FETCH_QUEUE, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, TORRENTS};
 use functions::{Backend, Error, scheduled};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let backend = Backend::load::<{ REQUESTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE }>().await?;
-    let (sweep, contents, clock) = &(backend.sweep(), backend.contents, backend.clock.clone());
+    let backend =
+        Backend::load::<{ REQUESTS | TORRENTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE }>().await?;
+    let backend = &backend;
     scheduled(|| async move {
-        sweep.run().await?;
-        contents.sweep_staging(clock.now()).await?;
+        backend.sweep().run().await?;
+        backend.contents.sweep_staging(backend.clock.now()).await?;
+        backend.reconcile().run().await?;
         Ok(())
     })
     .await

@@ -196,3 +196,29 @@ async fn the_calls_of_a_request_are_as_many_as_they_were_and_allowed() {
     assert_pinned("tests/aws/calls.txt", ("", ""), &listing(&steps));
     assert_pinned("../README.md", ("<!-- calls -->\n", "<!-- /calls -->"), &table(&steps));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sweep_is_allowed_all_that_it_does() {
+    let (world, life) = (World::new().await, undisturbed());
+    // Something of every kind is due, is over, and was left.
+    for seed in 1..=3 {
+        let id = world.create(&life, &format!("1000/{seed}")).await;
+        world.settle(&life, id, 1).await;
+    }
+    world.create(&life, "1000/4").await;
+    world.clock.advance(std::time::Duration::from_secs(3 * 3600));
+    world.abandon().await;
+    life.take();
+    for _ in 0..256 {
+        world.clock.advance(std::time::Duration::from_secs(60));
+        world.sweep(&life).await;
+    }
+    let (calls, template) = (life.take(), Template::read());
+    for call in calls.iter().collect::<BTreeSet<_>>() {
+        assert!(template.allows("Sweep", call), "Sweep may not do {call:?}");
+    }
+    for action in ["dynamodb:DeleteItem", "s3:DeleteObject", "sqs:SendMessage", "dynamodb:GetItem"] {
+        assert!(calls.iter().any(|call| call.action == action), "it had no {action} to do");
+    }
+    world.stop().await;
+}

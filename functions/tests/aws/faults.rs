@@ -107,3 +107,36 @@ async fn a_request_whose_work_never_ends_fails_with_its_reason() {
     assert!(row.failure.unwrap().message.contains("never ended"));
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cancelled_at_any_call_leaves_nothing() {
+    let world = World::new().await;
+    let undisturbed = undisturbed();
+    let calls = live(&world, Fault::None, 1_000, 0, 1).await;
+    let mut ids = vec![];
+    for nth in 1..=calls {
+        // Killed on its way to ready, and cancelled then.
+        let life = Life::new(Fault::Killed(nth));
+        let id = world.create(&life, &format!("1000/{nth}")).await;
+        while life.count() < nth && world.deliver(&life, 1).await {}
+        ids.push(id);
+        world.cancel(id).await;
+        world.run_down(&undisturbed).await;
+        // Killed on its way from ready to nothing.
+        let id = world.create(&undisturbed, &format!("1000/{}", 1_000 + nth)).await;
+        world.settle(&undisturbed, id, 1).await;
+        ids.push(id);
+        world.cancel(id).await;
+        world.run_down(&Life::new(Fault::Killed(nth))).await;
+        world.run_down(&undisturbed).await;
+    }
+    for id in ids {
+        let row = world.row(id).await;
+        assert_eq!((row.status, row.due_at), (Status::Cancelled, None), "{row:#?}");
+    }
+    world.reconcile().await;
+    world.run_down(&undisturbed).await;
+    world.assert_nothing_staged("in the end").await;
+    assert_eq!(world.stored().await, [] as [String; 0]);
+    world.stop().await;
+}

@@ -272,8 +272,60 @@ impl World {
         panic!("it does not end: {:#?}", self.row(id).await)
     }
 
+    /// Cancels a request, as its owner.
+    pub async fn cancel(&self, id: RequestId) {
+        let row = self.row(id).await;
+        self.observer.requests.cancel(id, &row.owner, self.clock.now()).await.unwrap();
+        self.observer.wakeups.wake(Wakeup::Release(id), Duration::ZERO).await.unwrap();
+    }
+
+    /// Lets everything that is to be done be done.
+    pub async fn run_down(&self, life: &Arc<Life>) {
+        for _ in 0..4 {
+            while self.deliver(life, 1).await {}
+            self.clock.advance(LEASE + Duration::from_secs(1));
+            self.observer.sweep().run().await.unwrap();
+        }
+    }
+
+    /// Looks for what was left, everywhere.
+    pub async fn reconcile(&self) {
+        self.clock.advance(Duration::from_secs(2 * 3600));
+        for _ in 0..256 {
+            self.clock.advance(Duration::from_secs(60));
+            self.observer.reconcile().run().await.unwrap();
+        }
+    }
+
+    /// What the schedule runs, as a process.
+    pub async fn sweep(&self, life: &Arc<Life>) {
+        const PORTS: u16 = REQUESTS | TORRENTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
+        self.process::<PORTS, _, _>(life, |backend| async move {
+            backend.sweep().run().await.unwrap();
+            backend.contents.sweep_staging(backend.clock.now()).await.unwrap();
+            backend.reconcile().run().await.unwrap();
+        })
+        .await;
+    }
+
+    /// Leaves a content that no request has.
+    pub async fn abandon(&self) {
+        let mut staged = self.observer.contents.stage(RequestId::new()).await.unwrap();
+        staged.write(vec![7; 1_000].into()).await.unwrap();
+        let hash = domain::ContentHash::new(Sha256::digest([7; 1_000]).into());
+        staged.commit(hash, self.clock.now() - Duration::from_secs(2 * 3600)).await.unwrap();
+    }
+
+    /// The keys of all objects in the bucket, and of all contents' records.
+    pub async fn stored(&self) -> Vec<String> {
+        let objects = self.account.clients.s3().list_objects_v2().bucket("test").send().await.unwrap();
+        let records = self.account.clients.dynamodb().scan().table_name("test-contents").send().await.unwrap();
+        let keys = objects.contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
+        keys.chain(records.items.unwrap_or_default().iter().map(|record| format!("{record:?}"))).collect()
+    }
+
     /// One round over the queues; whether there was anything.
-    async fn deliver(&self, life: &Arc<Life>, deliveries: usize) -> bool {
+    pub async fn deliver(&self, life: &Arc<Life>, deliveries: usize) -> bool {
         let mut found = vec![];
         for (queue, _) in &self.queues {
             for message in self.messages(queue).await {

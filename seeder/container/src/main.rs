@@ -56,7 +56,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         wakeups: Arc::new(SqsWakeups::new(clients.sqs(), queues)),
         clock: Arc::new(SystemClock),
     };
-    let restored = seed.restore().await?;
+    let Some(restored) = stop.run_until_cancelled(seed.restore()).await else {
+        session.stop().await;
+        return Ok(());
+    };
+    let restored = restored?;
     let addresses: Vec<_> = session.addresses().iter().map(ToString::to_string).collect();
     info!(torrents = restored, "picked up where the last run ended");
     println!("The seeder listens on {}.", addresses.join(", "));

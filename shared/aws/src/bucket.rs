@@ -1,16 +1,23 @@
 //! Objects of one S3 bucket.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Config;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
+use domain::Timestamp;
 use ports::StoreError;
 
 /// Tries of a conditional put that another's is in the way of.
 const TRIES: u32 = 10;
+
+/// How long a call may be tried that must not come late.
+const DELETION: Duration = Duration::from_secs(30);
 
 /// A bucket.
 #[derive(Debug, Clone)]
@@ -107,6 +114,14 @@ impl Bucket {
         self.client.delete_object().bucket(&self.name).key(key).send().await.map_err(unavailable).map(drop)
     }
 
+    /// As [`Bucket::delete`], and not tried for longer than half a minute: what comes later might delete what is there
+    /// again.
+    pub(crate) async fn delete_soon(&self, key: &str) -> Result<(), StoreError> {
+        let patience = TimeoutConfig::builder().operation_timeout(DELETION).build();
+        let delete = self.client.delete_object().bucket(&self.name).key(key).customize();
+        delete.config_override(Config::builder().timeout_config(patience)).send().await.map_err(unavailable).map(drop)
+    }
+
     /// Aborts a multipart upload; one that is not there is fine.
     pub(crate) async fn abort(&self, key: &str, upload: &str) -> Result<(), StoreError> {
         let abort = self.client.abort_multipart_upload().bucket(&self.name).key(key).upload_id(upload);
@@ -114,6 +129,21 @@ impl Bucket {
             Err(error) if status(&error) != Some(404) => Err(unavailable(error)),
             _ => Ok(()),
         }
+    }
+
+    /// The keys with this prefix that were stored before `before`.
+    pub(crate) async fn older(&self, prefix: String, before: Timestamp) -> Result<Vec<String>, StoreError> {
+        let mut pages = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).into_paginator().send();
+        let mut found = vec![];
+        while let Some(page) = pages.next().await {
+            for object in page.map_err(unavailable)?.contents.unwrap_or_default() {
+                let stored = object.last_modified.and_then(|at| at.to_millis().ok());
+                if stored.is_none_or(|at| at < before.as_millis()) {
+                    found.extend(object.key);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Whether the bucket answers.

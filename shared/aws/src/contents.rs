@@ -11,14 +11,15 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ports::{Contents, Removal, SUSPENDED, Staged, StoreError};
 
 use crate::bucket::{Bucket, status, unavailable};
-use crate::dynamo::{Change, Item, Table, Written, key, time, timestamp};
+use crate::dynamo::{Change, Item, Table, Written, key, time};
 use crate::staged::{S3Staged, STAGING};
 
 /// Bytes that are read from S3 at once. Readers of one chunk at the same time wait for the same call.
 const CHUNK: u64 = 4 << 20;
 
-/// How long a removal may take. One that takes longer was killed on its way.
-const REMOVAL: Duration = Duration::from_secs(60);
+/// How long a removal may take: far longer than the call in it is waited for, should that arrive late. One that takes
+/// longer was killed on its way.
+const REMOVAL: Duration = Duration::from_secs(120);
 
 /// For how long a link to a content can be used.
 const LINK: Duration = Duration::from_secs(3600);
@@ -140,18 +141,22 @@ impl Contents for S3Contents {
     }
 
     async fn remove(&self, content: ContentHash, since: Timestamp) -> Result<Removal, StoreError> {
-        let change = Change::when("attribute_exists(#content_hash) AND #touched_at < :since")
+        let change = Change::when("attribute_not_exists(#touched_at) OR #touched_at < :since")
             .value("since", time(since))
             .set("removed_at", time(real_now()));
-        if let Written::Refused(item) = self.table.change(record(content), change).await? {
-            let touched = item.is_some_and(|item| timestamp(&item, "touched_at").is_ok());
-            return Ok(if touched { Removal::TouchedSince } else { Removal::Gone });
+        if let Written::Refused(_) = self.table.change(record(content), change).await? {
+            return Ok(Removal::TouchedSince);
         }
-        self.bucket.delete(&object_key(content)).await?;
+        self.bucket.delete_soon(&object_key(content)).await?;
         self.chunks.invalidate_entries_if(move |(hash, _), _| *hash == content).ok();
         let removed = Change::when("attribute_exists(#removed_at)");
         self.table.delete(record(content), removed).await?;
         Ok(Removal::Gone)
+    }
+
+    async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError> {
+        let keys = self.bucket.older(format!("content/{part:02x}/"), before).await?;
+        Ok(keys.iter().filter_map(|key| key.rsplit('/').next()?.parse().ok()).collect())
     }
 
     async fn link(
@@ -179,13 +184,9 @@ impl Contents for S3Contents {
                 swept += 1;
             }
         }
-        let objects = bucket.client.list_objects_v2().bucket(&bucket.name).prefix(STAGING);
-        for object in objects.send().await.map_err(unavailable)?.contents.unwrap_or_default() {
-            let old = object.last_modified.is_none_or(|at| at.to_millis().unwrap_or_default() < before.as_millis());
-            if let (true, Some(key)) = (old, object.key) {
-                bucket.delete(&key).await?;
-                swept += 1;
-            }
+        for key in bucket.older(STAGING.to_owned(), before).await? {
+            bucket.delete(&key).await?;
+            swept += 1;
         }
         Ok(swept)
     }

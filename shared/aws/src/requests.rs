@@ -21,6 +21,12 @@ use crate::rows::{self, INDEXED, SHARDS, read};
 /// Rows that DynamoDB reads in one batch, at the most.
 const BATCH: usize = 100;
 
+/// Requests that one row names as waiting behind it: an item has room for 400 KB.
+const MOST_WAITING: usize = 500;
+
+/// Indices are behind the table by a second at the most, when all is well.
+const LAG: Duration = Duration::from_secs(30);
+
 /// How often a row is looked at by whoever waits for its change: DynamoDB tells nobody by itself.
 const FIRST_LOOK: Duration = Duration::from_millis(200);
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
@@ -277,10 +283,17 @@ impl Requests for DynamoRequests {
     }
 
     async fn wait_behind(&self, id: RequestId, first: RequestId) -> Result<bool, StoreError> {
+        let in_flight = [Status::Queued, Status::Fetching];
         let change = Change::when("#status IN (:queued, :fetching)")
-            .value("queued", s(Status::Queued))
-            .value("fetching", s(Status::Fetching));
-        Ok(matches!(self.change(first, change.insert("waiting", id)).await?, Written::Done(_)))
+            .and("attribute_not_exists(#waiting) OR size(#waiting) < :most")
+            .value("queued", s(in_flight[0]))
+            .value("fetching", s(in_flight[1]))
+            .value("most", n(MOST_WAITING));
+        Ok(match self.change(first, change.insert("waiting", id)).await? {
+            Written::Done(_) => true,
+            // Who finds no room is due all the same when its own wait is over.
+            Written::Refused(item) => item.is_some_and(|item| has_status(&item, &in_flight)),
+        })
     }
 
     async fn wake(&self, ids: &[RequestId], now: Timestamp) -> Result<Vec<RequestId>, StoreError> {
@@ -345,6 +358,10 @@ impl Requests for DynamoRequests {
         let change = Change::when("attribute_exists(#id)").set("notify_at", next.map(time));
         let shard = next.map(|_| s(rows::shard(id)));
         self.change(id, change.set("notify_shard", shard)).await.map(drop)
+    }
+
+    fn lag(&self) -> Duration {
+        LAG
     }
 
     async fn check(&self) -> Result<(), StoreError> {

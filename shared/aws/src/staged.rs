@@ -4,6 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_sdk_s3::config::Config;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, CopyPartResult};
 use bytes::{Bytes, BytesMut};
@@ -12,6 +14,7 @@ use ports::{Staged, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use tracing::warn;
 
 use crate::bucket::{Bucket, status, unavailable};
 use crate::contents::{S3Contents, object_key};
@@ -29,11 +32,14 @@ pub(crate) const STAGING: &str = "staging/";
 /// How often a removal is waited for that is in the way.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Bytes that S3 copies with one call, at the most.
-const COPY_AT_ONCE: u64 = 5 << 30;
+/// Bytes that S3 copies with one call, at the most: it would take 5 GiB, and longer than a call may.
+const COPY_AT_ONCE: u64 = COPY_PART;
+
+/// S3 may take minutes to put many parts together.
+const COMPLETION: Duration = Duration::from_secs(300);
 
 /// Bytes of each call that copies part of a larger object.
-const COPY_PART: u64 = 1 << 30;
+const COPY_PART: u64 = 256 << 20;
 
 pub(crate) struct S3Staged {
     contents: S3Contents,
@@ -200,11 +206,13 @@ impl Staged for S3Staged {
         }
         let committed = self.place(hash, now, (!staged).then_some(small)).await;
         if staged {
-            // Should this not be reached, the sweep does it, and behind that the bucket's lifecycle.
-            self.contents.bucket.delete(&self.key).await?;
+            // Should it stay, the sweep deletes it, and behind that the bucket's lifecycle.
+            self.tails.keys.push(self.key.clone());
         }
         let nothing = Tails { bucket: self.contents.bucket.clone(), keys: vec![] };
-        std::mem::replace(&mut self.tails, nothing).delete().await?;
+        if let Err(error) = std::mem::replace(&mut self.tails, nothing).delete().await {
+            warn!(%error, "what was staged is left to the sweep");
+        }
         committed
     }
 }
@@ -332,7 +340,9 @@ impl Upload {
         self.done.sort_by_key(|part| part.part_number);
         let parts = CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.done))).build();
         let call = self.bucket.client.complete_multipart_upload().bucket(&self.bucket.name).key(&self.key);
-        call.upload_id(&self.id).multipart_upload(parts).send().await.map_err(unavailable)?;
+        let call = call.upload_id(&self.id).multipart_upload(parts).customize();
+        let patience = TimeoutConfig::builder().operation_attempt_timeout(COMPLETION).build();
+        call.config_override(Config::builder().timeout_config(patience)).send().await.map_err(unavailable)?;
         self.finished = true;
         Ok(())
     }

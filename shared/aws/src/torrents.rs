@@ -1,7 +1,7 @@
 //! [`Torrents`] on DynamoDB and S3.
 
 use async_trait::async_trait;
-use domain::{ContentHash, InfoHash, InfoHashV2, Torrent, TorrentState};
+use domain::{ContentHash, InfoHash, InfoHashV2, Timestamp, Torrent, TorrentState};
 use ports::{StoreError, Torrents};
 
 use crate::bucket::Bucket;
@@ -29,6 +29,11 @@ impl DynamoTorrents {
 
 fn torrent_key(infohash: InfoHash) -> String {
     format!("torrents/{infohash}.torrent")
+}
+
+/// The infohash in a metainfo file's key.
+pub(crate) fn infohash_of(key: &str) -> Option<InfoHash> {
+    key.strip_prefix("torrents/")?.strip_suffix(".torrent")?.parse().ok()
 }
 
 fn resume_key(infohash: InfoHash) -> String {
@@ -62,6 +67,7 @@ impl Torrents for DynamoTorrents {
                 .set("size", n(torrent.size))
                 .set("piece_length", n(torrent.piece_length))
                 .set("created_at", time(torrent.created_at))
+                .set("stored_at", time(torrent.created_at))
                 .set("state", s(TorrentState::Adding.as_str()))
                 .set("live", s(live_part(infohash)))
                 .add("version", 1);
@@ -70,6 +76,7 @@ impl Torrents for DynamoTorrents {
             }
             let again = Change::when("attribute_exists(#infohash) AND #state <> :retired")
                 .value("retired", s(TorrentState::Retired.as_str()))
+                .set("stored_at", time(torrent.created_at))
                 .add("version", 1);
             if let Written::Done(item) = self.table.change(key("infohash", infohash), again).await? {
                 return parsed(&item, "state");
@@ -94,9 +101,11 @@ impl Torrents for DynamoTorrents {
     async fn metainfo(&self, infohash: InfoHash) -> Result<Option<(Vec<u8>, ContentHash)>, StoreError> {
         let key = torrent_key(infohash);
         let Some(object) = self.bucket.get(&key).await? else { return Ok(None) };
-        let content = object.metadata.get(CONTENT_HASH).and_then(|hash| hash.parse().ok());
-        let content = content.ok_or_else(|| StoreError::unavailable("S3", format!("{key} does not name its content")));
-        Ok(Some((object.bytes, content?)))
+        if let Some(content) = object.metadata.get(CONTENT_HASH).and_then(|hash| hash.parse().ok()) {
+            return Ok(Some((object.bytes, content)));
+        }
+        // Somebody has put the file there who did not say.
+        Ok(self.get(infohash).await?.map(|torrent| (object.bytes, torrent.content_hash)))
     }
 
     async fn of_content(&self, content: ContentHash) -> Result<Vec<Torrent>, StoreError> {
@@ -121,6 +130,11 @@ impl Torrents for DynamoTorrents {
         found.iter().take(limit as usize).map(read).collect()
     }
 
+    async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<InfoHash>, StoreError> {
+        let keys = self.bucket.older(format!("torrents/{part:02x}"), before).await?;
+        Ok(keys.iter().filter_map(|key| infohash_of(key)).collect())
+    }
+
     async fn mark_seeding(&self, infohash: InfoHash) -> Result<bool, StoreError> {
         let change = Change::when("#state = :adding")
             .value("adding", s(TorrentState::Adding.as_str()))
@@ -132,8 +146,9 @@ impl Torrents for DynamoTorrents {
         }
     }
 
-    async fn retire(&self, infohash: InfoHash, version: u64) -> Result<bool, StoreError> {
-        let change = Change::when("#version = :version AND #state <> :retired")
+    async fn retire(&self, infohash: InfoHash, version: u64, since: Timestamp) -> Result<bool, StoreError> {
+        let change = Change::when("#version = :version AND #state <> :retired AND #stored_at <= :since")
+            .value("since", time(since))
             .value("version", n(version))
             .value("retired", s(TorrentState::Retired.as_str()))
             .set("state", s(TorrentState::Retired.as_str()))
@@ -142,7 +157,8 @@ impl Torrents for DynamoTorrents {
     }
 
     async fn purge(&self, infohash: InfoHash) -> Result<bool, StoreError> {
-        let retired = Change::when("#state = :retired").value("retired", s(TorrentState::Retired.as_str()));
+        let retired = Change::when("attribute_not_exists(#infohash) OR #state = :retired");
+        let retired = retired.value("retired", s(TorrentState::Retired.as_str()));
         if !self.table.delete(key("infohash", infohash), retired).await? {
             return Ok(false);
         }

@@ -9,6 +9,8 @@ use domain::{InfoHash, RequestId};
 use ports::{StoreError, Wakeup, Wakeups};
 use serde_json::{Value, json};
 
+use crate::torrents::infohash_of;
+
 /// The longest that SQS delays a message. What is due later is found by the sweep.
 const LONGEST_DELAY: Duration = Duration::from_secs(15 * 60);
 
@@ -80,9 +82,8 @@ pub fn wakeups(body: &str) -> Vec<Wakeup> {
 /// The torrent whose metainfo file a record of S3 tells the creation of.
 fn created(record: &Value) -> Option<Wakeup> {
     record["eventName"].as_str().filter(|name| name.contains("ObjectCreated"))?;
-    let key = record["s3"]["object"]["key"].as_str()?;
-    let hash = key.strip_prefix("torrents/")?.strip_suffix(".torrent")?;
-    hash.parse().ok().map(|hash| Wakeup::Seed(hash, None))
+    let infohash = infohash_of(record["s3"]["object"]["key"].as_str()?)?;
+    Some(Wakeup::Seed(infohash, None))
 }
 
 #[async_trait]

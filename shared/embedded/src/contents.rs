@@ -158,6 +158,24 @@ impl Folder {
         Ok(Some(NamedTempFile::from_parts(file, TempPath::try_from_path(path)?)))
     }
 
+    fn idle(&self, part: u8, before: Timestamp) -> io::Result<Vec<ContentHash>> {
+        let mut found = vec![];
+        let Some(folders) = files::absent_is_none(std::fs::read_dir(self.root.join(format!("{part:02x}"))))? else {
+            return Ok(found);
+        };
+        for folder in folders {
+            for file in std::fs::read_dir(folder?.path())? {
+                let file = file?;
+                // It may be removed meanwhile.
+                let Some(metadata) = files::absent_is_none(file.metadata())? else { continue };
+                if metadata.modified()? < SystemTime::from(before) {
+                    found.extend(file.file_name().to_str().and_then(|name| name.parse::<ContentHash>().ok()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
     fn sweep_staging(&self, before: Timestamp) -> io::Result<u64> {
         let mut swept = 0;
         for entry in std::fs::read_dir(&self.staging)? {
@@ -232,6 +250,11 @@ impl Contents for FolderContents {
     async fn remove(&self, content: ContentHash, since: Timestamp) -> Result<Removal, StoreError> {
         let folder = self.0.clone();
         blocking(move || folder.remove(content, since)).await
+    }
+
+    async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError> {
+        let folder = self.0.clone();
+        blocking(move || folder.idle(part, before)).await
     }
 
     async fn sweep_staging(&self, before: Timestamp) -> Result<u64, StoreError> {

@@ -133,6 +133,7 @@ fn migrations() -> Migrator {
         migration(2, "api", include_str!("../migrations/0002_api.sql")),
         migration(3, "checkpoint", include_str!("../migrations/0003_checkpoint.sql")),
         migration(4, "history", include_str!("../migrations/0004_history.sql")),
+        migration(5, "stored at", include_str!("../migrations/0005_stored_at.sql")),
     ])
 }
 

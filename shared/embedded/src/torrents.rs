@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use domain::{ContentHash, InfoHash, Timestamp, Torrent, TorrentState};
@@ -74,8 +75,8 @@ impl Torrents for SqliteTorrents {
                 async move {
                     sqlx::query(
                         "INSERT INTO torrents (infohash, infohash_v2, content_hash, name, size, piece_length, state, \
-                         version, created_at) VALUES (?, ?, ?, ?, ?, ?, 'adding', 1, ?) \
-                         ON CONFLICT (infohash) DO UPDATE SET version = torrents.version + 1, \
+                         version, created_at, stored_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'adding', 1, ?7, ?7) \
+                         ON CONFLICT (infohash) DO UPDATE SET version = torrents.version + 1, stored_at = ?7, \
                          state = CASE torrents.state WHEN 'retired' THEN 'adding' ELSE torrents.state END \
                          RETURNING state",
                     )
@@ -142,6 +143,25 @@ impl Torrents for SqliteTorrents {
             .map_err(unavailable)
     }
 
+    async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<InfoHash>, StoreError> {
+        let torrents = self.torrents.clone();
+        with_file(torrents, move |torrents| {
+            let mut found = vec![];
+            for file in std::fs::read_dir(torrents)? {
+                let file = file?;
+                let name = file.file_name();
+                let infohash = name.to_str().and_then(|name| name.strip_suffix(".torrent")?.parse::<InfoHash>().ok());
+                let Some(infohash) = infohash.filter(|infohash| infohash.as_bytes()[0] == part) else { continue };
+                let Some(metadata) = files::absent_is_none(file.metadata())? else { continue };
+                if metadata.modified()? < SystemTime::from(before) {
+                    found.push(infohash);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     async fn mark_seeding(&self, infohash: InfoHash) -> Result<bool, StoreError> {
         let done = self
             .database
@@ -156,15 +176,17 @@ impl Torrents for SqliteTorrents {
         Ok(done.rows_affected() == 1)
     }
 
-    async fn retire(&self, infohash: InfoHash, version: u64) -> Result<bool, StoreError> {
+    async fn retire(&self, infohash: InfoHash, version: u64, since: Timestamp) -> Result<bool, StoreError> {
         let done = self
             .database
             .write(Durability::Written, move |connection| {
                 sqlx::query(
-                    "UPDATE torrents SET state = 'retired' WHERE infohash = ? AND version = ? AND state <> 'retired'",
+                    "UPDATE torrents SET state = 'retired' \
+                     WHERE infohash = ? AND version = ? AND stored_at <= ? AND state <> 'retired'",
                 )
                 .bind(infohash.to_string())
                 .bind(version as i64)
+                .bind(since.as_millis())
                 .execute(connection)
                 .boxed()
             })
@@ -185,7 +207,7 @@ impl Torrents for SqliteTorrents {
             })
             .await
             .map_err(unavailable)?;
-        if done.rows_affected() == 0 {
+        if done.rows_affected() == 0 && self.get(infohash).await?.is_some() {
             return Ok(false);
         }
         with_file(self.torrent_path(infohash), files::remove_if_there).await?;

@@ -11,8 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::retry::{next_try, store_failure};
-use crate::{GRACE, LEASE, Outcome};
+use crate::{LEASE, Outcome};
 use crate::{lease, meter};
+
+/// How far a request is when its content has come, in percent.
+const RECEIVED: u8 = 90;
 
 /// Fetches the content of a request.
 #[derive(Clone)]
@@ -142,7 +145,7 @@ impl Fetch {
         match checkpoint.filter(|_| further && now.since(begun_at) < SUSPENDED / 2) {
             Some(transfer) => {
                 info!(request.id = %row.id, received_bytes = transfer.received(), "set aside, to be gone on with");
-                let staged = match staged.suspend().await {
+                let staged = match self.holding(claim, staged.suspend()).await {
                     Ok(staged) => staged,
                     Err(error) => return self.failed(claim, error.into()).await,
                 };
@@ -172,7 +175,7 @@ impl Fetch {
         stopping: &CancellationToken,
     ) -> Result<Result<Transfer, FetchError>, Lost> {
         let progress = Progress::default();
-        let percent = || (u16::from(progress.percent()) * 9 / 10) as u8;
+        let percent = || (u16::from(progress.percent()) * u16::from(RECEIVED) / 100) as u8;
         tokio::select! {
             // A fetch that is done is not thrown away.
             biased;
@@ -181,9 +184,15 @@ impl Fetch {
         }
     }
 
+    /// Does what comes behind the download, keeping the lease.
+    async fn holding<T>(&self, claim: &Claim, work: impl Future<Output = T>) -> T {
+        lease::during(&*self.requests, &*self.clock, claim, RECEIVED, work).await
+    }
+
     async fn commit(&self, claim: &Claim, staged: Box<dyn Staged>, fetched: Fetched) -> Result<(), FetchError> {
         let now = self.clock.now();
-        let new = staged.commit(fetched.hash, now).await?;
+        // Never left in the middle: what is in place is to be recorded.
+        let new = self.holding(claim, staged.commit(fetched.hash, now)).await?;
         info!(
             request.id = %claim.request.id,
             content.hash = %fetched.hash,
@@ -206,9 +215,8 @@ impl Fetch {
         };
         let saved = self.fetched(claim, content).await;
         if new && matches!(saved, Err(StoreError::ClaimLost)) && self.requests.holders(fetched.hash).await?.is_empty() {
-            // Cancelled at the last moment, and nobody else's. Should another request find the content
-            // just now, it will miss it when it packages, and fetch it again.
-            self.contents.remove(fetched.hash, now + GRACE).await?;
+            // Cancelled at the last moment, and nobody else's, unless another has touched it since.
+            self.contents.remove(fetched.hash, now + Duration::from_millis(1)).await?;
         }
         Ok(saved?)
     }
@@ -239,7 +247,7 @@ impl Fetch {
         error: FetchError,
     ) -> Result<Outcome, StoreError> {
         let Some(mut suspended) = suspended else { return self.failed(claim, error).await };
-        let checkpoint = match staged.suspend().await {
+        let checkpoint = match self.holding(claim, staged.suspend()).await {
             Ok(staged) => {
                 suspended.staged = staged;
                 serde_json::to_string(&suspended).ok()

@@ -1,5 +1,6 @@
 //! Keeping a claim while long work goes on.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use ports::{Claim, Clock, Requests, StoreError};
@@ -9,6 +10,22 @@ use crate::LEASE;
 
 /// How often progress is shown and a cancel looked for.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Does `work` to its end, keeping the lease meanwhile; also if the claim is lost on the way.
+pub(crate) async fn during<T>(
+    requests: &dyn Requests,
+    clock: &dyn Clock,
+    claim: &Claim,
+    progress: u8,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => done,
+        () = keep(requests, clock, claim, || progress) => work.await,
+    }
+}
 
 /// Keeps the lease and shows the progress (0 to 100); returns when the claim is lost: cancelled, or
 /// another's.

@@ -13,8 +13,8 @@ use crate::{GRACE, LEASE, Outcome};
 /// Releases the torrent and content of an ended request.
 ///
 /// Nothing that another request refers to, or is just about to refer to, is removed: a torrent is
-/// retired only if its version has not counted up since it was looked at, a content only if it has not
-/// been touched for [`GRACE`].
+/// retired only if its version has not counted up since it was looked at, and whoever has it must be seen by now
+/// ([`Requests::lag`]); a content only if it has not been touched for [`GRACE`].
 #[derive(Clone)]
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
 pub struct Release {
@@ -59,16 +59,19 @@ impl Release {
         // The torrents first, with their versions: a request that comes after this counts one up.
         let torrents = self.torrents.of_content(content).await?;
         let holders = self.requests.holders(content).await?;
+        let seen = self.clock.now() - self.requests.lag();
+        let mut released = true;
         for torrent in torrents.iter().filter(|torrent| !is_held(torrent, &holders)) {
             let retired = torrent.state == TorrentState::Retired
-                || self.torrents.retire(torrent.infohash, torrent.version).await?;
+                || self.torrents.retire(torrent.infohash, torrent.version, seen).await?;
             if retired {
                 info!(infohash = %torrent.infohash, "no request needs the torrent any more");
                 self.wakeups.wake(Wakeup::Unseed(torrent.infohash), Duration::ZERO).await?;
             }
+            released &= retired;
         }
-        if !holders.is_empty() {
-            return Ok(true);
+        if !released || !holders.is_empty() {
+            return Ok(released);
         }
         let removal = self.contents.remove(content, self.clock.now() - GRACE).await?;
         if removal == Removal::Gone {
@@ -79,6 +82,6 @@ impl Release {
 }
 
 /// Whether a live request has this torrent, or may be about to.
-fn is_held(torrent: &Torrent, holders: &[Holder]) -> bool {
+pub(crate) fn is_held(torrent: &Torrent, holders: &[Holder]) -> bool {
     holders.iter().any(|holder| holder.status == Status::Packaging || holder.infohash == Some(torrent.infohash))
 }

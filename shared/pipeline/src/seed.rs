@@ -78,7 +78,8 @@ impl Seed {
     /// Ends the seeding of a retired torrent and deletes it.
     pub async fn unseed(&self, infohash: InfoHash) -> Result<(), SeedStepError> {
         let torrent = self.torrents.get(infohash).await?;
-        if torrent.is_some_and(|torrent| torrent.state == TorrentState::Retired) {
+        // Its files may have been left when the record was deleted.
+        if torrent.is_none_or(|torrent| torrent.state == TorrentState::Retired) {
             self.seeder.remove(infohash).await?;
             self.torrents.purge(infohash).await?;
         }

@@ -1,11 +1,13 @@
 //! The later steps on real parts: SQLite, a folder and a libtorrent session; only the clock is set by hand.
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{ContentHash, FetchRequest, RequestId, Status, Step, Timestamp};
+use domain::{ContentHash, FetchRequest, InfoHash, RequestId, Status, Step, Timestamp, TorrentState};
 use embedded::{Database, DatabaseOptions, FolderContents, SqliteRequests, SqliteTorrents, WakeupReceiver};
-use pipeline::{GRACE, LEASE, Outcome, Package, Release, Seed, Sweep, Swept};
+use pipeline::{GRACE, LEASE, Outcome, Package, Reconcile, Release, Seed, Sweep, Swept};
 use ports::contract::{NOW, content, request};
 use ports::{Clock, Contents, ManualClock, Requests, Torrents, Wakeup, Wakeups};
 use seeder::SeedSession;
@@ -23,6 +25,7 @@ struct House {
     seed: Seed,
     release: Release,
     sweep: Sweep,
+    reconcile: Reconcile,
     folder: TempDir,
 }
 
@@ -71,9 +74,16 @@ impl House {
             sweep: Sweep {
                 requests: requests.clone(),
                 contents: contents.clone(),
+                wakeups: sender.clone(),
+                clock: ticking.clone(),
+                limit: 100,
+            },
+            reconcile: Reconcile {
+                requests: requests.clone(),
+                torrents: torrents.clone(),
+                contents: contents.clone(),
                 wakeups: sender,
                 clock: ticking,
-                limit: 100,
             },
             requests,
             torrents,
@@ -83,6 +93,10 @@ impl House {
             wakeups,
             folder,
         }
+    }
+
+    fn torrent_file(&self, infohash: InfoHash) -> PathBuf {
+        self.folder.path().join(format!("torrents/{infohash}.torrent"))
     }
 
     fn now(&self) -> Timestamp {
@@ -117,6 +131,17 @@ impl House {
 
     async fn row(&self, id: RequestId) -> FetchRequest {
         self.requests.get(id).await.unwrap().unwrap()
+    }
+
+    /// Every part once, a minute each, when nobody has touched anything for two hours; how many were left.
+    async fn reconcile(&self) -> u64 {
+        self.clock.advance(Duration::from_secs(2 * 3600));
+        let mut found = 0;
+        for _ in 0..256 {
+            self.clock.advance(Duration::from_secs(60));
+            found += self.reconcile.run().await.unwrap();
+        }
+        found
     }
 
     /// Everything that was woken, without what waits for its time.
@@ -247,6 +272,53 @@ async fn a_request_that_was_cancelled_while_it_was_packaged_stays_cancelled() {
     house.requests.cancel(id, &claim.request.owner, house.now()).await.unwrap();
     assert_eq!(house.package.run(id).await.unwrap(), Outcome::Nothing);
     assert_eq!(house.row(id).await.status, Status::Cancelled);
+}
+
+#[tokio::test]
+async fn what_was_left_and_nobody_needs_is_found() {
+    let mut house = House::new().await;
+    // By a fetch that was killed between the commit and the save.
+    let left = ContentHash::new([7; 32]);
+    let mut staged = house.contents.stage(RequestId::new()).await.unwrap();
+    staged.write(vec![7; 5].into()).await.unwrap();
+    staged.commit(left, house.now()).await.unwrap();
+    let needed = house.ready("http://example.org/", 1).await;
+    // By a cancel while the torrent was stored, and by a wake-up that was lost.
+    let ended = [house.ready("http://example.org/2", 2).await, house.ready("http://example.org/3", 3).await];
+    for row in &ended {
+        house.requests.cancel(row.id, &row.owner, house.now()).await.unwrap();
+    }
+    let [live, retired] = ended.map(|row| row.infohash.unwrap());
+    assert!(house.torrents.retire(retired, 1, house.now()).await.unwrap());
+    for infohash in [live, retired, needed.infohash.unwrap()] {
+        let file = File::options().append(true).open(house.torrent_file(infohash)).unwrap();
+        file.set_modified(house.now().into()).unwrap();
+    }
+    house.woken();
+
+    assert_eq!(house.reconcile().await, 5, "three contents, two torrents");
+    let woken = house.woken();
+    assert!(woken.len() == 2 && [live, retired].iter().all(|hash| woken.contains(&Wakeup::Unseed(*hash))), "{woken:?}");
+    assert_eq!(house.contents.size(left).await.unwrap(), None);
+    for infohash in [live, retired] {
+        house.seed.unseed(infohash).await.unwrap();
+        assert!(!house.torrent_file(infohash).exists());
+    }
+    assert!(house.contents.size(needed.content.unwrap().hash).await.unwrap().is_some());
+    assert_eq!(house.torrents.get(needed.infohash.unwrap()).await.unwrap().unwrap().state, TorrentState::Seeding);
+    assert_eq!(house.reconcile().await, 0);
+}
+
+#[tokio::test]
+async fn files_whose_record_is_gone_are_deleted() {
+    let mut house = House::new().await;
+    let infohash = InfoHash::new([9; 20]);
+    std::fs::write(house.torrent_file(infohash), "left").unwrap();
+    File::open(house.torrent_file(infohash)).unwrap().set_modified(house.now().into()).unwrap();
+    assert_eq!(house.reconcile().await, 1);
+    assert_eq!(house.woken(), [Wakeup::Unseed(infohash)]);
+    house.seed.unseed(infohash).await.unwrap();
+    assert!(!house.torrent_file(infohash).exists());
 }
 
 #[tokio::test]

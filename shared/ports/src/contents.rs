@@ -48,8 +48,12 @@ pub trait Contents: Send + Sync {
     /// Notes that it is about to be referred to; false if it is not there.
     async fn touch(&self, content: ContentHash, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// Removes it unless it was touched at or after `since`.
+    /// Removes it, and what a commit that never ended has left of it, unless it was touched at or after `since`.
     async fn remove(&self, content: ContentHash, since: Timestamp) -> Result<Removal, StoreError>;
+
+    /// The contents whose hash begins with `part` and that were stored before `before`; some may have been touched
+    /// since.
+    async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError>;
 
     /// A URL that the content can be had from for a while, without this service in between: saved as `file_name`,
     /// told to be of `media_type`. `None`: this store has none.

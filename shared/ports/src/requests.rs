@@ -140,7 +140,8 @@ pub trait Requests: Send + Sync {
         now: Timestamp,
     ) -> Result<Option<FetchRequest>, StoreError>;
 
-    /// Which live requests refer to this content, in what way; alike ones are told once.
+    /// Which live requests refer to this content, in what way; alike ones are told once. What was written within
+    /// [`lag`](Requests::lag) may be missing.
     async fn holders(&self, content: ContentHash) -> Result<Vec<Holder>, StoreError>;
 
     /// Up to `limit` requests that have become ready or failed, have a
@@ -158,6 +159,11 @@ pub trait Requests: Send + Sync {
 
     /// Notes that a telling is done, or is to be tried again at `next`.
     async fn notified(&self, id: RequestId, next: Option<Timestamp>) -> Result<(), StoreError>;
+
+    /// How far what is looked up otherwise than by id may be behind.
+    fn lag(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Whether the store answers.
     async fn check(&self) -> Result<(), StoreError>;

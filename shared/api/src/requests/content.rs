@@ -17,7 +17,7 @@ use http::header::{
     CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE,
     X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderName as Name, StatusCode};
+use http::{HeaderName as Name, Method, StatusCode};
 use ports::Contents;
 
 use super::Id;
@@ -52,17 +52,19 @@ pub(crate) async fn content(
     State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,
     Id(id): Id,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (row, _) = super::ready_torrent(&api, &principal, id).await?;
     let content = row.content.ok_or_else(Problem::not_found)?;
-    serve(api.contents.clone(), &content, &headers).await
+    serve(api.contents.clone(), &content, &method, &headers).await
 }
 
 /// `GET /webseed/{id}/{key}`: whoever has the torrent has the key, until the request ends.
 pub(crate) async fn webseed(
     State(api): State<Arc<Api>>,
     path: Result<Path<(String, String)>, PathRejection>,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let not_found = || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no content at this path");
@@ -73,7 +75,7 @@ pub(crate) async fn webseed(
     }
     let row = api.requests.get(id).await?.filter(|row| row.status == Status::Ready);
     let content = row.and_then(|row| row.content).ok_or_else(not_found)?;
-    serve(api.contents.clone(), &content, &headers).await
+    serve(api.contents.clone(), &content, &method, &headers).await
 }
 
 /// The webseeds of a request's torrent.
@@ -92,8 +94,16 @@ enum Part {
     Unsatisfiable,
 }
 
-async fn serve(contents: Arc<dyn Contents>, content: &Content, asked: &HeaderMap) -> Result<Response, Problem> {
-    if let Some(link) = contents.link(content.hash, &content.file_name, &content.media_type).await? {
+async fn serve(
+    contents: Arc<dyn Contents>,
+    content: &Content,
+    method: &Method,
+    asked: &HeaderMap,
+) -> Result<Response, Problem> {
+    // A link is for a GET alone.
+    if method == Method::GET
+        && let Some(link) = contents.link(content.hash, &content.file_name, &content.media_type).await?
+    {
         let headers = [(LOCATION, link), (CACHE_CONTROL, "private, no-store".to_owned())];
         return Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response());
     }

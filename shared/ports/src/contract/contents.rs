@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use domain::{ContentHash, RequestId};
+use domain::{ContentHash, RequestId, Timestamp};
 use futures::future::join_all;
 use sha2::{Digest, Sha256};
 
@@ -28,6 +28,7 @@ macro_rules! contents_contract {
             what_was_never_suspended_cannot_be_resumed,
             a_content_touched_lately_is_spared,
             a_removed_content_is_gone,
+            idle_contents_are_found_part_by_part,
         );
     };
 }
@@ -218,4 +219,21 @@ pub async fn a_removed_content_is_gone<C: Contents>(store: &C) {
     assert!(matches!(read(store, hash, 0, 1).await, Err(StoreError::NotFound)));
     assert!(put(store, &bytes, hash).await, "it can come again");
     assert_eq!(read(store, hash, 0, 100).await.unwrap(), bytes);
+}
+
+/// By the beginning of their hash, and by when they were stored.
+pub async fn idle_contents_are_found_part_by_part<C: Contents>(store: &C) {
+    let bytes = bytes(1_000, 12);
+    let hash = hash(&bytes);
+    let part = hash.as_bytes()[0];
+    // Stores that keep the time themselves keep the real one.
+    let (real, hour) = (Timestamp::from(SystemTime::now()), Duration::from_secs(3600));
+    let (early, late) = (real.min(NOW) - hour, real.max(NOW) + hour);
+    assert_eq!(store.idle(part, late).await.unwrap(), []);
+    put(store, &bytes, hash).await;
+    assert_eq!(store.idle(part, late).await.unwrap(), [hash]);
+    assert_eq!(store.idle(part, early).await.unwrap(), []);
+    assert_eq!(store.idle(part.wrapping_add(1), late).await.unwrap(), []);
+    store.remove(hash, late).await.unwrap();
+    assert_eq!(store.idle(part, late).await.unwrap(), []);
 }

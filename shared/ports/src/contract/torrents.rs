@@ -1,6 +1,8 @@
 //! The contract of [`Torrents`](crate::Torrents).
 
-use domain::{ContentHash, InfoHash, InfoHashV2, Torrent, TorrentState};
+use std::time::{Duration, SystemTime};
+
+use domain::{ContentHash, InfoHash, InfoHashV2, Timestamp, Torrent, TorrentState};
 use futures::future::join_all;
 
 use super::NOW;
@@ -20,6 +22,7 @@ macro_rules! torrents_contract {
             a_retired_torrent_comes_back_when_it_is_stored_again,
             only_a_retired_torrent_is_purged,
             live_torrents_are_paged_in_order,
+            idle_torrents_are_found_part_by_part,
             resume_data_is_kept_until_the_torrent_is_purged,
         );
     };
@@ -77,14 +80,16 @@ pub async fn each_request_counts_the_version_up<T: Torrents>(store: &T) {
     assert_eq!(store.get(torrent.infohash).await.unwrap().unwrap().version, 21);
 }
 
-/// The version tells.
+/// The version tells, and the time, where what is looked up is behind.
 pub async fn a_torrent_is_not_retired_under_a_new_request<T: Torrents>(store: &T) {
-    let torrent = torrent(1);
+    let early = torrent(1);
+    store.store(&Torrent { created_at: NOW - Duration::from_secs(60), ..early.clone() }, b"metainfo").await.unwrap();
+    let torrent = early;
     store.store(&torrent, b"metainfo").await.unwrap();
-    store.store(&torrent, b"metainfo").await.unwrap();
-    assert!(!store.retire(torrent.infohash, 1).await.unwrap());
-    assert!(store.retire(torrent.infohash, 2).await.unwrap());
-    assert!(!store.retire(torrent.infohash, 2).await.unwrap(), "once");
+    assert!(!store.retire(torrent.infohash, 1, NOW).await.unwrap());
+    assert!(!store.retire(torrent.infohash, 2, NOW - Duration::from_millis(1)).await.unwrap());
+    assert!(store.retire(torrent.infohash, 2, NOW).await.unwrap());
+    assert!(!store.retire(torrent.infohash, 2, NOW).await.unwrap(), "once");
     assert!(!store.mark_seeding(torrent.infohash).await.unwrap());
     assert!(!store.mark_seeding(InfoHash::new([9; 20])).await.unwrap(), "there is none");
     assert_eq!(store.get(torrent.infohash).await.unwrap().unwrap().state, TorrentState::Retired);
@@ -95,9 +100,9 @@ pub async fn a_retired_torrent_comes_back_when_it_is_stored_again<T: Torrents>(s
     let torrent = torrent(1);
     store.store(&torrent, b"metainfo").await.unwrap();
     store.mark_seeding(torrent.infohash).await.unwrap();
-    assert!(store.retire(torrent.infohash, 1).await.unwrap());
+    assert!(store.retire(torrent.infohash, 1, NOW).await.unwrap());
     assert_eq!(store.store(&torrent, b"metainfo").await.unwrap(), TorrentState::Adding);
-    assert!(!store.retire(torrent.infohash, 1).await.unwrap(), "the version went on");
+    assert!(!store.retire(torrent.infohash, 1, NOW).await.unwrap(), "the version went on");
     assert!(!store.purge(torrent.infohash).await.unwrap());
     assert!(store.metainfo(torrent.infohash).await.unwrap().is_some());
 }
@@ -107,11 +112,11 @@ pub async fn only_a_retired_torrent_is_purged<T: Torrents>(store: &T) {
     let torrent = torrent(1);
     store.store(&torrent, b"metainfo").await.unwrap();
     assert!(!store.purge(torrent.infohash).await.unwrap());
-    store.retire(torrent.infohash, 1).await.unwrap();
+    store.retire(torrent.infohash, 1, NOW).await.unwrap();
     assert!(store.purge(torrent.infohash).await.unwrap());
     assert_eq!(store.get(torrent.infohash).await.unwrap(), None);
     assert_eq!(store.metainfo(torrent.infohash).await.unwrap(), None);
-    assert!(!store.purge(torrent.infohash).await.unwrap());
+    assert!(store.purge(torrent.infohash).await.unwrap(), "it is gone");
 }
 
 /// None is missed and none told twice.
@@ -119,7 +124,7 @@ pub async fn live_torrents_are_paged_in_order<T: Torrents>(store: &T) {
     for byte in 1..=5 {
         store.store(&torrent(byte), b"metainfo").await.unwrap();
     }
-    store.retire(torrent(3).infohash, 1).await.unwrap();
+    store.retire(torrent(3).infohash, 1, NOW).await.unwrap();
     let (mut seen, mut after) = (vec![], None);
     loop {
         let page = store.live(after, 2).await.unwrap();
@@ -130,6 +135,22 @@ pub async fn live_torrents_are_paged_in_order<T: Torrents>(store: &T) {
     assert_eq!(seen, [1, 2, 4, 5].map(|byte| torrent(byte).infohash));
 }
 
+/// By the beginning of their infohash, and by when their files were stored.
+pub async fn idle_torrents_are_found_part_by_part<T: Torrents>(store: &T) {
+    for byte in [1, 2] {
+        store.store(&torrent(byte), b"metainfo").await.unwrap();
+    }
+    let real: Timestamp = SystemTime::now().into();
+    let (hour, one) = (Duration::from_secs(3600), torrent(1).infohash);
+    assert_eq!(store.idle(1, real + hour).await.unwrap(), [one]);
+    assert_eq!(store.idle(1, real - hour).await.unwrap(), []);
+    assert_eq!(store.idle(3, real + hour).await.unwrap(), []);
+    store.retire(one, 1, NOW).await.unwrap();
+    assert_eq!(store.idle(1, real + hour).await.unwrap(), [one]);
+    store.purge(one).await.unwrap();
+    assert_eq!(store.idle(1, real + hour).await.unwrap(), []);
+}
+
 /// It is the seeder's; any bytes.
 pub async fn resume_data_is_kept_until_the_torrent_is_purged<T: Torrents>(store: &T) {
     let torrent = torrent(1);
@@ -138,7 +159,7 @@ pub async fn resume_data_is_kept_until_the_torrent_is_purged<T: Torrents>(store:
     store.save_resume(torrent.infohash, b"one").await.unwrap();
     store.save_resume(torrent.infohash, &[0, 255, 1]).await.unwrap();
     assert_eq!(store.resume(torrent.infohash).await.unwrap().as_deref(), Some(&[0, 255, 1][..]));
-    store.retire(torrent.infohash, 1).await.unwrap();
+    store.retire(torrent.infohash, 1, NOW).await.unwrap();
     store.purge(torrent.infohash).await.unwrap();
     assert_eq!(store.resume(torrent.infohash).await.unwrap(), None);
     store.save_resume(torrent.infohash, b"late").await.unwrap();
