@@ -7,8 +7,8 @@ use domain::{
     ContentHash, FetchRequest, Fingerprint, InfoHash, RequestId, Status, Step, Timestamp, Torrent, TorrentState, UserId,
 };
 use ports::{
-    Announce, Claim, Holder, Limit, Load, Peer, Removal, Settlement, Staged, StoreError, SwarmCounts, Taken, Twins,
-    Wakeup,
+    Announce, Claim, Holder, Limit, Load, Peer, Removal, Settlement, Staged, Staging, StoreError, SwarmCounts, Taken,
+    Twins, Wakeup,
 };
 
 /// Stands where a function takes no port, so that its binary has no code for that store. Whoever calls it all the same
@@ -70,13 +70,13 @@ absent! { Contents:
     stage(RequestId) -> Box<dyn Staged>;
     resume(RequestId, &str) -> Option<Box<dyn Staged>>;
     discard(&str) -> ();
+    staging() -> Vec<Staging>;
     read_at(ContentHash, u64, &mut [u8]) -> ();
     size(ContentHash) -> Option<u64>;
     touch(ContentHash, Timestamp) -> bool;
     remove(ContentHash, Timestamp) -> Removal;
     idle(u8, Timestamp) -> Vec<ContentHash>;
     link(ContentHash, &str, &str) -> Option<String>;
-    sweep_staging(Timestamp) -> u64;
     check() -> ();
 }
 

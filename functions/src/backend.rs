@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
 use pipeline::{Fetch, GiveUp, Notify, Package, Reconcile, Release, Sweep, WebhookKey};
 use ports::{Clock, Contents, Guards, Requests, Swarm, SystemClock, Torrents, Wakeups};
-use settings::{ExposeSecret, Settings};
+use settings::{ExposeSecret, Part, Settings};
 
 use crate::Error;
 use crate::absent::Absent;
@@ -58,9 +58,9 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Reads the settings, begins to log, and makes and connects the clients that these ports need.
-    pub async fn load<const PORTS: u16>() -> Result<Self, Error> {
-        let settings = Settings::load(None)?;
+    /// Reads the settings of this part, begins to log, and makes and connects the clients that these ports need.
+    pub async fn load<const PORTS: u16>(part: Part) -> Result<Self, Error> {
+        let settings = Settings::load_part(part)?;
         telemetry::start(&settings);
         let _ = rustls::crypto::ring::default_provider().install_default();
         let clients = clients::<PORTS>().await;

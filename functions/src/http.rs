@@ -10,7 +10,7 @@ use axum::extract::ConnectInfo;
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
 use serde_json::{Value, json};
-use settings::ExposeSecret;
+use settings::{ExposeSecret, Part};
 use tower::Layer;
 use tower::util::MapRequestLayer;
 
@@ -18,7 +18,7 @@ use crate::{Backend, Error, port};
 
 /// Serves an endpoint with these ports until the container ends.
 pub async fn serve<const PORTS: u16>(endpoint: Endpoint) -> Result<(), Error> {
-    let routes = routes(endpoint, &Backend::load::<PORTS>().await?)?;
+    let routes = routes(endpoint, &Backend::load::<PORTS>(Part::Api).await?)?;
     lambda_http::run(MapRequestLayer::new(with_address).layer(routes)).await
 }
 

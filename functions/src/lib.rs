@@ -10,6 +10,7 @@ pub use api::endpoints;
 pub use backend::{Backend, port};
 pub use http::{routes, serve};
 pub use queue::{Handled, consume, scheduled};
+pub use settings::Part;
 
 /// Why a function cannot start, or gave up.
 pub type Error = lambda_runtime::Error;

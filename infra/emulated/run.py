@@ -180,7 +180,7 @@ class Gateway(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def environment(endpoint, settings, parameters, outputs):
+def environment(endpoint, settings, parameters, known, outputs):
     """What the template sets for its functions, for programs that run beside them."""
     names = ["RequestsTable", "TorrentsTable", "ContentsTable", "GuardsTable", "SwarmTable"]
     names += ["Bucket", "FetchQueue", "PackageQueue", "SeedQueue"]
@@ -193,8 +193,8 @@ def environment(endpoint, settings, parameters, outputs):
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "PUBLIC_URL": parameters["PublicUrl"],
-        "SECURITY__BEARER_TOKENS": parameters["BearerTokens"],
-        "TRACKER__SECRET": parameters["TrackerSecret"],
+        "SECURITY__BEARER_TOKENS": known["bearer_tokens"],
+        "TRACKER__SECRET": known["tracker_secret"],
         "SEEDER__PUBLIC_ADDRESS": parameters["SeederAddress"],
     }
 
@@ -239,11 +239,17 @@ def main():
             listen = f"127.0.0.1:{free_port()}"
             parameters = {
                 "PublicUrl": url,
-                "BearerTokens": f"you:{TOKEN}",
-                "TrackerSecret": secrets.token_hex(32),
-                "ProxyUrls": "socks5://127.0.0.1:9",
+                "Secret": STACK,
                 "SeederAddress": listen,
             }
+            known = {
+                "bearer_tokens": f"you:{TOKEN}",
+                "hmac_keys": "",
+                "tracker_secret": secrets.token_hex(32),
+                "proxy_urls": "",
+                "webhook_secret": "",
+            }
+            client("secretsmanager", endpoint).create_secret(Name=STACK, SecretString=json.dumps(known))
             client("s3", endpoint).create_bucket(Bucket=CODE)
             if arguments.built:
                 deploy_built(endpoint, arguments.built.resolve(), settings, parameters)
@@ -253,7 +259,7 @@ def main():
             gateway.upstream = endpoint.removeprefix("http://")
             gateway.api_host = outputs["ApiUrl"].removeprefix("http://")
             threading.Thread(target=gateway.serve_forever, daemon=True).start()
-            variables = environment(endpoint, settings, parameters, outputs)
+            variables = environment(endpoint, settings, parameters, known, outputs)
             processes.append(start_seeder(binaries, listen, variables, folder))
             if arguments.watch:
                 processes.append(start_watch(arguments.port, variables))

@@ -22,6 +22,7 @@ const NAMES: [(&str, &str, &str); 8] = [
 
 pub struct Template {
     resources: BTreeMap<String, Value>,
+    globals: Value,
 }
 
 fn root() -> PathBuf {
@@ -54,7 +55,8 @@ impl Template {
         let text = std::fs::read_to_string(root().join("template.yaml")).unwrap();
         let template = plain(&serde_norway::from_str(&text).unwrap());
         let resources = template["Resources"].as_object().unwrap();
-        Self { resources: resources.iter().map(|(name, value)| (name.clone(), value.clone())).collect() }
+        let resources = resources.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        Self { resources, globals: template["Globals"]["Function"].clone() }
     }
 
     fn of_type(&self, kind: &str) -> impl Iterator<Item = (&String, &Value)> {
@@ -129,6 +131,30 @@ fn every_binary_is_a_function_that_may_use_what_it_names_and_nothing_else() {
         let unneeded = if allowed.contains("CONTENTS") { "" } else { "CONTENTS" };
         let needed: BTreeSet<_> = named.iter().filter(|port| *port != unneeded).cloned().collect();
         assert_eq!(allowed, needed, "{name}");
+    }
+}
+
+#[test]
+fn a_function_knows_the_secrets_of_its_part_and_no_others() {
+    let template = Template::read();
+    for (name, function) in template.of_type("AWS::Serverless::Function") {
+        let variables = |of: &Value| of["Environment"]["Variables"].as_object().cloned().unwrap_or_default();
+        let mut environment = variables(&template.globals);
+        environment.extend(variables(&function["Properties"]));
+        let is_secret =
+            |value: &Value| value.as_str().is_some_and(|text| text.starts_with("{{resolve:secretsmanager:"));
+        let secrets: BTreeSet<_> =
+            environment.iter().filter(|(_, value)| is_secret(value)).map(|(name, _)| name.as_str()).collect();
+        let binary = function["Metadata"]["BuildProperties"]["Binary"].as_str().unwrap();
+        let source = std::fs::read_to_string(root().join(format!("functions/src/bin/{binary}.rs"))).unwrap();
+        let expected: &[_] = if source.contains("Part::Fetch") {
+            &["PROXY__URLS", "SECURITY__WEBHOOK_SECRET"]
+        } else if source.contains("Part::Rest") {
+            &[]
+        } else {
+            &["SECURITY__BEARER_TOKENS", "SECURITY__HMAC_KEYS", "SECURITY__WEBHOOK_SECRET", "TRACKER__SECRET"]
+        };
+        assert_eq!(secrets.into_iter().collect::<Vec<_>>(), expected, "{name}");
     }
 }
 

@@ -10,7 +10,7 @@ use aws_sdk_sqs::types::Message;
 use pipeline::Seed;
 use ports::{Contents, Requests, Seeder, SystemClock, Torrents, Wakeup};
 use seeder::SeedSession;
-use settings::Settings;
+use settings::{Part, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let settings = Settings::load(None)?;
+    let settings = Settings::load_part(Part::Rest)?;
     telemetry::start(&settings);
     let _ = rustls::crypto::ring::default_provider().install_default();
     let stop = CancellationToken::new();

@@ -23,6 +23,9 @@ pub use value::{BearerToken, Bounded, List, LogLevel, NamedSecret};
 
 use source::Source;
 
+/// What cannot be guessed, in characters.
+const MIN_SECRET: usize = 16;
+
 /// All settings, checked.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "each section documents itself")]
@@ -47,27 +50,45 @@ pub struct Settings {
 
 pub use sections::Proxy;
 
+/// What a process does of the whole: the secrets of the other parts it need not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// Answers callers, and fetches nothing.
+    Api,
+    /// Fetches, and answers no one.
+    Fetch,
+    /// Neither.
+    Rest,
+}
+
 impl Settings {
     /// Reads `.env` in the working directory and the environment. `profile` overrides `PROFILE`.
     pub fn load(profile: Option<Profile>) -> Result<Self, Problems> {
-        Self::read(Source::from_environment(profile)?).0
+        Self::read(Source::from_environment(profile)?, Part::Whole).0
+    }
+
+    /// As [`Settings::load`], for a process that does this part alone.
+    pub fn load_part(part: Part) -> Result<Self, Problems> {
+        Self::read(Source::from_environment(None)?, part).0
     }
 
     /// Reads these variables alone: for tests and tools.
     pub fn from_pairs<K: Into<String>, V: Into<String>>(
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, Problems> {
-        Self::read(Source::from_pairs(pairs)?).0
+        Self::read(Source::from_pairs(pairs)?, Part::Whole).0
     }
 
     /// Every setting with its documentation, default and present value, secrets masked; and the
     /// problems, if there are any.
     pub fn describe(profile: Option<Profile>) -> Result<(Vec<Description>, Option<Problems>), Problems> {
-        let (settings, descriptions) = Self::read(Source::from_environment(profile)?);
+        let (settings, descriptions) = Self::read(Source::from_environment(profile)?, Part::Whole);
         Ok((descriptions, settings.err()))
     }
 
-    fn read(mut source: Source) -> (Result<Self, Problems>, Vec<Description>) {
+    fn read(mut source: Source, part: Part) -> (Result<Self, Problems>, Vec<Description>) {
         let settings = (
             Server::read(&mut source),
             Security::read(&mut source),
@@ -122,7 +143,7 @@ impl Settings {
         };
         let mut settings = settings;
         if let Some(settings) = &mut settings {
-            settings.refuse_contradictions(&mut source);
+            settings.refuse_contradictions(&mut source, part);
             settings.warnings.extend(settings.proxy.warning());
         }
         let (problems, descriptions) = source.finish();
@@ -132,13 +153,13 @@ impl Settings {
         }
     }
 
-    fn refuse_contradictions(&self, source: &mut Source) {
+    fn refuse_contradictions(&self, source: &mut Source, part: Part) {
         let mut refuse = |name: &str, problem: &str| source.refuse(name, problem);
 
         let security = &self.security;
         let nobody =
             security.bearer_tokens.is_empty() && security.hmac_secret.is_none() && security.hmac_keys.is_empty();
-        if security.auth_enabled && nobody {
+        if security.auth_enabled && nobody && matches!(part, Part::Whole | Part::Api) {
             refuse(
                 "SECURITY__BEARER_TOKENS",
                 "authentication is on, but there is nothing to authenticate with: set SECURITY__BEARER_TOKENS \
@@ -146,9 +167,15 @@ impl Settings {
                  SECURITY__AUTH_ENABLED=false",
             );
         }
+        if matches!(part, Part::Whole | Part::Fetch) {
+            self.proxy.refuse_absence(&mut refuse);
+        }
         self.proxy.refuse_contradictions(&mut refuse);
         if security.legacy_hmac && security.hmac_secret.is_none() {
             refuse("SECURITY__LEGACY_HMAC", "needs the key that the original had: set SECURITY__HMAC_SECRET");
+        }
+        if self.tracker.secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < MIN_SECRET) {
+            refuse("TRACKER__SECRET", "is too short; allowed: 16 characters or more, e.g. of `openssl rand -hex 32`");
         }
         if self.cache.default_ttl.get() > self.cache.max_ttl.get() {
             refuse("CACHE__DEFAULT_TTL", "is greater than CACHE__MAX_TTL");

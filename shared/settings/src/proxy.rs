@@ -71,14 +71,20 @@ impl Proxy {
         })
     }
 
-    pub(crate) fn refuse_contradictions(&self, refuse: &mut dyn FnMut(&str, &str)) {
-        match (&self.proxy_host, self.proxy_port) {
-            (None, _) if self.proxy_enabled && self.urls.is_empty() => refuse(
+    /// Refuses to have no proxy where it is on.
+    pub(crate) fn refuse_absence(&self, refuse: &mut dyn FnMut(&str, &str)) {
+        if self.proxy_enabled && self.proxy_host.is_none() && self.urls.is_empty() {
+            refuse(
                 "PROXY__PROXY_HOST",
                 "the proxy is on, but its address is not set: set PROXY__PROXY_HOST and PROXY__PROXY_PORT (or \
                  PROXY__URLS), or allow direct fetches, which show this machine's address to every origin, with \
                  PROXY__PROXY_ENABLED=false",
-            ),
+            );
+        }
+    }
+
+    pub(crate) fn refuse_contradictions(&self, refuse: &mut dyn FnMut(&str, &str)) {
+        match (&self.proxy_host, self.proxy_port) {
             (Some(_), None) if self.proxy_enabled => {
                 refuse("PROXY__PROXY_PORT", "PROXY__PROXY_HOST is set, but its port is not: set PROXY__PROXY_PORT");
             }

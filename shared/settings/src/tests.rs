@@ -20,6 +20,18 @@ fn no_settings_at_all_fail_closed_and_say_what_to_set() {
 }
 
 #[test]
+fn a_part_needs_its_own_secrets_and_no_others() {
+    let names = |part| {
+        let (settings, _) = Settings::read(Source::from_pairs::<&str, &str>([]).unwrap(), part);
+        settings.err().unwrap_or_default().0.iter().map(|problem| problem[..8].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(Part::Whole), ["SECURITY", "PROXY__P"]);
+    assert_eq!(names(Part::Api), ["SECURITY"]);
+    assert_eq!(names(Part::Fetch), ["PROXY__P"]);
+    assert!(names(Part::Rest).is_empty());
+}
+
+#[test]
 fn the_development_profile_needs_nothing_and_stays_on_loopback() {
     let settings = Settings::from_pairs([("PROFILE", "development")]).unwrap();
     assert!(!settings.security.auth_enabled && !settings.proxy.proxy_enabled);
@@ -60,6 +72,7 @@ fn contradictions_are_refused() {
         (&[("HOST", "0.0.0.0")], "set PUBLIC_URL"),
         (&[("SEEDER__LISTEN", "[::]:6881")], "set SEEDER__PUBLIC_ADDRESS"),
         (&[("PROXY__PROXY_PASSWORD", "geheim")], "without a user name"),
+        (&[("TRACKER__SECRET", "geheim")], "is too short"),
         (&[("PROXY__PROXY_TYPE", "http"), ("PROXY__RESOLVE", "local")], "local goes with SOCKS5 proxies only"),
         (&[("PROXY__URLS", "socks5://u:geheim@h:1")], "is set beside PROXY__PROXY_HOST"),
         (&[("PROXY__ISOLATE", "true"), ("PROXY__PROXY_USERNAME", "u")], "each request brings its own"),
@@ -156,7 +169,7 @@ fn secrets_are_shown_nowhere() {
     assert!(!format!("{settings:?}").contains("geheim"));
     assert!(!format!("{settings:?}").contains("hunter2"));
     let source = Source::from_pairs(pairs).unwrap();
-    let (_, descriptions) = Settings::read(source);
+    let (_, descriptions) = Settings::read(source, Part::Whole);
     let password = descriptions.iter().find(|d| d.name == "PROXY__PROXY_PASSWORD").unwrap();
     assert_eq!(password.value.as_deref(), Some("********"));
     assert!(descriptions.iter().all(|d| !d.documentation.is_empty()), "every setting is documented");
