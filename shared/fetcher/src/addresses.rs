@@ -1,6 +1,6 @@
 //! Which addresses, names and ports are not fetched from, and why.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
 use ipnet::IpNet;
@@ -76,18 +76,36 @@ pub const DENIED: &[Denied] = &[
     row("8000::/1", "an address outside global unicast", "RFC 4291"),
 ];
 
-/// Names that mean a private address wherever they are looked up, with their subdomains: a proxy that
-/// looks names up itself would resolve them at its own end.
-pub(crate) const PRIVATE_NAMES: &[(&str, &str)] = &[
-    ("localhost", "the loopback's name (RFC 6761)"),
-    ("localhost.localdomain", "the loopback's name in many a hosts file"),
-    ("ip6-localhost", "the loopback's name in Debian's hosts file"),
-    ("ip6-loopback", "the loopback's name in Debian's hosts file"),
-    ("internal", "a name of private networks (ICANN, 2024), cloud metadata services among them"),
-    ("instance-data", "a name of the EC2 metadata service"),
-    ("local", "a name of the local link (RFC 6762)"),
-    ("home.arpa", "a name of home networks (RFC 8375)"),
-    ("localdomain", "a name of private networks"),
+/// A name that means a private address wherever it is looked up, with its subdomains: a proxy that looks names up
+/// itself would resolve it at its own end, where nothing checks the address.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PrivateName {
+    pub name: &'static str,
+    /// What it is, for people.
+    pub what: &'static str,
+    /// The addresses that it means; none: it depends on the network.
+    pub means: &'static [IpAddr],
+}
+
+const fn name(name: &'static str, what: &'static str, means: &'static [IpAddr]) -> PrivateName {
+    PrivateName { name, what, means }
+}
+
+const LOOPBACK: &[IpAddr] = &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+const METADATA: &[IpAddr] = &[IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254))];
+
+/// The first row that has a name tells of it.
+pub(crate) const PRIVATE_NAMES: &[PrivateName] = &[
+    name("localhost", "the loopback's name (RFC 6761)", LOOPBACK),
+    name("localhost.localdomain", "the loopback's name in many a hosts file", LOOPBACK),
+    name("ip6-localhost", "the loopback's name in Debian's hosts file", LOOPBACK),
+    name("ip6-loopback", "the loopback's name in Debian's hosts file", LOOPBACK),
+    name("metadata.google.internal", "a name of Google Cloud's metadata service", METADATA),
+    name("instance-data", "a name of the EC2 metadata service", METADATA),
+    name("internal", "a name of private networks (ICANN, 2024)", &[]),
+    name("local", "a name of the local link (RFC 6762)", &[]),
+    name("home.arpa", "a name of home networks (RFC 8375)", &[]),
+    name("localdomain", "a name of private networks", &[]),
 ];
 
 /// Ports of protocols that a request's bytes could be taken for: the "bad ports" of the Fetch standard

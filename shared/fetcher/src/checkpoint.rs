@@ -77,6 +77,7 @@ pub(crate) struct Beginning {
     pub bytes: Vec<u8>,
     pub told: bool,
     pub shows: Option<String>,
+    pub markup: bool,
 }
 
 impl Checkpoint {
@@ -117,6 +118,7 @@ impl Beginning {
         }
         self.told = true;
         self.shows = media_type::sniff(&self.bytes).map(str::to_owned);
+        self.markup = media_type::is_markup(&self.bytes);
         self.bytes = vec![];
         true
     }

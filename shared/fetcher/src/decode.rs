@@ -91,6 +91,7 @@ impl<'a> Decoder<'a> {
                     Box::pin(BufReader::with_capacity(CHUNK, ZlibDecoder::new(reader)))
                 }
                 Coding::Deflate => Box::pin(BufReader::with_capacity(CHUNK, DeflateDecoder::new(reader))),
+                Coding::Brotli if is_large_window(&mut reader).await? => return Err(broken()),
                 Coding::Brotli => Box::pin(BufReader::with_capacity(CHUNK, BrotliDecoder::new(reader))),
                 Coding::Zstd => {
                     let window = [DParameter::window_log_max(ZSTD_WINDOW_LOG)];
@@ -106,14 +107,14 @@ impl<'a> Decoder<'a> {
     /// The next decoded bytes; `None` at the end.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
         self.buffer.reserve(CHUNK);
-        let read = self.reader.read_buf(&mut self.buffer).await.map_err(broken)?;
+        let read = self.reader.read_buf(&mut self.buffer).await.map_err(|_| broken())?;
         Ok((read > 0).then(|| self.buffer.split().freeze()))
     }
 }
 
 /// Whether a zlib header (RFC 1950, 2.2) comes first.
 async fn is_zlib(reader: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<bool, FetchError> {
-    let first = reader.fill_buf().await.map_err(broken)?;
+    let first = reader.fill_buf().await.map_err(|_| broken())?;
     Ok(match first {
         [cmf, flg, ..] => cmf & 0x0f == 8 && u16::from_be_bytes([*cmf, *flg]) % 31 == 0,
         [cmf] => cmf & 0x0f == 8,
@@ -121,7 +122,14 @@ async fn is_zlib(reader: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<bool,
     })
 }
 
-fn broken(_: io::Error) -> FetchError {
+/// Whether a stream asks for a window of up to a gigabyte, as "large window brotli" has it: RFC 7932 (9.1) forbids
+/// this beginning, and the decoder takes it.
+async fn is_large_window(reader: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<bool, FetchError> {
+    let first = reader.fill_buf().await.map_err(|_| broken())?.first();
+    Ok(first.is_some_and(|first| first & 0x7f == 0x11))
+}
+
+fn broken() -> FetchError {
     FetchError::new(FailureCode::BadEncoding, "the content's encoding is broken, or asks for more memory than it may")
 }
 
@@ -167,6 +175,19 @@ mod tests {
             assert_eq!(decoded(&encoded[..encoded.len() - 3], &[coding]).await, None, "{coding:?} cut short");
             assert_eq!(decoded(b"\xff\xfenothing of the kind", &[coding]).await, None, "{coding:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_window_of_a_gigabyte_is_refused() {
+        use async_compression::brotli::EncoderParams;
+        for log in 10..=24 {
+            let mut encoder = BrotliEncoder::with_params(vec![], EncoderParams::default().window_size(log));
+            encoder.write_all(b"content").await.unwrap();
+            encoder.shutdown().await.unwrap();
+            assert!(decoded(&encoder.into_inner(), &[Coding::Brotli]).await.is_some(), "{log}");
+        }
+        // An empty stream with a window of 30 bits.
+        assert_eq!(decoded(&[0x11, 0xde], &[Coding::Brotli]).await, None);
     }
 
     #[tokio::test]

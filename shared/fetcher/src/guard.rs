@@ -8,7 +8,7 @@ use domain::{Failure, FailureCode};
 use ipnet::IpNet;
 use url::{Host, Url};
 
-use crate::addresses;
+use crate::addresses::{self, PrivateName};
 
 /// Decides about hosts, ports and addresses; cheap to clone.
 #[derive(Debug, Clone)]
@@ -115,14 +115,23 @@ impl Guard {
         if !self.0.allowed_hosts.is_empty() && !listed(&self.0.allowed_hosts) {
             return Err(Failure::new(FailureCode::BlockedHost, format!("{name} is not on the list of allowed hosts")));
         }
-        // A proxy would look these up at its own end, where nothing checks the address.
-        if let Some((_, what)) = addresses::PRIVATE_NAMES.iter().find(|(suffix, _)| is_within(&name, suffix))
-            && self.0.allow_networks.is_empty()
+        if let Some(private) = addresses::PRIVATE_NAMES.iter().find(|private| is_within(&name, private.name))
+            && !self.is_opened(private)
         {
-            let message = format!("{name} is {what}; an operator can allow its network with FETCHER__ALLOW_NETWORKS");
+            let message =
+                format!("{name} is {}; an operator can allow its network with FETCHER__ALLOW_NETWORKS", private.what);
             return Err(Failure::new(FailureCode::BlockedAddress, message));
         }
         Ok(())
+    }
+
+    /// Whether a network is allowed that this name may have its address in.
+    fn is_opened(&self, private: &PrivateName) -> bool {
+        let networks = &self.0.allow_networks;
+        match private.means {
+            [] => !networks.is_empty(),
+            means => networks.iter().any(|network| means.iter().any(|address| network.contains(address))),
+        }
     }
 
     /// Watches the URL's name while it is asked for, if its port is one of ours: then it may not have our address.
@@ -317,9 +326,19 @@ mod tests {
         assert_eq!(code(&guard, "http://127.0.0.1:8009/"), None);
         assert_eq!(code(&guard, "http://localhost:8009/"), None);
         assert_eq!(code(&guard, "http://10.1.255.255/"), None);
-        for url in ["http://127.0.0.2/", "http://10.2.0.0/", "http://[::1]/", "http://[::ffff:127.0.0.1]/"] {
+        for url in [
+            "http://127.0.0.2/",
+            "http://10.2.0.0/",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://metadata.google.internal/",
+            "http://instance-data/",
+        ] {
             assert_eq!(code(&guard, url), Some(FailureCode::BlockedAddress), "{url}");
         }
+        let lan = self::guard(&[("FETCHER__ALLOW_NETWORKS", "10.0.0.0/8")]);
+        assert_eq!(code(&lan, "http://localhost/"), Some(FailureCode::BlockedAddress));
+        assert_eq!(code(&lan, "http://printer.local/"), None);
     }
 
     #[test]

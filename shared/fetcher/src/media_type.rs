@@ -19,24 +19,37 @@ pub(crate) fn sniff(bytes: &[u8]) -> Option<&'static str> {
     infer::get(bytes).map(|kind| kind.mime_type())
 }
 
-/// Whether bytes of this type were passed off as another: a browser or an editor that believes the
+/// Whether the first bytes begin as markup does, whichever: a tag, a comment, a declaration. Many a page has no
+/// beginning that [`sniff`] knows, and browsers run it all the same.
+pub(crate) fn is_markup(bytes: &[u8]) -> bool {
+    let utf16 = matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(if utf16 { &bytes[2..] } else { bytes });
+    // Of UTF-16, what counts here is ASCII.
+    let text: Vec<u8> = text.iter().copied().filter(|byte| !utf16 || *byte != 0).collect();
+    let begin = text.trim_ascii_start();
+    matches!(begin, [b'<', next, ..] if next.is_ascii_alphabetic() || b"!?/".contains(next))
+}
+
+/// Whether bytes of this type, or markup, were passed off as another: a browser or an editor that believes the
 /// declaration opens what it would not have. Types that do nothing when opened may be called anything, since
 /// servers often do not know better.
-pub(crate) fn contradicts(declared: &str, shown: &str) -> bool {
+pub(crate) fn contradicts(declared: &str, shown: Option<&str>, markup: bool) -> bool {
     let passive = ["image/", "audio/", "video/", "font/"].iter().any(|kind| declared.starts_with(kind))
         && !declared.ends_with("+xml")
         || matches!(declared, "application/pdf" | "application/zip" | "application/gzip" | "application/x-gzip");
-    let active = shown.starts_with("text/")
-        || matches!(
-            shown,
-            "application/x-executable"
-                | "application/vnd.microsoft.portable-executable"
-                | "application/x-mach-binary"
-                | "application/java"
-                | "application/wasm"
-                | "application/llvm"
-        );
-    passive && active
+    let active = |shown: &str| {
+        shown.starts_with("text/")
+            || matches!(
+                shown,
+                "application/x-executable"
+                    | "application/vnd.microsoft.portable-executable"
+                    | "application/x-mach-binary"
+                    | "application/java"
+                    | "application/wasm"
+                    | "application/llvm"
+            )
+    };
+    passive && (markup || shown.is_some_and(active))
 }
 
 /// Whether a whitelist has this type; `*` at an entry's end stands for anything.
@@ -63,10 +76,10 @@ mod tests {
     fn active_bytes_are_not_passed_off_as_passive_ones() {
         let html = sniff(b"  <!DOCTYPE html><html>").unwrap();
         for declared in ["image/png", "video/mp4", "application/pdf", "application/zip"] {
-            assert!(contradicts(declared, html), "{declared}");
+            assert!(contradicts(declared, Some(html), false), "{declared}");
         }
         let elf = sniff(b"\x7fELF\x02\x01\x01\0........................................................").unwrap();
-        assert!(contradicts("image/png", elf));
+        assert!(contradicts("image/png", Some(elf), false));
         for (declared, shown) in [
             ("text/plain", html),
             ("application/octet-stream", elf),
@@ -74,7 +87,27 @@ mod tests {
             ("image/jpeg", "image/png"),
             ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", "application/zip"),
         ] {
-            assert!(!contradicts(declared, shown), "{declared}: {shown}");
+            assert!(!contradicts(declared, Some(shown), false), "{declared}: {shown}");
+        }
+        assert!(contradicts("image/png", None, true) && !contradicts("image/svg+xml", None, true));
+    }
+
+    #[test]
+    fn markup_is_known_by_its_first_character() {
+        let utf16: Vec<u8> = "\u{feff}<html>".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for markup in [
+            b"<svg onload=x>".as_slice(),
+            b"\xef\xbb\xbf\r\n <html>",
+            b"<!--",
+            b"<?xml?>",
+            b"</p>",
+            b"\n\t<x-y>",
+            &utf16,
+        ] {
+            assert!(is_markup(markup), "{markup:?}");
+        }
+        for other in [b"".as_slice(), b"<", b"<3", b"a<b>", b"\x89PNG\r\n<html>", b"< html>"] {
+            assert!(!is_markup(other), "{other:?}");
         }
     }
 

@@ -83,7 +83,7 @@ impl Fetcher {
                 size += chunk.len() as u64;
                 self.check_size(size)?;
                 if beginning.take(&chunk) {
-                    self.check_shown(declared, beginning.shows.as_deref())?;
+                    self.check_shown(declared, &beginning)?;
                 }
                 hasher.update(chunk.clone()).await.map_err(FetchError::from)?;
                 staged.write(chunk).await.map_err(FetchError::from)?;
@@ -96,7 +96,7 @@ impl Fetcher {
             return Ok(End::Paused(Paused { download, beginning, hasher }));
         }
         if beginning.end() {
-            self.check_shown(declared, beginning.shows.as_deref())?;
+            self.check_shown(declared, &beginning)?;
         }
         let hash = hasher.finish().await.map_err(FetchError::from)?;
         if size == 0 {
@@ -111,12 +111,14 @@ impl Fetcher {
     }
 
     /// Checks the type that the first bytes show against the whitelist and against what was declared.
-    fn check_shown(&self, declared: Option<&str>, shown: Option<&str>) -> Result<(), FetchError> {
-        let Some(shown) = shown else { return Ok(()) };
-        self.check_media_type(shown, "actual")?;
+    fn check_shown(&self, declared: Option<&str>, beginning: &Beginning) -> Result<(), FetchError> {
+        let shown = beginning.shows.as_deref();
+        if let Some(shown) = shown {
+            self.check_media_type(shown, "actual")?;
+        }
         match declared {
-            Some(declared) if media_type::contradicts(declared, shown) => {
-                let message = format!("declared as {declared}, but its bytes are {shown}");
+            Some(declared) if media_type::contradicts(declared, shown, beginning.markup) => {
+                let message = format!("declared as {declared}, but its bytes are {}", shown.unwrap_or("markup"));
                 Err(FetchError::new(FailureCode::MediaTypeNotAllowed, message))
             }
             _ => Ok(()),
