@@ -302,7 +302,6 @@ impl World {
         const PORTS: u16 = REQUESTS | TORRENTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
         self.process::<PORTS, _, _>(life, |backend| async move {
             backend.sweep().run().await.unwrap();
-            backend.contents.sweep_staging(backend.clock.now()).await.unwrap();
             backend.reconcile().run().await.unwrap();
         })
         .await;
@@ -366,10 +365,9 @@ impl World {
         assert!(self.observer.torrents.metainfo(torrent.infohash).await.unwrap().is_some(), "{context}");
     }
 
-    /// The keys under `staging/` and the uploads that are under way, once what is old was swept.
+    /// The keys under `staging/` and the uploads that are under way, once it was tidied up.
     pub async fn assert_nothing_staged(&self, context: &str) {
-        let far = self.clock.now() + Duration::from_secs(100 * 24 * 3600);
-        self.observer.contents.sweep_staging(far).await.unwrap();
+        self.observer.sweep().tidy().await.unwrap();
         assert_eq!(self.staged().await, 0, "{context}");
     }
 

@@ -7,7 +7,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Config;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
 use domain::Timestamp;
@@ -47,6 +47,11 @@ where
 /// The HTTP status of a refused call.
 pub(crate) fn status<E>(error: &SdkError<E>) -> Option<u16> {
     error.raw_response().map(|response| response.status().as_u16())
+}
+
+/// What S3 says of a time; of what it says nothing, long ago.
+fn time(at: Option<DateTime>) -> Timestamp {
+    Timestamp::from_millis(at.and_then(|at| at.to_millis().ok()).unwrap_or_default())
 }
 
 impl Bucket {
@@ -131,19 +136,41 @@ impl Bucket {
         }
     }
 
-    /// The keys with this prefix that were stored before `before`.
-    pub(crate) async fn older(&self, prefix: String, before: Timestamp) -> Result<Vec<String>, StoreError> {
+    /// The keys with this prefix, and when each was stored.
+    pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<(String, Timestamp)>, StoreError> {
         let mut pages = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).into_paginator().send();
         let mut found = vec![];
         while let Some(page) = pages.next().await {
             for object in page.map_err(unavailable)?.contents.unwrap_or_default() {
-                let stored = object.last_modified.and_then(|at| at.to_millis().ok());
-                if stored.is_none_or(|at| at < before.as_millis()) {
-                    found.extend(object.key);
-                }
+                let at = time(object.last_modified);
+                found.extend(object.key.map(|key| (key, at)));
             }
         }
         Ok(found)
+    }
+
+    /// The keys with this prefix that were stored before `before`.
+    pub(crate) async fn older(&self, prefix: &str, before: Timestamp) -> Result<Vec<String>, StoreError> {
+        let all = self.list(prefix).await?;
+        Ok(all.into_iter().filter(|(_, at)| *at < before).map(|(key, _)| key).collect())
+    }
+
+    /// The multipart uploads under way whose key has this prefix: keys, ids, and when each began.
+    pub(crate) async fn uploads(&self, prefix: &str) -> Result<Vec<(String, String, Timestamp)>, StoreError> {
+        let mut found = vec![];
+        let (mut key, mut id) = (None, None);
+        loop {
+            let list = self.client.list_multipart_uploads().bucket(&self.name).prefix(prefix);
+            let page = list.set_key_marker(key).set_upload_id_marker(id).send().await.map_err(unavailable)?;
+            for upload in page.uploads.unwrap_or_default() {
+                let at = time(upload.initiated);
+                found.extend(upload.key.zip(upload.upload_id).map(|(key, id)| (key, id, at)));
+            }
+            if page.is_truncated != Some(true) {
+                return Ok(found);
+            }
+            (key, id) = (page.next_key_marker, page.next_upload_id_marker);
+        }
     }
 
     /// Whether the bucket answers.

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
 use moka::future::Cache;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use ports::{Contents, Removal, SUSPENDED, Staged, StoreError};
+use ports::{Contents, Removal, Staged, Staging, StoreError};
 
 use crate::bucket::{Bucket, status, unavailable};
 use crate::dynamo::{Change, Item, Table, Written, key, time};
-use crate::staged::{S3Staged, STAGING};
+use crate::staged::S3Staged;
 
 /// Bytes that are read from S3 at once. Readers of one chunk at the same time wait for the same call.
 const CHUNK: u64 = 4 << 20;
@@ -113,6 +113,10 @@ impl Contents for S3Contents {
         S3Staged::discard(&self.bucket, suspended).await
     }
 
+    async fn staging(&self) -> Result<Vec<Staging>, StoreError> {
+        S3Staged::all(&self.bucket).await
+    }
+
     async fn read_at(&self, content: ContentHash, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -155,7 +159,7 @@ impl Contents for S3Contents {
     }
 
     async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError> {
-        let keys = self.bucket.older(format!("content/{part:02x}/"), before).await?;
+        let keys = self.bucket.older(&format!("content/{part:02x}/"), before).await?;
         Ok(keys.iter().filter_map(|key| key.rsplit('/').next()?.parse().ok()).collect())
     }
 
@@ -169,26 +173,6 @@ impl Contents for S3Contents {
         let get = self.bucket.client.get_object().bucket(&self.bucket.name).key(object_key(content));
         let get = get.response_content_disposition(disposition(file_name)).response_content_type(media_type);
         Ok(Some(get.presigned(valid).await.map_err(unavailable)?.uri().to_owned()))
-    }
-
-    async fn sweep_staging(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let bucket = &self.bucket;
-        // Nothing here tells what was set aside from what was left by a process that was killed.
-        let before = before - SUSPENDED;
-        let mut swept = 0;
-        let uploads = bucket.client.list_multipart_uploads().bucket(&bucket.name).prefix(STAGING);
-        for upload in uploads.send().await.map_err(unavailable)?.uploads.unwrap_or_default() {
-            let old = upload.initiated.is_none_or(|at| at.to_millis().unwrap_or_default() < before.as_millis());
-            if let (true, Some(key), Some(id)) = (old, upload.key, upload.upload_id) {
-                bucket.abort(&key, &id).await?;
-                swept += 1;
-            }
-        }
-        for key in bucket.older(STAGING.to_owned(), before).await? {
-            bucket.delete(&key).await?;
-            swept += 1;
-        }
-        Ok(swept)
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -10,7 +10,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, CopyPartResult};
 use bytes::{Bytes, BytesMut};
 use domain::{ContentHash, RequestId, Timestamp};
-use ports::{Staged, StoreError};
+use ports::{Staged, Staging, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -27,7 +27,7 @@ pub(crate) const PART: usize = 16 << 20;
 const AT_ONCE: usize = 2;
 
 /// Where everything is that is coming in.
-pub(crate) const STAGING: &str = "staging/";
+const STAGING: &str = "staging/";
 
 /// How often a removal is waited for that is in the way.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -139,6 +139,18 @@ impl S3Staged {
         Tails { bucket: bucket.clone(), keys: suspended.tails }.delete().await
     }
 
+    /// All that is under `staging/`. Nothing there tells what was set aside.
+    pub async fn all(bucket: &Bucket) -> Result<Vec<Staging>, StoreError> {
+        let mut found = vec![];
+        for (key, id, since) in bucket.uploads(STAGING).await? {
+            found.push(Suspended { key, upload: Some(id), ..Suspended::default() }.staging(since)?);
+        }
+        for (key, since) in bucket.list(STAGING).await? {
+            found.push(Suspended { tails: vec![key.clone()], key, ..Suspended::default() }.staging(since)?);
+        }
+        Ok(found)
+    }
+
     async fn upload_buffer(&mut self) -> Result<(), StoreError> {
         let part = self.buffer.split().freeze();
         let upload = match &mut self.upload {
@@ -191,7 +203,7 @@ impl Staged for S3Staged {
             upload.finished = true;
         }
         suspended.tails = std::mem::take(&mut self.tails.keys);
-        serde_json::to_string(&suspended).map_err(|error| StoreError::unavailable("S3", error))
+        suspended.write()
     }
 
     async fn commit(mut self: Box<Self>, hash: ContentHash, now: Timestamp) -> Result<bool, StoreError> {
@@ -353,6 +365,15 @@ impl Suspended {
         let suspended: Self = serde_json::from_str(text).ok()?;
         let ours = suspended.tails.iter().chain([&suspended.key]).all(|key| key.starts_with(STAGING));
         ours.then_some(suspended)
+    }
+
+    fn write(&self) -> Result<String, StoreError> {
+        serde_json::to_string(self).map_err(|error| StoreError::unavailable("S3", error))
+    }
+
+    fn staging(&self, since: Timestamp) -> Result<Staging, StoreError> {
+        let request = self.key.strip_prefix(STAGING).and_then(|name| name.get(..RequestId::LENGTH)?.parse().ok());
+        Ok(Staging { handle: self.write()?, request, since, set_aside: true })
     }
 }
 

@@ -131,7 +131,7 @@ impl Torrents for DynamoTorrents {
     }
 
     async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<InfoHash>, StoreError> {
-        let keys = self.bucket.older(format!("torrents/{part:02x}"), before).await?;
+        let keys = self.bucket.older(&format!("torrents/{part:02x}"), before).await?;
         Ok(keys.iter().filter_map(|key| infohash_of(key)).collect())
     }
 

@@ -12,6 +12,9 @@ use uuid::Uuid;
 pub struct RequestId(Uuid);
 
 impl RequestId {
+    /// Characters of its text.
+    pub const LENGTH: usize = 36;
+
     /// A new id, later than all before it in this process.
     #[expect(clippy::new_without_default, reason = "each call gives another value")]
     pub fn new() -> Self {

@@ -1,5 +1,6 @@
 //! [`Contents`] in a folder.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSliceMut, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
@@ -12,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
 use lru::LruCache;
-use ports::{Contents, Removal, SUSPENDED, Staged, StoreError};
+use ports::{Contents, Removal, Staged, Staging, StoreError};
 use rustix::io::{ReadWriteFlags, preadv2};
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempPath};
@@ -176,21 +177,21 @@ impl Folder {
         Ok(found)
     }
 
-    fn sweep_staging(&self, before: Timestamp) -> io::Result<u64> {
-        let mut swept = 0;
+    fn staging(&self) -> io::Result<Vec<Staging>> {
+        let mut found = vec![];
         for entry in std::fs::read_dir(&self.staging)? {
             let entry = entry?;
             // It may be committed or dropped meanwhile.
             let Some(metadata) = files::absent_is_none(entry.metadata())? else { continue };
-            let path = entry.path();
-            let suspended = path.extension().is_some_and(|extension| extension == SUSPENDED_FILE);
-            let before = if suspended { before - SUSPENDED } else { before };
-            if metadata.modified()? < SystemTime::from(before) {
-                files::remove_if_there(&path)?;
-                swept += 1;
-            }
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            found.push(Staging {
+                request: name.split('.').next().and_then(|id| id.parse().ok()),
+                since: metadata.modified()?.into(),
+                set_aside: name.ends_with(SUSPENDED_FILE),
+                handle: Suspended { file: name, length: 0 }.to_string(),
+            });
         }
-        Ok(swept)
+        Ok(found)
     }
 }
 
@@ -214,6 +215,11 @@ impl Contents for FolderContents {
         let Some(suspended) = Suspended::read(suspended) else { return Ok(()) };
         let path = self.0.staging.join(suspended.file);
         blocking(move || files::remove_if_there(&path)).await
+    }
+
+    async fn staging(&self) -> Result<Vec<Staging>, StoreError> {
+        let folder = self.0.clone();
+        blocking(move || folder.staging()).await
     }
 
     async fn read_at(&self, content: ContentHash, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
@@ -257,11 +263,6 @@ impl Contents for FolderContents {
         blocking(move || folder.idle(part, before)).await
     }
 
-    async fn sweep_staging(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let folder = self.0.clone();
-        blocking(move || folder.sweep_staging(before)).await
-    }
-
     async fn check(&self) -> Result<(), StoreError> {
         let folder = self.0.clone();
         blocking(move || files::temporary(&folder.staging, "check").map(drop)).await
@@ -280,6 +281,12 @@ impl Suspended {
         let file = value["file"].as_str()?;
         let ours = Path::new(file).file_name().is_some_and(|name| name == file);
         ours.then_some(Self { file: file.to_owned(), length: value["length"].as_u64()? })
+    }
+}
+
+impl fmt::Display for Suspended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        json!({ "file": self.file, "length": self.length }).fmt(f)
     }
 }
 
@@ -348,8 +355,8 @@ impl Staged for StagedFile {
             let length = file.as_file().metadata()?.len();
             let path = file.path().with_extension(SUSPENDED_FILE);
             file.persist(&path).map_err(|error| error.error)?;
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            Ok(json!({ "file": name, "length": length }).to_string())
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Ok(Suspended { file, length }.to_string())
         })
         .await
     }

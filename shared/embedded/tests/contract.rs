@@ -47,9 +47,9 @@ ports::swarm_contract!(swarm);
 mod this_backend {
     use std::os::unix::fs::PermissionsExt;
 
-    use domain::{ContentHash, RequestId, Step, Timestamp};
+    use domain::Step;
+    use ports::Requests;
     use ports::contract::{LEASE, NOW, request};
-    use ports::{Contents, Requests};
 
     use super::*;
 
@@ -68,20 +68,6 @@ mod this_backend {
         let database = Database::open(&path, DatabaseOptions::default()).await.unwrap();
         let requests = SqliteRequests::open(database).await.unwrap();
         assert!(requests.claim(row.id, Step::Fetch, NOW, LEASE).await.unwrap().is_some());
-    }
-
-    #[tokio::test]
-    async fn a_spool_of_a_process_that_died_is_swept_and_others_are_not() {
-        let (contents, folder) = contents().await;
-        let now = Timestamp::from(std::time::SystemTime::now());
-        let stray = folder.path().join("content/staging/dead.tmp");
-        std::fs::write(&stray, b"x").unwrap();
-        std::fs::File::options().append(true).open(&stray).unwrap().set_modified((now - LEASE * 2).into()).unwrap();
-        let mut live = contents.stage(RequestId::new()).await.unwrap();
-        live.write(vec![0; 1 << 20].into()).await.unwrap();
-        assert_eq!(contents.sweep_staging(now - LEASE).await.unwrap(), 1);
-        assert!(!stray.exists());
-        assert!(live.commit(ContentHash::new([1; 32]), now).await.unwrap());
     }
 
     #[tokio::test]

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use domain::{Content, Failure, FailureCode, FetchRequest, RequestId, Step, Timestamp};
 use fetcher::{Checkpoint, FetchError, Fetched, Fetcher, Progress, Transfer};
-use ports::{Claim, Clock, Contents, Requests, SUSPENDED, Staged, StoreError, Wakeup, Wakeups};
+use ports::{Claim, Clock, Contents, Requests, Staged, StoreError, Wakeup, Wakeups};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::retry::{next_try, store_failure};
-use crate::{LEASE, Outcome};
+use crate::{LEASE, Outcome, SUSPENDED};
 use crate::{lease, meter};
 
 /// How far a request is when its content has come, in percent.

@@ -38,6 +38,9 @@ pub const LEASE: Duration = Duration::from_secs(60);
 /// finding a content to referring to it.
 pub const GRACE: Duration = LEASE;
 
+/// For how long what has come in of a content is kept at the most, from when it began.
+const SUSPENDED: Duration = Duration::from_secs(12 * 3600);
+
 /// What a run of a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {

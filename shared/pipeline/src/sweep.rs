@@ -1,14 +1,14 @@
-//! The sweep: finds what is due, whatever became of its wake-up, ends what has outlived its time, and forgets what
-//! ended long ago.
+//! The sweep: finds what is due, whatever became of its wake-up, ends what has outlived its time, forgets what ended
+//! long ago, and tidies up behind fetches that were killed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{RequestId, Step};
-use ports::{Clock, Contents, Requests, StoreError, Wakeup, Wakeups};
+use ports::{Clock, Contents, Requests, Staging, StoreError, Wakeup, Wakeups};
 use tracing::info;
 
-use crate::LEASE;
+use crate::{LEASE, SUSPENDED};
 
 /// Sweeps; to be run every minute.
 #[derive(Clone)]
@@ -31,6 +31,8 @@ pub struct Swept {
     pub expired: usize,
     /// Rows that were deleted.
     pub forgotten: u64,
+    /// Pieces of contents that were deleted.
+    pub discarded: u64,
 }
 
 impl Sweep {
@@ -50,16 +52,41 @@ impl Sweep {
             swept.woken += 1;
         }
         swept.forgotten = self.requests.forget(now, self.limit).await?;
+        swept.discarded = self.tidy().await?;
         if swept != Swept::default() {
-            info!(woken = swept.woken, expired = swept.expired, forgotten = swept.forgotten, "swept");
+            let Swept { woken, expired, forgotten, discarded } = swept;
+            info!(woken, expired, forgotten, discarded, "swept");
         }
         Ok(swept)
     }
 
-    /// Deletes what fetches of a process that was killed have left behind. To be called before any
-    /// fetch runs, where one process works on the store.
+    /// Deletes what came in for requests that are not being fetched any more; how much. Who was killed left it, or who
+    /// has lost the claim.
+    pub async fn tidy(&self) -> Result<u64, StoreError> {
+        self.discard(|_| true).await
+    }
+
+    /// As [`Sweep::tidy`], and all that was not set aside. To be called before any fetch runs, where one process works on
+    /// the store.
     pub async fn clear_staging(&self) -> Result<u64, StoreError> {
-        self.contents.sweep_staging(self.clock.now()).await
+        self.discard(|staging| staging.set_aside).await
+    }
+
+    async fn discard(&self, may_be_needed: impl Fn(&Staging) -> bool + Send + Sync) -> Result<u64, StoreError> {
+        let now = self.clock.now();
+        let mut discarded = 0;
+        for staging in self.contents.staging().await? {
+            let owner = match staging.request.filter(|_| may_be_needed(&staging)) {
+                Some(id) => self.requests.get(id).await?,
+                None => None,
+            };
+            let in_flight = owner.is_some_and(|row| row.status.step() == Step::Fetch);
+            if !in_flight || now.since(staging.since) > SUSPENDED {
+                self.contents.discard(&staging.handle).await?;
+                discarded += 1;
+            }
+        }
+        Ok(discarded)
     }
 
     async fn expire(&self, id: RequestId) -> Result<bool, StoreError> {

@@ -31,16 +31,20 @@ struct House {
 
 impl House {
     async fn new() -> Self {
+        Self::at(NOW).await
+    }
+
+    async fn at(now: Timestamp) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        let database = Database::open(&at("db"), DatabaseOptions::default()).await.unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let database = Database::open(&path("db"), DatabaseOptions::default()).await.unwrap();
         let requests: Arc<dyn Requests> = Arc::new(SqliteRequests::open(database.clone()).await.unwrap());
         let torrents: Arc<dyn Torrents> =
-            Arc::new(SqliteTorrents::open(database, at("torrents"), at("resume")).unwrap());
-        let contents: Arc<dyn Contents> = Arc::new(FolderContents::open(at("content")).unwrap());
+            Arc::new(SqliteTorrents::open(database, path("torrents"), path("resume")).unwrap());
+        let contents: Arc<dyn Contents> = Arc::new(FolderContents::open(path("content")).unwrap());
         let (sender, wakeups) = embedded::channel();
         let sender: Arc<dyn Wakeups> = Arc::new(sender);
-        let clock = Arc::new(ManualClock::at(NOW));
+        let clock = Arc::new(ManualClock::at(now));
         let settings = Settings::from_pairs([("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0")]).unwrap();
         let session =
             SeedSession::start(&settings.seeder, &settings.torrent, contents.clone(), torrents.clone()).await.unwrap();
@@ -307,6 +311,37 @@ async fn what_was_left_and_nobody_needs_is_found() {
     assert!(house.contents.size(needed.content.unwrap().hash).await.unwrap().is_some());
     assert_eq!(house.torrents.get(needed.infohash.unwrap()).await.unwrap().unwrap().state, TorrentState::Seeding);
     assert_eq!(house.reconcile().await, 0);
+}
+
+#[tokio::test]
+async fn what_is_staged_stays_as_long_as_its_request_is_fetched() {
+    // The folder keeps the real time.
+    let house = House::at(std::time::SystemTime::now().into()).await;
+    let stage = async |id| {
+        let mut staged = house.contents.stage(id).await.unwrap();
+        staged.write(vec![1; 1 << 20].into()).await.unwrap();
+        staged
+    };
+    let row = FetchRequest { due_at: Some(house.now()), ..request("alice", "http://example.org/1") };
+    house.requests.create(&row).await.unwrap();
+    let (mine, aside) = (stage(row.id).await, stage(row.id).await);
+    let suspended = aside.suspend().await.unwrap();
+    // Of a request that has gone on, and of none.
+    for id in [house.fetched("http://example.org/2", 2).await, RequestId::new()] {
+        std::mem::forget(stage(id).await);
+        stage(id).await.suspend().await.unwrap();
+    }
+    assert_eq!(house.contents.staging().await.unwrap().len(), 6);
+    assert_eq!(house.sweep.run().await.unwrap().discarded, 4);
+    assert_eq!(house.contents.staging().await.unwrap().len(), 2);
+
+    // At a start nobody is at it.
+    std::mem::forget(mine);
+    assert_eq!(house.sweep.clear_staging().await.unwrap(), 1);
+    drop(house.contents.resume(row.id, &suspended).await.unwrap().expect("it was set aside"));
+    stage(row.id).await.suspend().await.unwrap();
+    house.clock.advance(Duration::from_secs(13 * 3600));
+    assert_eq!(house.sweep.tidy().await.unwrap(), 1, "not for ever");
 }
 
 #[tokio::test]

@@ -1,15 +1,23 @@
 //! The contents: bytes by the name of their SHA-256.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
 
 use crate::StoreError;
 
-/// How long a content that is coming in is kept at the most, set aside or not, from when it began.
-pub const SUSPENDED: Duration = Duration::from_secs(12 * 3600);
+/// Something that is coming in, or was left by a process that was killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staging {
+    /// What [`Contents::discard`] deletes it by.
+    pub handle: String,
+    /// Whose it is, if that can be told.
+    pub request: Option<RequestId>,
+    /// When it began, or was written last.
+    pub since: Timestamp,
+    /// Whether it may have been [set aside](Staged::suspend); a store that cannot tell says so of all.
+    pub set_aside: bool,
+}
 
 /// What became of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +43,11 @@ pub trait Contents: Send + Sync {
     /// gone on with again.
     async fn resume(&self, id: RequestId, suspended: &str) -> Result<Option<Box<dyn Staged>>, StoreError>;
 
-    /// Deletes what was set aside; nothing there is fine.
+    /// Deletes what was set aside, or what [`Contents::staging`] names; nothing there is fine.
     async fn discard(&self, suspended: &str) -> Result<(), StoreError>;
+
+    /// All that is coming in, beyond what is in memory, was set aside, or was left.
+    async fn staging(&self) -> Result<Vec<Staging>, StoreError>;
 
     /// Fills `buffer` with the bytes from `offset` on; [`StoreError::NotFound`] if there is no such
     /// content, and an error if it ends before the buffer does.
@@ -65,11 +76,6 @@ pub trait Contents: Send + Sync {
     ) -> Result<Option<String>, StoreError> {
         Ok(None)
     }
-
-    /// Deletes what was staged before `before` and neither committed, dropped nor set aside, as by a process that was
-    /// killed, and what was set aside more than [`SUSPENDED`] before that; a store that cannot tell the two apart spares
-    /// both for so long. Returns how many.
-    async fn sweep_staging(&self, before: Timestamp) -> Result<u64, StoreError>;
 
     /// Whether the store answers.
     async fn check(&self) -> Result<(), StoreError>;

@@ -17,7 +17,7 @@ mod wakeups;
 pub mod contract;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use contents::{Contents, Removal, SUSPENDED, Staged};
+pub use contents::{Contents, Removal, Staged, Staging};
 pub use error::StoreError;
 pub use guards::{Guards, Limit, Taken, Usage};
 pub use requests::{Claim, Holder, Load, Requests, Settlement, Twins};

@@ -26,6 +26,7 @@ macro_rules! contents_contract {
             a_suspended_stage_goes_on,
             a_resumed_stage_that_is_dropped_or_discarded_leaves_nothing,
             what_was_never_suspended_cannot_be_resumed,
+            what_a_killed_process_left_is_named_and_can_be_discarded,
             a_content_touched_lately_is_spared,
             a_removed_content_is_gone,
             idle_contents_are_found_part_by_part,
@@ -99,9 +100,8 @@ pub async fn a_suspended_stage_goes_on<C: Contents>(store: &C) {
         let mut staged = store.resume(id, &suspended).await.unwrap().expect("it is there again");
         staged.write(bytes.slice(first..first + second)).await.unwrap();
         let suspended = staged.suspend().await.unwrap();
-        store.sweep_staging(SystemTime::now().into()).await.unwrap();
 
-        let mut staged = store.resume(id, &suspended).await.unwrap().expect("it is spared");
+        let mut staged = store.resume(id, &suspended).await.unwrap().expect("it is there still");
         staged.write(bytes.slice(first + second..)).await.unwrap();
         assert!(staged.commit(hash(&bytes), NOW).await.unwrap());
         assert_eq!(store.size(hash(&bytes)).await.unwrap(), Some(bytes.len() as u64));
@@ -123,18 +123,47 @@ pub async fn a_resumed_stage_that_is_dropped_or_discarded_leaves_nothing<C: Cont
                 store.discard(&suspended).await.unwrap();
                 store.discard(&suspended).await.unwrap();
             }
-            // What a drop leaves to a task of its own takes a moment.
-            for _ in 0..500 {
-                if store.resume(id, &suspended).await.unwrap().is_none() {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            assert_nothing_staged(store).await;
             assert!(store.resume(id, &suspended).await.unwrap().is_none());
         }
     }
-    let far_future = NOW + Duration::from_secs(1_000_000_000);
-    assert_eq!(store.sweep_staging(far_future).await.unwrap(), 0);
+}
+
+/// What a drop leaves to a task of its own takes a moment.
+async fn assert_nothing_staged<C: Contents>(store: &C) {
+    let mut staged = vec![];
+    for _ in 0..500 {
+        staged = store.staging().await.unwrap();
+        if staged.is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{staged:?}");
+}
+
+/// With the request that it was for, set aside or not.
+pub async fn what_a_killed_process_left_is_named_and_can_be_discarded<C: Contents>(store: &C) {
+    let (aside, killed) = (RequestId::new(), RequestId::new());
+    let mut staged = store.stage(aside).await.unwrap();
+    staged.write(bytes(17 << 20, 13)).await.unwrap();
+    staged.suspend().await.unwrap();
+    let mut staged = store.stage(killed).await.unwrap();
+    staged.write(bytes(17 << 20, 14)).await.unwrap();
+    // A process that is killed drops nothing.
+    std::mem::forget(staged);
+
+    let found = store.staging().await.unwrap();
+    for id in [aside, killed] {
+        assert!(found.iter().any(|staging| staging.request == Some(id)), "{found:?}");
+    }
+    let (now, hour) = (Timestamp::from(SystemTime::now()), Duration::from_secs(3600));
+    for staging in found {
+        assert!(staging.since > now - hour && staging.since < now + hour, "{staging:?}");
+        assert!(staging.set_aside || staging.request == Some(killed), "{staging:?}");
+        store.discard(&staging.handle).await.unwrap();
+    }
+    assert_nothing_staged(store).await;
 }
 
 /// Nor what somebody made up.
@@ -184,8 +213,7 @@ pub async fn a_dropped_stage_leaves_nothing<C: Contents>(store: &C) {
         drop(staged);
         assert_eq!(store.size(hash(&bytes)).await.unwrap(), None);
     }
-    let far_future = NOW + Duration::from_secs(1_000_000_000);
-    assert_eq!(store.sweep_staging(far_future).await.unwrap(), 0);
+    assert_nothing_staged(store).await;
 }
 
 /// By a commit, a commit of the same again, or on purpose.
