@@ -133,7 +133,7 @@ impl Backend {
         };
         let Some(secret) = &self.settings.security.webhook_secret else { return Ok((fetch, None)) };
         let key = WebhookKey::new(secret.expose_secret());
-        let key = key.ok_or("SECURITY__WEBHOOK_SECRET: what follows whsec_ is not base64")?;
+        let key = key.ok_or("SECURITY__WEBHOOK_SECRET: what follows whsec_ is empty or not base64")?;
         let (requests, wakeups, clock) = (self.requests.clone(), self.wakeups.clone(), self.clock.clone());
         Ok((fetch, Some(Notify { requests, wakeups, clock, fetcher, key })))
     }

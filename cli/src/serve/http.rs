@@ -30,9 +30,16 @@ fn names_one_host<B>(request: &Request<B>) -> bool {
 }
 
 fn no_host() -> Response<Body> {
-    let mut response = Response::new(Body::from("a request is to have one Host header\n"));
+    let problem = serde_json::json!({
+        "type": "urn:proxytorrent:problem:bad_host",
+        "title": "Bad Request",
+        "status": 400,
+        "detail": "a request is to have one Host header (RFC 9112, 3.2)",
+        "code": "bad_host",
+    });
+    let mut response = Response::new(Body::from(problem.to_string()));
     *response.status_mut() = StatusCode::BAD_REQUEST;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     response
 }
 

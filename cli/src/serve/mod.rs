@@ -210,7 +210,7 @@ async fn start_workers(
 
 fn webhook_key(settings: &Settings) -> Result<Option<WebhookKey>, CommandError> {
     let Some(secret) = &settings.security.webhook_secret else { return Ok(None) };
-    let bad = || CommandError::Start("SECURITY__WEBHOOK_SECRET: what follows whsec_ is not base64".into());
+    let bad = || CommandError::Start("SECURITY__WEBHOOK_SECRET: what follows whsec_ is empty or not base64".into());
     WebhookKey::new(secret.expose_secret()).map(Some).ok_or_else(bad)
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn secure(headers: &mut HeaderMap) {
 }
 
 /// Lets pages of these origins use the API; `None` if there are none.
-pub(crate) fn cors(origins: &[String]) -> Option<CorsLayer> {
+pub(crate) fn cors(origins: &[String], token_header: Option<&HeaderName>) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
     }
@@ -42,7 +42,11 @@ pub(crate) fn cors(origins: &[String]) -> Option<CorsLayer> {
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers(
-            [AUTHORIZATION, CONTENT_TYPE, RANGE, IF_RANGE, IF_NONE_MATCH].into_iter().chain(own).collect::<Vec<_>>(),
+            [AUTHORIZATION, CONTENT_TYPE, RANGE, IF_RANGE, IF_NONE_MATCH]
+                .into_iter()
+                .chain(own)
+                .chain(token_header.cloned())
+                .collect::<Vec<_>>(),
         )
         .expose_headers([ETAG, LOCATION, RETRY_AFTER].into_iter().chain(told).collect::<Vec<_>>());
     Some(cors)

@@ -7,8 +7,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use domain::Method;
-use http::StatusCode;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
+use http::{HeaderName, StatusCode};
 use utoipa::PartialSchema;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
@@ -33,15 +33,25 @@ pub(crate) fn description(title: &str, version: &str) -> OpenApi {
     let components = document.components.get_or_insert_with(Default::default);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token (RFC 6750)."));
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
-    let signature = ApiKeyValue::with_description(
-        "X-Signature",
-        "The hexadecimal HMAC-SHA256 over `METHOD\\npath?query\\ntimestamp\\nnonce\\nhex(sha256(body))`, with the \
-         timestamp (Unix seconds) in X-Timestamp, the nonce in X-Nonce, and the key's id, if it has one, in \
-         X-Key-Id.",
-    );
-    components.add_security_scheme("signature", SecurityScheme::ApiKey(ApiKey::Header(signature)));
-    let any = |name: &str| SecurityRequirement::new::<_, [&str; 0], &str>(name, []);
-    document.security = Some(vec![any("bearer"), any("signature")]);
+    for (name, header, what) in [
+        (
+            "signature",
+            "X-Signature",
+            "The hexadecimal HMAC-SHA256 over `METHOD\\npath?query\\ntimestamp\\nnonce\\nhex(sha256(body))`.",
+        ),
+        ("timestamp", "X-Timestamp", "Now, in Unix seconds: part of what is signed."),
+        ("nonce", "X-Nonce", "8 to 128 characters that are used once: part of what is signed."),
+        ("key_id", "X-Key-Id", "The id of the key that signs, if it has one."),
+    ] {
+        let header = ApiKeyValue::with_description(header, what);
+        components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Header(header)));
+    }
+    let all = |names: &[&str]| {
+        let none = || SecurityRequirement::default();
+        names.iter().fold(none(), |all, name| all.add::<_, [&str; 0], &str>(*name, []))
+    };
+    let signed = ["signature", "timestamp", "nonce"];
+    document.security = Some(vec![all(&["bearer"]), all(&[&signed[..], &["key_id"]].concat()), all(&signed)]);
     document
 }
 
@@ -63,6 +73,13 @@ pub(crate) fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
         let [with, without] = by_method(create);
         schemas.insert("CreateRequest".into(), RefOr::T(OneOfBuilder::new().item(without).item(with).build().into()));
     }
+}
+
+/// Says that the token has a header of its own.
+pub(crate) fn name_token_header(document: &mut OpenApi, header: &HeaderName) {
+    let header = ApiKeyValue::with_description(header.as_str(), "A token.");
+    let components = document.components.get_or_insert_with(Default::default);
+    components.add_security_scheme("bearer", SecurityScheme::ApiKey(ApiKey::Header(header)));
 }
 
 /// A request with a body and one without are two things, told apart by their method.
@@ -104,7 +121,7 @@ pub(crate) async fn index() -> Response {
 /// `GET /docs/{file}`.
 pub(crate) async fn file(path: Result<Path<String>, PathRejection>) -> Response {
     static CONFIG: LazyLock<Arc<Config<'static>>> =
-        LazyLock::new(|| Arc::new(Config::from("/openapi.json").persist_authorization(false)));
+        LazyLock::new(|| Arc::new(Config::from("/openapi.json").persist_authorization(false).validator_url("none")));
     let Path(file) = path.unwrap_or_else(|_| Path(String::new()));
     match utoipa_swagger_ui::serve(&file, CONFIG.clone()) {
         Ok(Some(file)) => {

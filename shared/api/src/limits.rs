@@ -1,11 +1,13 @@
 //! How often one may ask, and how much one may have.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use domain::{Timestamp, UserId};
 use http::{HeaderName, HeaderValue, StatusCode};
 use ports::{Clock, Guards, Limit, Requests, StoreError, Taken};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
 use crate::problem::Problem;
@@ -15,6 +17,9 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// How long a user's next request waits for one whose creation died.
 const TURN: Duration = Duration::from_secs(5);
+
+/// Queues of users that wait: enough that few share one.
+const QUEUES: usize = 32;
 
 /// Between two looks whether it is one's turn.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -27,12 +32,26 @@ pub(crate) type RateHeaders = Vec<(HeaderName, HeaderValue)>;
 pub struct Limits {
     rates: Option<settings::RateLimit>,
     amounts: settings::Limits,
+    /// Users of this process that wait for their turn do so in a queue, and one of them asks the guards.
+    queues: [Mutex<()>; QUEUES],
+}
+
+/// A user's turn to create a request.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    /// What is to be released.
+    pub name: String,
+    _place: MutexGuard<'a, ()>,
 }
 
 impl Limits {
     /// The limits of these settings.
     pub fn new(rates: &settings::RateLimit, amounts: &settings::Limits) -> Self {
-        Self { rates: rates.rate_limit_enabled.then(|| rates.clone()), amounts: amounts.clone() }
+        Self {
+            rates: rates.rate_limit_enabled.then(|| rates.clone()),
+            amounts: amounts.clone(),
+            queues: Default::default(),
+        }
     }
 
     /// Counts a request of this user from this address. The headers go with whatever is answered.
@@ -73,21 +92,24 @@ impl Limits {
 
     /// Has the user's requests made one after another where there are amounts to be kept: what is counted for one is
     /// there for the next. What this returns is to be released.
-    pub(crate) async fn take_turn(
-        &self,
+    pub(crate) async fn take_turn<'a>(
+        &'a self,
         guards: &dyn Guards,
         clock: &dyn Clock,
         user: &UserId,
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<Turn<'a>>, StoreError> {
         if self.amounts.active_requests.get() == 0 && self.amounts.stored_bytes.get() == 0 {
             return Ok(None);
         }
+        let mut hasher = DefaultHasher::new();
+        user.hash(&mut hasher);
+        let place = self.queues[hasher.finish() as usize % QUEUES].lock().await;
         let name = format!("creating:{user}");
         let given_up = Instant::now() + TURN * 2;
         while Instant::now() < given_up {
             let now = clock.now();
             if guards.reserve(&name, "", now, now + TURN).await?.is_none() {
-                return Ok(Some(name));
+                return Ok(Some(Turn { name, _place: place }));
             }
             sleep(PAUSE).await;
         }
@@ -101,7 +123,10 @@ impl Limits {
             return Ok(());
         }
         let load = requests.load(user).await?;
-        let refuse = |detail| Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail));
+        let refuse = |detail| {
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail);
+            Err(problem.retry_after(MINUTE.as_secs() as u32))
+        };
         if active > 0 && load.active >= active {
             return refuse(format!("you have {} active requests, and may have {active}", load.active));
         }

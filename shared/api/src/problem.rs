@@ -10,6 +10,10 @@ use serde_json::json;
 use tracing::error;
 use utoipa::{IntoResponses, ToSchema};
 
+/// Errors told at once, and the characters that are shown of a field's name.
+const MOST_ERRORS: usize = 100;
+const LONGEST_FIELD: usize = 80;
+
 /// What is wrong with one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct FieldError {
@@ -108,9 +112,16 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
-    pub fn invalid(errors: Vec<FieldError>) -> Self {
+    /// All that is wrong at once, as far as anybody reads: whoever sends nonsense does not get more back.
+    pub fn invalid(mut errors: Vec<FieldError>) -> Self {
+        let more = errors.len().saturating_sub(MOST_ERRORS);
+        errors.truncate(MOST_ERRORS);
+        for error in &mut errors {
+            error.field = error.field.chars().take(LONGEST_FIELD).collect();
+        }
         let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
-        let detail = format!("not valid: {}", fields.join(", "));
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let detail = format!("not valid: {}{more}", fields.join(", "));
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail) }
     }
 

@@ -97,6 +97,9 @@ pub(crate) fn describe(api: &Api) -> OpenApi {
         document = document.nest(prefix(api), endpoints);
     }
     docs::complete(&mut document, api.cache.max_ttl.get(), api.webhooks);
+    if let Some(header) = api.authenticator.token_header() {
+        docs::name_token_header(&mut document, header);
+    }
     document
 }
 
@@ -133,7 +136,7 @@ pub(crate) fn finish(routes: Router<Arc<Api>>, api: Arc<Api>) -> Router {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "this service has made a mistake")
                 .into_response()
         }));
-    let routes = match browser::cors(&api.server.cors_origins) {
+    let routes = match browser::cors(&api.server.cors_origins, api.authenticator.token_header()) {
         Some(cors) => routes.layer(cors),
         None => routes,
     };
@@ -144,7 +147,8 @@ pub(crate) fn finish(routes: Router<Arc<Api>>, api: Arc<Api>) -> Router {
 async fn around(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let client = ClientAddress::of(request.extensions(), request.headers(), &api.trusted_proxies);
     request.extensions_mut().insert(client);
-    let id = Uuid::now_v7().to_string();
+    // Not of the kind that requests have: strangers see it, and it is not to help them guess those.
+    let id = Uuid::new_v4().to_string();
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{InfoHash, Timestamp};
 use futures::future::try_join_all;
-use ports::{Announce, MAX_PEERS_PER_ADDRESS, Peer, StoreError, Swarm, SwarmCounts};
+use ports::{Announce, MAX_PEERS_PER_ADDRESS, Peer, StoreError, Swarm, SwarmCounts, neighbourhood, selected};
 
 use crate::dynamo::{Change, Item, Query, Table, parsed, s, time, time_to_live, timestamp};
 
@@ -87,8 +87,9 @@ impl Swarm for DynamoSwarm {
         // An index may be behind: the caller itself counts as it says.
         peers.retain(|(peer, _)| peer.address != me.address);
         if matches!(announce, Announce::Present(_)) {
+            let home = neighbourhood(me.address.ip());
             let mut neighbours: Vec<_> =
-                peers.iter().filter(|(peer, _)| peer.address.ip() == me.address.ip()).copied().collect();
+                peers.iter().filter(|(peer, _)| neighbourhood(peer.address.ip()) == home).copied().collect();
             neighbours.sort_by_key(|(_, until)| *until);
             let surplus = (neighbours.len() + 1).saturating_sub(MAX_PEERS_PER_ADDRESS);
             let surplus: Vec<_> = neighbours.iter().take(surplus).map(|(peer, _)| peer.address).collect();
@@ -100,16 +101,13 @@ impl Swarm for DynamoSwarm {
         let counts = counts(&peers);
         let others = peers.into_iter().map(|(peer, _)| peer);
         let others = others.filter(|peer| peer.address != me.address && peer.id != me.id);
-        let (mut told, leechers): (Vec<Peer>, Vec<Peer>) = others.partition(|peer| peer.seed);
-        told.extend(leechers);
+        let (mut seeds, mut leechers): (Vec<Peer>, Vec<Peer>) = others.partition(|peer| peer.seed);
         // The table's order is always the same: it is to begin with another peer each time.
-        if !told.is_empty() && told.len() > wanted {
-            let first = rand::random_range(0..told.len());
-            told.rotate_left(first);
-            told.truncate(wanted);
-            told.sort_by_key(|peer| !peer.seed);
+        for peers in [&mut seeds, &mut leechers] {
+            let first = rand::random_range(0..peers.len().max(1));
+            peers.rotate_left(first);
         }
-        Ok((told, counts))
+        Ok((selected(seeds, leechers, wanted), counts))
     }
 
     async fn counts(&self, infohash: InfoHash, now: Timestamp) -> Result<SwarmCounts, StoreError> {

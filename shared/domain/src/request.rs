@@ -300,6 +300,15 @@ impl FetchRequest {
         self.due_at = (self.content.is_some() || self.checkpoint.is_some()).then_some(now);
     }
 
+    /// As it is to be seen at this time: one whose time is over has expired, whether the sweep has found it or not.
+    #[must_use]
+    pub fn seen_at(mut self, now: Timestamp) -> Self {
+        if self.status == Status::Ready && self.expires_at.is_some_and(|at| at <= now) {
+            self.status = Status::Expired;
+        }
+        self
+    }
+
     /// Its time is over.
     pub fn expire(&mut self, now: Timestamp) {
         self.become_status(Status::Expired, now);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use domain::{ContentHash, RequestId, Timestamp};
 use lru::LruCache;
 use ports::{Contents, Removal, Staged, Staging, StoreError};
@@ -198,7 +198,14 @@ impl Folder {
 #[async_trait]
 impl Contents for FolderContents {
     async fn stage(&self, id: RequestId) -> Result<Box<dyn Staged>, StoreError> {
-        Ok(Box::new(StagedFile { folder: self.0.clone(), id, pending: vec![], file: None, dirty: 0, flushing: None }))
+        Ok(Box::new(StagedFile {
+            folder: self.0.clone(),
+            id,
+            pending: BytesMut::new(),
+            file: None,
+            dirty: 0,
+            flushing: None,
+        }))
     }
 
     async fn resume(&self, id: RequestId, suspended: &str) -> Result<Option<Box<dyn Staged>>, StoreError> {
@@ -207,7 +214,7 @@ impl Contents for FolderContents {
         let file = blocking(move || folder.resume(&suspended)).await?;
         let folder = self.0.clone();
         Ok(file.map(|file| -> Box<dyn Staged> {
-            Box::new(StagedFile { folder, id, pending: vec![], file: Some(file), dirty: 0, flushing: None })
+            Box::new(StagedFile { folder, id, pending: BytesMut::new(), file: Some(file), dirty: 0, flushing: None })
         }))
     }
 
@@ -295,7 +302,7 @@ impl fmt::Display for Suspended {
 struct StagedFile {
     folder: Arc<Folder>,
     id: RequestId,
-    pending: Vec<Bytes>,
+    pending: BytesMut,
     file: Option<NamedTempFile>,
     /// Bytes written since the disk was last told to write.
     dirty: usize,
@@ -305,16 +312,14 @@ struct StagedFile {
 impl StagedFile {
     /// Writes what is pending, and takes the file out, for the caller to put back or commit.
     async fn flush(&mut self) -> Result<NamedTempFile, StoreError> {
-        let pending = std::mem::take(&mut self.pending);
+        let pending = self.pending.split().freeze();
         let (file, folder, id) = (self.file.take(), self.folder.clone(), self.id);
         blocking(move || {
             let mut file = match file {
                 Some(file) => file,
                 None => files::temporary(&folder.staging, &id.to_string())?,
             };
-            for bytes in pending {
-                file.write_all(&bytes)?;
-            }
+            file.write_all(&pending)?;
             Ok(file)
         })
         .await
@@ -324,8 +329,8 @@ impl StagedFile {
 #[async_trait]
 impl Staged for StagedFile {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        self.pending.push(bytes);
-        let pending = self.pending.iter().map(Bytes::len).sum::<usize>();
+        self.pending.extend_from_slice(&bytes);
+        let pending = self.pending.len();
         if pending >= CHUNK {
             let file = self.flush().await?;
             self.dirty += pending;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{InfoHash, Timestamp};
-use ports::{Announce, MAX_PEERS_PER_ADDRESS, Peer, StoreError, Swarm, SwarmCounts};
+use ports::{Announce, MAX_PEERS_PER_ADDRESS, Peer, StoreError, Swarm, SwarmCounts, neighbourhood, selected};
 
 /// Peers that are remembered for one torrent, at the most.
 const MAX_PEERS: usize = 5_000;
@@ -33,16 +33,20 @@ fn counts(peers: &Peers) -> SwarmCounts {
     SwarmCounts { seeds, leechers: peers.len() as u32 - seeds }
 }
 
-/// An address that has its share gives its oldest peer up for a new one.
+/// The oldest peer gives way to a new one: of those in its neighbourhood if that has its share, of all if there are as
+/// many as there may be.
 fn make_room(peers: &mut Peers, newcomer: SocketAddr) {
     if peers.contains_key(&newcomer) {
         return;
     }
-    let neighbours = || peers.iter().filter(|(address, _)| address.ip() == newcomer.ip());
-    if neighbours().count() < MAX_PEERS_PER_ADDRESS {
+    let home = neighbourhood(newcomer.ip());
+    let neighbours = || peers.iter().filter(|(address, _)| neighbourhood(address.ip()) == home);
+    let full = neighbours().count() >= MAX_PEERS_PER_ADDRESS;
+    if !full && peers.len() < MAX_PEERS {
         return;
     }
-    let oldest = neighbours().min_by_key(|(_, (_, until))| *until).map(|(address, _)| *address);
+    let oldest = peers.iter().filter(|(address, _)| !full || neighbourhood(address.ip()) == home);
+    let oldest = oldest.min_by_key(|(_, (_, until))| *until).map(|(address, _)| *address);
     if let Some(oldest) = oldest {
         peers.remove(&oldest);
     }
@@ -68,9 +72,7 @@ impl Swarm for MemorySwarm {
         let me = match announce {
             Announce::Present(me) => {
                 make_room(peers, me.address);
-                if peers.len() < MAX_PEERS || peers.contains_key(&me.address) {
-                    peers.insert(me.address, (me, now + keep));
-                }
+                peers.insert(me.address, (me, now + keep));
                 me
             }
             Announce::Stopped(me) => {
@@ -91,7 +93,7 @@ impl Swarm for MemorySwarm {
         if peers.is_empty() {
             torrents.remove(&infohash);
         }
-        Ok((seeds.into_iter().chain(others).take(wanted).collect(), counts))
+        Ok((selected(seeds, others, wanted), counts))
     }
 
     async fn counts(&self, infohash: InfoHash, now: Timestamp) -> Result<SwarmCounts, StoreError> {

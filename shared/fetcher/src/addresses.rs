@@ -98,9 +98,13 @@ const METADATA: &[IpAddr] = &[IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254))];
 pub(crate) const PRIVATE_NAMES: &[PrivateName] = &[
     name("localhost", "the loopback's name (RFC 6761)", LOOPBACK),
     name("localhost.localdomain", "the loopback's name in many a hosts file", LOOPBACK),
+    name("localhost4", "the loopback's name in many a hosts file", LOOPBACK),
+    name("localhost6", "the loopback's name in many a hosts file", LOOPBACK),
+    name("loopback", "the loopback's name in many a hosts file", LOOPBACK),
     name("ip6-localhost", "the loopback's name in Debian's hosts file", LOOPBACK),
     name("ip6-loopback", "the loopback's name in Debian's hosts file", LOOPBACK),
     name("metadata.google.internal", "a name of Google Cloud's metadata service", METADATA),
+    name("metadata", "a name of Google Cloud's metadata service", METADATA),
     name("instance-data", "a name of the EC2 metadata service", METADATA),
     name("internal", "a name of private networks (ICANN, 2024)", &[]),
     name("local", "a name of the local link (RFC 6762)", &[]),

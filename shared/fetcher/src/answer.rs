@@ -29,9 +29,12 @@ pub(crate) fn redirect_target(from: &Url, response: &Response) -> Result<Url, Fe
     Ok(target)
 }
 
-pub(crate) fn without_fragment(url: &Url) -> Url {
+/// A URL as it may be shown.
+pub(crate) fn shown(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_fragment(None);
+    // Into the void if there are none, or none can be.
+    let _ = url.set_username("").and_then(|()| url.set_password(None));
     url
 }
 

@@ -107,6 +107,8 @@ impl Beginning {
         if self.told {
             return false;
         }
+        // What is markup is so behind any amount of white space.
+        let chunk = if self.bytes.is_empty() { chunk.trim_ascii_start() } else { chunk };
         self.bytes.extend_from_slice(&chunk[..chunk.len().min(media_type::SNIFF)]);
         self.bytes.len() >= media_type::SNIFF && self.end()
     }

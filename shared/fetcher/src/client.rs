@@ -1,12 +1,16 @@
 //! The HTTP client: its proxy, its look-up, its time-outs.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::Failure;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Proxy, redirect};
 use settings::{ExposeSecret, ProxyAddress, ProxyResolve, ProxyType};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use url::Url;
 
 use crate::guard::Guard;
@@ -41,6 +45,10 @@ impl Clients {
             .user_agent(&self.settings.user_agent)
             .connect_timeout(self.settings.connect_timeout())
             .read_timeout(self.settings.read_timeout())
+            // A connection that is dead must not be used for the next try.
+            .http2_keep_alive_interval(ALIVE)
+            .http2_keep_alive_timeout(ALIVE)
+            .http2_keep_alive_while_idle(true)
             .tls_danger_accept_invalid_certs(!self.settings.verify_ssl)
             .referer(false)
             .dns_resolver(Arc::new(GuardedResolver(self.guard.clone())));
@@ -70,6 +78,23 @@ impl Clients {
     }
 }
 
+/// How often an HTTP/2 connection is asked whether it lives, and how long it may take to answer: less than
+/// `FETCHER__READ_TIMEOUT` is by default.
+const ALIVE: Duration = Duration::from_secs(10);
+
+/// Look-ups at once. Each takes a thread, for as long as the resolver cares to wait, of those that files are written
+/// with as well.
+static LOOKUPS: Semaphore = Semaphore::const_new(64);
+
+async fn look_up(name: String) -> io::Result<Vec<SocketAddr>> {
+    let place = LOOKUPS.acquire().await;
+    let looked_up = spawn_blocking(move || {
+        let _place = place;
+        (name.as_str(), 0).to_socket_addrs().map(Iterator::collect)
+    });
+    looked_up.await.map_err(io::Error::other)?
+}
+
 /// Looks names up for the connection itself, and lets no address through that may not be fetched from:
 /// what was checked is what is connected to.
 struct GuardedResolver(Guard);
@@ -91,8 +116,7 @@ impl Resolve for GuardedResolver {
         Box::pin(async move {
             let (is_proxy, is_watched) = (guard.is_proxy_name(name.as_str()), guard.is_watched(name.as_str()));
             let not_found = || if is_proxy { LookupError::ProxyNotFound } else { LookupError::NotFound };
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|_| not_found())?;
-            let found: Vec<SocketAddr> = found.collect();
+            let found = look_up(name.as_str().to_owned()).await.map_err(|_| not_found())?;
             if found.is_empty() {
                 return Err(not_found().into());
             }

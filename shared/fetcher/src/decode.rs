@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
 use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
@@ -10,13 +11,12 @@ use domain::FailureCode;
 use futures::Stream;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 use tokio_util::io::StreamReader;
 
 use crate::failure::FetchError;
-
-/// Codings that may lie around each other: more is an attack.
-const MOST: usize = 3;
 
 /// Bytes decoded at a time.
 const CHUNK: usize = 64 * 1024;
@@ -34,17 +34,24 @@ pub(crate) enum Coding {
     Zstd,
 }
 
-/// The codings of an answer, in the order in which they were applied.
-pub(crate) fn codings(headers: &HeaderMap, declared: Option<&str>) -> Result<Vec<Coding>, FetchError> {
-    let mut codings = vec![];
+/// Decoders with windows of megabytes that may be at work at once.
+static WINDOWS: Semaphore = Semaphore::const_new(32);
+
+/// How long a content waits for one of them.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The coding of an answer, if it has one. There is never more than one in practice; one around another can hold any
+/// amount of work that brings no bytes.
+pub(crate) fn coding(headers: &HeaderMap, declared: Option<&str>) -> Result<Option<Coding>, FetchError> {
+    let mut coding = None;
     for value in headers.get_all(CONTENT_ENCODING) {
         for name in String::from_utf8_lossy(value.as_bytes()).split(',') {
-            codings.extend(match name.trim().to_ascii_lowercase().as_str() {
-                "" | "identity" => None,
-                "gzip" | "x-gzip" => Some(Coding::Gzip),
-                "deflate" => Some(Coding::Deflate),
-                "br" => Some(Coding::Brotli),
-                "zstd" => Some(Coding::Zstd),
+            let found = match name.trim().to_ascii_lowercase().as_str() {
+                "" | "identity" => continue,
+                "gzip" | "x-gzip" => Coding::Gzip,
+                "deflate" => Coding::Deflate,
+                "br" => Coding::Brotli,
+                "zstd" => Coding::Zstd,
                 other => {
                     let shown: String = other.chars().take(32).collect();
                     let message = format!(
@@ -53,55 +60,58 @@ pub(crate) fn codings(headers: &HeaderMap, declared: Option<&str>) -> Result<Vec
                     );
                     return Err(FetchError::new(FailureCode::BadEncoding, message));
                 }
-            });
+            };
+            if coding.replace(found).is_some() {
+                let message = "the origin encoded the content more than once, though it was asked not to at all";
+                return Err(FetchError::new(FailureCode::BadEncoding, message));
+            }
         }
     }
-    if codings.len() > MOST {
-        return Err(FetchError::new(FailureCode::BadEncoding, format!("more than {MOST} content codings")));
-    }
     // Servers label a .gz file as encoded as well, and browsers know: it is encoded once, and is meant to be.
-    if codings == [Coding::Gzip] && matches!(declared, Some("application/gzip" | "application/x-gzip")) {
-        codings.clear();
-    }
-    Ok(codings)
+    let is_gz = matches!(declared, Some("application/gzip" | "application/x-gzip"));
+    Ok(coding.filter(|coding| *coding != Coding::Gzip || !is_gz))
 }
 
 /// A body being decoded.
 pub(crate) struct Decoder<'a> {
-    reader: Pin<Box<dyn AsyncBufRead + Send + 'a>>,
+    reader: Pin<Box<dyn AsyncRead + Send + 'a>>,
     buffer: BytesMut,
+    _window: Option<SemaphorePermit<'static>>,
 }
 
 impl<'a> Decoder<'a> {
-    /// Decodes `chunks`, which is encoded in these codings.
+    /// Decodes `chunks`, which is encoded so.
     pub async fn new(
         chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'a,
-        codings: &[Coding],
+        coding: Coding,
     ) -> Result<Self, FetchError> {
+        let window = match coding {
+            Coding::Gzip | Coding::Deflate => None,
+            Coding::Brotli | Coding::Zstd => {
+                let busy = |_| FetchError::new(FailureCode::Internal, "too many encoded contents come in at once");
+                timeout(PATIENCE, WINDOWS.acquire()).await.map_err(busy)?.ok()
+            }
+        };
         let mut reader: Pin<Box<dyn AsyncBufRead + Send + 'a>> = Box::pin(StreamReader::new(chunks));
-        for coding in codings.iter().rev() {
-            reader = match coding {
-                Coding::Gzip => {
-                    let mut decoder = GzipDecoder::new(reader);
-                    decoder.multiple_members(true);
-                    Box::pin(BufReader::with_capacity(CHUNK, decoder))
-                }
-                // RFC 9110 means zlib by it; some servers send what RFC 1951 calls deflate.
-                Coding::Deflate if is_zlib(&mut reader).await? => {
-                    Box::pin(BufReader::with_capacity(CHUNK, ZlibDecoder::new(reader)))
-                }
-                Coding::Deflate => Box::pin(BufReader::with_capacity(CHUNK, DeflateDecoder::new(reader))),
-                Coding::Brotli if is_large_window(&mut reader).await? => return Err(broken()),
-                Coding::Brotli => Box::pin(BufReader::with_capacity(CHUNK, BrotliDecoder::new(reader))),
-                Coding::Zstd => {
-                    let window = [DParameter::window_log_max(ZSTD_WINDOW_LOG)];
-                    let mut decoder = ZstdDecoder::with_params(reader, &window);
-                    decoder.multiple_members(true);
-                    Box::pin(BufReader::with_capacity(CHUNK, decoder))
-                }
-            };
-        }
-        Ok(Self { reader, buffer: BytesMut::new() })
+        let reader: Pin<Box<dyn AsyncRead + Send + 'a>> = match coding {
+            Coding::Gzip => {
+                let mut decoder = GzipDecoder::new(reader);
+                decoder.multiple_members(true);
+                Box::pin(decoder)
+            }
+            // RFC 9110 means zlib by it; some servers send what RFC 1951 calls deflate.
+            Coding::Deflate if is_zlib(&mut reader).await? => Box::pin(ZlibDecoder::new(reader)),
+            Coding::Deflate => Box::pin(DeflateDecoder::new(reader)),
+            Coding::Brotli if is_large_window(&mut reader).await? => return Err(broken()),
+            Coding::Brotli => Box::pin(BrotliDecoder::new(reader)),
+            Coding::Zstd => {
+                let window = [DParameter::window_log_max(ZSTD_WINDOW_LOG)];
+                let mut decoder = ZstdDecoder::with_params(reader, &window);
+                decoder.multiple_members(true);
+                Box::pin(decoder)
+            }
+        };
+        Ok(Self { reader, buffer: BytesMut::new(), _window: window })
     }
 
     /// The next decoded bytes; `None` at the end.
@@ -150,9 +160,9 @@ mod tests {
         }};
     }
 
-    async fn decoded(bytes: &[u8], codings: &[Coding]) -> Option<Vec<u8>> {
+    async fn decoded(bytes: &[u8], coding: Coding) -> Option<Vec<u8>> {
         let chunks: Vec<_> = bytes.chunks(7).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-        let mut decoder = Decoder::new(futures::stream::iter(chunks), codings).await.ok()?;
+        let mut decoder = Decoder::new(futures::stream::iter(chunks), coding).await.ok()?;
         let mut whole = vec![];
         while let Some(chunk) = decoder.chunk().await.ok()? {
             whole.extend_from_slice(&chunk);
@@ -171,9 +181,9 @@ mod tests {
             (encoded!(ZstdEncoder, &content), Coding::Zstd),
         ];
         for (encoded, coding) in cases {
-            assert_eq!(decoded(&encoded, &[coding]).await.as_ref(), Some(&content), "{coding:?}");
-            assert_eq!(decoded(&encoded[..encoded.len() - 3], &[coding]).await, None, "{coding:?} cut short");
-            assert_eq!(decoded(b"\xff\xfenothing of the kind", &[coding]).await, None, "{coding:?}");
+            assert_eq!(decoded(&encoded, coding).await.as_ref(), Some(&content), "{coding:?}");
+            assert_eq!(decoded(&encoded[..encoded.len() - 3], coding).await, None, "{coding:?} cut short");
+            assert_eq!(decoded(b"\xff\xfenothing of the kind", coding).await, None, "{coding:?}");
         }
     }
 
@@ -184,31 +194,29 @@ mod tests {
             let mut encoder = BrotliEncoder::with_params(vec![], EncoderParams::default().window_size(log));
             encoder.write_all(b"content").await.unwrap();
             encoder.shutdown().await.unwrap();
-            assert!(decoded(&encoder.into_inner(), &[Coding::Brotli]).await.is_some(), "{log}");
+            assert!(decoded(&encoder.into_inner(), Coding::Brotli).await.is_some(), "{log}");
         }
         // An empty stream with a window of 30 bits.
-        assert_eq!(decoded(&[0x11, 0xde], &[Coding::Brotli]).await, None);
+        assert_eq!(decoded(&[0x11, 0xde], Coding::Brotli).await, None);
     }
 
     #[tokio::test]
-    async fn codings_around_each_other_are_taken_off_in_turn() {
-        let inner = encoded!(GzipEncoder, b"content");
-        let outer = encoded!(BrotliEncoder, &inner);
-        assert_eq!(decoded(&outer, &[Coding::Gzip, Coding::Brotli]).await.unwrap(), b"content");
+    async fn every_member_of_a_gzip_file_is_decoded() {
         let two = [encoded!(GzipEncoder, b"one "), encoded!(GzipEncoder, b"two")].concat();
-        assert_eq!(decoded(&two, &[Coding::Gzip]).await.unwrap(), b"one two");
+        assert_eq!(decoded(&two, Coding::Gzip).await.unwrap(), b"one two");
     }
 
     #[test]
-    fn codings_are_read_in_order_and_unknown_ones_refused() {
+    fn one_coding_is_read_and_others_are_refused() {
         let read = |value: &str, declared| {
             let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_str(value).unwrap())]);
-            codings(&headers, declared).ok()
+            coding(&headers, declared).ok()
         };
-        assert_eq!(read("X-Gzip, br", None), Some(vec![Coding::Gzip, Coding::Brotli]));
-        assert_eq!(read("identity", None), Some(vec![]));
-        assert_eq!(read("gzip", Some("application/gzip")), Some(vec![]));
-        for refused in ["compress", "gzip, aes128gcm", "gzip, gzip, gzip, gzip"] {
+        assert_eq!(read("X-Gzip", None), Some(Some(Coding::Gzip)));
+        assert_eq!(read("identity, br", None), Some(Some(Coding::Brotli)));
+        assert_eq!(read("identity", None), Some(None));
+        assert_eq!(read("gzip", Some("application/gzip")), Some(None));
+        for refused in ["compress", "gzip, aes128gcm", "gzip, gzip", "deflate, br"] {
             assert_eq!(read(refused, None), None, "{refused}");
         }
     }

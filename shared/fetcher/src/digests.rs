@@ -1,14 +1,16 @@
 //! The digests that an origin declares of what it sends.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use std::collections::BTreeMap;
+
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine, alphabet};
 use domain::FailureCode;
 use http::HeaderMap;
 use http::header::HeaderName;
 use md5::Md5;
 use sha2::digest::DynDigest;
 use sha2::digest::common::hazmat::SerializableState;
-use sha2::{Sha256, Sha512};
+use sha2::{Digest, Sha256, Sha512};
 
 use crate::checkpoint::{DeclaredDigest, State};
 use crate::failure::FetchError;
@@ -21,23 +23,36 @@ const HEADERS: [&str; 4] = [
     "content-md5",    // RFC 1864
 ];
 
-/// Checks what is received against what was declared; nothing was, most often.
-pub(crate) struct Digests(Vec<Expected>);
+/// Digests that are kept. There are fewer algorithms, so of as many different ones some cannot fit: what comes beyond
+/// them changes nothing.
+const MOST: usize = 16;
+
+/// Checks what is received against what was declared; nothing was, most often. Each algorithm hashes once, whatever is
+/// declared with it.
+#[derive(Default)]
+pub(crate) struct Digests {
+    hashers: BTreeMap<String, Box<dyn Hasher>>,
+    expected: Vec<Expected>,
+}
 
 struct Expected {
     header: &'static str,
     algorithm: String,
-    hasher: Box<dyn Hasher>,
     digest: Vec<u8>,
 }
 
 trait Hasher: DynDigest + Send + Sync {
     fn state(&self) -> Vec<u8>;
+    fn digest(&self) -> Vec<u8>;
 }
 
-impl<T: DynDigest + SerializableState + Send + Sync> Hasher for T {
+impl<T: DynDigest + Digest + SerializableState + Clone + Send + Sync> Hasher for T {
     fn state(&self) -> Vec<u8> {
         self.serialize().to_vec()
+    }
+
+    fn digest(&self) -> Vec<u8> {
+        Digest::finalize(self.clone()).to_vec()
     }
 }
 
@@ -61,23 +76,34 @@ impl Digests {
     /// Those that are declared with an algorithm that is known: the others cannot be checked, and the RFCs
     /// have them ignored.
     pub fn declared(headers: &HeaderMap) -> Self {
-        let mut expected = vec![];
+        let mut digests = Self::default();
         for header in HEADERS {
             for value in headers.get_all(HeaderName::from_static(header)) {
                 let Ok(value) = value.to_str() else { continue };
                 if header == "content-md5" {
-                    expected.extend(Expected::new(header, "md5", value));
+                    digests.expect(header, "md5", value);
                     continue;
                 }
                 // `sha-256=:BASE64:` in a structured dictionary, or `SHA-256=BASE64` in the old list.
                 for member in value.split(',') {
                     let Some((algorithm, digest)) = member.split_once('=') else { continue };
                     let digest = digest.split(';').next().unwrap_or_default();
-                    expected.extend(Expected::new(header, algorithm, digest));
+                    digests.expect(header, algorithm, digest);
                 }
             }
         }
-        Self(expected)
+        digests
+    }
+
+    fn expect(&mut self, header: &'static str, algorithm: &str, digest: &str) {
+        let algorithm = algorithm.trim().to_ascii_lowercase();
+        let Some(hasher) = hasher(&algorithm, None) else { return };
+        let Some(digest) = read(digest, hasher.output_size()) else { return };
+        let known = self.expected.iter().any(|other| other.algorithm == algorithm && other.digest == digest);
+        if !known && self.expected.len() < MOST {
+            self.hashers.entry(algorithm.clone()).or_insert(hasher);
+            self.expected.push(Expected { header, algorithm, digest });
+        }
     }
 
     /// Their states, for a checkpoint.
@@ -86,33 +112,33 @@ impl Digests {
             header: expected.header.to_owned(),
             algorithm: expected.algorithm.clone(),
             digest: State(expected.digest.clone()),
-            state: State(expected.hasher.state()),
+            state: State(self.hashers[&expected.algorithm].state()),
         };
-        self.0.iter().map(state).collect()
+        self.expected.iter().map(state).collect()
     }
 
     /// Those of a checkpoint; `None` if it cannot be read.
     pub fn resume(states: &[DeclaredDigest]) -> Option<Self> {
-        let expected = |declared: &DeclaredDigest| {
-            Some(Expected {
-                header: HEADERS.into_iter().find(|header| *header == declared.header)?,
-                hasher: hasher(&declared.algorithm, Some(&declared.state.0))?,
-                algorithm: declared.algorithm.clone(),
-                digest: declared.digest.0.clone(),
-            })
-        };
-        states.iter().map(expected).collect::<Option<_>>().map(Self)
+        let mut digests = Self::default();
+        for declared in states {
+            let (algorithm, digest) = (declared.algorithm.clone(), declared.digest.0.clone());
+            digests.hashers.insert(algorithm.clone(), hasher(&algorithm, Some(&declared.state.0))?);
+            let header = HEADERS.into_iter().find(|header| *header == declared.header)?;
+            digests.expected.push(Expected { header, algorithm, digest });
+        }
+        Some(digests)
     }
 
     pub fn update(&mut self, bytes: &[u8]) {
-        for expected in &mut self.0 {
-            expected.hasher.update(bytes);
+        for hasher in self.hashers.values_mut() {
+            DynDigest::update(&mut **hasher, bytes);
         }
     }
 
-    pub fn check(&mut self) -> Result<(), FetchError> {
-        for expected in self.0.drain(..) {
-            if *expected.hasher.finalize() != *expected.digest {
+    /// Whether what was received is what was declared.
+    pub fn check(&self) -> Result<(), FetchError> {
+        for expected in &self.expected {
+            if self.hashers[&expected.algorithm].digest() != expected.digest {
                 let message = format!("the content is not what the origin's {} header says", expected.header);
                 return Err(FetchError::new(FailureCode::ChecksumMismatch, message));
             }
@@ -121,13 +147,15 @@ impl Digests {
     }
 }
 
-impl Expected {
-    fn new(header: &'static str, algorithm: &str, digest: &str) -> Option<Self> {
-        let algorithm = algorithm.trim().to_ascii_lowercase();
-        let hasher = hasher(&algorithm, None)?;
-        let digest = STANDARD.decode(digest.trim().trim_matches(':')).ok()?;
-        (digest.len() == hasher.output_size()).then_some(Self { header, algorithm, hasher, digest })
-    }
+/// A digest of this size as it is written: in Base64 with or without its padding, and by many a server in hexadecimal.
+fn read(text: &str, size: usize) -> Option<Vec<u8>> {
+    let text = text.trim().trim_matches(':');
+    let padding = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let digest = match hex::decode(text) {
+        Ok(digest) if digest.len() == size => digest,
+        _ => GeneralPurpose::new(&alphabet::STANDARD, padding).decode(text).ok()?,
+    };
+    (digest.len() == size).then_some(digest)
 }
 
 #[cfg(test)]
@@ -156,10 +184,27 @@ mod tests {
             ("repr-digest", format!("unixsum=:AAAA:, sha-512=:{SHA512}:")),
             ("digest", format!("SHA-256={SHA256},MD5={MD5}")),
             ("content-md5", MD5.to_owned()),
+            ("repr-digest", format!("sha-256=:{}:", SHA256.trim_end_matches('='))),
+            ("content-md5", "5d41402abc4b2a76b9719d911017c592".to_owned()),
         ] {
             assert!(fits(name, &value, "hello"), "{name}: {value}");
             assert!(!fits(name, &value, "hullo"), "{name}: {value}");
         }
+    }
+
+    #[test]
+    fn a_flood_of_digests_costs_no_more_than_one() {
+        let flood = format!("sha-256=:{SHA256}:,").repeat(1_000);
+        let headers =
+            HeaderMap::from_iter([(HeaderName::from_static("repr-digest"), HeaderValue::try_from(flood).unwrap())]);
+        assert_eq!(Digests::declared(&headers).states().len(), 1);
+        let other = |i: u32| format!("sha-256=:{}:", base64::engine::general_purpose::STANDARD.encode([i as u8; 32]));
+        let flood = (0..200).map(other).collect::<Vec<_>>().join(",");
+        let headers =
+            HeaderMap::from_iter([(HeaderName::from_static("digest"), HeaderValue::try_from(flood).unwrap())]);
+        let digests = Digests::declared(&headers);
+        assert_eq!((digests.hashers.len(), digests.expected.len()), (1, MOST));
+        assert!(digests.check().is_err());
     }
 
     #[test]

@@ -86,22 +86,33 @@ fn parameters(header: &str) -> Vec<(String, String)> {
 pub fn safe_file_name(name: &str) -> Option<String> {
     let is_invisible = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            || matches!(
+                c,
+                '\u{61c}'
+                    | '\u{200b}'..='\u{200f}'
+                    | '\u{2028}'..='\u{202e}'
+                    | '\u{2060}'..='\u{206f}'
+                    | '\u{feff}'
+                    | '\u{e0000}'..='\u{e007f}'
+            )
     };
     let name: String = name
         .chars()
         .filter(|c| !is_invisible(*c))
         .map(|c| if matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|') { '_' } else { c })
         .collect();
-    let name = name.trim().trim_start_matches('.').trim_end_matches(['.', ' ']).trim_start();
+    let name = name.trim_matches(|c: char| c == '.' || c.is_whitespace());
     if name.is_empty() {
         return None;
     }
     let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
     let numbered = |prefix| {
-        stem.strip_prefix(prefix).is_some_and(|n| matches!(n, "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9"))
+        let digits = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "¹", "²", "³"];
+        stem.strip_prefix(prefix).is_some_and(|number| digits.contains(&number))
     };
-    let reserved = matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL") || numbered("COM") || numbered("LPT");
+    let reserved = matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$")
+        || numbered("COM")
+        || numbered("LPT");
     let name = if reserved { format!("_{name}") } else { name.to_owned() };
     Some(shortened(&name))
 }
@@ -162,6 +173,10 @@ mod tests {
             ("com10", "com10"),
             ("a\u{202e}txt.exe\r\n\0", "atxt.exe"),
             ("日本語.txt", "日本語.txt"),
+            (". .bashrc", "bashrc"),
+            (" . .. x\u{a0}.", "x"),
+            ("COM¹.txt", "_COM¹.txt"),
+            ("a\u{61c}\u{2028}\u{e0041}b", "ab"),
         ] {
             assert_eq!(safe_file_name(raw).as_deref(), Some(safe), "{raw}");
         }

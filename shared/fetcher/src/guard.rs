@@ -6,9 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use domain::{Failure, FailureCode};
 use ipnet::IpNet;
+use settings::HostName;
 use url::{Host, Url};
 
 use crate::addresses::{self, PrivateName};
+
+/// Bytes of the longest name that DNS has (RFC 1035, 2.3.4).
+const LONGEST_NAME: usize = 253;
 
 /// Decides about hosts, ports and addresses; cheap to clone.
 #[derive(Debug, Clone)]
@@ -48,7 +52,7 @@ impl Drop for Watch {
 impl Guard {
     /// The guard that these settings describe.
     pub fn new(settings: &settings::Fetcher, proxy: &settings::Proxy) -> Self {
-        let hosts = |list: &[String]| list.iter().map(|host| canonical(host)).collect();
+        let hosts = |list: &[HostName]| list.iter().map(|host| host.as_str().to_owned()).collect();
         Self(Arc::new(Rules {
             allow_networks: settings.allow_networks.clone(),
             allowed_hosts: hosts(&settings.allowed_hosts),
@@ -104,8 +108,11 @@ impl Guard {
 
     fn check_host(&self, host: &Host<&str>, port: u16) -> Result<(), Failure> {
         let name = canonical(&host.to_string());
-        let bare = name.trim_matches(['[', ']']);
-        if self.is_proxy_name(bare) || self.0.proxies.iter().any(|(proxy, at)| proxy == bare && *at == port) {
+        if name.len() > LONGEST_NAME {
+            let message = format!("the host's name has more than {LONGEST_NAME} bytes (RFC 1035)");
+            return Err(Failure::new(FailureCode::BlockedHost, message));
+        }
+        if self.is_proxy_name(&name) || self.is_proxy(&name, port) {
             return Err(Failure::new(FailureCode::BlockedHost, "the host is the proxy itself"));
         }
         let listed = |list: &[String]| list.iter().any(|suffix| is_within(&name, suffix));
@@ -122,7 +129,19 @@ impl Guard {
                 format!("{name} is {}; an operator can allow its network with FETCHER__ALLOW_NETWORKS", private.what);
             return Err(Failure::new(FailureCode::BlockedAddress, message));
         }
+        // Where a proxy looks names up, this machine is at these, too.
+        let private = addresses::PRIVATE_NAMES.iter().filter(|private| is_within(&name, private.name));
+        for address in private.flat_map(|private| private.means) {
+            self.check_own((*address, port).into())?;
+            if self.is_proxy(&address.to_string(), port) {
+                return Err(Failure::new(FailureCode::BlockedHost, "the host is the proxy itself"));
+            }
+        }
         Ok(())
+    }
+
+    fn is_proxy(&self, host: &str, port: u16) -> bool {
+        self.0.proxies.iter().any(|(proxy, at)| proxy == host && *at == port)
     }
 
     /// Whether a network is allowed that this name may have its address in.
@@ -160,14 +179,7 @@ impl Guard {
 
     /// Checks an address that is about to be connected to.
     pub fn check_address(&self, address: SocketAddr) -> Result<(), Failure> {
-        // However it is written: a mapped address leads to the same listener.
-        let ip = address.ip().to_canonical();
-        let own = self.0.own.read().unwrap_or_else(PoisonError::into_inner);
-        let ours = |own: &SocketAddr| own.ip() == ip || own.ip().is_unspecified() && is_local(ip);
-        if own.iter().any(|own| own.port() == address.port() && ours(own)) {
-            return Err(Failure::new(FailureCode::BlockedAddress, format!("{address} is this service itself")));
-        }
-        drop(own);
+        self.check_own(address)?;
         let ip = address.ip();
         match addresses::denied(ip) {
             Some(denied) if !self.0.allow_networks.iter().any(|network| network.contains(&ip)) => {
@@ -180,6 +192,21 @@ impl Guard {
             _ => Ok(()),
         }
     }
+
+    /// Refuses our own listeners.
+    fn check_own(&self, address: SocketAddr) -> Result<(), Failure> {
+        // However it is written: a mapped address leads to the same listener.
+        let ip = address.ip().to_canonical();
+        let own = self.0.own.read().unwrap_or_else(PoisonError::into_inner);
+        // To connect to the unspecified address is to connect to this machine.
+        let ours = |own: &SocketAddr| {
+            own.ip() == ip || own.ip().is_unspecified() && is_local(ip) || ip.is_unspecified() && is_local(own.ip())
+        };
+        if own.iter().any(|own| own.port() == address.port() && ours(own)) {
+            return Err(Failure::new(FailureCode::BlockedAddress, format!("{address} is this service itself")));
+        }
+        Ok(())
+    }
 }
 
 /// Whether an address is this machine's: only those can be bound to.
@@ -187,9 +214,9 @@ fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified() || UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// A host name as it is compared: lower case, without the root's dot.
+/// A host's name or address as it is compared.
 fn canonical(host: &str) -> String {
-    host.trim_matches('.').to_ascii_lowercase()
+    HostName::new(host).map_or_else(|| host.to_ascii_lowercase(), |host| host.as_str().to_owned())
 }
 
 /// Whether `name` is `suffix` or a subdomain of it.
@@ -349,6 +376,24 @@ mod tests {
         assert_eq!(code(&guard, "http://127.0.0.1:8000/"), Some(FailureCode::BlockedAddress));
         assert_eq!(code(&guard, "http://127.0.0.5:6882/"), Some(FailureCode::BlockedAddress));
         assert_eq!(code(&guard, "http://127.0.0.1:8001/"), None);
+        assert_eq!(code(&guard, "http://localhost:8000/"), Some(FailureCode::BlockedAddress));
+        let open = self::guard(&[("FETCHER__ALLOW_NETWORKS", "0.0.0.0/0,::/0")]);
+        open.add_own("127.0.0.1:8000".parse().unwrap());
+        assert_eq!(code(&open, "http://0:8000/"), Some(FailureCode::BlockedAddress));
+        assert_eq!(code(&open, "http://0:8001/"), None);
+    }
+
+    #[test]
+    fn host_lists_are_read_as_urls_are() {
+        let guard = guard(&[
+            ("FETCHER__BLOCKED_HOSTS", "Bücher.example,*.foo.example,::1,2130706434"),
+            ("FETCHER__ALLOW_NETWORKS", "::1/128,127.0.0.0/8"),
+        ]);
+        for url in ["http://b\u{fc}cher.example/", "http://a.foo.example/", "http://[::1]/", "http://127.0.0.2/"] {
+            assert_eq!(code(&guard, url), Some(FailureCode::BlockedHost), "{url}");
+        }
+        let bad = settings::Settings::from_pairs([("PROFILE", "development"), ("FETCHER__ALLOWED_HOSTS", "a b,c*")]);
+        assert!(bad.unwrap_err().to_string().contains("FETCHER__ALLOWED_HOSTS"));
     }
 
     #[test]
@@ -362,6 +407,7 @@ mod tests {
             ("http://a.org/", None),
             ("http://a.com/", Some(FailureCode::BlockedHost)),
             ("http://evilorg/", Some(FailureCode::BlockedHost)),
+            (&format!("http://{}.org/", "a.".repeat(126)), Some(FailureCode::BlockedHost)),
         ] {
             assert_eq!(code(&guard, url), expected, "{url}");
         }

@@ -121,6 +121,19 @@ impl WaysOut {
     }
 }
 
+/// Whether a proxy says that an error is its own: as RFC 9209 has it, or as those do that are known.
+fn is_proxys_own(response: &Response) -> bool {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return false;
+    }
+    let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let server = text("server").to_ascii_lowercase();
+    text("proxy-status").contains("error=")
+        || response.headers().contains_key("x-squid-error")
+        || ["tinyproxy", "privoxy"].iter().any(|proxy| server.starts_with(proxy))
+}
+
 fn too_late() -> Failure {
     Failure::new(FailureCode::ProxyTimeout, "the proxy did not answer in time (FETCHER__CONNECT_TIMEOUT)")
 }
@@ -188,19 +201,27 @@ struct Isolated {
 impl Session<'_> {
     /// Sends a request through the first proxy that works. A proxy is left for the next one only before
     /// it has connected to the origin, so that nothing is sent to an origin twice.
-    pub async fn send(&self, make: impl Fn(&Client) -> RequestBuilder + Send + Sync) -> Result<Response, FetchError> {
+    /// Whether that is so a proxy that answers by itself does not say: then only what may be `repeated` is.
+    pub async fn send(
+        &self,
+        repeated: bool,
+        make: impl Fn(&Client) -> RequestBuilder + Send + Sync,
+    ) -> Result<Response, FetchError> {
         let mut last = None;
         for index in self.ways.in_order() {
             let way = &self.ways.ways[index];
             let client = self.client(index)?;
             let failure = match make(&client).send().await {
-                Ok(response) => {
-                    let Some(failure) = self.refused_by_proxy(way, &client, &response).await else {
+                Ok(response) => match self.refused_by_proxy(way, &client, &response).await {
+                    None => {
                         way.worked();
                         return Ok(response);
-                    };
-                    failure
-                }
+                    }
+                    Some(failure) if failure.code == FailureCode::ProxyRefused && !repeated => {
+                        return Err(failure.into());
+                    }
+                    Some(failure) => failure,
+                },
                 Err(error) => self.judge(way, &client, &error).await,
             };
             let Some(proxy) = &way.proxy else { return Err(failure.into()) };
@@ -240,12 +261,16 @@ impl Session<'_> {
         }
     }
 
-    /// Whether an answer is not the origin's but the proxy's, which does not like our credentials: it is
-    /// the proxy that answers `http` URLs.
+    /// Whether an answer is not the origin's but the proxy's, which does not like our credentials, or would not or could
+    /// not ask the origin: it is the proxy that answers `http` URLs.
     async fn refused_by_proxy(&self, way: &Way, client: &Client, response: &Response) -> Option<Failure> {
         let proxy = way.proxy.as_ref().filter(|proxy| proxy.kind != ProxyType::Socks5)?;
-        if response.url().scheme() != "http" || !matches!(response.status().as_u16(), 401 | 407) {
+        if response.url().scheme() != "http" {
             return None;
+        }
+        if !matches!(response.status().as_u16(), 401 | 407) {
+            let message = || format!("the proxy itself answered {}, without the origin", response.status());
+            return is_proxys_own(response).then(|| Failure::new(FailureCode::ProxyRefused, message()));
         }
         let failure = self.ways.check_one(client, proxy).await.err()?;
         (failure.code == FailureCode::ProxyAuthFailed).then_some(failure)

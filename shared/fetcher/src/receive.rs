@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::checkpoint::{Beginning, Checkpoint, location, query, sha256_state};
-use crate::decode::{Coding, Decoder, codings};
+use crate::decode::{Coding, Decoder, coding};
 use crate::download::{self, Download, Stop};
 use crate::failure::FetchError;
 use crate::media_type;
@@ -42,7 +42,7 @@ impl Fetcher {
         }
         let disposition = headers.get(CONTENT_DISPOSITION);
         Ok(Answer {
-            codings: codings(headers, declared.as_deref())?,
+            coding: coding(headers, declared.as_deref())?,
             declared,
             disposition: disposition.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
             origin_status: response.status().as_u16(),
@@ -78,7 +78,7 @@ impl Fetcher {
             download.checkpoint().map(Some).ok_or(Stop::Paused)
         };
         let store = async {
-            let mut body = Body::new(chunks, &answer.codings).await?;
+            let mut body = Body::new(chunks, answer.coding).await?;
             while let Some(chunk) = body.chunk().await? {
                 size += chunk.len() as u64;
                 self.check_size(size)?;
@@ -133,13 +133,11 @@ enum Body {
 }
 
 impl Body {
-    async fn new(mut chunks: mpsc::Receiver<Bytes>, codings: &[Coding]) -> Result<Self, FetchError> {
-        if codings.is_empty() {
-            return Ok(Self::Plain(chunks));
-        }
+    async fn new(mut chunks: mpsc::Receiver<Bytes>, coding: Option<Coding>) -> Result<Self, FetchError> {
+        let Some(coding) = coding else { return Ok(Self::Plain(chunks)) };
         let stream =
             futures::stream::poll_fn(move |context| chunks.poll_recv(context).map(|chunk| chunk.map(io::Result::Ok)));
-        Ok(Self::Decoded(Decoder::new(stream, codings).await?))
+        Ok(Self::Decoded(Decoder::new(stream, coding).await?))
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
@@ -152,7 +150,7 @@ impl Body {
 
 /// What the head of an answer says of the content.
 pub(crate) struct Answer {
-    pub codings: Vec<Coding>,
+    pub coding: Option<Coding>,
     pub declared: Option<String>,
     pub disposition: Option<String>,
     pub origin_status: u16,
@@ -161,7 +159,7 @@ pub(crate) struct Answer {
 impl Answer {
     pub fn of(checkpoint: &Checkpoint) -> Self {
         Self {
-            codings: vec![],
+            coding: None,
             declared: checkpoint.media_type.clone(),
             disposition: checkpoint.disposition.clone(),
             origin_status: checkpoint.origin_status,

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use url::Url;
 
-use crate::answer::{check_status, is_redirect, keeps_method, redirect_target, without_fragment};
+use crate::answer::{check_status, is_redirect, keeps_method, redirect_target, shown};
 use crate::checkpoint::{Beginning, Checkpoint, sha256_from};
 use crate::client::ClientError;
 use crate::download::{Download, Stop};
@@ -205,7 +205,7 @@ impl Fetcher {
                 let message = format!("the content's SHA-256 is {}, not {expected}", received.hash);
                 return Err(FetchError::new(FailureCode::ChecksumMismatch, message));
             }
-            let final_url = without_fragment(&hop.url);
+            let final_url = shown(&hop.url);
             return Ok(Transfer::Complete(Fetched {
                 hash: received.hash,
                 size: received.size,
@@ -309,12 +309,11 @@ impl Fetcher {
                 None => request,
             }
         };
-        match session.send(make).await {
+        let repeated = hop.method == Method::GET;
+        match session.send(repeated, make).await {
             // Perhaps the origin closed a connection just when it was used again (RFC 9112, 9.3.1).
-            Err(FetchError::Failed { failure, .. })
-                if failure.code == FailureCode::TransferBroken && hop.method == Method::GET =>
-            {
-                session.send(make).await
+            Err(FetchError::Failed { failure, .. }) if failure.code == FailureCode::TransferBroken && repeated => {
+                session.send(repeated, make).await
             }
             result => result,
         }

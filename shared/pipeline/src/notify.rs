@@ -54,12 +54,15 @@ impl std::fmt::Debug for WebhookKey {
 }
 
 impl WebhookKey {
-    /// The key of a secret such as `whsec_…`: base64 after the prefix, and as it stands without one.
+    /// The key of a secret such as `whsec_…`: base64 after the prefix, and as it stands without one. `None` if it is none, or is empty.
     pub fn new(secret: &str) -> Option<Self> {
         let bytes = match secret.strip_prefix("whsec_") {
             Some(encoded) => STANDARD.decode(encoded).ok()?,
             None => secret.as_bytes().to_vec(),
         };
+        if bytes.is_empty() {
+            return None;
+        }
         Some(Self(Hmac::new_from_slice(&bytes).ok()?))
     }
 
@@ -102,7 +105,7 @@ impl Notify {
         let Some(url) = &row.spec.callback_url else { return Ok(410) };
         let body = payload(row);
         // The same for every try, so that the receiver knows a repeated one.
-        let message = format!("msg_{}_{}", row.id, row.status);
+        let message = format!("msg_{}_{}", row.id, told(row));
         let timestamp = (self.clock.now().as_millis() / 1000).to_string();
         let signature = self.key.sign(&message, &timestamp, &body);
         let headers = [
@@ -117,19 +120,19 @@ impl Notify {
     }
 }
 
+/// What is told: that it is ready, as it was when this became due, whatever has become of it since, or has failed.
+fn told(row: &FetchRequest) -> Status {
+    if row.status == Status::Failed { Status::Failed } else { Status::Ready }
+}
+
 fn payload(row: &FetchRequest) -> String {
     let content = row.content.as_ref();
-    let kind = match row.status {
-        Status::Failed => "request.failed",
-        // It was, when this became due.
-        _ => "request.ready",
-    };
     json!({
-        "type": kind,
+        "type": format!("request.{}", told(row)),
         "timestamp": row.completed_at,
         "data": {
             "id": row.id,
-            "status": row.status,
+            "status": told(row),
             "url": row.spec.url,
             "infohash": row.infohash,
             "infohash_v2": row.infohash_v2,
@@ -154,6 +157,6 @@ mod tests {
         let key = WebhookKey::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let signature = key.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", "{\"test\": 2432232314}");
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
-        assert!(WebhookKey::new("whsec_not base64!").is_none());
+        assert!(WebhookKey::new("whsec_not base64!").is_none() && WebhookKey::new("whsec_").is_none());
     }
 }

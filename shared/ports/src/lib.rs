@@ -22,6 +22,6 @@ pub use error::StoreError;
 pub use guards::{Guards, Limit, Taken, Usage};
 pub use requests::{Claim, Holder, Load, Requests, Settlement, Twins};
 pub use seeder::{SeedError, Seeder};
-pub use swarm::{Announce, MAX_PEERS_PER_ADDRESS, Peer, Swarm, SwarmCounts};
+pub use swarm::{Announce, MAX_PEERS_PER_ADDRESS, Peer, Swarm, SwarmCounts, neighbourhood, selected};
 pub use torrents::Torrents;
 pub use wakeups::{Wakeup, Wakeups};

@@ -1,6 +1,6 @@
 //! Who downloads what: the tracker's memory.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,9 +37,24 @@ pub struct SwarmCounts {
     pub leechers: u32,
 }
 
-/// Peers of one torrent that one IP address may have: the oldest gives way to a new one. Enough for those behind
+/// Peers of one torrent that one [neighbourhood] may have: the oldest gives way to a new one. Enough for those behind
 /// one NAT, and too few to fill a swarm with peers that there are not.
 pub const MAX_PEERS_PER_ADDRESS: usize = 64;
+
+/// The addresses that one customer has, all told: an IPv4 address, or the /64 of an IPv6 one.
+pub fn neighbourhood(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
+    }
+}
+
+/// Which peers are told of, `wanted` at the most: seeds first, and no more of them than half where there are others to
+/// be told of, so that nobody drowns those out.
+pub fn selected(mut seeds: Vec<Peer>, others: Vec<Peer>, wanted: usize) -> Vec<Peer> {
+    seeds.truncate((wanted / 2).max(wanted.saturating_sub(others.len())));
+    seeds.into_iter().chain(others).take(wanted).collect()
+}
 
 /// Peers per torrent, each forgotten when it is not heard of for a while.
 #[async_trait]

@@ -19,7 +19,7 @@ pub use sections::{
     RateLimit, Security, Seeder, Server, Storage, StorageType, Torrent, Tracker,
 };
 pub use source::{Description, Problems};
-pub use value::{BearerToken, Bounded, List, LogLevel, NamedSecret};
+pub use value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret};
 
 use source::Source;
 
@@ -171,6 +171,7 @@ impl Settings {
             self.proxy.refuse_absence(&mut refuse);
         }
         self.proxy.refuse_contradictions(&mut refuse);
+        security.refuse_contradictions(&mut refuse);
         if security.legacy_hmac && security.hmac_secret.is_none() {
             refuse("SECURITY__LEGACY_HMAC", "needs the key that the original had: set SECURITY__HMAC_SECRET");
         }

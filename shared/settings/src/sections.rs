@@ -1,5 +1,6 @@
 //! The table of settings: each field is one variable, with its documentation and default.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use url::Url;
 
 use crate::proxy::ProxyAddress;
 use crate::source::{Problems, Source};
-use crate::value::{BearerToken, Bounded, List, LogLevel, NamedSecret, Value, words};
+use crate::value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret, Value, words};
 
 /// A section: the struct, its reading and its printed reference come from the same lines.
 /// `= default` for both profiles, `= default, default in development`.
@@ -194,9 +195,9 @@ section! {
         /// Networks that are fetched from though they are not public.
         allow_networks: List<IpNet> = "";
         /// Hosts, with their subdomains, that are never fetched from.
-        blocked_hosts: List<String> = "";
+        blocked_hosts: List<HostName> = "";
         /// If set, the only hosts, with their subdomains, that are fetched from.
-        allowed_hosts: List<String> = "";
+        allowed_hosts: List<HostName> = "";
     }
 }
 
@@ -258,6 +259,34 @@ section! {
         key_id: Option<String> = "";
         /// The secret of the key to sign requests with.
         key_secret: Option<SecretString> = "";
+    }
+}
+
+impl Security {
+    /// Refuses names and tokens that would stand for two things.
+    pub(crate) fn refuse_contradictions(&self, refuse: &mut dyn FnMut(&str, &str)) {
+        use secrecy::ExposeSecret;
+        let mut keys = HashSet::new();
+        if !self.hmac_keys.iter().all(|key| keys.insert(&key.name)) {
+            refuse("SECURITY__HMAC_KEYS", "has a name twice: a name has one key");
+        }
+        let mut tokens = HashSet::new();
+        let token = |token: &BearerToken| {
+            let text = token.0.expose_secret();
+            text.split_once(':').map_or(text, |(_, token)| token).to_owned()
+        };
+        if !self.bearer_tokens.iter().all(|known| tokens.insert(token(known))) {
+            refuse("SECURITY__BEARER_TOKENS", "has a token twice: a token is one user's");
+        }
+        let header = self.token_header.to_ascii_lowercase();
+        let is_token = !header.is_empty() && header.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        let taken = ["content-type", "content-length", "host", "x-signature", "x-timestamp", "x-nonce", "x-key-id"];
+        if !is_token || taken.contains(&header.as_str()) {
+            refuse(
+                "SECURITY__TOKEN_HEADER",
+                "is no header that a token can stand in; allowed: Authorization, X-Api-Token and the like",
+            );
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use domain::TorrentFormat;
 use ipnet::IpNet;
 use secrecy::SecretString;
-use url::Url;
+use url::{Host, Url};
 
 /// A type that settings can have.
 pub(crate) trait Value: Sized {
@@ -251,6 +251,42 @@ impl Value for SocketAddr {
 
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| format!("'{text}' is not an IP address and port"))
+    }
+}
+
+/// A host as URLs have it: a name in lower case and ASCII (IDNA), or an address; without brackets or a dot at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostName(String);
+
+impl HostName {
+    /// Reads a name, or an address with or without brackets; `None` if it is neither.
+    pub fn new(text: &str) -> Option<Self> {
+        let bare = text.trim_matches(['[', ']']);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Some(Self(address.to_string()));
+        }
+        match Host::parse(bare.trim_end_matches('.')).ok()? {
+            Host::Domain(name) => Some(Self(name)),
+            Host::Ipv4(address) => Some(Self(address.to_string())),
+            Host::Ipv6(address) => Some(Self(address.to_string())),
+        }
+    }
+
+    /// The name or the address.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Value for HostName {
+    fn allowed() -> String {
+        "a host's name (example.org, which stands for its subdomains as well) or its address".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        // Who writes *.example.org means no less.
+        let name = text.strip_prefix("*.").unwrap_or(text).trim_start_matches('.');
+        Self::new(name).ok_or_else(|| format!("'{text}' is no host"))
     }
 }
 

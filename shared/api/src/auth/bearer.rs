@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 /// The tokens that are known, as SHA-256: the tokens themselves are not kept.
 #[derive(Debug)]
 pub(super) struct BearerTokens {
-    header: HeaderName,
+    pub(super) header: HeaderName,
     known: Vec<([u8; 32], UserId)>,
 }
 

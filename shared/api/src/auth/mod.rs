@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use domain::{Principal, UserId};
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
 use ports::{Clock, Guards};
@@ -45,6 +46,12 @@ impl Authenticator {
             keys: SignatureKeys::new(settings),
         };
         Self { methods: settings.auth_enabled.then_some(methods) }
+    }
+
+    /// The header that holds a token, if it is one of its own.
+    pub(crate) fn token_header(&self) -> Option<&HeaderName> {
+        let header = &self.methods.as_ref()?.tokens.header;
+        Some(header).filter(|header| **header != http::header::AUTHORIZATION)
     }
 
     /// Whether callers have to say who they are.
@@ -90,11 +97,20 @@ fn unknown() -> Problem {
     Problem::unauthorized("give a bearer token, or sign the request; neither was found valid")
 }
 
+fn too_large() -> Problem {
+    let detail = format!("a request's body has at most {MAX_BODY} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
 /// Lets known callers through, with their [`Principal`] in the request's extensions.
 pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     if api.authenticator.is_nobody(&parts.headers) {
         return unknown().into_response();
+    }
+    let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > MAX_BODY as u64) {
+        return too_large().into_response();
     }
     // A signature covers the body.
     let patience = Duration::from_secs(api.server.client_timeout.get());
@@ -105,8 +121,7 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, 
     let body = match body {
         Ok(body) => body,
         Err(error) if error.to_string().contains("length limit") => {
-            let detail = format!("a request's body has at most {MAX_BODY} bytes");
-            return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).into_response();
+            return too_large().into_response();
         }
         Err(_) => {
             let detail = "the body could not be read: it ended too early, or its chunks are malformed";

@@ -73,7 +73,8 @@ pub(crate) async fn webseed(
     if !api.passkeys.opens_content(id, &key) {
         return Err(not_found());
     }
-    let row = api.requests.get(id).await?.filter(|row| row.status == Status::Ready);
+    let row = api.requests.get(id).await?.map(|row| row.seen_at(api.clock.now()));
+    let row = row.filter(|row| row.status == Status::Ready);
     let content = row.and_then(|row| row.content).ok_or_else(not_found)?;
     serve(api.contents.clone(), &content, &method, &headers).await
 }

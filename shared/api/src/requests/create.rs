@@ -172,7 +172,7 @@ async fn store(api: &Api, row: &FetchRequest) -> Result<(), Problem> {
         Err(problem) => Err(problem),
     };
     if let Some(turn) = turn
-        && let Err(error) = api.guards.release(&turn).await
+        && let Err(error) = api.guards.release(&turn.name).await
     {
         // It runs out by itself.
         warn!(%error, "a turn was not given back");

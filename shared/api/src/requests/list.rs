@@ -64,5 +64,7 @@ pub(crate) async fn list(
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
     let next_cursor = rows.last().filter(|_| more).map(|row| row.id);
-    Ok(Json(RequestList { items: rows.into_iter().map(RequestView::from).collect(), next_cursor }))
+    let now = api.clock.now();
+    let items = rows.into_iter().map(|row| RequestView::from(row.seen_at(now))).collect();
+    Ok(Json(RequestList { items, next_cursor }))
 }

@@ -4,7 +4,7 @@ use domain::{ContentHash, FetchSpec, Method, TorrentFormat};
 use http::StatusCode;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue,
-    IF_RANGE, PROXY_AUTHORIZATION, RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    IF_RANGE, RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use serde_json::{Map, Value};
 use url::Url;
@@ -21,7 +21,8 @@ const MAX_ALL_HEADERS: usize = 16 * 1024;
 /// Headers that are a person's: with `FETCHER__ALLOW_CREDENTIAL_HEADERS` they may be set.
 const CREDENTIALS: [HeaderName; 2] = [AUTHORIZATION, COOKIE];
 
-/// Headers that belong to the connection (RFC 9110, 7.6.1), to the fetch itself, or to this service.
+/// Headers that belong to the connection (RFC 9110, 7.6.1), to the fetch itself, or to this service; all that are the
+/// proxy's as well.
 const REFUSED: [HeaderName; 19] = [
     ACCEPT_ENCODING,
     CONNECTION,
@@ -30,8 +31,8 @@ const REFUSED: [HeaderName; 19] = [
     HOST,
     IF_RANGE,
     HeaderName::from_static("keep-alive"),
-    PROXY_AUTHORIZATION,
-    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("cookie2"),
+    HeaderName::from_static("trailers"),
     RANGE,
     TE,
     TRAILER,
@@ -209,7 +210,7 @@ fn header(name: &str, value: Value, credentials: bool) -> Result<(String, String
         let detail = "cannot be set; an operator can allow it with FETCHER__ALLOW_CREDENTIAL_HEADERS";
         return wrong("header_not_allowed", detail);
     }
-    if REFUSED.contains(&name) {
+    if REFUSED.contains(&name) || name.as_str().starts_with("proxy-") {
         return wrong("header_not_allowed", "cannot be set: it is the connection's, the fetch's or this service's own");
     }
     let value = text(value, MAX_TEXT)?;

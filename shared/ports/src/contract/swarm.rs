@@ -19,6 +19,7 @@ macro_rules! swarm_contract {
             a_peer_that_completes_is_a_seed,
             no_more_peers_are_told_than_wanted,
             an_address_has_no_more_than_its_share,
+            seeds_do_not_drown_out_others,
         );
     };
 }
@@ -32,6 +33,21 @@ fn peer(port: u16) -> Peer {
 
 async fn present<S: Swarm>(swarm: &S, peer: Peer) -> (Vec<Peer>, SwarmCounts) {
     swarm.announce(TORRENT, Announce::Present(peer), 50, NOW, KEEP).await.unwrap()
+}
+
+/// Be there ever so many, and behind ever so many addresses of one network.
+pub async fn seeds_do_not_drown_out_others<S: Swarm>(swarm: &S) {
+    let honest = peer(1);
+    present(swarm, honest).await;
+    for n in 0..u16::try_from(MAX_PEERS_PER_ADDRESS).unwrap() + 20 {
+        let mut id = [7; 20];
+        id[..2].copy_from_slice(&n.to_be_bytes());
+        let address = ([0x2001, 0xdb8, 0, 0, n, 0, 0, 1], 6881).into();
+        present(swarm, Peer { id, address, seed: true }).await;
+    }
+    let (told, counts) = present(swarm, peer(2)).await;
+    assert!(told.contains(&honest), "{told:?}");
+    assert_eq!(counts, SwarmCounts { seeds: u32::try_from(MAX_PEERS_PER_ADDRESS).unwrap(), leechers: 2 });
 }
 
 /// And not of themselves, nor of another torrent's.
