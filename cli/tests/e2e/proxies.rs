@@ -211,6 +211,14 @@ async fn every_failure_of_a_proxy_has_its_code_and_nothing_goes_around_it() {
     let working = Proxy::microsocks(&[]).await;
     let nowhere = format!("http://127.0.0.1:{}/", free_port().await);
     fails_with(&through(&working.url("socks5", ""), &[]).await, &nowhere, "connection_failed").await;
+    // An http URL is answered by the proxy itself, also where it cannot or will not ask the origin.
+    let (tiny, squid) = (Proxy::tinyproxy("").await, Proxy::squid(&Authority::new()).await);
+    fails_with(&through(&tiny.url("http", ""), &[]).await, &nowhere, "proxy_refused").await;
+    let unverified = [("FETCHER__VERIFY_SSL", "false")];
+    fails_with(&through(&squid.url("https", ""), &unverified).await, &nowhere, "proxy_refused").await;
+    let here = through(&format!("{},{}", tiny.url("http", ""), tiny.url("http", "")), &[]).await;
+    let row = here.failed(&here.create(json!({ "url": Origin::start().await.url("/status/404") })).await).await;
+    assert_eq!(row["error_code"], "origin_status", "what the origin says is the origin's: {row:#}");
 
     let silent = Raw::start(async |mut peer: Peer| peer.closed().await).await;
     let closing = Raw::start(async |mut peer: Peer| drop(peer.read(1).await)).await;
