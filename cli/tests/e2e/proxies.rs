@@ -216,8 +216,9 @@ async fn every_failure_of_a_proxy_has_its_code_and_nothing_goes_around_it() {
     fails_with(&through(&tiny.url("http", ""), &[]).await, &nowhere, "proxy_refused").await;
     let unverified = [("FETCHER__VERIFY_SSL", "false")];
     fails_with(&through(&squid.url("https", ""), &unverified).await, &nowhere, "proxy_refused").await;
+    let other = Origin::start().await;
     let here = through(&format!("{},{}", tiny.url("http", ""), tiny.url("http", "")), &[]).await;
-    let row = here.failed(&here.create(json!({ "url": Origin::start().await.url("/status/404") })).await).await;
+    let row = here.failed(&here.create(json!({ "url": other.url("/status/404") })).await).await;
     assert_eq!(row["error_code"], "origin_status", "what the origin says is the origin's: {row:#}");
 
     let silent = Raw::start(async |mut peer: Peer| peer.closed().await).await;
