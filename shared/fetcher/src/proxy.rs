@@ -200,8 +200,8 @@ struct Isolated {
 
 impl Session<'_> {
     /// Sends a request through the first proxy that works. A proxy is left for the next one only before
-    /// it has connected to the origin, so that nothing is sent to an origin twice.
-    /// Whether that is so a proxy that answers by itself does not say: then only what may be `repeated` is.
+    /// it has connected to the origin, so that nothing is sent to an origin twice. One that answers by itself does not
+    /// tell whether it has: then only what may be `repeated` is.
     pub async fn send(
         &self,
         repeated: bool,
