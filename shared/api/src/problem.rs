@@ -25,7 +25,14 @@ pub(crate) struct FieldError {
 
 /// An error (RFC 9457).
 #[derive(ToSchema)]
-#[schema(as = Problem)]
+#[schema(as = Problem, example = json!({
+    "type": "urn:proxytorrent:problem:not_ready",
+    "title": "Conflict",
+    "status": 409,
+    "detail": "the request is fetching: ask again when it is ready",
+    "code": "not_ready",
+    "instance": "/v1/requests/01a205b6-340d-72db-85d4-e6fb979392a0/torrent",
+}))]
 #[expect(dead_code, reason = "documents what `Problem::render` writes")]
 pub(crate) struct ProblemBody {
     /// The kind of error, a URN made of the code.
@@ -64,26 +71,34 @@ errors! {
     OwnErrors {
         401 Unauthorized "You are not known.",
         404 NotFound "You have no such request.",
+        408 TooSlow "The body did not come in time.",
+        413 TooLarge "The body is too large.",
         422 Invalid "A parameter is not valid.",
+        500 Internal "The service has made a mistake.",
         503 Unavailable "A store does not answer; try again.",
     }
     /// Of what a ready request has.
     ReadyErrors {
         401 Unauthorized "You are not known.",
         404 NotFound "You have no such request.",
+        408 TooSlow "The body did not come in time.",
         409 NotReady "The request is not ready yet (with Retry-After), or has failed.",
         410 Gone "The request was cancelled or has expired.",
+        413 TooLarge "The body is too large.",
+        500 Internal "The service has made a mistake.",
         503 Unavailable "A store does not answer; try again.",
     }
     /// Of creating a request.
     CreateErrors {
         400 Malformed "The body is not JSON, or the Idempotency-Key is no key.",
         401 Unauthorized "You are not known.",
+        408 TooSlow "The body did not come in time.",
         409 InProgress "A request with this Idempotency-Key is under way.",
         413 TooLarge "The body has more than 256 KiB.",
         415 NotJson "The body is not application/json.",
         422 Invalid "The body is not valid, or the Idempotency-Key was used with another body.",
         429 TooMany "A limit is reached; come again after Retry-After.",
+        500 Internal "The service has made a mistake.",
         503 Unavailable "A store does not answer; try again.",
     }
 }

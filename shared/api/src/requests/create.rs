@@ -26,6 +26,12 @@ use crate::problem::{CreateErrors, Problem};
 
 /// A request that was taken on.
 #[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "01a205b6-340d-72db-85d4-e6fb979392a0",
+    "status": "queued",
+    "estimated_ready": 2,
+    "created_at": "2026-11-24T05:48:09.432Z",
+}))]
 pub(crate) struct Created {
     /// A UUIDv7.
     #[schema(value_type = String, format = Uuid)]

@@ -58,7 +58,31 @@ pub(crate) enum FormatName {
 
 /// A request as its owner sees it.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Request)]
+#[schema(as = Request, example = json!({
+    "id": "01a205b6-340d-72db-85d4-e6fb979392a0",
+    "status": "ready",
+    "url": "https://example.org/report.pdf",
+    "method": "GET",
+    "format": "v1",
+    "ttl": 86400,
+    "callback_url": null,
+    "progress": 100,
+    "retry_count": 0,
+    "created_at": "2026-11-24T05:48:09.432Z",
+    "updated_at": "2026-11-24T05:48:11.017Z",
+    "completed_at": "2026-11-24T05:48:11.017Z",
+    "expires_at": "2026-11-25T05:48:11.017Z",
+    "infohash": "a9e196bb79e15689d980c67d5b9f3785d31e7898",
+    "infohash_v2": null,
+    "content_hash": "a10591d36b01c4652c6ce0e3ffe4c425e1fe91e2bb9d78f9b2ef5b28d8b14c69",
+    "content_size": 48213,
+    "content_type": "application/pdf",
+    "file_name": "report.pdf",
+    "final_url": "https://example.org/report.pdf",
+    "origin_status": 200,
+    "error_code": null,
+    "error_message": null,
+}))]
 pub(crate) struct RequestView {
     /// A UUIDv7.
     #[schema(value_type = String, format = Uuid)]
