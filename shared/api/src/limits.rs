@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domain::{Timestamp, UserId};
 use http::{HeaderName, HeaderValue, StatusCode};
-use ports::{Clock, Guards, Limit, Requests, StoreError, Taken};
+use ports::{Clock, Guards, Limit, Requests, StoreError, Taken, neighbourhood};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
@@ -70,7 +70,7 @@ impl Limits {
         ];
         if let Some(client) = client {
             let max = rates.requests_per_ip_minute.get();
-            limits.push(("ip-minute", limit(format!("ip:{}", block(client)), max, MINUTE)));
+            limits.push(("ip-minute", limit(format!("ip:{}", neighbourhood(client)), max, MINUTE)));
         }
         let (names, limits): (Vec<_>, Vec<_>) = limits.into_iter().unzip();
         let taken = guards.take(&limits, now).await?;
@@ -140,17 +140,6 @@ impl Limits {
     }
 }
 
-/// Whom an address stands for: with IPv6 one customer has a /64 at least.
-fn block(client: IpAddr) -> String {
-    match client {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
-    }
-}
-
 fn seconds(duration: Duration) -> u64 {
     duration.as_millis().div_ceil(1000) as u64
 }
@@ -178,17 +167,4 @@ fn headers(names: &[&str], limits: &[Limit], taken: &Taken) -> RateHeaders {
     .into_iter()
     .filter_map(|(name, value)| Some((HeaderName::from_static(name), value.parse().ok()?)))
     .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_network_of_one_customer_is_one_client() {
-        let of = |address: &str| block(address.parse().unwrap());
-        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
-        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
-    }
 }

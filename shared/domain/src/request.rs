@@ -372,6 +372,17 @@ mod tests {
     }
 
     #[test]
+    fn a_ready_request_is_seen_as_expired_from_its_very_end_on() {
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let mut row = FetchRequest::new(UserId::anonymous(), None, spec(), Duration::from_secs(60), now);
+        let end = now + Duration::from_secs(60);
+        assert_eq!(row.clone().seen_at(end).status, Status::Queued);
+        (row.status, row.expires_at) = (Status::Ready, Some(end));
+        assert_eq!(row.clone().seen_at(end - Duration::from_millis(1)).status, Status::Ready);
+        assert_eq!(row.seen_at(end).status, Status::Expired);
+    }
+
+    #[test]
     fn debug_shows_no_secret() {
         let text = format!("{:?}", spec());
         assert!(!text.contains("pw") && !text.contains("secret") && !text.contains("X-A"), "{text}");

@@ -73,3 +73,16 @@ pub trait Swarm: Send + Sync {
     /// The counts.
     async fn counts(&self, infohash: InfoHash, now: Timestamp) -> Result<SwarmCounts, StoreError>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_one_customer_is_one_neighbourhood() {
+        let of = |address: &str| neighbourhood(address.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+}
