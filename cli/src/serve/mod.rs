@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use api::{Api, Authenticator, HealthChecks, Limits, Passkeys};
 use embedded::{
-    ChannelWakeups, Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, SqliteGuards, SqliteRequests,
-    SqliteTorrents, WakeupReceiver,
+    ChannelWakeups, Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, SpaceLimits, SqliteGuards,
+    SqliteRequests, SqliteTorrents, WakeupReceiver,
 };
 use fetcher::{Fetcher, ProxyHealth};
 use pipeline::{Fetch, Notify, Package, Reconcile, Release, Seed, Sweep, WebhookKey};
-use ports::{Clock, Contents, Requests, Seeder, Swarm, SystemClock, Torrents, Wakeups};
+use ports::{Clock, Contents, Requests, Seeder, StoreError, Swarm, SystemClock, Torrents, Wakeups};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seeder::SeedSession;
 use serde_json::json;
@@ -61,7 +61,11 @@ impl Backend {
         let database = Database::open(&path, options).await?;
         let requests = SqliteRequests::open(database.clone()).await.map_err(|e| CommandError::Start(e.to_string()))?;
         let torrents = SqliteTorrents::open(database.clone(), storage.torrents(), storage.resume())?;
-        let contents = FolderContents::open(storage.contents())?;
+        let limits = SpaceLimits {
+            min_free: storage.min_free.map(settings::Bounded::get),
+            max_bytes: Some(storage.max_bytes.get()).filter(|bytes| *bytes > 0),
+        };
+        let contents = FolderContents::open(storage.contents(), limits)?;
         let (wakeups, receiver): (ChannelWakeups, _) = embedded::channel();
         let backend = Self {
             database,
@@ -263,17 +267,39 @@ fn tracker_secret(settings: &Settings) -> Result<Vec<u8>, CommandError> {
     Ok(embedded::kept_secret(&path, fresh)?.into_bytes())
 }
 
+/// What health says about a store that failed. The log has the details, which may hold paths.
+fn reason(error: &StoreError, otherwise: &str) -> String {
+    warn!(%error, "health check failed");
+    if matches!(error, StoreError::Full) {
+        "no space left (STORAGE__MIN_FREE, STORAGE__MAX_BYTES)".into()
+    } else {
+        otherwise.into()
+    }
+}
+
 fn health_checks(backend: &Backend, fetcher: &Fetcher, session: &Arc<SeedSession>) -> HealthChecks {
     let (requests, contents, wakeups) = (backend.requests.clone(), backend.contents.clone(), backend.wakeups.clone());
     let (fetcher, session) = (fetcher.clone(), session.clone());
     HealthChecks::new()
         .with("database", move || {
             let requests = requests.clone();
-            async move { requests.check().await.map(|()| json!({})).map_err(|_| "the database does not answer".into()) }
+            async move {
+                requests
+                    .check()
+                    .await
+                    .map(|()| json!({}))
+                    .map_err(|error| reason(&error, "the database does not take writes"))
+            }
         })
         .with("storage", move || {
             let contents = contents.clone();
-            async move { contents.check().await.map(|()| json!({})).map_err(|_| "the store takes no files".into()) }
+            async move {
+                contents
+                    .check()
+                    .await
+                    .map(|()| json!({}))
+                    .map_err(|error| reason(&error, "the content folder does not take files"))
+            }
         })
         .with("task_queue", move || {
             let wakeups = wakeups.clone();

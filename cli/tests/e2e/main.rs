@@ -6,6 +6,7 @@ mod clients;
 mod command;
 mod crash;
 mod deduplication;
+mod disk;
 mod fetching;
 mod following;
 mod hostile;

@@ -40,6 +40,7 @@ impl Origin {
         let router = Router::new()
             .route("/bytes/{size}/{seed}/{name}", get(bytes))
             .route("/gated/{size}/{seed}", get(gated))
+            .route("/undeclared/{size}/{seed}", get(undeclared))
             .route("/silent/{n}", get(silent))
             .route("/status/{status}", get(status))
             .route("/type/{kind}/{subtype}", get(typed))
@@ -102,6 +103,14 @@ pub fn content(size: usize, seed: u8) -> Vec<u8> {
 async fn bytes(State(shared): State<Shared>, Path((size, seed, _)): Path<(usize, u8, String)>) -> Response {
     shared.hits.fetch_add(1, Ordering::SeqCst);
     ([(CONTENT_TYPE, "application/octet-stream")], content(size, seed)).into_response()
+}
+
+/// Without a Content-Length.
+async fn undeclared(State(shared): State<Shared>, Path((size, seed)): Path<(usize, u8)>) -> Response {
+    shared.hits.fetch_add(1, Ordering::SeqCst);
+    let chunks =
+        content(size, seed).chunks(64 * 1024).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect::<Vec<_>>();
+    ([(CONTENT_TYPE, "application/octet-stream")], Body::from_stream(futures::stream::iter(chunks))).into_response()
 }
 
 /// The first half at once, the rest when the gate opens.

@@ -23,6 +23,7 @@ pub struct TestServer {
     pub url: String,
     pub seeder: String,
     settings: Vec<(String, String)>,
+    wrapper: Vec<String>,
     folder: std::sync::Arc<TempDir>,
     http: reqwest::Client,
 }
@@ -79,7 +80,7 @@ impl TestServer {
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { child, url, seeder, settings, folder, http }
+        Self { child, url, seeder, settings, wrapper: wrapper.to_vec(), folder, http }
     }
 
     /// The data folder.
@@ -109,7 +110,7 @@ impl TestServer {
     /// Kills it without warning and starts it again on the same data.
     pub async fn crash_and_restart(mut self) -> Self {
         self.child.kill().await.expect("killed");
-        Self::launch(self.folder.clone(), self.settings.clone(), &[]).await
+        Self::launch(self.folder.clone(), self.settings.clone(), &self.wrapper).await
     }
 
     /// Asks it to stop, and tells how it ended.
@@ -121,7 +122,7 @@ impl TestServer {
 
     /// Starts it again after [`TestServer::terminate`].
     pub async fn restart(self) -> Self {
-        Self::launch(self.folder.clone(), self.settings.clone(), &[]).await
+        Self::launch(self.folder.clone(), self.settings.clone(), &self.wrapper).await
     }
 
     /// A call to the API, without credentials.

@@ -100,6 +100,7 @@ errors! {
         429 TooMany "A limit is reached; come again after Retry-After.",
         500 Internal "The service has made a mistake.",
         503 Unavailable "A store does not answer; try again.",
+        507 Full "The service has no space left for more content.",
     }
 }
 
@@ -121,6 +122,11 @@ impl Problem {
 
     pub fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "request_not_found", "you have no request with this id")
+    }
+
+    pub fn storage_full() -> Self {
+        let detail = "the service has no space left for more content; try again later";
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", detail).retry_after(60)
     }
 
     pub fn unauthorized(detail: &str) -> Self {
@@ -193,6 +199,9 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::Full) {
+            return Self::storage_full();
+        }
         error!(%error, "a store failed");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "a store of this service did not answer")
             .retry_after(5)

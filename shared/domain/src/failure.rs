@@ -102,6 +102,8 @@ failure_codes! {
     BadRequest = "bad_request", false;
     /// The seeder refused the torrent.
     SeedingFailed = "seeding_failed", false;
+    /// The content does not fit on this service's disk.
+    StorageFull = "storage_full", false;
     /// A store failed; the log knows more.
     Internal = "internal", true;
 }

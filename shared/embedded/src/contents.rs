@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempPath};
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use crate::space::{Space, SpaceLimits};
 use crate::{OpenError, files};
 
 /// Bytes that are gathered before a thread is asked to write them.
@@ -44,6 +45,7 @@ pub struct FolderContents(Arc<Folder>);
 struct Folder {
     root: PathBuf,
     staging: PathBuf,
+    space: Space,
     /// Held for the moment in which a name appears, is touched or disappears.
     names: Mutex<()>,
     open: Mutex<LruCache<ContentHash, Arc<File>>>,
@@ -57,18 +59,20 @@ fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> St
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, StoreError> {
     spawn_blocking(work).await.map_err(unavailable)?.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => StoreError::NotFound,
-        _ => unavailable(error),
+        _ => files::store_error("the content folder", error),
     })
 }
 
 impl FolderContents {
     /// Opens the folder, and makes it if need be.
-    pub fn open(root: PathBuf) -> Result<Self, OpenError> {
+    pub fn open(root: PathBuf, limits: SpaceLimits) -> Result<Self, OpenError> {
         // On the same file system as the contents, or a rename would not be one step.
         let staging = root.join("staging");
         files::create_private_folder(&staging).map_err(OpenError::io(&staging))?;
+        let space = Space::new(&root, limits)?;
         Ok(Self(Arc::new(Folder {
             root,
+            space,
             staging,
             names: Mutex::default(),
             open: Mutex::new(LruCache::new(OPEN_FILES)),
@@ -141,22 +145,26 @@ impl Folder {
         }
         self.open_files().pop(&content);
         std::fs::remove_file(&path)?;
+        self.space.give_back(metadata.len());
         // The folders `ab/cd` stay: making them anew costs more than keeping them.
         Ok(Removal::Gone)
     }
 
     /// The file that was set aside, cut to what it was then; `None` if it is not there, or not whole.
-    fn resume(&self, suspended: &Suspended) -> io::Result<Option<NamedTempFile>> {
+    fn resume(&self, suspended: &Suspended) -> io::Result<Option<(NamedTempFile, u64)>> {
         let path = self.staging.join(&suspended.file);
         let file = files::absent_is_none(File::options().read(true).write(true).open(&path))?;
         let Some(mut file) = file else { return Ok(None) };
-        if file.metadata()?.len() < suspended.length {
+        let length = file.metadata()?.len();
+        if length < suspended.length {
             files::remove_if_there(&path)?;
+            self.space.give_back(length);
             return Ok(None);
         }
+        self.space.give_back(length - suspended.length);
         file.set_len(suspended.length)?;
         file.seek(SeekFrom::End(0))?;
-        Ok(Some(NamedTempFile::from_parts(file, TempPath::try_from_path(path)?)))
+        Ok(Some((NamedTempFile::from_parts(file, TempPath::try_from_path(path)?), suspended.length)))
     }
 
     fn idle(&self, part: u8, before: Timestamp) -> io::Result<Vec<ContentHash>> {
@@ -203,6 +211,7 @@ impl Contents for FolderContents {
             id,
             pending: BytesMut::new(),
             file: None,
+            taken: 0,
             dirty: 0,
             flushing: None,
         }))
@@ -213,15 +222,23 @@ impl Contents for FolderContents {
         let folder = self.0.clone();
         let file = blocking(move || folder.resume(&suspended)).await?;
         let folder = self.0.clone();
-        Ok(file.map(|file| -> Box<dyn Staged> {
-            Box::new(StagedFile { folder, id, pending: BytesMut::new(), file: Some(file), dirty: 0, flushing: None })
+        Ok(file.map(|(file, taken)| -> Box<dyn Staged> {
+            let (pending, file) = (BytesMut::new(), Some(file));
+            Box::new(StagedFile { folder, id, pending, file, taken, dirty: 0, flushing: None })
         }))
     }
 
     async fn discard(&self, suspended: &str) -> Result<(), StoreError> {
         let Some(suspended) = Suspended::read(suspended) else { return Ok(()) };
-        let path = self.0.staging.join(suspended.file);
-        blocking(move || files::remove_if_there(&path)).await
+        let folder = self.0.clone();
+        blocking(move || {
+            let path = folder.staging.join(suspended.file);
+            let size = files::absent_is_none(std::fs::metadata(&path))?.map_or(0, |metadata| metadata.len());
+            files::remove_if_there(&path)?;
+            folder.space.give_back(size);
+            Ok(())
+        })
+        .await
     }
 
     async fn staging(&self) -> Result<Vec<Staging>, StoreError> {
@@ -270,9 +287,20 @@ impl Contents for FolderContents {
         blocking(move || folder.idle(part, before)).await
     }
 
+    fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+        self.0.space.check(bytes)
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
+        self.check_room(0)?;
         let folder = self.0.clone();
-        blocking(move || files::temporary(&folder.staging, "check").map(drop)).await
+        // An empty file can be made on a full disk.
+        blocking(move || {
+            let mut file = files::temporary(&folder.staging, "check")?;
+            file.write_all(&[0; 4096])?;
+            file.as_file().sync_data()
+        })
+        .await
     }
 }
 
@@ -304,6 +332,8 @@ struct StagedFile {
     id: RequestId,
     pending: BytesMut,
     file: Option<NamedTempFile>,
+    /// Bytes that are counted as used for this content.
+    taken: u64,
     /// Bytes written since the disk was last told to write.
     dirty: usize,
     flushing: Option<JoinHandle<io::Result<()>>>,
@@ -313,6 +343,7 @@ impl StagedFile {
     /// Writes what is pending, and takes the file out, for the caller to put back or commit.
     async fn flush(&mut self) -> Result<NamedTempFile, StoreError> {
         let pending = self.pending.split().freeze();
+        self.folder.space.check_disk(pending.len() as u64)?;
         let (file, folder, id) = (self.file.take(), self.folder.clone(), self.id);
         blocking(move || {
             let mut file = match file {
@@ -328,8 +359,14 @@ impl StagedFile {
 
 #[async_trait]
 impl Staged for StagedFile {
+    fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+        self.folder.space.check(bytes)
+    }
+
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         self.pending.extend_from_slice(&bytes);
+        self.taken += bytes.len() as u64;
+        self.folder.space.take(bytes.len() as u64)?;
         let pending = self.pending.len();
         if pending >= CHUNK {
             let file = self.flush().await?;
@@ -347,6 +384,7 @@ impl Staged for StagedFile {
 
     async fn restart(&mut self) -> Result<(), StoreError> {
         self.pending.clear();
+        self.folder.space.give_back(std::mem::take(&mut self.taken));
         self.dirty = 0;
         // Deletes the file.
         self.file = None;
@@ -355,7 +393,8 @@ impl Staged for StagedFile {
 
     async fn suspend(mut self: Box<Self>) -> Result<String, StoreError> {
         let file = self.flush().await?;
-        blocking(move || {
+        let taken = &mut self.taken;
+        let suspended = blocking(move || {
             file.as_file().sync_data()?;
             let length = file.as_file().metadata()?.len();
             let path = file.path().with_extension(SUSPENDED_FILE);
@@ -363,12 +402,28 @@ impl Staged for StagedFile {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             Ok(Suspended { file, length }.to_string())
         })
-        .await
+        .await;
+        if suspended.is_ok() {
+            // It stays in the folder.
+            *taken = 0;
+        }
+        suspended
     }
 
     async fn commit(mut self: Box<Self>, hash: ContentHash, now: Timestamp) -> Result<bool, StoreError> {
         let file = self.flush().await?;
         let folder = self.folder.clone();
-        blocking(move || folder.commit(file, hash, now)).await
+        let committed = blocking(move || folder.commit(file, hash, now)).await;
+        if matches!(committed, Ok(true)) {
+            // It stays in the folder.
+            self.taken = 0;
+        }
+        committed
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        self.folder.space.give_back(self.taken);
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use ports::StoreError;
 use tempfile::{Builder, NamedTempFile};
 
 /// Makes a folder and its parents, for its owner alone.
@@ -66,6 +67,14 @@ pub fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// Deletes a file, if it is there.
 pub fn remove_if_there(path: &Path) -> io::Result<()> {
     absent_is_none(std::fs::remove_file(path)).map(drop)
+}
+
+/// An I/O error as the error of the store `store`.
+pub fn store_error(store: &'static str, error: io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full,
+        _ => StoreError::unavailable(store, error),
+    }
 }
 
 /// Tells "not there" from other errors.

@@ -30,7 +30,7 @@ impl SqliteRequests {
     /// Opens the table and makes everything due that was under way: the holders of its leases died with the
     /// process before, and its wake-ups were lost with it. Queued rows wait for their time.
     pub async fn open(database: Database) -> Result<Self, StoreError> {
-        database
+        let freed = database
             .write(Durability::Written, |connection| {
                 sqlx::query(
                     "UPDATE requests SET lease = NULL, due_at = 0 \
@@ -40,7 +40,13 @@ impl SqliteRequests {
                 .boxed()
             })
             .await
-            .map_err(unavailable)?;
+            .map_err(unavailable);
+        match freed {
+            Ok(_) => {}
+            // What is ready can be served from a full disk; the leases run out by themselves.
+            Err(StoreError::Full) => tracing::error!("no space left: leases of the last run are not released"),
+            Err(error) => return Err(error),
+        }
         let lookups = Lookups::start(database.readers().clone());
         Ok(Self { database, lookups, watchers: Watchers::default() })
     }

@@ -56,7 +56,7 @@ async fn with_file<T: Send + 'static>(
     spawn_blocking(move || work(&path))
         .await
         .map_err(|error| StoreError::unavailable("the torrent folder", error))?
-        .map_err(|error| StoreError::unavailable("the torrent folder", error))
+        .map_err(|error| files::store_error("the torrent folder", error))
 }
 
 #[async_trait]

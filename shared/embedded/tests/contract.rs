@@ -1,8 +1,8 @@
 //! The contract of every port, on this backend.
 
 use embedded::{
-    Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, OpenError, SqliteGuards, SqliteRequests,
-    SqliteTorrents,
+    Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, OpenError, SpaceLimits, SqliteGuards,
+    SqliteRequests, SqliteTorrents,
 };
 use tempfile::TempDir;
 
@@ -25,7 +25,7 @@ async fn torrents() -> (SqliteTorrents, TempDir) {
 #[expect(clippy::unused_async, reason = "suites await what they are given")]
 async fn contents() -> (FolderContents, TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    (FolderContents::open(folder.path().join("content")).unwrap(), folder)
+    (FolderContents::open(folder.path().join("content"), SpaceLimits::default()).unwrap(), folder)
 }
 
 async fn guards() -> (SqliteGuards, TempDir) {

@@ -36,7 +36,7 @@ impl FetchError {
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Failed { failure, .. } => failure.code.is_retryable(),
-            Self::Store(_) => true,
+            Self::Store(error) => !matches!(error, StoreError::Full),
         }
     }
 

@@ -185,6 +185,7 @@ impl Fetcher {
                     }
                     check_status(&response)?;
                     answer = self.check_declared(&response)?;
+                    staged.check_room(response.content_length().unwrap_or(0))?;
                     (beginning, hasher) = (Beginning::default(), StreamHasher::new());
                     download = Download::new(self, &session, &hop, progress, response);
                 }

@@ -8,7 +8,7 @@ use fetcher::{Checkpoint, FetchError, Fetched, Fetcher, Progress, Transfer};
 use ports::{Claim, Clock, Contents, Requests, Staged, StoreError, Wakeup, Wakeups};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::retry::{next_try, store_failure};
 use crate::{LEASE, Outcome, SUSPENDED};
@@ -50,6 +50,11 @@ impl Fetch {
     /// Runs the step for this request, until `stopping` is cancelled: then the request goes back to the
     /// queue, with a checkpoint if it can be gone on with.
     pub async fn run(&self, id: RequestId, stopping: &CancellationToken) -> Result<Outcome, StoreError> {
+        if let Err(StoreError::Full) = self.contents.check_room(0) {
+            // The request keeps its place: the sweep finds it again.
+            warn!(request.id = %id, "fetch postponed: no space left");
+            return Ok(Outcome::Nothing);
+        }
         let Some(claim) = self.requests.claim(id, Step::Fetch, self.clock.now(), LEASE).await? else {
             return Ok(Outcome::Nothing);
         };
@@ -90,7 +95,11 @@ impl Fetch {
             Ok(Ok(Transfer::Complete(fetched))) => fetched,
             Ok(Ok(Transfer::Paused(checkpoint))) => return self.paused(claim, staged, suspended, checkpoint).await,
             Ok(Ok(Transfer::Refused(error))) => return self.refused(claim, staged, suspended, error).await,
-            Ok(Err(error)) => return self.failed(claim, error).await,
+            Ok(Err(error)) => {
+                // On a full disk the row can be written only once this space is free again.
+                drop(staged);
+                return self.failed(claim, error).await;
+            }
             Err(Lost) => return Ok(Outcome::Lost),
         };
         match self.commit(claim, staged, fetched).await {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use domain::{Content, RequestId, Status, Step, Timestamp, Torrent, TorrentState};
+use domain::{Content, Failure, FailureCode, RequestId, Status, Step, Timestamp, Torrent, TorrentState};
 use metainfo::{Metainfo, Pieces, Recipe, piece_length_for};
 use ports::{Claim, Clock, Contents, Requests, StoreError, Torrents, Wakeup, Wakeups};
 use tokio::runtime::Handle;
@@ -60,7 +60,11 @@ impl Package {
                 (Outcome::Retried, Some((Wakeup::Fetch(id), Duration::ZERO)))
             }
             Err(error) => {
-                let failure = store_failure(&error);
+                let failure = match error {
+                    // Unlike a fetch, another try costs nothing but hashing.
+                    StoreError::Full => Failure::new(FailureCode::Internal, "no space left to store the torrent"),
+                    error => store_failure(&error),
+                };
                 let next = next_try(&row, &failure, None, 0, now);
                 meter::failed("package", failure.code, next.is_some());
                 if let Some(at) = next {

@@ -32,6 +32,9 @@ pub(crate) fn next_try(
 
 /// A store's error as a failure of the request. What it says is for the log, not for the caller.
 pub(crate) fn store_failure(error: &StoreError) -> Failure {
+    if matches!(error, StoreError::Full) {
+        return Failure::new(FailureCode::StorageFull, "the content does not fit on this service's disk");
+    }
     tracing::error!(%error, "a store failed");
     Failure::new(FailureCode::Internal, "a store of this service failed; its log knows more")
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{ContentHash, FetchRequest, InfoHash, RequestId, Status, Step, Timestamp, TorrentState};
-use embedded::{Database, DatabaseOptions, FolderContents, SqliteRequests, SqliteTorrents, WakeupReceiver};
+use embedded::{
+    Database, DatabaseOptions, FolderContents, SpaceLimits, SqliteRequests, SqliteTorrents, WakeupReceiver,
+};
 use pipeline::{GRACE, LEASE, Outcome, Package, Reconcile, Release, Seed, Sweep, Swept};
 use ports::contract::{NOW, content, request};
 use ports::{Clock, Contents, ManualClock, Requests, Torrents, Wakeup, Wakeups};
@@ -41,7 +43,8 @@ impl House {
         let requests: Arc<dyn Requests> = Arc::new(SqliteRequests::open(database.clone()).await.unwrap());
         let torrents: Arc<dyn Torrents> =
             Arc::new(SqliteTorrents::open(database, path("torrents"), path("resume")).unwrap());
-        let contents: Arc<dyn Contents> = Arc::new(FolderContents::open(path("content")).unwrap());
+        let contents: Arc<dyn Contents> =
+            Arc::new(FolderContents::open(path("content"), SpaceLimits::default()).unwrap());
         let (sender, wakeups) = embedded::channel();
         let sender: Arc<dyn Wakeups> = Arc::new(sender);
         let clock = Arc::new(ManualClock::at(now));

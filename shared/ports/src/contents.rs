@@ -77,13 +77,24 @@ pub trait Contents: Send + Sync {
         Ok(None)
     }
 
-    /// Whether the store answers.
+    /// [`StoreError::Full`] unless there is room for `bytes` more, above the free-space floor. A store without limits
+    /// always has room.
+    fn check_room(&self, _bytes: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Checks that the store can be written to and read.
     async fn check(&self) -> Result<(), StoreError>;
 }
 
 /// A content that is coming in. Memory stays bounded at any size.
 #[async_trait]
 pub trait Staged: Send {
+    /// [`StoreError::Full`] unless there is room for `bytes` more; called as soon as the size is known.
+    fn check_room(&self, _bytes: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Appends.
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
 

@@ -12,6 +12,9 @@ pub enum StoreError {
     /// Somebody else has written since the claim: stop the work, write nothing.
     #[error("the claim is held no longer")]
     ClaimLost,
+    /// There is no room left: the disk is full, or a limit is reached (`STORAGE__MIN_FREE`, `STORAGE__MAX_BYTES`).
+    #[error("no space left in the store")]
+    Full,
     /// The store did not do it; trying again later may help.
     #[error("{store} failed: {source}")]
     Unavailable {

@@ -319,6 +319,11 @@ section! {
         storage_type: StorageType = "filesystem";
         /// The folder of everything.
         base_path: PathBuf = "./data";
+        /// Bytes that stay free on the disk: requests and fetches that would need them are refused (507, storage_full). By
+        /// default 1 % of the disk, at most 512 MiB; 0 is no floor.
+        min_free: Option<Bounded<0, { u64::MAX }>> = "";
+        /// The most bytes of contents, those being fetched included; 0 is no limit. On one machine only.
+        max_bytes: Bounded<0, { u64::MAX }> = "0";
         /// The folder of contents; by default content in STORAGE__BASE_PATH.
         content_path: Option<PathBuf> = "";
         /// The folder of .torrent files; by default torrents in STORAGE__BASE_PATH.

@@ -129,6 +129,7 @@ async fn accept(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Created, Problem> {
+    api.contents.check_room(0)?;
     if !is_json(headers) {
         let detail = "the body is to be application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
