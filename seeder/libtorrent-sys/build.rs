@@ -12,7 +12,7 @@ fn main() {
         build.define(name, value.as_deref());
     }
     build
-        .files(["shim/session.cpp", "shim/disk.cpp", "shim/metadata.cpp"])
+        .files(["shim/session.cpp", "shim/disk.cpp", "shim/metadata.cpp", "shim/peers.cpp"])
         .include("shim")
         .std("c++17")
         // Boost and libtorrent headers are not ours to mend.
@@ -21,7 +21,9 @@ fn main() {
         .opt_level(2)
         .compile("proxytorrent-shim");
 
-    for file in ["session.cpp", "session.hpp", "disk.cpp", "disk.hpp", "metadata.cpp", "metadata.hpp"] {
+    for file in
+        ["session.cpp", "session.hpp", "disk.cpp", "disk.hpp", "metadata.cpp", "metadata.hpp", "peers.cpp", "peers.hpp"]
+    {
         println!("cargo:rerun-if-changed=shim/{file}");
     }
 }

@@ -4,4 +4,5 @@
 mod disk;
 mod session;
 
+pub use libtorrent_sys::exit_immediately;
 pub use session::{SeedSession, StartError};

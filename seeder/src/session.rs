@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{ContentHash, InfoHash};
-use libtorrent_sys::{Event, EventKind, Session, SessionSettings};
+use libtorrent_sys::{Encryption, Event, EventKind, Session, SessionSettings};
 use ports::{Contents, SeedError, Seeder, Torrents};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
@@ -20,8 +20,14 @@ use crate::disk::ContentsDisk;
 /// How long libtorrent may take to answer a call.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// The first bytes of the peer id (BEP 20): PT 0.1.0.
-const FINGERPRINT: &str = "-PT0100-";
+/// How long libtorrent may take to close its connections and end its threads.
+const CLOSE: Duration = Duration::from_secs(10);
+
+/// How long resume data may take to be saved at a stop.
+const LAST_SAVE: Duration = Duration::from_secs(10);
+
+/// How often memory is returned that was queued for hostile peers.
+const RELEASE_MEMORY: Duration = Duration::from_secs(5);
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +56,7 @@ pub struct SeedSession {
     stop: CancellationToken,
     events: Mutex<Option<JoinHandle<()>>>,
     addresses: Vec<SocketAddr>,
+    connect_to_peers: bool,
 }
 
 /// Who waits for libtorrent to have added a torrent.
@@ -66,21 +73,26 @@ impl SeedSession {
         let interfaces: Vec<_> = seeder.listen.iter().map(ToString::to_string).collect();
         let settings = SessionSettings {
             listen_interfaces: interfaces.join(","),
-            require_encryption: torrent.encryption_enabled,
+            encryption: match torrent.encryption() {
+                settings::Encryption::Forced => Encryption::Forced,
+                settings::Encryption::Preferred => Encryption::Preferred,
+                settings::Encryption::Off => Encryption::Off,
+            },
+            utp: seeder.utp,
+            connect_to_peers: seeder.connect_to_peers,
+            outgoing_interfaces: outgoing_interfaces(&seeder.listen),
             upload_rate_limit: torrent.upload_rate_limit.get() as i32,
             download_rate_limit: torrent.download_rate_limit.get() as i32,
             connections_limit: torrent.max_connections.get() as i32,
-            user_agent: String::new(),
-            peer_fingerprint: FINGERPRINT.into(),
         };
         let stop = CancellationToken::new();
         let notify = Arc::new(Notify::new());
         let disk =
             ContentsDisk { contents, runtime: Handle::current(), events: notify.clone(), stopping: stop.clone() };
         let session = Arc::new(Session::new(&settings, disk)?);
-        let early = listening(&session, &notify, &settings.listen_interfaces).await?;
+        let early = listening(&session, &notify, &settings).await?;
         let addresses = public_addresses(seeder, session.listen_port());
-        info!(?addresses, encrypted = settings.require_encryption, "the seeder listens");
+        info!(?addresses, encryption = ?settings.encryption, utp = settings.utp, "seeder listens");
 
         let waiting = Arc::new(Waiting::default());
         let events = Events {
@@ -98,6 +110,7 @@ impl SeedSession {
             stop,
             events: Mutex::new(Some(events)),
             addresses,
+            connect_to_peers: seeder.connect_to_peers,
         })
     }
 
@@ -111,8 +124,9 @@ impl SeedSession {
         lock(&self.held).len() as u64
     }
 
-    /// Saves all resume data, closes every connection and returns when all is done.
-    pub async fn stop(&self) {
+    /// Saves all resume data, closes every connection, and returns whether libtorrent ended in time. If it did not, its
+    /// threads still run: the process must end by [`exit_immediately`](libtorrent_sys::exit_immediately).
+    pub async fn stop(&self) -> bool {
         self.stop.cancel();
         let events = lock(&self.events).take();
         if let Some(events) = events {
@@ -120,8 +134,17 @@ impl SeedSession {
             let _ = events.await;
         }
         let session = lock(&self.session).take();
-        // Closing joins libtorrent's threads.
-        let _ = spawn_blocking(move || drop(session)).await;
+        // Closing joins libtorrent's threads. On a thread of its own: the runtime would wait for one of its own.
+        let (closed, done) = oneshot::channel();
+        std::thread::spawn(move || {
+            drop(session);
+            let _ = closed.send(());
+        });
+        let in_time = tokio::time::timeout(CLOSE, done).await.is_ok();
+        if !in_time {
+            error!(deadline_seconds = CLOSE.as_secs(), "libtorrent did not end in time and is abandoned");
+        }
+        in_time
     }
 
     fn session(&self) -> Result<Arc<Session>, SeedError> {
@@ -134,9 +157,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Waits until the session listens; returns the events that came meanwhile.
-async fn listening(session: &Session, notify: &Notify, interfaces: &str) -> Result<Vec<Event>, StartError> {
+async fn listening(session: &Session, notify: &Notify, settings: &SessionSettings) -> Result<Vec<Event>, StartError> {
     let mut seen = vec![];
-    let failed = |why: &str| StartError::Listen { addresses: interfaces.into(), why: why.into() };
+    let interfaces = &settings.listen_interfaces;
+    let failed = |why: &str| StartError::Listen { addresses: interfaces.clone(), why: why.into() };
     loop {
         for event in session.take_events()? {
             match event.kind {
@@ -144,7 +168,7 @@ async fn listening(session: &Session, notify: &Notify, interfaces: &str) -> Resu
                 _ => seen.push(event),
             }
         }
-        // Each address has a TCP and a uTP socket.
+        // Each address has a TCP socket, and a UDP socket for µTP, which libtorrent opens even if it is off.
         let expected = 2 * interfaces.split(',').count();
         if seen.iter().filter(|event| event.kind == EventKind::Listening).count() >= expected {
             return Ok(seen);
@@ -153,6 +177,17 @@ async fn listening(session: &Session, notify: &Notify, interfaces: &str) -> Resu
             return Err(failed("libtorrent does not answer"));
         }
     }
+}
+
+/// The addresses that outgoing connections are bound to: those that the seeder listens on, so that it dials through the
+/// same interface. None are named if one of them is unspecified, or if they are of both families: libtorrent would pair
+/// an address of one family with a peer of the other.
+fn outgoing_interfaces(listen: &[SocketAddr]) -> String {
+    let one_family = listen.iter().all(SocketAddr::is_ipv4) || listen.iter().all(SocketAddr::is_ipv6);
+    if !one_family || listen.iter().any(|address| address.ip().is_unspecified()) {
+        return String::new();
+    }
+    listen.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(",")
 }
 
 /// The configured public addresses, or else the listen addresses, with the port that was taken.
@@ -200,6 +235,18 @@ impl Seeder for SeedSession {
         removed.map_err(|_| SeedError::Unavailable)?.map_err(|error| SeedError::Refused(error.to_string()))?;
         Ok(())
     }
+
+    async fn connect(&self, infohash: InfoHash, peer: SocketAddr) -> Result<(), SeedError> {
+        if !self.connect_to_peers || !self.has(infohash) {
+            return Ok(());
+        }
+        let (session, name) = (self.session()?, infohash.to_string());
+        // Waits for the network thread.
+        let connected = spawn_blocking(move || session.connect_peer(&name, peer)).await;
+        connected.map_err(|_| SeedError::Unavailable)?.map_err(|error| SeedError::Refused(error.to_string()))?;
+        debug!(%infohash, %peer, "connecting to announced peer");
+        Ok(())
+    }
 }
 
 /// Listens to libtorrent.
@@ -217,19 +264,21 @@ impl Events {
             self.take(event).await;
         }
         let mut save = tokio::time::interval_at(tokio::time::Instant::now() + self.save_interval, self.save_interval);
+        let mut release_memory = tokio::time::interval(RELEASE_MEMORY);
         loop {
             tokio::select! {
+                _ = release_memory.tick() => { libtorrent_sys::release_memory(); }
                 () = self.notify.notified() => { self.take_all().await; }
                 _ = save.tick() => { self.ask_for_resume_data(); }
                 () = stopping.cancelled() => break,
             }
         }
         let mut missing = self.ask_for_resume_data();
-        let deadline = tokio::time::Instant::now() + ANSWER;
+        let deadline = tokio::time::Instant::now() + LAST_SAVE;
         while missing > 0 {
             missing = missing.saturating_sub(self.take_all().await);
             if missing > 0 && tokio::time::timeout_at(deadline, self.notify.notified()).await.is_err() {
-                warn!(missing, "resume data was not saved in time; nothing but statistics is lost");
+                warn!(missing, "resume data was not saved in time, statistics are lost");
                 break;
             }
         }

@@ -23,7 +23,7 @@ use seeder::SeedSession;
 use serde_json::json;
 use settings::{ExposeSecret, Profile, Settings};
 use tokio::net::TcpListener;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use url::Url;
 
 use self::workers::{Steps, Workers};
@@ -119,13 +119,31 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
 
     stop.cancelled().await;
     let grace = Duration::from_secs(settings.server.shutdown_grace.get());
+    limit_shutdown(grace);
     info!(grace_seconds = grace.as_secs(), "stopping");
     workers.stop(grace).await;
-    session.stop().await;
+    let closed = session.stop().await;
     let _ = serving.await;
     backend.database.close().await;
     info!("stopped");
+    if !closed {
+        seeder::exit_immediately(0);
+    }
     Ok(())
+}
+
+/// How long a stop may take beyond the grace for running work: fetches are suspended, resume data is saved, libtorrent
+/// closes.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Ends the process if the stop takes too long, whatever hangs. The next start finds what was not finished.
+fn limit_shutdown(grace: Duration) {
+    let deadline = grace + SHUTDOWN_DEADLINE;
+    std::thread::spawn(move || {
+        std::thread::sleep(deadline);
+        error!(deadline_seconds = deadline.as_secs(), "shutdown did not end in time and is cut short");
+        seeder::exit_immediately(0);
+    });
 }
 
 /// Every fetch and every peer is an open file, and the usual limit of 1,024 is for programs that are not
@@ -253,6 +271,7 @@ fn api(
         allow_credentials: settings.fetcher.allow_credential_headers,
         public_url,
         seeder_addresses: session.addresses().to_vec(),
+        connect_to_peers: settings.seeder.connect_to_peers,
         estimate: api::Estimate::default(),
     })
 }

@@ -1,6 +1,7 @@
 //! The workers: each kind of wake-up has a lane of its own, so that none waits behind another kind.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,8 @@ impl Workers {
             .collect();
         let seed_lane = move |infohash: InfoHash| seeding[usize::from(infohash.as_bytes()[0]) % SEED_LANES].clone();
 
+        let connecting = workers.connector(seed);
+
         let closing = workers.closing.clone();
         workers.tasks.spawn(async move {
             while let Some(Some(wakeup)) = closing.run_until_cancelled(wakeups.recv()).await {
@@ -106,6 +109,12 @@ impl Workers {
                         seed_lane(infohash).send(SeedWork::Seed(infohash, request)).is_err()
                     }
                     Wakeup::Unseed(infohash) => seed_lane(infohash).send(SeedWork::Unseed(infohash)).is_err(),
+                    Wakeup::Connect(infohash, peer) => {
+                        if connecting.try_send((infohash, peer)).is_err() {
+                            counter!("proxytorrent_peers_not_connected_total").increment(1);
+                        }
+                        false
+                    }
                 };
                 if closed {
                     break;
@@ -122,6 +131,18 @@ impl Workers {
             }
         });
         workers
+    }
+
+    /// A bounded queue of peers that the seeder connects to, one after another.
+    fn connector(&self, seed: Seed) -> mpsc::Sender<(InfoHash, SocketAddr)> {
+        let (sender, mut queue) = mpsc::channel(PEERS_WAITING);
+        let closing = self.closing.clone();
+        self.tasks.spawn(async move {
+            while let Some(Some((infohash, peer))) = closing.run_until_cancelled(queue.recv()).await {
+                measured("connect", seed.connect(infohash, peer)).await;
+            }
+        });
+        sender
     }
 
     /// A queue whose items are worked on in order, up to `at_once` at a time.
@@ -165,6 +186,9 @@ enum SeedWork {
     Seed(InfoHash, Option<RequestId>),
     Unseed(InfoHash),
 }
+
+/// Peers that wait for the seeder to connect to them; what comes beyond is dropped, and the peer connects by itself.
+const PEERS_WAITING: usize = 256;
 
 /// Runs a step and takes its time. The sweep tries again what fails here.
 async fn measured<E: std::fmt::Display>(step: &'static str, work: impl Future<Output = Result<(), E>>) {

@@ -13,6 +13,7 @@ mod hostile;
 mod limits;
 mod lookups;
 mod origin;
+mod peers;
 mod proxies;
 mod raw;
 mod resuming;

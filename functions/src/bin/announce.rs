@@ -1,9 +1,9 @@
 //! `GET /announce` and `GET /scrape`.
 
-use functions::port::{SWARM, TORRENTS};
+use functions::port::{SEED_QUEUE, SWARM, TORRENTS};
 use functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    serve::<{ TORRENTS | SWARM }>(endpoints::tracker()).await
+    serve::<{ TORRENTS | SWARM | SEED_QUEUE }>(endpoints::tracker()).await
 }

@@ -247,7 +247,7 @@ impl World {
                 )
                 .await
             }
-            Wakeup::Notify(_) => Ended::With(Ok(())),
+            Wakeup::Notify(_) | Wakeup::Connect(..) => Ended::With(Ok(())),
         };
         matches!(ended, Ended::With(Ok(())))
     }

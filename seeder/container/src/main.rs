@@ -65,8 +65,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     info!(torrents = restored, "picked up where the last run ended");
     println!("The seeder listens on {}.", addresses.join(", "));
     watch(&clients.sqs(), &queue, &seed, &stop).await;
-    session.stop().await;
+    let closed = session.stop().await;
     info!("stopped");
+    if !closed {
+        seeder::exit_immediately(0);
+    }
     Ok(())
 }
 
@@ -101,6 +104,7 @@ async fn handle(message: &Message, seed: &Seed) -> Result<(), pipeline::SeedStep
         match wakeup {
             Wakeup::Seed(infohash, request) => seed.run(infohash, request).await?,
             Wakeup::Unseed(infohash) => seed.unseed(infohash).await?,
+            Wakeup::Connect(infohash, peer) => seed.connect(infohash, peer).await?,
             _ => {}
         }
     }

@@ -1,5 +1,6 @@
 #include "session.hpp"
 
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -14,6 +15,10 @@
 #include <libtorrent/hex.hpp>
 #include <libtorrent/ip_filter.hpp>
 #include <libtorrent/load_torrent.hpp>
+#include <libtorrent/peer_class.hpp>
+#include <libtorrent/peer_class_type_filter.hpp>
+#include <libtorrent/peer_info.hpp>
+#include <libtorrent/pex_flags.hpp>
 #include <libtorrent/read_resume_data.hpp>
 #include <libtorrent/settings_pack.hpp>
 #include <libtorrent/torrent_flags.hpp>
@@ -34,8 +39,13 @@ lt::settings_pack pack(SessionSettings const& s)
 {
 	lt::settings_pack p;
 	p.set_str(lt::settings_pack::listen_interfaces, std::string(s.listen_interfaces));
-	p.set_str(lt::settings_pack::user_agent, std::string(s.user_agent));
-	p.set_str(lt::settings_pack::peer_fingerprint, std::string(s.peer_fingerprint));
+	// Another port than the one that torrents and magnets name would be of no use.
+	p.set_int(lt::settings_pack::max_retry_port_bind, 0);
+	p.set_bool(lt::settings_pack::listen_system_port_fallback, false);
+	p.set_int(lt::settings_pack::listen_queue_size, 1024);
+	p.set_bool(lt::settings_pack::enable_incoming_utp, s.utp);
+	// libtorrent would try µTP first and lose three seconds with each peer that has none.
+	p.set_bool(lt::settings_pack::enable_outgoing_utp, false);
 
 	// Private: peers come from our tracker alone.
 	p.set_bool(lt::settings_pack::enable_dht, false);
@@ -44,19 +54,31 @@ lt::settings_pack pack(SessionSettings const& s)
 	p.set_bool(lt::settings_pack::enable_natpmp, false);
 	p.set_bool(lt::settings_pack::anonymous_mode, true);
 
-	auto const policy = s.require_encryption ? lt::settings_pack::pe_forced : lt::settings_pack::pe_enabled;
+	auto const policy = s.encryption == Encryption::Forced ? lt::settings_pack::pe_forced
+		: s.encryption == Encryption::Preferred ? lt::settings_pack::pe_enabled
+		: lt::settings_pack::pe_disabled;
 	p.set_int(lt::settings_pack::in_enc_policy, policy);
 	p.set_int(lt::settings_pack::out_enc_policy, policy);
 	// Header-only obfuscation would leave the content itself in the clear.
 	p.set_int(lt::settings_pack::allowed_enc_level,
-		s.require_encryption ? lt::settings_pack::pe_rc4 : lt::settings_pack::pe_both);
+		s.encryption == Encryption::Forced ? lt::settings_pack::pe_rc4 : lt::settings_pack::pe_both);
+	p.set_bool(lt::settings_pack::prefer_rc4, s.encryption == Encryption::Preferred);
 
 	p.set_int(lt::settings_pack::upload_rate_limit, s.upload_rate_limit);
 	p.set_int(lt::settings_pack::download_rate_limit, s.download_rate_limit);
 	p.set_int(lt::settings_pack::connections_limit, s.connections_limit);
 
-	// Peers come to the seeder; it dials no one, so that nobody can point it at an address.
-	p.set_bool(lt::settings_pack::seeding_outgoing_connections, false);
+	// A connection that says nothing must not take a peer's place for long.
+	p.set_int(lt::settings_pack::handshake_timeout, 5);
+	p.set_int(lt::settings_pack::inactivity_timeout, 120);
+	// Peers are dialled only where connect_peer() names them: there is no DHT, LSD, PEX or tracker.
+	p.set_bool(lt::settings_pack::seeding_outgoing_connections, s.connect_to_peers);
+	p.set_int(lt::settings_pack::connection_speed, 200);
+	// Some clients close the first connection: qBittorrent adds a magnet's torrent anew once it has the metadata, and
+	// Transmission takes no connection from an address that it is just dialling.
+	p.set_int(lt::settings_pack::min_reconnect_time, 1);
+	p.set_int(lt::settings_pack::max_failcount, 5);
+	p.set_str(lt::settings_pack::outgoing_interfaces, std::string(s.outgoing_interfaces));
 	// A whole office may sit behind one address.
 	p.set_bool(lt::settings_pack::allow_multiple_connections_per_ip, true);
 
@@ -71,6 +93,14 @@ lt::settings_pack pack(SessionSettings const& s)
 	// At start and at shutdown every torrent raises one, and none may be dropped.
 	p.set_int(lt::settings_pack::alert_queue_size, 1'000'000);
 	return p;
+}
+
+lt::sha1_hash parse_infohash(rust::Str infohash)
+{
+	lt::sha1_hash hash;
+	if (infohash.size() != 40 || !lt::aux::from_hex({infohash.data(), 40}, hash.data()))
+		throw std::invalid_argument("an infohash is 40 hexadecimal digits");
+	return hash;
 }
 
 std::string hex(lt::info_hash_t const& hashes)
@@ -103,12 +133,24 @@ Session::Session(SessionSettings const& settings, rust::Box<Callbacks> callbacks
 		session.set_alert_notify([shared] { (*shared)->notify(); });
 		return session;
 	}())
+	, m_peers(make_peers(settings.connections_limit))
+	, m_connect_to_peers(settings.connect_to_peers)
 {
 	// libtorrent exempts local networks from rate limits; an operator's limit is meant for all.
 	lt::ip_filter everyone;
 	everyone.add_rule(lt::make_address("0.0.0.0"), lt::make_address("255.255.255.255"), 1);
 	everyone.add_rule(lt::make_address("::"), lt::make_address("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), 1);
 	m_session.set_peer_class_filter(everyone);
+
+	// A µTP SYN can be spoofed and takes a connection's place until the handshake times out. With µTP counted twice, half
+	// of the places stay for TCP.
+	auto const utp = m_session.create_peer_class("utp");
+	auto info = m_session.get_peer_class(utp);
+	info.connection_limit_factor = 200;
+	m_session.set_peer_class(utp, info);
+	lt::peer_class_type_filter types;
+	types.add(lt::peer_class_type_filter::utp_socket, utp);
+	m_session.set_peer_class_type_filter(types);
 }
 
 void Session::add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Slice<std::uint8_t const> resume, rust::Str key) const
@@ -144,17 +186,28 @@ void Session::add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Slice<s
 			[info](lt::torrent_handle const&, lt::client_data_t) { return metadata_plugin(info); });
 	} else {
 		params.extensions.emplace_back(&lt::create_ut_metadata_plugin);
-		params.extensions.emplace_back(&lt::create_ut_pex_plugin);
+		// A session that dials would dial whatever address a peer names by PEX.
+		if (!m_connect_to_peers) params.extensions.emplace_back(&lt::create_ut_pex_plugin);
 	}
+	params.extensions.emplace_back(
+		[peers = m_peers](lt::torrent_handle const&, lt::client_data_t) { return peer_guard_plugin(peers); });
 	m_session.async_add_torrent(std::move(params));
+}
+
+bool Session::connect_peer(rust::Str infohash, rust::Str address, std::uint16_t port) const
+{
+	auto const handle = m_session.find_torrent(parse_infohash(infohash));
+	if (!handle.is_valid()) return false;
+	lt::error_code ec;
+	auto const ip = lt::make_address(std::string(address), ec);
+	if (ec) throw std::invalid_argument("not an IP address");
+	handle.connect_peer({ip, port}, lt::peer_info::tracker, lt::pex_encryption);
+	return true;
 }
 
 bool Session::remove_torrent(rust::Str infohash) const
 {
-	lt::sha1_hash hash;
-	if (infohash.size() != 40 || !lt::aux::from_hex({infohash.data(), 40}, hash.data()))
-		throw std::invalid_argument("an infohash is 40 hexadecimal digits");
-	auto const handle = m_session.find_torrent(hash);
+	auto const handle = m_session.find_torrent(parse_infohash(infohash));
 	if (!handle.is_valid()) return false;
 	m_session.remove_torrent(handle);
 	return true;
@@ -210,6 +263,8 @@ rust::Vec<Event> Session::take_events() const
 }
 
 std::uint16_t Session::listen_port() const { return m_session.listen_port(); }
+
+void exit_immediately(std::int32_t code) { std::_Exit(code); }
 
 std::unique_ptr<Session> new_session(SessionSettings const& settings, rust::Box<Callbacks> callbacks)
 {

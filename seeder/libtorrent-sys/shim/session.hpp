@@ -7,6 +7,7 @@
 #include <libtorrent/session.hpp>
 
 #include "disk.hpp"
+#include "peers.hpp"
 #include "rust/cxx.h"
 
 namespace proxytorrent {
@@ -20,6 +21,7 @@ public:
 
 	void add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Slice<std::uint8_t const> resume, rust::Str key) const;
 	bool remove_torrent(rust::Str infohash) const;
+	bool connect_peer(rust::Str infohash, rust::Str address, std::uint16_t port) const;
 	std::uint32_t save_resume_data() const;
 	rust::Vec<Event> take_events() const;
 	std::uint16_t listen_port() const;
@@ -27,7 +29,12 @@ public:
 private:
 	// libtorrent's session handle is thread-safe but not const.
 	mutable libtorrent::session m_session;
+	std::shared_ptr<Peers> m_peers;
+	bool m_connect_to_peers;
 };
+
+// Ends the process without waiting for threads or running destructors.
+void exit_immediately(std::int32_t code);
 
 std::unique_ptr<Session> new_session(SessionSettings const& settings, rust::Box<Callbacks> callbacks);
 

@@ -4,23 +4,36 @@ use crate::Callbacks;
 
 #[cxx::bridge(namespace = "proxytorrent")]
 pub(crate) mod ffi {
+    /// Whether connections are encrypted with RC4 (message stream encryption).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Encryption {
+        /// Every connection must be.
+        Forced,
+        /// Those are whose peer can.
+        Preferred,
+        /// None is.
+        Off,
+    }
+
     /// How a session behaves; see `libtorrent::settings_pack`.
     #[derive(Debug, Clone)]
     pub struct SessionSettings {
         /// libtorrent's `listen_interfaces`: `127.0.0.1:6881,[::1]:6881`; port 0 takes a free one.
         pub listen_interfaces: String,
-        /// Refuse every connection that is not RC4-encrypted, both ways.
-        pub require_encryption: bool,
+        /// Encryption of incoming and outgoing connections.
+        pub encryption: Encryption,
+        /// Whether peers may connect by µTP (BEP 29) beside TCP.
+        pub utp: bool,
+        /// Whether [`connect_peer`](super::super::Session::connect_peer) connects.
+        pub connect_to_peers: bool,
+        /// libtorrent's `outgoing_interfaces`: the addresses that outgoing connections come from; empty for any.
+        pub outgoing_interfaces: String,
         /// Bytes a second to all peers together; 0 is no limit.
         pub upload_rate_limit: i32,
         /// Bytes a second from all peers together; 0 is no limit.
         pub download_rate_limit: i32,
         /// How many peers may be connected at once.
         pub connections_limit: i32,
-        /// Told to trackers; the session runs in anonymous mode.
-        pub user_agent: String,
-        /// The first bytes of the peer id (BEP 20).
-        pub peer_fingerprint: String,
     }
 
     /// What happened in the session.
@@ -72,9 +85,12 @@ pub(crate) mod ffi {
         fn new_session(settings: &SessionSettings, callbacks: Box<Callbacks>) -> Result<UniquePtr<Session>>;
         fn add_torrent(self: &Session, torrent: &[u8], resume: &[u8], key: &str) -> Result<()>;
         fn remove_torrent(self: &Session, infohash: &str) -> Result<bool>;
+        fn connect_peer(self: &Session, infohash: &str, address: &str, port: u16) -> Result<bool>;
         fn save_resume_data(self: &Session) -> Result<u32>;
         fn take_events(self: &Session) -> Result<Vec<Event>>;
         fn listen_port(self: &Session) -> u16;
+        fn release_memory();
+        fn exit_immediately(code: i32);
 
         type ReadJob;
         fn buffer(self: Pin<&mut ReadJob>) -> &mut [u8];

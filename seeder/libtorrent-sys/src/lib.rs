@@ -4,6 +4,7 @@
 //! or a custom disk, all of which a seeder needs. `unsafe` and C++ live in this crate alone.
 //!
 //! * The session has no DHT, LSD, UPnP or NAT-PMP, runs in anonymous mode, and never writes.
+//! * What one peer can make the session queue is bounded, and idle peers give way to new ones (`shim/peers.cpp`).
 //! * Blocks that peers ask for become [`ReadJob`]s for the [`Disk`], which answers from any thread.
 //! * Private torrents serve their info dictionary to peers (BEP 9), so their magnet links resolve;
 //!   libtorrent's own plugin does that for public torrents only.
@@ -11,10 +12,11 @@
 mod bridge;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bridge::ffi;
-pub use bridge::ffi::{Event, EventKind, SessionSettings};
+pub use bridge::ffi::{Encryption, Event, EventKind, SessionSettings};
 
 /// Where the session's content comes from.
 pub trait Disk: Send + Sync + 'static {
@@ -118,6 +120,12 @@ impl Session {
         Ok(self.0.remove_torrent(infohash)?)
     }
 
+    /// Connects to a peer of a torrent; false when no such torrent is in the session. Returns before the connection is
+    /// made, and reports no failure.
+    pub fn connect_peer(&self, infohash: &str, peer: SocketAddr) -> Result<bool, Error> {
+        Ok(self.0.connect_peer(infohash, &peer.ip().to_string(), peer.port())?)
+    }
+
     /// Asks every torrent for its resume data; returns how many [`EventKind::ResumeData`] and
     /// [`EventKind::ResumeDataFailed`] will come.
     pub fn save_resume_data(&self) -> Result<u32, Error> {
@@ -133,6 +141,16 @@ impl Session {
     pub fn listen_port(&self) -> u16 {
         self.0.listen_port()
     }
+}
+
+/// Returns memory to the system after a peer was disconnected because of what it made a session queue.
+pub fn release_memory() {
+    ffi::release_memory();
+}
+
+/// Ends the process without waiting for threads or running C++ destructors: for a session that does not close.
+pub fn exit_immediately(code: i32) {
+    ffi::exit_immediately(code);
 }
 
 impl fmt::Debug for Session {

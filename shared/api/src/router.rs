@@ -65,6 +65,8 @@ pub struct Api {
     pub public_url: Url,
     /// How peers reach the seeder.
     pub seeder_addresses: Vec<SocketAddr>,
+    /// Whether the seeder connects to peers that announce themselves as downloading.
+    pub connect_to_peers: bool,
     pub estimate: Estimate,
 }
 

@@ -15,7 +15,8 @@ use domain::{Torrent, TorrentState};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use metainfo::Value;
 use percent_encoding::percent_decode_str;
-use ports::{Announce, Peer, SwarmCounts};
+use ports::{Announce, Peer, SwarmCounts, Wakeup};
+use tracing::warn;
 
 use crate::Api;
 use crate::client_address::ClientAddress;
@@ -23,6 +24,10 @@ use crate::client_address::ClientAddress;
 /// Peers told in one answer, at the most, and where none are asked for.
 const MAX_WANTED: usize = 200;
 const DEFAULT_WANTED: usize = 50;
+
+/// Shown by clients that did not say that they can encrypt.
+const ENCRYPTION_WARNING: &str =
+    "the seeder accepts encrypted connections only: enable protocol encryption in your client";
 
 /// Torrents scraped in one request, at the most.
 const MAX_SCRAPED: usize = 64;
@@ -66,6 +71,13 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
         .await
         .map_err(|_| Refusal("the tracker's store does not answer; try again later"))?;
 
+    if api.connect_to_peers && !peer.seed && !query.stopped && torrent.state == TorrentState::Seeding {
+        // A client that tries plaintext first is refused and waits for a minute; it takes encryption on its side at once.
+        let connect = api.wakeups.wake(Wakeup::Connect(torrent.infohash, peer.address), Duration::ZERO).await;
+        if let Err(error) = connect {
+            warn!(infohash = %torrent.infohash, %error, "seeder not asked to connect to peer");
+        }
+    }
     let seeder = seeder_addresses(api, &torrent);
     // The seeder last: of several peers at one address (behind one NAT, or on this machine), libtorrent
     // keeps the last it is told of.
@@ -78,6 +90,9 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
         ("complete", Value::Integer(counts.seeds.into())),
         ("incomplete", Value::Integer(counts.leechers.into())),
     ];
+    if !query.encrypts && api.torrent.encryption() == settings::Encryption::Forced {
+        entries.push(("warning message", Value::bytes(ENCRYPTION_WARNING)));
+    }
     if query.compact {
         let (v4, v6) = compact(addresses.iter().map(|(address, _)| *address));
         entries.push(("peers", Value::Bytes(v4)));
@@ -162,6 +177,8 @@ fn plain(address: SocketAddr, id: Option<[u8; 20]>) -> Value {
 
 #[derive(Debug, PartialEq, Eq)]
 struct AnnounceQuery {
+    /// Whether the client says that it can encrypt (`supportcrypto`, `requirecrypto`).
+    encrypts: bool,
     info_hash: [u8; 20],
     peer_id: [u8; 20],
     port: u16,
@@ -177,6 +194,7 @@ impl AnnounceQuery {
         let (mut info_hash, mut peer_id, mut port) = (None, None, None);
         // What a client does not say it has is missing; a magnet link's first announce knows no size.
         let (mut left, mut stopped, mut compact, mut wanted) = (u64::MAX, false, true, DEFAULT_WANTED);
+        let mut encrypts = false;
         for (name, value) in parameters(query) {
             let number = || std::str::from_utf8(&value).ok().and_then(|text| text.parse::<i128>().ok());
             match name {
@@ -185,6 +203,7 @@ impl AnnounceQuery {
                 "port" => port = number().and_then(|n| u16::try_from(n).ok()).filter(|port| *port != 0),
                 "left" => left = number().map_or(u64::MAX, |n| u64::try_from(n).unwrap_or(u64::MAX)),
                 "event" => stopped = value == b"stopped",
+                "supportcrypto" | "requirecrypto" => encrypts |= value == b"1",
                 "compact" => compact = value != b"0",
                 "numwant" => {
                     wanted = number().and_then(|n| usize::try_from(n).ok()).unwrap_or(DEFAULT_WANTED).min(MAX_WANTED);
@@ -196,6 +215,7 @@ impl AnnounceQuery {
             info_hash: info_hash.ok_or(Refusal("info_hash is to have 20 bytes"))?,
             peer_id: peer_id.ok_or(Refusal("peer_id is to have 20 bytes"))?,
             port: port.ok_or(Refusal("port is to be a number from 1 to 65535"))?,
+            encrypts,
             left,
             stopped,
             compact,

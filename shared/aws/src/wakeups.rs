@@ -1,5 +1,6 @@
 //! [`Wakeups`] by SQS.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,7 +22,7 @@ pub struct Queues {
     pub fetch: Option<String>,
     /// Of the package function: [`Wakeup::Package`] and [`Wakeup::Release`].
     pub package: Option<String>,
-    /// Of the seeder: [`Wakeup::Seed`] and [`Wakeup::Unseed`].
+    /// Of the seeder: [`Wakeup::Seed`], [`Wakeup::Unseed`] and [`Wakeup::Connect`].
     pub seed: Option<String>,
 }
 
@@ -56,6 +57,7 @@ pub fn message(wakeup: Wakeup) -> String {
         Wakeup::Seed(infohash, None) => json!({ "seed": infohash }),
         Wakeup::Seed(infohash, Some(id)) => json!({ "seed": infohash, "request": id }),
         Wakeup::Unseed(infohash) => json!({ "unseed": infohash }),
+        Wakeup::Connect(infohash, peer) => json!({ "connect": infohash, "peer": peer }),
     }
     .to_string()
 }
@@ -68,6 +70,7 @@ pub fn wakeups(body: &str) -> Vec<Wakeup> {
     }
     let id = |name: &str| object.get(name).and_then(Value::as_str).and_then(|id| id.parse::<RequestId>().ok());
     let hash = |name: &str| object.get(name).and_then(Value::as_str).and_then(|hash| hash.parse::<InfoHash>().ok());
+    let peer = object.get("peer").and_then(Value::as_str).and_then(|peer| peer.parse::<SocketAddr>().ok());
     let found = [
         id("fetch").map(Wakeup::Fetch),
         id("package").map(Wakeup::Package),
@@ -75,6 +78,7 @@ pub fn wakeups(body: &str) -> Vec<Wakeup> {
         id("notify").map(Wakeup::Notify),
         hash("seed").map(|hash| Wakeup::Seed(hash, id("request"))),
         hash("unseed").map(Wakeup::Unseed),
+        hash("connect").and_then(|hash| Some(Wakeup::Connect(hash, peer?))),
     ];
     found.into_iter().flatten().collect()
 }
@@ -92,7 +96,7 @@ impl Wakeups for SqsWakeups {
         let queue = match wakeup {
             Wakeup::Fetch(_) | Wakeup::Notify(_) => &self.queues.fetch,
             Wakeup::Package(_) | Wakeup::Release(_) => &self.queues.package,
-            Wakeup::Seed(..) | Wakeup::Unseed(_) => &self.queues.seed,
+            Wakeup::Seed(..) | Wakeup::Unseed(_) | Wakeup::Connect(..) => &self.queues.seed,
         };
         let Some(queue) = queue else {
             return Err(StoreError::unavailable("SQS", "the queue for this wake-up is not configured (AWS__*_QUEUE)"));

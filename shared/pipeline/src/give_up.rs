@@ -25,7 +25,7 @@ impl GiveUp {
         let (id, step) = match wakeup {
             Wakeup::Fetch(id) => (id, Step::Fetch),
             Wakeup::Package(id) => (id, Step::Package),
-            Wakeup::Seed(..) | Wakeup::Release(_) | Wakeup::Unseed(_) | Wakeup::Notify(_) => {
+            Wakeup::Seed(..) | Wakeup::Release(_) | Wakeup::Unseed(_) | Wakeup::Notify(_) | Wakeup::Connect(..) => {
                 return Ok(Outcome::Nothing);
             }
         };

@@ -1,5 +1,6 @@
 //! The seed step: from a stored torrent to one that peers can download.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,6 +85,11 @@ impl Seed {
             self.torrents.purge(infohash).await?;
         }
         Ok(())
+    }
+
+    /// Connects to a peer that downloads a torrent.
+    pub async fn connect(&self, infohash: InfoHash, peer: SocketAddr) -> Result<(), SeedStepError> {
+        Ok(self.seeder.connect(infohash, peer).await?)
     }
 
     /// Adds every torrent that is to be seeded, as at a start; returns how many.

@@ -1,5 +1,7 @@
 //! The seeder's session, as the pipeline sees it.
 
+use std::net::SocketAddr;
+
 use async_trait::async_trait;
 use domain::{ContentHash, InfoHash};
 
@@ -29,6 +31,10 @@ pub trait Seeder: Send + Sync {
         metainfo: &[u8],
         resume: &[u8],
     ) -> Result<(), SeedError>;
+
+    /// Connects to a peer that downloads the torrent, if the torrent is in the session. Returns before the connection is
+    /// made.
+    async fn connect(&self, infohash: InfoHash, peer: SocketAddr) -> Result<(), SeedError>;
 
     /// Ends the seeding; one that is not there is fine.
     async fn remove(&self, infohash: InfoHash) -> Result<(), SeedError>;

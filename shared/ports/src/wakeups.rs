@@ -1,5 +1,6 @@
 //! Wake-ups: hints that a row is due. Losing one costs a minute, a second one nothing.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +23,8 @@ pub enum Wakeup {
     Unseed(InfoHash),
     /// The end of a request is to be told.
     Notify(RequestId),
+    /// A peer downloads a torrent: the seeder connects to it. Losing this costs nothing but time.
+    Connect(InfoHash, SocketAddr),
 }
 
 /// Sends wake-ups to whoever does the work.

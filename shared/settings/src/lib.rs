@@ -15,8 +15,8 @@ mod value;
 pub use proxy::ProxyAddress;
 pub use secrecy::{ExposeSecret, SecretString};
 pub use sections::{
-    Aws, Cache, Client, Database, Fetcher, Limits, Monitoring, PieceLength, Profile, ProxyResolve, ProxyType,
-    RateLimit, Security, Seeder, Server, Storage, StorageType, Torrent, Tracker,
+    Aws, Cache, Client, Database, Encryption, Fetcher, Limits, Monitoring, PieceLength, Profile, ProxyResolve,
+    ProxyType, RateLimit, Security, Seeder, Server, Storage, StorageType, Torrent, Tracker,
 };
 pub use source::{Description, Problems};
 pub use value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret};

@@ -76,6 +76,18 @@ words! {
 }
 
 words! {
+    /// Whether peers encrypt (message stream encryption, RC4).
+    Encryption {
+        /// Every connection must be encrypted.
+        Forced = "forced",
+        /// Connections are encrypted where the peer can.
+        Preferred = "preferred",
+        /// No connection is encrypted.
+        Off = "off",
+    }
+}
+
+words! {
     /// Where content is kept.
     StorageType {
         /// A folder.
@@ -215,14 +227,18 @@ section! {
         /// Whether torrents name this service as a webseed (BEP 19), too: who has the torrent can have the content from
         /// PUBLIC_URL, until the request ends.
         webseed: bool = "true";
-        /// Whether peers must encrypt (RC4).
+        /// Whether connections between peers and the seeder are encrypted (RC4): forced, preferred or off. By default
+        /// forced, or preferred with TORRENT__ENCRYPTION_ENABLED=false.
+        encryption: Option<Encryption> = "";
+        /// Whether peers must encrypt; TORRENT__ENCRYPTION says it more exactly and overrides this.
         encryption_enabled: bool = "true";
         /// Bytes a second that the seeder may send; 0 is no limit.
         upload_rate_limit: Bounded<0, 2_147_483_647> = "0";
         /// Bytes a second that the seeder may receive; 0 is no limit.
         download_rate_limit: Bounded<0, 2_147_483_647> = "0";
-        /// Peers that may be connected at once.
-        max_connections: Bounded<1, 1_000_000> = "200";
+        /// Peers that may be connected at once. One address, or one IPv6 /64, has at most an eighth of them (16 at the
+        /// least). Each needs an open file.
+        max_connections: Bounded<1, 1_000_000> = "2000";
     }
 }
 
@@ -233,6 +249,11 @@ section! {
         listen: List<SocketAddr> = "127.0.0.1:6881";
         /// How peers reach the seeder, where that differs from SEEDER__LISTEN; port 0 is the port it listens on.
         public_address: List<SocketAddr> = "";
+        /// Whether peers may connect by µTP (UDP) beside TCP.
+        utp: bool = "true";
+        /// Whether the seeder connects to peers that announce themselves as downloading, at the address that the announce
+        /// came from. Without it, clients that try plaintext first start a minute later while encryption is forced.
+        connect_to_peers: bool = "true";
         /// Seconds between two savings of the resume data.
         save_interval: Bounded<1, 86_400> = "300";
     }
@@ -447,6 +468,14 @@ impl Value for PieceLength {
         } else {
             Err(format!("{bytes} is not a piece length"))
         }
+    }
+}
+
+impl Torrent {
+    /// Whether peers encrypt.
+    pub fn encryption(&self) -> Encryption {
+        let default = if self.encryption_enabled { Encryption::Forced } else { Encryption::Preferred };
+        self.encryption.unwrap_or(default)
     }
 }
 

@@ -1,0 +1,188 @@
+"""Lets common BitTorrent clients, with their default settings, download from the server across a network of two
+namespaces, and measures how long each takes from its start to the complete file.
+
+usage: default_clients.py PROXYTORRENT FOLDER [CLIENT …]   (as root)
+Prints a JSON object a line: {"client": …, "by": "torrent" | "magnet", "seconds": … or null}
+"""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+program, folder, *wanted = sys.argv[1:]
+# A client that is refused its plaintext connection tries again after a minute.
+DEADLINE = 45
+SIZE = 1_000_000
+tag = f"dc{os.getpid()}"
+server_ns, client_ns = f"{tag}-s", f"{tag}-c"
+processes = []
+
+
+def ip(*arguments):
+    subprocess.run(["ip", *arguments], check=True)
+
+
+def start(namespace, command, log, environment=None, terminal=False):
+    output = open(os.path.join(folder, log), "ab")
+    command = ["ip", "netns", "exec", namespace, *command]
+    environment = {"PATH": os.environ["PATH"], "HOME": folder, "TERM": "xterm", "LANG": "C.UTF-8", **(environment or {})}
+    stdin = subprocess.DEVNULL
+    if terminal:
+        master, stdin = pty.openpty()
+        process = subprocess.Popen(
+            command, stdin=stdin, stdout=stdin, stderr=stdin, env=environment, cwd=folder, start_new_session=True)
+        process.master = master
+    else:
+        process = subprocess.Popen(
+            command, stdin=stdin, stdout=output, stderr=output, env=environment, cwd=folder, start_new_session=True)
+    processes.append(process)
+    return process
+
+
+def stop(process):
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def ask(path, body=None):
+    """A call to the server, from inside its namespace."""
+    command = ["ip", "netns", "exec", server_ns, "curl", "-sf", "--retry", "50", "--retry-connrefused",
+               "--retry-delay", "0", "--retry-max-time", "30", f"http://198.18.0.1:8000{path}"]
+    if body is not None:
+        command += ["-H", "content-type: application/json", "-d", json.dumps(body)]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def write(path, text):
+    path = os.path.join(folder, path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def qbittorrent(source, down, home):
+    write(f"{home}/qBittorrent/config/qBittorrent.conf",
+          "[LegalNotice]\nAccepted=true\n[Preferences]\nWebUI\\Port=18080\n")
+    return ["qbittorrent-nox", f"--profile={folder}/{home}", f"--save-path={down}", source], False
+
+
+def deluge(source, down, home):
+    os.makedirs(os.path.join(folder, home))
+    script = (f"deluged -c {home} -L error; "
+              f"for n in $(seq 50); do deluge-console -c {home} \"add -p '{down}' '{source}'\" && break; sleep 0.2; done; "
+              "exec sleep 3600")
+    return ["sh", "-c", script], False
+
+
+def transmission(source, down, home):
+    return ["transmission-cli", "--config-dir", f"{folder}/{home}", "--download-dir", down, source], False
+
+
+def aria2(source, down, home):
+    return ["aria2c", "--no-conf", "-d", down, source], False
+
+
+def libtorrent(source, down, home):
+    script = os.path.join(os.path.dirname(__file__), "default_libtorrent.py")
+    return [sys.executable, script, source, down], False
+
+
+def rtorrent(source, down, home):
+    os.makedirs(os.path.join(folder, home))
+    return ["rtorrent", "-n", "-o", f"directory.default.set={down}", "-o", f"session.path.set={folder}/{home}",
+            source], True
+
+
+CLIENTS = [qbittorrent, deluge, transmission, aria2, libtorrent, rtorrent]
+
+
+def measure(client, by, number):
+    name = f"{client.__name__}-{by}"
+    file = f"{name}.bin"
+    with open(os.path.join(folder, "www", file), "wb") as content:
+        content.write(os.urandom(SIZE))
+    request = json.loads(ask("/v1/requests", {"url": f"http://127.0.0.1:8080/{file}"}))["id"]
+    while json.loads(ask(f"/v1/requests/{request}?wait=25"))["status"] not in ("ready", "failed"):
+        pass
+    if by == "torrent":
+        source = os.path.join(folder, f"{name}.torrent")
+        with open(source, "wb") as torrent:
+            torrent.write(ask(f"/v1/requests/{request}/torrent"))
+    else:
+        source = json.loads(ask(f"/v1/requests/{request}/magnet"))["magnet_link"]
+    down = os.path.join(folder, f"{name}-down")
+    os.makedirs(down)
+    command, terminal = client(source, down, f"{name}-home")
+    started = time.monotonic()
+    process = start(client_ns, command, f"{name}.log", terminal=terminal)
+    seconds = None
+    with open(os.path.join(folder, "www", file), "rb") as content:
+        expected = content.read()
+    while time.monotonic() - started < DEADLINE:
+        if terminal:
+            drain(process.master)
+        if complete(os.path.join(down, file), expected):
+            seconds = round(time.monotonic() - started, 1)
+            break
+        time.sleep(0.05)  # between looks at the file
+    stop(process)
+    subprocess.run(["pkill", "-KILL", "-f", f"{name}-home"], check=False)
+    print(json.dumps({"client": client.__name__, "by": by, "seconds": seconds}), flush=True)
+
+
+def drain(master):
+    os.set_blocking(master, False)
+    try:
+        os.read(master, 65536)
+    except (BlockingIOError, OSError):
+        pass
+
+
+def complete(path, expected):
+    try:
+        with open(path, "rb") as file:
+            return file.read() == expected
+    except OSError:
+        return False
+
+
+try:
+    ip("netns", "add", server_ns)
+    ip("netns", "add", client_ns)
+    ip("link", "add", f"{tag}-0", "netns", server_ns, "type", "veth", "peer", "name", f"{tag}-1", "netns", client_ns)
+    ip("-n", server_ns, "addr", "add", "198.18.0.1/24", "dev", f"{tag}-0")
+    ip("-n", client_ns, "addr", "add", "198.18.0.2/24", "dev", f"{tag}-1")
+    for namespace, device in [(server_ns, "lo"), (server_ns, f"{tag}-0"), (client_ns, "lo"), (client_ns, f"{tag}-1")]:
+        ip("-n", namespace, "link", "set", device, "up")
+    os.makedirs(os.path.join(folder, "www"))
+    start(server_ns, ["python3", "-m", "http.server", "8080", "--bind", "127.0.0.1", "--directory", f"{folder}/www"],
+          "origin.log")
+    start(server_ns, [program, "serve"], "server.log", {
+        "HOST": "198.18.0.1", "PORT": "8000", "SEEDER__LISTEN": "198.18.0.1:6881",
+        "STORAGE__BASE_PATH": f"{folder}/data", "SECURITY__AUTH_ENABLED": "false", "PROXY__PROXY_ENABLED": "false",
+        "FETCHER__ALLOW_NETWORKS": "127.0.0.1/32", "RATE_LIMIT__RATE_LIMIT_ENABLED": "false",
+        "TORRENT__WEBSEED": "false", **{k: v for k, v in os.environ.items() if "__" in k}})
+    ask("/v1/health")
+    number = 0
+    for client in CLIENTS:
+        if wanted and client.__name__ not in wanted:
+            continue
+        for by in ("torrent", "magnet"):
+            measure(client, by, number)
+            number += 1
+finally:
+    for process in processes:
+        stop(process)
+    for namespace in (server_ns, client_ns):
+        for pid in subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True).stdout.split():
+            os.kill(int(pid), signal.SIGKILL)
+        subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)

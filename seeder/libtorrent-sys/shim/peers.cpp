@@ -1,0 +1,218 @@
+#include "peers.hpp"
+
+#include <malloc.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <set>
+#include <utility>
+
+#include <libtorrent/address.hpp>
+#include <libtorrent/error_code.hpp>
+#include <libtorrent/operations.hpp>
+#include <libtorrent/peer_connection_handle.hpp>
+#include <libtorrent/peer_info.hpp>
+#include <libtorrent/peer_request.hpp>
+#include <libtorrent/time.hpp>
+
+namespace lt = libtorrent;
+
+namespace proxytorrent {
+
+namespace {
+
+// A peer that reads has little queued beside the blocks that libtorrent paces by its rate. What a peer that does not
+// read makes us queue is bounded by this.
+constexpr int base_send_buffer = 256 * 1024;
+constexpr int max_send_buffer = 8 * 1024 * 1024;
+
+// Messages between two looks at the send buffer, which cost more than a message.
+constexpr int check_interval = 64;
+
+// A peer that has requested nothing for so long gives way to a new one.
+constexpr auto idle_time = std::chrono::seconds(10);
+
+// One that has never requested anything gives way sooner.
+constexpr auto first_request_time = std::chrono::seconds(3);
+
+// Whether a peer was disconnected for what it made us queue since the last release_memory().
+std::atomic<bool> memory_was_queued{false};
+
+// The addresses of one customer: an IPv4 address, or the /64 of an IPv6 one.
+lt::address network_of(lt::address const& address)
+{
+	if (address.is_v4()) return address;
+	auto bytes = address.to_v6().to_bytes();
+	if (address.to_v6().is_v4_mapped())
+		return lt::make_address_v4(boost::asio::ip::v4_mapped, address.to_v6());
+	std::fill(bytes.begin() + 8, bytes.end(), std::uint8_t(0));
+	return lt::address_v6(bytes);
+}
+
+class GuardedPeer;
+
+} // namespace
+
+class Peers {
+public:
+	explicit Peers(int limit)
+		// Room is made before libtorrent refuses connections, which it does without a look at who is idle.
+		: m_limit(std::max(1, limit * 3 / 4))
+		, m_limit_per_network(std::max(16, limit / 8))
+	{}
+
+	void add(GuardedPeer* peer, lt::address const& network);
+	void remove(GuardedPeer* peer, lt::address const& network);
+	// Disconnects the peer that is idle longest if the network, or the session, has its share. Returns whether
+	// there is room for the newcomer.
+	bool make_room(GuardedPeer* newcomer, lt::address const& network);
+
+private:
+	int m_limit;
+	int m_limit_per_network;
+	std::set<GuardedPeer*> m_peers;
+	std::map<lt::address, std::set<GuardedPeer*>> m_networks;
+};
+
+namespace {
+
+// All callbacks come on the network thread: no lock, no blocking.
+class GuardedPeer final : public lt::peer_plugin {
+public:
+	GuardedPeer(lt::peer_connection_handle const& peer, std::shared_ptr<Peers> peers)
+		: m_peer(peer)
+		, m_peers(std::move(peers))
+		, m_network(network_of(peer.remote().address()))
+		, m_last_request(lt::clock_type::now() - (idle_time - first_request_time))
+	{
+		m_peers->add(this, m_network);
+	}
+
+	~GuardedPeer() override { m_peers->remove(this, m_network); }
+
+	lt::string_view type() const override { return "peer_guard"; }
+
+	void on_disconnect(lt::error_code const&) override { m_peers->remove(this, m_network); }
+
+	bool on_handshake(lt::span<char const>) override
+	{
+		if (!m_peers->make_room(this, m_network)) disconnect();
+		return true;
+	}
+
+	bool on_request(lt::peer_request const&) override
+	{
+		m_last_request = lt::clock_type::now();
+		count_message();
+		return false;
+	}
+
+	// libtorrent queues a reject for each request beyond its limits (BEP 6), and a choke or unchoke for each change of
+	// interest.
+	void sent_reject_request(lt::peer_request const&) override { count_message(); }
+	bool on_interested() override { return count_message(); }
+	bool on_not_interested() override { return count_message(); }
+	bool on_extended(int, int, lt::span<char const>) override { return count_message(); }
+	bool on_unknown_message(int, int, lt::span<char const>) override { return count_message(); }
+
+	void tick() override { check_send_buffer(); }
+
+	lt::clock_type::time_point last_request() const { return m_last_request; }
+
+	void disconnect()
+	{
+		if (!m_peer.is_disconnecting())
+			m_peer.disconnect(lt::errors::too_many_connections, lt::operation_t::bittorrent);
+	}
+
+private:
+	bool count_message()
+	{
+		if (++m_messages % check_interval == 0) check_send_buffer();
+		return false;
+	}
+
+	void check_send_buffer()
+	{
+		lt::peer_info info;
+		m_peer.get_peer_info(info);
+		// What is sent within two seconds is no sign of a peer that does not read.
+		auto const limit = std::min<std::int64_t>(max_send_buffer, base_send_buffer + std::int64_t(info.up_speed) * 2);
+		if (info.send_buffer_size <= limit) return;
+		m_peer.disconnect(lt::errors::too_many_requests_when_choked, lt::operation_t::bittorrent);
+		memory_was_queued = true;
+	}
+
+	lt::peer_connection_handle m_peer;
+	std::shared_ptr<Peers> m_peers;
+	lt::address m_network;
+	lt::clock_type::time_point m_last_request;
+	unsigned m_messages = 0;
+};
+
+class GuardedTorrent final : public lt::torrent_plugin {
+public:
+	explicit GuardedTorrent(std::shared_ptr<Peers> peers)
+		: m_peers(std::move(peers))
+	{}
+
+	std::shared_ptr<lt::peer_plugin> new_connection(lt::peer_connection_handle const& peer) override
+	{
+		if (peer.type() != lt::connection_type::bittorrent) return {};
+		return std::make_shared<GuardedPeer>(peer, m_peers);
+	}
+
+private:
+	std::shared_ptr<Peers> m_peers;
+};
+
+} // namespace
+
+void Peers::add(GuardedPeer* peer, lt::address const& network)
+{
+	m_peers.insert(peer);
+	m_networks[network].insert(peer);
+}
+
+void Peers::remove(GuardedPeer* peer, lt::address const& network)
+{
+	m_peers.erase(peer);
+	auto const found = m_networks.find(network);
+	if (found == m_networks.end()) return;
+	found->second.erase(peer);
+	if (found->second.empty()) m_networks.erase(found);
+}
+
+bool Peers::make_room(GuardedPeer* newcomer, lt::address const& network)
+{
+	auto const& neighbours = m_networks[network];
+	auto const network_full = int(neighbours.size()) > m_limit_per_network;
+	if (!network_full && int(m_peers.size()) <= m_limit) return true;
+
+	auto const& candidates = network_full ? neighbours : m_peers;
+	GuardedPeer* idlest = nullptr;
+	for (auto* peer : candidates)
+		if (peer != newcomer && (!idlest || peer->last_request() < idlest->last_request())) idlest = peer;
+	if (idlest && lt::clock_type::now() - idlest->last_request() >= idle_time) {
+		idlest->disconnect();
+		return true;
+	}
+	// Everybody downloads: in its own network a newcomer waits, elsewhere libtorrent's limit decides.
+	return !network_full;
+}
+
+void release_memory()
+{
+	// glibc keeps freed memory for later allocations, which may never come.
+	if (memory_was_queued.exchange(false)) malloc_trim(0);
+}
+
+std::shared_ptr<Peers> make_peers(int limit) { return std::make_shared<Peers>(limit); }
+
+std::shared_ptr<lt::torrent_plugin> peer_guard_plugin(std::shared_ptr<Peers> peers)
+{
+	return std::make_shared<GuardedTorrent>(std::move(peers));
+}
+
+} // namespace proxytorrent
