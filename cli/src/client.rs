@@ -118,8 +118,17 @@ impl Client {
         self.send(Method::DELETE, &format!("/{id}"), None).await.map(drop)
     }
 
+    /// Revokes the tracker passkeys of all torrents that were handed out to the caller.
+    pub async fn revoke_passkeys(&self) -> Result<(), CommandError> {
+        self.call(Method::DELETE, "v1/passkeys", None).await.map(drop)
+    }
+
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response, CommandError> {
-        let url = self.base.join(&format!("v1/requests{path}")).map_err(|e| CommandError::Start(e.to_string()))?;
+        self.call(method, &format!("v1/requests{path}"), body).await
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response, CommandError> {
+        let url = self.base.join(path).map_err(|e| CommandError::Start(e.to_string()))?;
         let body = body.map(Value::to_string).unwrap_or_default();
         let mut request = self.http.request(method.clone(), url.clone());
         let Self { credentials, .. } = self;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{Target, cancel, config, get, list, magnet, status, torrent};
+use crate::commands::{Target, cancel, config, get, list, magnet, revoke, status, torrent};
 
 /// URL in, torrent out: fetched through your proxy, packaged, seeded.
 ///
@@ -41,6 +41,8 @@ enum Command {
     Magnet(Target),
     /// Cancel a request; end its seeding when no one else needs it.
     Cancel(Target),
+    /// Revoke the tracker passkeys in all torrents and magnet links that you were given so far.
+    Revoke(revoke::Arguments),
     /// Print every setting with its documentation and value.
     Config(config::Arguments),
 }
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
             Command::Torrent(arguments) => torrent::run(arguments).await,
             Command::Magnet(target) => magnet::run(target).await,
             Command::Cancel(target) => cancel::run(target).await,
+            Command::Revoke(arguments) => revoke::run(arguments).await,
             Command::Config(arguments) => config::run(arguments),
         }
     });

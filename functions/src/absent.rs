@@ -84,6 +84,7 @@ absent! { Guards:
     take(&[Limit], Timestamp) -> Taken;
     reserve(&str, &str, Timestamp, Timestamp) -> Option<String>;
     replace(&str, &str, &str, Timestamp) -> bool;
+    value(&str, Timestamp) -> Option<String>;
     release(&str) -> ();
 }
 

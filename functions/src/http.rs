@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use api::endpoints::Endpoint;
-use api::{Api, Authenticator, Estimate, HealthChecks, Limits, Passkeys};
+use api::{AbuseLimits, Api, Authenticator, Estimate, HealthChecks, Limits, Passkeys};
 use axum::Router;
 use axum::extract::ConnectInfo;
 use lambda_http::request::RequestContext;
@@ -67,6 +67,7 @@ fn api(backend: &Backend) -> Result<Api, Error> {
         webhooks: settings.security.webhook_secret.is_some(),
         public_url: public_url.ok_or("PUBLIC_URL is not set: it is the base of what is handed out")?,
         seeder_addresses: settings.seeder.public_address.clone(),
+        abuse: AbuseLimits::new(&settings.rate_limit),
         connect_to_peers: settings.seeder.connect_to_peers,
         estimate: Estimate::default(),
     })

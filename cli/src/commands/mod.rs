@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod magnet;
+pub(crate) mod revoke;
 pub(crate) mod status;
 pub(crate) mod torrent;
 

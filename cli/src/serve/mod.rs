@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Api, Authenticator, HealthChecks, Limits, Passkeys};
+use api::{AbuseLimits, Api, Authenticator, HealthChecks, Limits, Passkeys};
 use embedded::{
     ChannelWakeups, Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, SpaceLimits, SqliteGuards,
     SqliteRequests, SqliteTorrents, WakeupReceiver,
@@ -271,6 +271,7 @@ fn api(
         allow_credentials: settings.fetcher.allow_credential_headers,
         public_url,
         seeder_addresses: session.addresses().to_vec(),
+        abuse: AbuseLimits::new(&settings.rate_limit),
         connect_to_peers: settings.seeder.connect_to_peers,
         estimate: api::Estimate::default(),
     })

@@ -48,7 +48,7 @@ pub async fn aria2(source: &str, folder: &Path, name: &str) -> String {
     sha256(&std::fs::read(folder.join(name)).expect("the file"))
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("[::]:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }
 

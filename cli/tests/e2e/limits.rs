@@ -208,3 +208,48 @@ async fn clients_that_dawdle_are_sent_away_and_two_thousand_that_do_not_are_serv
     .await;
     assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200 ")));
 }
+
+#[tokio::test]
+async fn guessing_is_limited_by_address() {
+    let settings = [
+        ON,
+        ("SECURITY__AUTH_ENABLED", "true"),
+        ("SECURITY__BEARER_TOKENS", "alice:a-token"),
+        ("SECURITY__TRUSTED_PROXIES", "127.0.0.0/8"),
+        ("RATE_LIMIT__FAILURES_PER_IP_MINUTE", "5"),
+    ];
+    let server = TestServer::with(&settings).await;
+    let call = async |path: &str, token: &str, client: &str| {
+        let request = server.http().get(format!("{}{path}", server.url)).header("x-forwarded-for", client);
+        request.bearer_auth(token).send().await.expect("an answer")
+    };
+    for n in 0..4 {
+        assert_eq!(call("/v1/requests", &format!("wrong-{n}"), "192.0.2.1").await.status(), 401);
+    }
+    // A wrong passkey counts as well.
+    let announce = format!("/announce?passkey={}", "0".repeat(64));
+    assert_eq!(call(&announce, "", "192.0.2.1").await.status(), 200);
+    for (path, token) in [("/v1/requests", "wrong"), ("/v1/requests", "a-token"), (announce.as_str(), "")] {
+        let refused = call(path, token, "192.0.2.1").await;
+        assert_eq!(refused.status(), 429, "{path} {token}: a right guess must not show");
+        let seconds: u32 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((1..=60).contains(&seconds));
+    }
+    assert_eq!(call("/v1/requests", "a-token", "192.0.2.2").await.status(), 200, "others are not concerned");
+}
+
+#[tokio::test]
+async fn announces_and_reads_have_limits_of_their_own() {
+    let settings = [ON, ("RATE_LIMIT__ANNOUNCES_PER_IP_MINUTE", "3"), ("RATE_LIMIT__READS_PER_MINUTE", "4")];
+    let server = TestServer::with(&settings).await;
+    let statuses = async |path: &str, calls: usize| {
+        let mut statuses = vec![];
+        for _ in 0..calls {
+            statuses.push(server.call(Method::GET, path, None).await.status().as_u16());
+        }
+        statuses
+    };
+    assert_eq!(statuses("/scrape", 5).await, [200, 200, 200, 429, 429]);
+    assert_eq!(statuses("/v1/requests", 5).await, [200, 200, 200, 200, 429]);
+    assert_eq!(statuses("/v1/health", 5).await, [200; 5]);
+}

@@ -17,6 +17,7 @@ mod peers;
 mod proxies;
 mod raw;
 mod resuming;
+mod reverse_proxy;
 mod schema;
 mod server;
 mod signatures;

@@ -1,6 +1,7 @@
 //! The built-in tracker, over the wire.
 
 use metainfo::Value;
+use reqwest::Method;
 
 use crate::clients::{python, sha256, tool};
 use crate::origin::{Origin, content};
@@ -68,7 +69,7 @@ async fn strangers_and_foreign_torrents_are_refused_with_a_reason() {
     let stranger = format!("{}?passkey={}&info_hash={infohash}&{peer}", url.split('?').next().unwrap(), "0".repeat(32));
     assert!(refusal(&ask(&server, &stranger).await).unwrap().contains("passkey"));
     let foreign = format!("{url}&info_hash={}&{peer}", "%aa".repeat(20));
-    assert!(refusal(&ask(&server, &foreign).await).unwrap().contains("not ours"));
+    assert!(refusal(&ask(&server, &foreign).await).unwrap().contains("another torrent"));
     let broken = format!("{url}&info_hash=x&{peer}");
     assert!(refusal(&ask(&server, &broken).await).unwrap().contains("20 bytes"));
 }
@@ -82,4 +83,59 @@ async fn a_second_downloader_has_the_content_from_the_first() {
     let arguments = [script.to_str().unwrap(), torrent.to_str().unwrap(), folder.to_str().unwrap()];
     let printed = run(python().to_str().unwrap(), &arguments, &folder).await;
     assert_eq!(sha256(&std::fs::read(printed.trim()).unwrap()), sha256(&content(3_000_000, 5)));
+}
+
+#[tokio::test]
+async fn a_passkey_announces_its_own_torrent_until_its_request_ends() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let (one, other) =
+        (server.fetch(&origin.file(1000, 1, "a.bin")).await, server.fetch(&origin.file(1000, 2, "b.bin")).await);
+    let (id, other) = (one["id"].as_str().unwrap(), other["id"].as_str().unwrap());
+    let ((url, infohash), (other_url, other_infohash)) =
+        (announce_url(&server, id).await, announce_url(&server, other).await);
+    let peer = "peer_id=aaaaaaaaaaaaaaaaaaaa&port=5000&left=1";
+    assert_ne!(url, other_url);
+    let own = format!("{url}&info_hash={infohash}&{peer}");
+    assert_eq!(refusal(&ask(&server, &own).await), None);
+    let foreign = format!("{url}&info_hash={other_infohash}&{peer}");
+    assert!(refusal(&ask(&server, &foreign).await).unwrap().contains("another torrent"));
+    let scrape = url.replace("/announce", "/scrape");
+    let scraped = ask(&server, &format!("{scrape}&info_hash={infohash}&info_hash={other_infohash}")).await;
+    let Some(Value::Dict(files)) = scraped.get("files") else { panic!("{scraped:?}") };
+    assert_eq!(files.len(), 1, "the other torrent is not in the answer");
+
+    assert_eq!(server.call(Method::DELETE, &format!("/v1/requests/{id}"), None).await.status(), 204);
+    assert!(refusal(&ask(&server, &own).await).unwrap().contains("has ended"));
+    let kept = format!("{other_url}&info_hash={other_infohash}&{peer}");
+    assert_eq!(refusal(&ask(&server, &kept).await), None);
+}
+
+#[tokio::test]
+async fn revoked_passkeys_are_refused_and_new_ones_work() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let row = server.fetch(&origin.file(1000, 1, "a.bin")).await;
+    let id = row["id"].as_str().unwrap();
+    let peer = "peer_id=aaaaaaaaaaaaaaaaaaaa&port=5000&left=1";
+    let (mut old, infohash) = announce_url(&server, id).await;
+    for _ in 0..2 {
+        assert_eq!(refusal(&ask(&server, &format!("{old}&info_hash={infohash}&{peer}")).await), None);
+        assert_eq!(server.call(Method::DELETE, "/v1/passkeys", None).await.status(), 204);
+        assert!(
+            refusal(&ask(&server, &format!("{old}&info_hash={infohash}&{peer}")).await).unwrap().contains("not valid")
+        );
+        let (new, _) = announce_url(&server, id).await;
+        assert_ne!(new, old);
+        old = new;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_say_that_it_encrypts_is_warned() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let row = server.fetch(&origin.file(1000, 1, "a.bin")).await;
+    let (url, infohash) = announce_url(&server, row["id"].as_str().unwrap()).await;
+    let announce = format!("{url}&info_hash={infohash}&peer_id=aaaaaaaaaaaaaaaaaaaa&port=5000&left=1");
+    let warned = async |more: &str| ask(&server, &format!("{announce}{more}")).await.get("warning message").is_some();
+    assert!(warned("").await && warned("&supportcrypto=0").await);
+    assert!(!warned("&supportcrypto=1").await && !warned("&requirecrypto=1").await);
 }

@@ -1,9 +1,9 @@
 //! `GET /announce` and `GET /scrape`.
 
-use functions::port::{SEED_QUEUE, SWARM, TORRENTS};
+use functions::port::{GUARDS, REQUESTS, SEED_QUEUE, SWARM};
 use functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    serve::<{ TORRENTS | SWARM | SEED_QUEUE }>(endpoints::tracker()).await
+    serve::<{ REQUESTS | GUARDS | SWARM | SEED_QUEUE }>(endpoints::tracker()).await
 }

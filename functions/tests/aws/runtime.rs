@@ -127,6 +127,7 @@ async fn every_function_answers_the_event_in_its_file() {
         ("create_request", json!(201)),
         ("list_requests", json!(200)),
         ("health", json!(200)),
+        ("revoke_passkeys", json!(204)),
         ("docs", json!(200)),
         ("page", json!(200)),
         // The tracker's failures are told in the body (BEP 3).

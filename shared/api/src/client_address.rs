@@ -2,11 +2,13 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderName};
 use ipnet::IpNet;
+use tracing::warn;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -23,6 +25,9 @@ impl ClientAddress {
         let Some(ConnectInfo(peer)) = connection else { return Self(None) };
         let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
         let mut client = peer.ip().to_canonical();
+        if !is_trusted(client) && headers.contains_key(X_FORWARDED_FOR) {
+            warn_once(client);
+        }
         let chain = headers.get_all(X_FORWARDED_FOR).iter().rev().filter_map(|value| value.to_str().ok());
         for told in chain.flat_map(|value| value.rsplit(',')) {
             if !is_trusted(client) {
@@ -36,6 +41,18 @@ impl ClientAddress {
         }
         Self(Some(client))
     }
+}
+
+/// All clients behind this proxy count as one, and peers get its address: the operator should know.
+fn warn_once(proxy: IpAddr) {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        warn!(
+            %proxy,
+            "X-Forwarded-For from an untrusted address is ignored: if a reverse proxy of yours sent it, set \
+             SECURITY__TRUSTED_PROXIES to its address"
+        );
+    });
 }
 
 impl<S: Sync> FromRequestParts<S> for ClientAddress {

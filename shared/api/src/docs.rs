@@ -108,9 +108,10 @@ pub(crate) async fn openapi(State(api): State<Arc<Api>>) -> Response {
     ([(CONTENT_TYPE, "application/json")], json).into_response()
 }
 
-/// `GET /docs`: relative links in the page need the slash, and a route of API Gateway's what is behind it.
+/// `GET /docs`: relative links in the page need the slash, and a route of API Gateway's what is behind it. The redirect
+/// is relative (RFC 9110, 10.2.2), so that it works below any path.
 pub(crate) async fn docs() -> Response {
-    (StatusCode::PERMANENT_REDIRECT, [(LOCATION, "/docs/index.html")]).into_response()
+    (StatusCode::PERMANENT_REDIRECT, [(LOCATION, "docs/index.html")]).into_response()
 }
 
 /// `GET /docs/`.
@@ -121,7 +122,7 @@ pub(crate) async fn index() -> Response {
 /// `GET /docs/{file}`.
 pub(crate) async fn file(path: Result<Path<String>, PathRejection>) -> Response {
     static CONFIG: LazyLock<Arc<Config<'static>>> =
-        LazyLock::new(|| Arc::new(Config::from("/openapi.json").persist_authorization(false).validator_url("none")));
+        LazyLock::new(|| Arc::new(Config::from("../openapi.json").persist_authorization(false).validator_url("none")));
     let Path(file) = path.unwrap_or_else(|_| Path(String::new()));
     match utoipa_swagger_ui::serve(&file, CONFIG.clone()) {
         Ok(Some(file)) => {

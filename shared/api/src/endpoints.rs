@@ -6,7 +6,7 @@ use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 
 use crate::router::{Api, finish, prefix};
-use crate::{auth, docs, health, requests, root, tracker};
+use crate::{auth, docs, health, passkey, requests, root, tracker};
 
 /// An endpoint, or a few that are one.
 #[derive(Debug)]
@@ -57,6 +57,11 @@ pub fn get_request() -> Endpoint {
 /// `DELETE /requests/{id}`.
 pub fn cancel_request() -> Endpoint {
     known(Router::new().route("/requests/{id}", delete(requests::cancel::cancel)))
+}
+
+/// `DELETE /passkeys`.
+pub fn revoke_passkeys() -> Endpoint {
+    known(Router::new().route("/passkeys", delete(passkey::revoke)))
 }
 
 /// `GET /requests/{id}/torrent`.

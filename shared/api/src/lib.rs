@@ -2,6 +2,7 @@
 //!
 //! **Invariant**: nothing here knows AWS, SQLite or libtorrent; handlers see ports.
 
+mod abuse;
 mod auth;
 mod browser;
 mod client_address;
@@ -20,6 +21,7 @@ mod root;
 mod router;
 mod tracker;
 
+pub use abuse::AbuseLimits;
 pub use auth::{Authenticator, sign};
 pub use estimate::Estimate;
 pub use health::{HealthCheck, HealthChecks};

@@ -1,34 +1,132 @@
-//! Passkeys: how the tracker knows a user.
+//! Passkeys: how the tracker knows which request a peer acts for, and `DELETE /v1/passkeys`, which revokes them.
+//!
+//! A passkey is a request's id and a MAC over the request, its owner, its torrent and the owner's *generation*. So it
+//! announces that one torrent, for as long as the request is ready. Revoking raises the generation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use domain::{RequestId, UserId};
+use axum::Extension;
+use axum::extract::State;
+use domain::{FetchRequest, InfoHash, Principal, RequestId, Timestamp, UserId};
 use hmac::{Hmac, KeyInit, Mac};
+use http::StatusCode;
+use ports::{Guards, StoreError};
 use sha2::Sha256;
+use tracing::info;
+
+use crate::Api;
+use crate::problem::{OwnErrors, Problem};
+
+/// How long a generation is remembered: how long after a revocation another process may accept old passkeys.
+const REMEMBERED: Duration = Duration::from_secs(5);
+
+/// How long a generation is kept after it was last raised; the passkeys of 100 years ago are then valid again.
+const KEPT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// The generation of a user who has never revoked passkeys.
+const FIRST: &str = "0";
 
 /// The passkeys of all users, derived from one secret: nothing to store, the same on every machine.
 pub struct Passkeys {
     secret: Vec<u8>,
-    users: HashMap<String, UserId>,
+    users: HashSet<UserId>,
+    generations: Mutex<HashMap<UserId, (String, Instant)>>,
+}
+
+/// A passkey as it was shown to the tracker.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Passkey {
+    /// The request that it says it is for.
+    pub request: RequestId,
+    mac: [u8; 16],
+}
+
+impl Passkey {
+    /// Reads 64 hexadecimal digits; `None` if the text is something else.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        let mut mac = [0; 16];
+        hex::decode_to_slice(&text[32..], &mut mac).ok()?;
+        Some(Self { request: text[..32].parse().ok()?, mac })
+    }
+}
+
+fn generation_key(user: &UserId) -> String {
+    format!("passkey-generation:{user}")
 }
 
 impl Passkeys {
     /// The passkeys of these users.
     pub fn new(secret: &[u8], users: impl IntoIterator<Item = UserId>) -> Self {
-        let mut passkeys = Self { secret: secret.to_vec(), users: HashMap::new() };
-        for user in users {
-            passkeys.users.insert(passkeys.of(&user), user);
-        }
-        passkeys
+        Self { secret: secret.to_vec(), users: users.into_iter().collect(), generations: Mutex::default() }
     }
 
-    /// The passkey of this user: 128 bits as 32 hexadecimal digits.
-    pub fn of(&self, user: &UserId) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length");
-        mac.update(b"tracker passkey\n");
-        mac.update(user.as_str().as_bytes());
-        hex::encode(&mac.finalize().into_bytes()[..16])
+    /// The passkey of a request with this torrent: 64 hexadecimal digits.
+    pub(crate) async fn of(
+        &self,
+        guards: &dyn Guards,
+        now: Timestamp,
+        row: &FetchRequest,
+        infohash: InfoHash,
+    ) -> Result<String, StoreError> {
+        let generation = self.generation(guards, &row.owner, now).await?;
+        let mac = self.mac(row.id, &row.owner, infohash, &generation).finalize().into_bytes();
+        Ok(format!("{}{}", row.id.to_string().replace('-', ""), hex::encode(&mac[..16])))
+    }
+
+    /// Whether a passkey is the one of this request with this torrent, and its owner is still known.
+    pub(crate) async fn verify(
+        &self,
+        guards: &dyn Guards,
+        now: Timestamp,
+        passkey: &Passkey,
+        row: &FetchRequest,
+        infohash: InfoHash,
+    ) -> Result<bool, StoreError> {
+        if passkey.request != row.id || !self.users.contains(&row.owner) {
+            return Ok(false);
+        }
+        let generation = self.generation(guards, &row.owner, now).await?;
+        Ok(self.mac(row.id, &row.owner, infohash, &generation).verify_truncated_left(&passkey.mac).is_ok())
+    }
+
+    /// Makes all passkeys of this user invalid: at once in this process, within five seconds in others.
+    async fn revoke(&self, guards: &dyn Guards, user: &UserId, now: Timestamp) -> Result<(), StoreError> {
+        let (key, until) = (generation_key(user), now + KEPT);
+        // Of revocations at the same time one raises the generation, which serves all of them.
+        match guards.reserve(&key, "1", now, until).await? {
+            None => {}
+            Some(old) => {
+                let next = old.parse::<u64>().unwrap_or(0) + 1;
+                guards.replace(&key, &old, &next.to_string(), until).await?;
+            }
+        }
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner).remove(user);
+        Ok(())
+    }
+
+    async fn generation(&self, guards: &dyn Guards, user: &UserId, now: Timestamp) -> Result<String, StoreError> {
+        let remembered = self.generations.lock().unwrap_or_else(PoisonError::into_inner).get(user).cloned();
+        if let Some((generation, _)) = remembered.filter(|(_, read_at)| read_at.elapsed() < REMEMBERED) {
+            return Ok(generation);
+        }
+        let read_at = Instant::now();
+        let generation = guards.value(&generation_key(user), now).await?.unwrap_or_else(|| FIRST.to_owned());
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.insert(user.clone(), (generation.clone(), read_at));
+        Ok(generation)
+    }
+
+    fn mac(&self, request: RequestId, owner: &UserId, infohash: InfoHash, generation: &str) -> Hmac<Sha256> {
+        let mut mac = self.keyed();
+        // The owner last: it alone may hold any character.
+        mac.update(format!("tracker passkey 2\n{request}\n{infohash}\n{generation}\n{owner}").as_bytes());
+        mac
     }
 
     /// The key to the content of this request, for its webseed.
@@ -42,14 +140,13 @@ impl Passkeys {
     }
 
     fn content_key(&self, id: RequestId) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length");
+        let mut mac = self.keyed();
         mac.update(format!("content\n{id}").as_bytes());
         mac
     }
 
-    /// Whose passkey this is.
-    pub fn user(&self, passkey: &str) -> Option<&UserId> {
-        self.users.get(passkey)
+    fn keyed(&self) -> Hmac<Sha256> {
+        Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length")
     }
 }
 
@@ -57,6 +154,24 @@ impl fmt::Debug for Passkeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Passkeys").field("users", &self.users.len()).finish_non_exhaustive()
     }
+}
+
+#[utoipa::path(
+    delete,
+    path = "/passkeys",
+    tag = "requests",
+    summary = "Revoke your tracker passkeys",
+    description = "The tracker refuses every `.torrent` and magnet link that was handed out to you so far. Download them \
+                   again to get new passkeys.",
+    responses((status = 204, description = "They are revoked"), OwnErrors)
+)]
+pub(crate) async fn revoke(
+    State(api): State<Arc<Api>>,
+    Extension(principal): Extension<Principal>,
+) -> Result<StatusCode, Problem> {
+    api.passkeys.revoke(&*api.guards, &principal.user, api.clock.now()).await?;
+    info!(user = %principal.user, "passkeys revoked");
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[cfg(test)]
@@ -75,14 +190,34 @@ mod tests {
     }
 
     #[test]
-    fn each_user_has_a_passkey_of_their_own_that_the_secret_decides() {
-        let users = [UserId::new("alice"), UserId::new("bob")];
-        let passkeys = Passkeys::new(b"secret", users.clone());
-        let [alice, bob] = users.map(|user| passkeys.of(&user));
-        assert_ne!(alice, bob);
-        assert_eq!(passkeys.user(&alice), Some(&UserId::new("alice")));
-        assert_eq!(passkeys.user(&"0".repeat(32)), None);
-        assert_ne!(Passkeys::new(b"other", []).of(&UserId::new("alice")), alice);
-        assert!(!format!("{passkeys:?}").contains(&alice));
+    fn a_passkey_depends_on_request_owner_torrent_generation_and_secret() {
+        let (id, other) = (RequestId::new(), RequestId::new());
+        let mac = |secret: &[u8], id, owner: &str, byte, generation: &str| {
+            let passkeys = Passkeys::new(secret, []);
+            passkeys.mac(id, &UserId::new(owner), InfoHash::new([byte; 20]), generation).finalize().into_bytes()
+        };
+        let macs: HashSet<_> = [
+            mac(b"secret", id, "alice", 1, "0"),
+            mac(b"other", id, "alice", 1, "0"),
+            mac(b"secret", other, "alice", 1, "0"),
+            mac(b"secret", id, "bob", 1, "0"),
+            mac(b"secret", id, "alice", 2, "0"),
+            mac(b"secret", id, "alice", 1, "1"),
+        ]
+        .into();
+        assert_eq!(macs.len(), 6);
+    }
+
+    #[test]
+    fn a_passkey_is_64_hexadecimal_digits() {
+        let text = format!("{}{}", "01a205b6340d72db85d4e6fb979392a0", "ab".repeat(16));
+        let passkey = Passkey::parse(&text).unwrap();
+        assert_eq!(
+            (passkey.request.to_string().as_str(), passkey.mac),
+            ("01a205b6-340d-72db-85d4-e6fb979392a0", [0xab; 16])
+        );
+        for bad in ["", &text[1..], &text.replace('a', "x"), &"ab".repeat(16), &"é".repeat(32)] {
+            assert_eq!(Passkey::parse(bad), None, "{bad}");
+        }
     }
 }

@@ -120,6 +120,10 @@ impl Problem {
         Self { status, code, detail: detail.into(), errors: vec![], retry_after: None, headers: vec![] }
     }
 
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "request_not_found", "you have no request with this id")
     }

@@ -7,13 +7,15 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use crate::Api;
+use crate::router::{prefix, public_path};
 
 pub(crate) async fn root(State(api): State<Arc<Api>>) -> Json<Value> {
+    let base = public_path(&api);
     Json(json!({
         "service": api.server.app_name,
         "version": api.server.app_version,
-        "docs": "/docs",
-        "openapi": "/openapi.json",
-        "health": format!("{}/health", api.server.api_prefix.trim_end_matches('/')),
+        "docs": format!("{base}/docs"),
+        "openapi": format!("{base}/openapi.json"),
+        "health": format!("{base}{}/health", prefix(&api)),
     }))
 }

@@ -15,18 +15,19 @@ use ports::{Clock, Contents, Guards, Requests, Swarm, Torrents, Wakeups};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument, debug, info_span};
 use url::Url;
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::{OpenApi, Server};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use crate::abuse::AbuseLimits;
 use crate::auth::{self, Authenticator};
 use crate::client_address::ClientAddress;
 use crate::estimate::Estimate;
 use crate::health::{self, HealthChecks};
 use crate::limits::Limits;
 use crate::metrics::{self, Metrics};
-use crate::passkey::Passkeys;
+use crate::passkey::{self, Passkeys};
 use crate::problem::Problem;
 use crate::{browser, docs, requests, root, tracker};
 
@@ -65,6 +66,7 @@ pub struct Api {
     pub public_url: Url,
     /// How peers reach the seeder.
     pub seeder_addresses: Vec<SocketAddr>,
+    pub abuse: AbuseLimits,
     /// Whether the seeder connects to peers that announce themselves as downloading.
     pub connect_to_peers: bool,
     pub estimate: Estimate,
@@ -78,7 +80,8 @@ fn endpoints() -> (OpenApiRouter<Arc<Api>>, OpenApiRouter<Arc<Api>>) {
         .routes(routes!(requests::torrent::torrent))
         .routes(routes!(requests::magnet::magnet))
         .routes(routes!(requests::content::content))
-        .routes(routes!(requests::events::events));
+        .routes(routes!(requests::events::events))
+        .routes(routes!(passkey::revoke));
     // Whoever asks whether the service lives need not be known.
     (known, OpenApiRouter::new().routes(routes!(health::health)))
 }
@@ -86,6 +89,11 @@ fn endpoints() -> (OpenApiRouter<Arc<Api>>, OpenApiRouter<Arc<Api>>) {
 /// The prefix of the API's paths, without a slash at its end.
 pub(crate) fn prefix(api: &Api) -> &str {
     api.server.api_prefix.trim_end_matches('/')
+}
+
+/// The path of PUBLIC_URL, without a slash at its end: a reverse proxy may serve the API below a path.
+pub(crate) fn public_path(api: &Api) -> &str {
+    api.public_url.path().trim_end_matches('/')
 }
 
 /// The description of the API.
@@ -97,6 +105,9 @@ pub(crate) fn describe(api: &Api) -> OpenApi {
         document.merge(endpoints);
     } else {
         document = document.nest(prefix(api), endpoints);
+    }
+    if !public_path(api).is_empty() {
+        document.servers = Some(vec![Server::new(public_path(api))]);
     }
     docs::complete(&mut document, api.cache.max_ttl.get(), api.webhooks);
     if let Some(header) = api.authenticator.token_header() {

@@ -2,7 +2,7 @@
 //!
 //! The seeder does not announce: the tracker knows where it listens, and tells every peer.
 //!
-//! The user's passkey is a parameter of the announce URL, so that the path is just `/announce`: clients
+//! The passkey, which admits to one request's torrent, is a parameter of the announce URL, so that the path is just `/announce`: clients
 //! derive `/scrape` from it (BEP 48), and libtorrent talks to a tracker on loopback at no other path.
 
 use std::net::{IpAddr, SocketAddr};
@@ -11,15 +11,18 @@ use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use domain::{Torrent, TorrentState};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use domain::{FetchRequest, InfoHash, Status};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use metainfo::Value;
 use percent_encoding::percent_decode_str;
 use ports::{Announce, Peer, SwarmCounts, Wakeup};
 use tracing::warn;
 
 use crate::Api;
+use crate::abuse::TooMany;
 use crate::client_address::ClientAddress;
+use crate::passkey::Passkey;
 
 /// Peers told in one answer, at the most, and where none are asked for.
 const MAX_WANTED: usize = 200;
@@ -32,13 +35,24 @@ const ENCRYPTION_WARNING: &str =
 /// Torrents scraped in one request, at the most.
 const MAX_SCRAPED: usize = 64;
 
-/// A refused announce or scrape: shown to its user by the client. Answered with 200, or clients would
-/// not look at it.
-struct Refusal(&'static str);
+/// A refused announce or scrape.
+enum Refusal {
+    /// The client shows the reason to its user. Answered with 200, or clients would not look at it.
+    Because(&'static str),
+    /// A limit is reached: 429 with `Retry-After`.
+    TooMany(TooMany),
+}
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        answer(&Value::dict([("failure reason", Value::bytes(self.0))]))
+        let refuse = |reason: &str| answer(&Value::dict([("failure reason", Value::bytes(reason))]));
+        match self {
+            Self::Because(reason) => refuse(reason),
+            Self::TooMany(TooMany { retry_after }) => {
+                let response = refuse("too many requests from your address; try again later");
+                (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, retry_after.to_string())], response).into_response()
+            }
+        }
     }
 }
 
@@ -57,28 +71,30 @@ pub(crate) async fn announce(
 }
 
 async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Response, Refusal> {
-    check_passkey(api, query)?;
-    let query = AnnounceQuery::parse(query)?;
-    let client = client.ok_or(Refusal("your address is not known"))?;
-    let torrent = torrent(api, query.info_hash).await?;
+    let (row, infohash) = authorize(api, query, client).await?;
+    let query = AnnounceQuery::parse(query).map_err(Refusal::Because)?;
+    let client = client.ok_or(Refusal::Because("your address is not known"))?;
+    if !is_torrent_of(&row, query.info_hash) {
+        return Err(Refusal::Because("the passkey is for another torrent"));
+    }
     let peer = Peer { id: query.peer_id, address: (client, query.port).into(), seed: query.left == 0 };
     let said = if query.stopped { Announce::Stopped(peer) } else { Announce::Present(peer) };
     let interval = Duration::from_secs(api.tracker.interval.get());
     let wanted = if query.stopped { 0 } else { query.wanted };
     let (peers, counts) = api
         .swarm
-        .announce(torrent.infohash, said, wanted, api.clock.now(), interval * 2)
+        .announce(infohash, said, wanted, api.clock.now(), interval * 2)
         .await
-        .map_err(|_| Refusal("the tracker's store does not answer; try again later"))?;
+        .map_err(|_| Refusal::Because("the tracker's store does not answer; try again later"))?;
 
-    if api.connect_to_peers && !peer.seed && !query.stopped && torrent.state == TorrentState::Seeding {
+    if api.connect_to_peers && !peer.seed && !query.stopped {
         // A client that tries plaintext first is refused and waits for a minute; it takes encryption on its side at once.
-        let connect = api.wakeups.wake(Wakeup::Connect(torrent.infohash, peer.address), Duration::ZERO).await;
+        let connect = api.wakeups.wake(Wakeup::Connect(infohash, peer.address), Duration::ZERO).await;
         if let Err(error) = connect {
-            warn!(infohash = %torrent.infohash, %error, "seeder not asked to connect to peer");
+            warn!(%infohash, %error, "seeder not asked to connect to peer");
         }
     }
-    let seeder = seeder_addresses(api, &torrent);
+    let seeder = &api.seeder_addresses;
     // The seeder last: of several peers at one address (behind one NAT, or on this machine), libtorrent
     // keeps the last it is told of.
     let others = peers.iter().map(|peer| (peer.address, Some(peer.id))).take(wanted.saturating_sub(seeder.len()));
@@ -106,20 +122,26 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
 }
 
 /// `GET /scrape?passkey=…`.
-pub(crate) async fn scrape(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
-    scraped(&api, query.as_deref().unwrap_or_default()).await.unwrap_or_else(IntoResponse::into_response)
+pub(crate) async fn scrape(
+    State(api): State<Arc<Api>>,
+    RawQuery(query): RawQuery,
+    ClientAddress(client): ClientAddress,
+) -> Response {
+    scraped(&api, query.as_deref().unwrap_or_default(), client).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn scraped(api: &Api, query: &str) -> Result<Response, Refusal> {
-    check_passkey(api, query)?;
+async fn scraped(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Response, Refusal> {
+    let (row, infohash) = authorize(api, query, client).await?;
     let mut files = vec![];
     for (_, value) in parameters(query).filter(|(name, _)| *name == "info_hash").take(MAX_SCRAPED) {
-        let hash: [u8; 20] = value.try_into().map_err(|_| Refusal("info_hash is to have 20 bytes"))?;
-        // Torrents that are not ours are left out (BEP 48).
-        let Ok(torrent) = torrent(api, hash).await else { continue };
-        let counts = api.swarm.counts(torrent.infohash, api.clock.now()).await;
-        let counts = counts.map_err(|_| Refusal("the tracker's store does not answer; try again later"))?;
-        let seeds = counts.seeds + u32::from(!seeder_addresses(api, &torrent).is_empty());
+        let hash: [u8; 20] = value.try_into().map_err(|_| Refusal::Because("info_hash must have 20 bytes"))?;
+        // Other torrents are left out (BEP 48).
+        if !is_torrent_of(&row, hash) {
+            continue;
+        }
+        let counts = api.swarm.counts(infohash, api.clock.now()).await;
+        let counts = counts.map_err(|_| Refusal::Because("the tracker's store does not answer; try again later"))?;
+        let seeds = counts.seeds + u32::from(!api.seeder_addresses.is_empty());
         let file = Value::dict([
             ("complete", Value::Integer(seeds.into())),
             ("incomplete", Value::Integer(counts.leechers.into())),
@@ -130,21 +152,30 @@ async fn scraped(api: &Api, query: &str) -> Result<Response, Refusal> {
     Ok(answer(&Value::dict([("files", Value::dict(files))])))
 }
 
-fn check_passkey(api: &Api, query: &str) -> Result<(), Refusal> {
-    let passkey = parameters(query).find(|(name, _)| *name == "passkey");
-    let user = passkey.and_then(|(_, passkey)| api.passkeys.user(std::str::from_utf8(&passkey).ok()?));
-    user.map(drop).ok_or(Refusal("the passkey is not known: get the torrent anew"))
+/// The ready request that a passkey is for, and its torrent's infohash.
+async fn authorize(api: &Api, query: &str, client: Option<IpAddr>) -> Result<(FetchRequest, InfoHash), Refusal> {
+    api.abuse.count_announce(client).map_err(Refusal::TooMany)?;
+    api.abuse.check_failures(client).map_err(Refusal::TooMany)?;
+    let shown = parameters(query).find(|(name, _)| *name == "passkey").map(|(_, passkey)| passkey);
+    let passkey = shown.as_deref().and_then(|passkey| Passkey::parse(std::str::from_utf8(passkey).ok()?));
+    let unavailable = |_| Refusal::Because("the tracker's store does not answer; try again later");
+    if let Some(passkey) = passkey
+        && let Some(row) = api.requests.get(passkey.request).await.map_err(unavailable)?
+        && let Some(infohash) = row.infohash
+        && api.passkeys.verify(&*api.guards, api.clock.now(), &passkey, &row, infohash).await.map_err(unavailable)?
+    {
+        let row = row.seen_at(api.clock.now());
+        let ended = Refusal::Because("the request that this torrent was made for has ended");
+        return if row.status == Status::Ready { Ok((row, infohash)) } else { Err(ended) };
+    }
+    api.abuse.count_failure(client, "passkey");
+    Err(Refusal::Because("the passkey is not valid: download the torrent or magnet link again"))
 }
 
-/// One of our torrents; a retired one is none any more.
-async fn torrent(api: &Api, hash: [u8; 20]) -> Result<Torrent, Refusal> {
-    let found = api.torrents.announced(hash).await;
-    let found = found.map_err(|_| Refusal("the tracker's store does not answer; try again later"))?;
-    found.filter(|torrent| torrent.state != TorrentState::Retired).ok_or(Refusal("the torrent is not ours, or is gone"))
-}
-
-fn seeder_addresses<'a>(api: &'a Api, torrent: &Torrent) -> &'a [SocketAddr] {
-    if torrent.state == TorrentState::Seeding { &api.seeder_addresses } else { &[] }
+/// Whether a peer announces this request's torrent: by its v1 infohash, or by the beginning of its v2 infohash (BEP 52,
+/// "tracker announce").
+fn is_torrent_of(row: &FetchRequest, hash: [u8; 20]) -> bool {
+    row.infohash == Some(InfoHash::new(hash)) || row.infohash_v2.is_some_and(|v2| v2.as_bytes()[..20] == hash)
 }
 
 /// BEP 23 and BEP 7: 6 bytes an IPv4 peer, 18 an IPv6 one.
@@ -190,7 +221,7 @@ struct AnnounceQuery {
 
 impl AnnounceQuery {
     /// `ip` is ignored: whoever could name another's address could have peers attack it.
-    fn parse(query: &str) -> Result<Self, Refusal> {
+    fn parse(query: &str) -> Result<Self, &'static str> {
         let (mut info_hash, mut peer_id, mut port) = (None, None, None);
         // What a client does not say it has is missing; a magnet link's first announce knows no size.
         let (mut left, mut stopped, mut compact, mut wanted) = (u64::MAX, false, true, DEFAULT_WANTED);
@@ -212,9 +243,9 @@ impl AnnounceQuery {
             }
         }
         Ok(Self {
-            info_hash: info_hash.ok_or(Refusal("info_hash is to have 20 bytes"))?,
-            peer_id: peer_id.ok_or(Refusal("peer_id is to have 20 bytes"))?,
-            port: port.ok_or(Refusal("port is to be a number from 1 to 65535"))?,
+            info_hash: info_hash.ok_or("info_hash must have 20 bytes")?,
+            peer_id: peer_id.ok_or("peer_id must have 20 bytes")?,
+            port: port.ok_or("port must be a number from 1 to 65535")?,
             encrypts,
             left,
             stopped,
@@ -237,7 +268,7 @@ mod tests {
     use super::*;
 
     fn parse(query: &str) -> Result<AnnounceQuery, &'static str> {
-        AnnounceQuery::parse(query).map_err(|refusal| refusal.0)
+        AnnounceQuery::parse(query)
     }
 
     fn base() -> String {
@@ -265,11 +296,11 @@ mod tests {
     #[test]
     fn bad_announces_are_refused_with_a_reason() {
         for (query, reason) in [
-            (String::new(), "info_hash is to have 20 bytes"),
-            (base().replace("info_hash=", "info_hash=x"), "info_hash is to have 20 bytes"),
-            (base().replace("ijkl", ""), "peer_id is to have 20 bytes"),
-            (base().replace("6881", "0"), "port is to be a number from 1 to 65535"),
-            (base().replace("6881", "65536"), "port is to be a number from 1 to 65535"),
+            (String::new(), "info_hash must have 20 bytes"),
+            (base().replace("info_hash=", "info_hash=x"), "info_hash must have 20 bytes"),
+            (base().replace("ijkl", ""), "peer_id must have 20 bytes"),
+            (base().replace("6881", "0"), "port must be a number from 1 to 65535"),
+            (base().replace("6881", "65536"), "port must be a number from 1 to 65535"),
         ] {
             assert_eq!(parse(&query), Err(reason), "{query}");
         }

@@ -214,6 +214,13 @@ impl Guards for DynamoGuards {
         Ok(matches!(self.table.change(key("name", name), stand(change, new, until)).await?, Written::Done(_)))
     }
 
+    async fn value(&self, name: &str, now: Timestamp) -> Result<Option<String>, StoreError> {
+        let Some(item) = self.table.get(key("name", name)).await? else { return Ok(None) };
+        let expired = number::<i64>(&item, "until").unwrap_or_default() <= now.as_millis();
+        // DynamoDB deletes what has expired when it finds the time.
+        if expired { Ok(None) } else { text(&item, "value").map(|value| Some(value.to_owned())) }
+    }
+
     async fn release(&self, name: &str) -> Result<(), StoreError> {
         self.table.delete(key("name", name), Change::default()).await.map(drop)
     }

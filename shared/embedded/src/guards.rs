@@ -89,6 +89,16 @@ impl Guards for SqliteGuards {
         Ok(done.await.map_err(unavailable)?.rows_affected() == 1)
     }
 
+    async fn value(&self, key: &str, now: Timestamp) -> Result<Option<String>, StoreError> {
+        sqlx::query("SELECT value FROM guards WHERE name = ? AND expires_at > ?")
+            .bind(key)
+            .bind(now.as_millis())
+            .try_map(|row: SqliteRow| row.try_get("value"))
+            .fetch_optional(self.database.readers())
+            .await
+            .map_err(unavailable)
+    }
+
     async fn release(&self, key: &str) -> Result<(), StoreError> {
         let key = key.to_owned();
         self.database

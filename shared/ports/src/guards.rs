@@ -57,6 +57,9 @@ pub trait Guards: Send + Sync {
     /// wins.
     async fn replace(&self, key: &str, old: &str, new: &str, until: Timestamp) -> Result<bool, StoreError>;
 
+    /// The value under `key`, if there is one that has not expired `now`.
+    async fn value(&self, key: &str, now: Timestamp) -> Result<Option<String>, StoreError>;
+
     /// Forgets what stands under `key`.
     async fn release(&self, key: &str) -> Result<(), StoreError>;
 

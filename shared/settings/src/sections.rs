@@ -262,7 +262,7 @@ section! {
 section! {
     /// The built-in tracker.
     Tracker "TRACKER__" {
-        /// The key that users' tracker passkeys are made with; by default one is made and kept in STORAGE__BASE_PATH.
+        /// The key that tracker passkeys are made with; by default one is made and kept in STORAGE__BASE_PATH.
         secret: Option<SecretString> = "";
         /// Seconds between two announces of a peer.
         interval: Bounded<10, 86_400> = "900";
@@ -408,6 +408,13 @@ section! {
         requests_per_hour: Bounded<1, 1_000_000_000> = "1000";
         /// Requests that may come from one address in a minute.
         requests_per_ip_minute: Bounded<1, 1_000_000_000> = "100";
+        /// Wrong tokens, signatures and passkeys from one address in a minute; then nothing is taken from it until the
+        /// minute is over.
+        failures_per_ip_minute: Bounded<1, 1_000_000_000> = "30";
+        /// Announces and scrapes from one address in a minute.
+        announces_per_ip_minute: Bounded<1, 1_000_000_000> = "1200";
+        /// Calls of a user in a minute that create nothing.
+        reads_per_minute: Bounded<1, 1_000_000_000> = "6000";
     }
 }
 

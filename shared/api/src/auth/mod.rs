@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use domain::{Principal, UserId};
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use ports::{Clock, Guards};
 use settings::ExposeSecret;
 use tokio::time::timeout;
@@ -22,6 +22,7 @@ use self::bearer::BearerTokens;
 use self::signature::SignatureKeys;
 pub use self::signature::sign;
 use crate::Api;
+use crate::client_address::ClientAddress;
 use crate::problem::Problem;
 use crate::router::MAX_BODY;
 
@@ -84,6 +85,11 @@ impl Authenticator {
         Err(unknown())
     }
 
+    /// Whether the head has a token, right or wrong.
+    fn shows_token(&self, headers: &HeaderMap) -> bool {
+        self.methods.as_ref().is_some_and(|methods| headers.contains_key(&methods.tokens.header))
+    }
+
     /// Whether the head alone shows that nobody known is asking: then nothing more of the request is read.
     fn is_nobody(&self, headers: &HeaderMap) -> bool {
         let nobody = |methods: &Methods| {
@@ -105,7 +111,18 @@ fn too_large() -> Problem {
 /// Lets known callers through, with their [`Principal`] in the request's extensions.
 pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
+    let client = parts.extensions.get().copied().unwrap_or(ClientAddress(None)).0;
+    if api.authenticator.is_on()
+        && let Err(too_many) = api.abuse.check_failures(client)
+    {
+        let detail = "too many failed authentications from your address; try again later";
+        return too_many.problem(detail).into_response();
+    }
     if api.authenticator.is_nobody(&parts.headers) {
+        // Who shows nothing guesses nothing.
+        if api.authenticator.shows_token(&parts.headers) {
+            api.abuse.count_failure(client, "token");
+        }
         return unknown().into_response();
     }
     let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -129,8 +146,18 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, 
         }
     };
     match api.authenticator.check(&parts, &body, &*api.guards, &*api.clock).await {
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            if problem.status() == StatusCode::UNAUTHORIZED {
+                api.abuse.count_failure(client, "signature");
+            }
+            problem.into_response()
+        }
         Ok(principal) => {
+            if parts.method != Method::POST
+                && let Err(too_many) = api.abuse.count_read(&principal.user)
+            {
+                return too_many.problem("too many calls: the limit reads-minute is reached").into_response();
+            }
             parts.extensions.insert(principal);
             next.run(Request::from_parts(parts, Body::from(body))).await
         }

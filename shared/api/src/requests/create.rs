@@ -23,6 +23,7 @@ use crate::Api;
 use crate::client_address::ClientAddress;
 use crate::idempotency::{self, Earlier, Key};
 use crate::problem::{CreateErrors, Problem};
+use crate::router::{prefix, public_path};
 
 /// A request that was taken on.
 #[derive(Serialize, ToSchema)]
@@ -116,7 +117,7 @@ pub(crate) async fn create(
     let user = principal.user;
     let rate = api.limits.count(&*api.guards, &user, client_ip, api.clock.now()).await?;
     let created = accept(&api, user, client_ip, &headers, &body).await.map_err(|p| p.with_headers(rate.clone()))?;
-    let location = format!("{}/requests/{}", api.server.api_prefix.trim_end_matches('/'), created.id);
+    let location = format!("{}{}/requests/{}", public_path(&api), prefix(&api), created.id);
     let mut response = (StatusCode::CREATED, [(LOCATION, location)], Json(created)).into_response();
     response.headers_mut().extend(rate);
     Ok(response)

@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
 use domain::{FetchRequest, Principal, Status};
+use http::HeaderName;
 use utoipa::ToSchema;
 
 use super::Id;
@@ -68,7 +69,9 @@ pub(crate) async fn events(
             Some((Ok::<_, Infallible>(event), next))
         }
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+    let events = Sse::new(events).keep_alive(KeepAlive::default());
+    // nginx would keep the events back until the stream ends.
+    Ok(([(HeaderName::from_static("x-accel-buffering"), "no")], events).into_response())
 }
 
 /// The row once it has changed; `None` if it is gone or the store fails, which ends the stream: the client

@@ -45,12 +45,13 @@ pub(crate) async fn magnet(
     // libtorrent 2.1 announces a hybrid torrent under both its hashes, and drops a connection that it made
     // by `x.pe` when the second answer names the same peer during the handshake.
     let peers = if torrent.infohash_v2.is_some() { vec![] } else { api.seeder_addresses.clone() };
+    let trackers = super::torrent::trackers(&api, &row, &torrent).await?;
     let magnet = Magnet {
         infohash: torrent.infohash,
         infohash_v2: torrent.infohash_v2,
         name: torrent.name,
         size: torrent.size,
-        trackers: super::torrent::trackers(&api, &principal.user),
+        trackers,
         peers,
         webseeds: super::content::webseeds(&api, row.id),
     };

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use domain::{Principal, UserId};
+use domain::{FetchRequest, Principal, Torrent};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use metainfo::Handout;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use ports::StoreError;
 
 use super::Id;
 use crate::Api;
@@ -20,7 +21,8 @@ use crate::problem::{Problem, ReadyErrors};
     path = "/requests/{id}/torrent",
     tag = "requests",
     summary = "Download the .torrent",
-    description = "With a tracker URL of your own in it: do not pass it on to people who are not to act as you.",
+    description = "Its tracker URL has a passkey for this request: people who get the file can download this torrent, until \
+                   the request ends or you revoke your passkeys.",
     params(("id" = String, Path, description = "The request's id")),
     responses(
         (status = 200, description = "The metainfo file", content_type = "application/x-bittorrent", body = Vec<u8>),
@@ -36,11 +38,11 @@ pub(crate) async fn torrent(
     let gone = || Problem::new(StatusCode::GONE, "request_gone", "the torrent is gone");
     let (metainfo, _) = api.torrents.metainfo(torrent.infohash).await?.ok_or_else(gone)?;
     let handout = Handout {
-        trackers: trackers(&api, &principal.user),
+        trackers: trackers(&api, &row, &torrent).await?,
         webseeds: super::content::webseeds(&api, row.id),
         ..Handout::default()
     };
-    let bytes = handout.apply(&metainfo).map_err(|error| ports::StoreError::unavailable("the torrent store", error))?;
+    let bytes = handout.apply(&metainfo).map_err(|error| StoreError::unavailable("the torrent store", error))?;
     let headers = [
         (CONTENT_TYPE, "application/x-bittorrent".to_owned()),
         (CONTENT_DISPOSITION, disposition(&format!("{}.torrent", torrent.name))),
@@ -50,11 +52,12 @@ pub(crate) async fn torrent(
     Ok((headers, bytes).into_response())
 }
 
-/// The trackers of a torrent handed to this user: ours, and the configured one.
-pub(super) fn trackers(api: &Api, user: &UserId) -> Vec<String> {
+/// The trackers of a request's torrent: ours, with a passkey for this request alone, and the configured one.
+pub(super) async fn trackers(api: &Api, row: &FetchRequest, torrent: &Torrent) -> Result<Vec<String>, StoreError> {
     let base = api.public_url.as_str().trim_end_matches('/');
-    let own = format!("{base}/announce?passkey={}", api.passkeys.of(user));
-    std::iter::once(own).chain(api.torrent.announce_url.as_ref().map(ToString::to_string)).collect()
+    let passkey = api.passkeys.of(&*api.guards, api.clock.now(), row, torrent.infohash).await?;
+    let own = format!("{base}/announce?passkey={passkey}");
+    Ok(std::iter::once(own).chain(api.torrent.announce_url.as_ref().map(ToString::to_string)).collect())
 }
 
 /// RFC 6266, with a plain name for old clients.

@@ -58,6 +58,9 @@ pub async fn what_was_reserved_is_told_to_all_others<G: Guards>(guards: &G) {
     assert_eq!(guards.reserve("a", "four", until, until + MINUTE).await.unwrap().as_deref(), Some("three"));
     guards.release("a").await.unwrap();
     assert_eq!(guards.reserve("a", "five", NOW, until).await.unwrap(), None);
+    assert_eq!(guards.value("a", NOW).await.unwrap().as_deref(), Some("five"));
+    assert_eq!(guards.value("a", until).await.unwrap(), None, "it has expired");
+    assert_eq!(guards.value("never", NOW).await.unwrap(), None);
 }
 
 /// Two hundred at once.

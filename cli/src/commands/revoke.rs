@@ -1,0 +1,17 @@
+//! `proxytorrent revoke`: makes the passkeys of all torrents handed out so far invalid.
+
+use super::CommandError;
+use crate::client::{Client, Server};
+
+/// Options of `revoke`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    server: Server,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
+    Client::new(arguments.server)?.revoke_passkeys().await?;
+    println!("revoked: download torrents and magnet links again");
+    Ok(())
+}

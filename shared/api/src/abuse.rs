@@ -1,0 +1,161 @@
+//! Limits on guessing and polling, by client address or user, counted in this process.
+//!
+//! Unlike the limits of creating requests they cost no call to a store, so they can guard every call. Where several
+//! processes serve the API, each counts for itself.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use domain::UserId;
+use http::StatusCode;
+use ports::neighbourhood;
+
+use crate::problem::Problem;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Addresses or users that are counted at once. What comes beyond is counted together.
+const MAX_KEYS: usize = 100_000;
+
+/// The limits of a minute.
+#[derive(Debug)]
+pub struct AbuseLimits {
+    failures: Option<Counter<IpAddr>>,
+    announces: Option<Counter<IpAddr>>,
+    reads: Option<Counter<UserId>>,
+}
+
+impl AbuseLimits {
+    /// The limits of these settings.
+    pub fn new(settings: &settings::RateLimit) -> Self {
+        let on = settings.rate_limit_enabled;
+        Self {
+            failures: on.then(|| Counter::new(settings.failures_per_ip_minute.get())),
+            announces: on.then(|| Counter::new(settings.announces_per_ip_minute.get())),
+            reads: on.then(|| Counter::new(settings.reads_per_minute.get())),
+        }
+    }
+
+    /// Refuses a client that has failed to authenticate too often, whatever it shows now: else it could go on guessing.
+    pub(crate) fn check_failures(&self, client: Option<IpAddr>) -> Result<(), TooMany> {
+        match (&self.failures, client) {
+            (Some(failures), Some(client)) => failures.check(&neighbourhood(client)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a failed authentication: a wrong token, signature or passkey.
+    pub(crate) fn count_failure(&self, client: Option<IpAddr>, what: &'static str) {
+        // One line a failure, for tools such as fail2ban; the limit bounds the lines.
+        tracing::warn!(client = client.map(tracing::field::display), what, "authentication failed");
+        metrics::counter!("proxytorrent_authentication_failures_total", "what" => what).increment(1);
+        if let (Some(failures), Some(client)) = (&self.failures, client) {
+            let _ = failures.count(neighbourhood(client));
+        }
+    }
+
+    /// Counts an announce or scrape.
+    pub(crate) fn count_announce(&self, client: Option<IpAddr>) -> Result<(), TooMany> {
+        match (&self.announces, client) {
+            (Some(announces), Some(client)) => announces.count(neighbourhood(client)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a call of a user that creates nothing.
+    pub(crate) fn count_read(&self, user: &UserId) -> Result<(), TooMany> {
+        self.reads.as_ref().map_or(Ok(()), |reads| reads.count(user.clone()))
+    }
+}
+
+/// A limit is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMany {
+    /// Whole seconds until the next minute of counting, at least 1.
+    pub retry_after: u32,
+}
+
+impl TooMany {
+    pub fn problem(self, detail: &str) -> Problem {
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(self.retry_after)
+    }
+}
+
+/// Counts by key, a minute at a time.
+#[derive(Debug)]
+struct Counter<K> {
+    max: u64,
+    minute: Mutex<Minute<K>>,
+}
+
+#[derive(Debug)]
+struct Minute<K> {
+    began: Instant,
+    counts: HashMap<K, u64>,
+    others: u64,
+}
+
+impl<K: Eq + Hash> Counter<K> {
+    fn new(max: u64) -> Self {
+        Self { max, minute: Mutex::new(Minute { began: Instant::now(), counts: HashMap::new(), others: 0 }) }
+    }
+
+    fn count(&self, key: K) -> Result<(), TooMany> {
+        self.with(|minute| {
+            let count = match minute.counts.len() < MAX_KEYS || minute.counts.contains_key(&key) {
+                true => minute.counts.entry(key).or_default(),
+                false => &mut minute.others,
+            };
+            *count += 1;
+            *count <= self.max
+        })
+    }
+
+    fn check(&self, key: &K) -> Result<(), TooMany> {
+        self.with(|minute| minute.counts.get(key).is_none_or(|count| *count < self.max))
+    }
+
+    fn with(&self, allowed: impl FnOnce(&mut Minute<K>) -> bool) -> Result<(), TooMany> {
+        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        if minute.began.elapsed() >= MINUTE {
+            *minute = Minute { began: Instant::now(), counts: HashMap::new(), others: 0 };
+        }
+        if allowed(&mut minute) {
+            return Ok(());
+        }
+        let left = MINUTE.saturating_sub(minute.began.elapsed());
+        Err(TooMany { retry_after: left.as_secs() as u32 + 1 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_has_the_limit_for_itself() {
+        let counter = Counter::new(3);
+        for key in ["one", "other"] {
+            for _ in 0..3 {
+                assert_eq!(counter.check(&key), Ok(()));
+                assert_eq!(counter.count(key), Ok(()));
+            }
+            let refused = counter.check(&key).unwrap_err();
+            assert!((1..=60).contains(&refused.retry_after), "{refused:?}");
+            assert!(counter.count(key).is_err());
+        }
+    }
+
+    #[test]
+    fn keys_beyond_those_that_are_counted_share_one_count() {
+        let counter = Counter::new(10);
+        for key in 0..MAX_KEYS + 10 {
+            counter.count(key).unwrap();
+        }
+        assert!(counter.count(MAX_KEYS + 11).is_err());
+        assert_eq!(counter.count(1), Ok(()));
+    }
+}
