@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws::{Bucket, Clients, DynamoGuards, DynamoRequests, DynamoSwarm, DynamoTorrents, Queues, S3Contents, SqsWakeups};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
-use pipeline::{Fetch, GiveUp, Notify, Package, Reconcile, Release, Sweep, WebhookKey};
+use pipeline::{Fetch, GiveUp, Notify, Package, Reconcile, Release, Salt, Sweep, WebhookKey};
 use ports::{Clock, Contents, Guards, Requests, Swarm, SystemClock, Torrents, Wakeups};
 use settings::{ExposeSecret, Part, Settings};
 
@@ -148,7 +148,12 @@ impl Backend {
             clock: self.clock.clone(),
             private: self.settings.torrent.private_tracker,
             piece_length: self.settings.torrent.piece_size.map(settings::PieceLength::get),
-            created_by: format!("{}/{}", self.settings.server.app_name, self.settings.server.app_version),
+            created_by: self
+                .settings
+                .torrent
+                .names_program()
+                .then(|| format!("{}/{}", self.settings.server.app_name, self.settings.server.app_version)),
+            salt: Salt::from_settings(&self.settings.torrent),
         }
     }
 

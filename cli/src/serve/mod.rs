@@ -16,7 +16,7 @@ use embedded::{
     SqliteRequests, SqliteTorrents, WakeupReceiver,
 };
 use fetcher::{Fetcher, ProxyHealth};
-use pipeline::{Fetch, Notify, Package, Reconcile, Release, Seed, Sweep, WebhookKey};
+use pipeline::{Fetch, Notify, Package, Reconcile, Release, Salt, Seed, Sweep, WebhookKey};
 use ports::{Clock, Contents, Requests, Seeder, StoreError, Swarm, SystemClock, Torrents, Wakeups};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seeder::SeedSession;
@@ -181,7 +181,11 @@ async fn start_workers(
         clock: clock.clone(),
         private: settings.torrent.private_tracker,
         piece_length: settings.torrent.piece_size.map(settings::PieceLength::get),
-        created_by: format!("{}/{}", settings.server.app_name, settings.server.app_version),
+        created_by: settings
+            .torrent
+            .names_program()
+            .then(|| format!("{}/{}", settings.server.app_name, settings.server.app_version)),
+        salt: Salt::from_settings(&settings.torrent),
     };
     let seed = Seed {
         requests: requests.clone(),

@@ -14,6 +14,7 @@ mod limits;
 mod lookups;
 mod origin;
 mod peers;
+mod privacy;
 mod proxies;
 mod raw;
 mod resuming;

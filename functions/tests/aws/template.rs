@@ -149,6 +149,8 @@ fn a_function_knows_the_secrets_of_its_part_and_no_others() {
         let source = std::fs::read_to_string(root().join(format!("functions/src/bin/{binary}.rs"))).unwrap();
         let expected: &[_] = if source.contains("Part::Fetch") {
             &["PROXY__URLS", "SECURITY__WEBHOOK_SECRET"]
+        } else if binary == "package_torrent" {
+            &["TORRENT__SALT"]
         } else if source.contains("Part::Rest") {
             &[]
         } else {

@@ -7,14 +7,15 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use domain::{
-    ContentHash, FetchRequest, Fingerprint, InfoHash, LeaseToken, RequestId, Status, Step, Timestamp, UserId,
+    ContentHash, FailureCode, FetchRequest, Fingerprint, InfoHash, LeaseToken, RequestId, Status, Step, Timestamp,
+    UserId,
 };
 use futures::future::try_join_all;
 use ports::{Claim, Holder, Load, Requests, Settlement, StoreError, Twins, Wakeup};
 use tokio::time::{Instant, sleep};
 
 use crate::dynamo::{
-    Change, Item, Query, Table, Written, key, n, number, optional, parsed, s, time, time_to_live, unavailable,
+    Change, Item, Query, Table, Written, key, n, number, optional, parsed, s, text, time, time_to_live, unavailable,
 };
 use crate::rows::{self, INDEXED, SHARDS, read};
 
@@ -38,6 +39,38 @@ pub struct DynamoRequests {
 }
 
 impl DynamoRequests {
+    /// The values of items. An item that cannot be read is set aside.
+    async fn readable<T>(
+        &self,
+        items: &[Item],
+        value: impl Fn(&Item) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut values = Vec::with_capacity(items.len());
+        for item in items {
+            match value(item) {
+                Ok(value) => values.push(value),
+                Err(error) => {
+                    self.set_aside(key("id", text(item, "id")?), &error).await?;
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    /// Ends an item that cannot be read, so that no sweep finds it again.
+    async fn set_aside(&self, key: Item, error: &StoreError) -> Result<(), StoreError> {
+        rows::report_unreadable(&key, error);
+        let change = Change::when("attribute_exists(#id)")
+            .set("status", s(Status::Failed))
+            .set("error_code", s(FailureCode::Internal))
+            .set("error_message", s(FetchRequest::UNREADABLE))
+            .set("lease", None)
+            .set("due_at", None)
+            .set("due_shard", None)
+            .set_all(INDEXED.map(|name| (name, None)));
+        self.table.change(key, change).await.map(drop)
+    }
+
     /// The table of this name.
     pub fn new(client: Client, name: impl Into<String>) -> Self {
         Self { table: Table { client, name: name.into() } }
@@ -54,7 +87,7 @@ impl DynamoRequests {
                 let batch = self.table.client.batch_get_item().request_items(&self.table.name, keys).send().await;
                 let batch = batch.map_err(unavailable)?;
                 for item in batch.responses.and_then(|mut r| r.remove(&self.table.name)).unwrap_or_default() {
-                    let row = read(&item)?;
+                    let row = rows::read_or_failed(&item)?;
                     found.insert(row.id, row);
                 }
                 let more = batch.unprocessed_keys.and_then(|mut keys| keys.remove(&self.table.name));
@@ -107,7 +140,7 @@ impl Requests for DynamoRequests {
     }
 
     async fn get(&self, id: RequestId) -> Result<Option<FetchRequest>, StoreError> {
-        self.table.get(key("id", id)).await?.map(|item| read(&item)).transpose()
+        self.table.get(key("id", id)).await?.map(|item| rows::read_or_failed(&item)).transpose()
     }
 
     async fn list(
@@ -186,7 +219,13 @@ impl Requests for DynamoRequests {
             change = change.set("status", s(Status::Fetching));
         }
         match self.change(id, change).await? {
-            Written::Done(item) => Ok(Some(Claim { request: read(&item)?, token, waiting: rows::waiting(&item)? })),
+            Written::Done(item) => match read(&item).and_then(|row| Ok((row, rows::waiting(&item)?))) {
+                Ok((request, waiting)) => Ok(Some(Claim { request, token, waiting })),
+                Err(error) => {
+                    self.set_aside(key("id", id), &error).await?;
+                    Ok(None)
+                }
+            },
             Written::Refused(_) => Ok(None),
         }
     }
@@ -243,7 +282,7 @@ impl Requests for DynamoRequests {
 
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Wakeup>, StoreError> {
         let items = self.earliest("by_due_time", ("due_shard", "due_at"), "work-", now, limit).await?;
-        let wakeup = |item: &Item| {
+        let wakeup = |item: &Item| -> Result<Wakeup, StoreError> {
             let id = parsed(item, "id")?;
             Ok(match parsed::<Status>(item, "status")?.step() {
                 Step::Fetch | Step::Expire => Wakeup::Fetch(id),
@@ -252,12 +291,12 @@ impl Requests for DynamoRequests {
                 Step::Release => Wakeup::Release(id),
             })
         };
-        items.iter().map(wakeup).collect()
+        self.readable(&items, wakeup).await
     }
 
     async fn outlived(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
         let items = self.earliest("by_due_time", ("due_shard", "due_at"), "ready-", now, limit).await?;
-        items.iter().map(|item| parsed(item, "id")).collect()
+        self.readable(&items, |item| parsed(item, "id")).await
     }
 
     async fn forget(&self, _: Timestamp, _: u32) -> Result<u64, StoreError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use domain::{Content, ContentHash, Failure, FetchRequest, FetchSpec, RequestId, Status, UserId};
+use domain::{Content, ContentHash, Failure, FetchRequest, FetchSpec, RequestId, Status, Timestamp, UserId};
 use ports::StoreError;
 
 use crate::dynamo::{Item, n, number, optional, parsed, s, text, time, timestamp};
@@ -94,6 +94,21 @@ pub(crate) fn waiting(item: &Item) -> Result<Vec<RequestId>, StoreError> {
     let Some(ids) = item.get("waiting").and_then(|value| value.as_ss().ok()) else { return Ok(vec![]) };
     let read = |id: &String| id.parse().map_err(|_| StoreError::unavailable("DynamoDB", "an id cannot be read"));
     ids.iter().map(read).collect()
+}
+
+/// The row in an item, or a failed one in the place of an item that cannot be read: one bad item must not hide others.
+pub(crate) fn read_or_failed(item: &Item) -> Result<FetchRequest, StoreError> {
+    read(item).or_else(|error| {
+        let (id, owner) = (parsed(item, "id")?, UserId::new(text(item, "owner")?));
+        report_unreadable(item, &error);
+        let created_at = timestamp(item, "created_at").unwrap_or(Timestamp::from_millis(0));
+        Ok(FetchRequest::unreadable(id, owner, created_at))
+    })
+}
+
+/// Logs and counts an item that cannot be read.
+pub(crate) fn report_unreadable(item: &Item, error: &StoreError) {
+    tracing::error!(request.id = text(item, "id").unwrap_or_default(), %error, "request item cannot be read");
 }
 
 /// The row in an item.

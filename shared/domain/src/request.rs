@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::{
-    ContentHash, Failure, Fingerprint, InfoHash, InfoHashV2, RequestId, Status, Timestamp, TorrentFormat, UserId,
+    ContentHash, Failure, FailureCode, Fingerprint, InfoHash, InfoHashV2, RequestId, Status, Timestamp, TorrentFormat,
+    UserId,
 };
 
 /// The HTTP methods a fetch may use.
@@ -218,6 +219,31 @@ impl FetchRequest {
             expires_at: None,
             due_at: Some(now),
         }
+    }
+}
+
+impl FetchRequest {
+    /// The message of a request whose row cannot be read.
+    pub const UNREADABLE: &str = "the stored request cannot be read; the service's log names what is wrong with it";
+
+    /// Stands for a row that the store cannot read: failed, with nothing left to do.
+    pub fn unreadable(id: RequestId, owner: UserId, created_at: Timestamp) -> Self {
+        let spec = FetchSpec {
+            url: Url::parse("about:invalid").expect("a URL"),
+            method: Method::Get,
+            headers: vec![],
+            body: None,
+            sha256: None,
+            format: TorrentFormat::V1,
+            ttl: 0,
+            callback_url: None,
+        };
+        let mut row = Self { id, ..Self::new(owner, None, spec, Duration::ZERO, created_at) };
+        row.status = Status::Failed;
+        row.failure = Some(Failure::new(FailureCode::Internal, Self::UNREADABLE));
+        row.completed_at = Some(created_at);
+        row.due_at = None;
+        row
     }
 }
 

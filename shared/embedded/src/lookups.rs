@@ -7,7 +7,7 @@ use domain::{FetchRequest, RequestId};
 use sqlx::sqlite::SqlitePool;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::rows::{read, text};
+use crate::rows::{read_or_failed, text};
 
 /// Ids in one query, at the most.
 const BATCH: usize = 64;
@@ -49,7 +49,7 @@ async fn answer(pool: &SqlitePool, batch: &mut Vec<(RequestId, oneshot::Sender<A
     let rows = rows.map_err(|error| error.to_string()).map(|rows| {
         let rows = rows.iter().filter_map(|row| Some((text::<RequestId>(row, "id").ok()?, row)));
         // One row that cannot be read is nothing to those who ask for others.
-        rows.map(|(id, row)| (id, read(row).map_err(|error| error.to_string()))).collect::<HashMap<_, _>>()
+        rows.map(|(id, row)| (id, read_or_failed(row).map_err(|error| error.to_string()))).collect::<HashMap<_, _>>()
     });
     for (id, answer) in batch.drain(..) {
         let row = match &rows {

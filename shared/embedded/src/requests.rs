@@ -15,7 +15,7 @@ use url::Url;
 
 use crate::database::{Database, Durability, unavailable};
 use crate::lookups::Lookups;
-use crate::rows::{optional_text, read, text, waiting};
+use crate::rows::{is_unreadable, optional_text, read, read_or_failed, report_unreadable, text, waiting};
 use crate::watchers::Watchers;
 
 /// The table of requests in SQLite.
@@ -49,6 +49,41 @@ impl SqliteRequests {
         }
         let lookups = Lookups::start(database.readers().clone());
         Ok(Self { database, lookups, watchers: Watchers::default() })
+    }
+
+    /// The values of rows. A row that cannot be read is set aside.
+    async fn readable<T>(
+        &self,
+        rows: Vec<SqliteRow>,
+        value: impl Fn(&SqliteRow) -> sqlx::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut values = Vec::with_capacity(rows.len());
+        for row in rows {
+            match value(&row) {
+                Ok(value) => values.push(value),
+                Err(error) => {
+                    let id = row.try_get_unchecked::<String, _>("id").map_err(unavailable)?;
+                    self.set_aside(id, &error).await?;
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    /// Ends a row that cannot be read, so that no sweep finds it again.
+    async fn set_aside(&self, id: String, error: &sqlx::Error) -> Result<(), StoreError> {
+        report_unreadable(&id, error);
+        let done = self.database.write(Durability::Written, move |connection| {
+            sqlx::query(
+                "UPDATE requests SET status = 'failed', error_code = 'internal', error_message = ?2, due_at = NULL, \
+                 notify_at = NULL, lease = NULL WHERE id = ?1",
+            )
+            .bind(id)
+            .bind(FetchRequest::UNREADABLE)
+            .execute(connection)
+            .boxed()
+        });
+        done.await.map(drop).map_err(unavailable)
     }
 
     async fn first_in_flight(&self, fingerprint: &Fingerprint) -> Result<Option<RequestId>, StoreError> {
@@ -140,7 +175,7 @@ impl Requests for SqliteRequests {
             None => query,
             Some(status) => query.bind(status.as_str()),
         };
-        query.try_map(|row| read(&row)).fetch_all(self.database.readers()).await.map_err(unavailable)
+        query.try_map(|row| read_or_failed(&row)).fetch_all(self.database.readers()).await.map_err(unavailable)
     }
 
     async fn load(&self, owner: &UserId) -> Result<Load, StoreError> {
@@ -203,8 +238,14 @@ impl Requests for SqliteRequests {
                     .fetch_optional(connection)
                     .boxed()
             })
-            .await
-            .map_err(unavailable)?;
+            .await;
+        let row = match row {
+            Err(error) if is_unreadable(&error) => {
+                self.set_aside(id.to_string(), &error).await?;
+                return Ok(None);
+            }
+            row => row.map_err(unavailable)?,
+        };
         if row.is_some() {
             self.watchers.changed(id);
         }
@@ -314,34 +355,31 @@ impl Requests for SqliteRequests {
     }
 
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Wakeup>, StoreError> {
-        sqlx::query(
+        let query = sqlx::query(
             "SELECT id, status, infohash FROM requests \
              WHERE due_at <= ? AND status <> 'ready' ORDER BY due_at LIMIT ?",
         )
         .bind(now.as_millis())
-        .bind(limit)
-        .try_map(|row: SqliteRow| {
-            let id = text(&row, "id")?;
-            Ok(match text::<Status>(&row, "status")?.step() {
+        .bind(limit);
+        let wakeup = |row: &SqliteRow| {
+            let id = text(row, "id")?;
+            Ok(match text::<Status>(row, "status")?.step() {
                 Step::Fetch | Step::Expire => Wakeup::Fetch(id),
                 Step::Package => Wakeup::Package(id),
-                Step::Seed => Wakeup::Seed(text(&row, "infohash")?, Some(id)),
+                Step::Seed => Wakeup::Seed(text(row, "infohash")?, Some(id)),
                 Step::Release => Wakeup::Release(id),
             })
-        })
-        .fetch_all(self.database.readers())
-        .await
-        .map_err(unavailable)
+        };
+        self.readable(query.fetch_all(self.database.readers()).await.map_err(unavailable)?, wakeup).await
     }
 
     async fn outlived(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
-        sqlx::query("SELECT id FROM requests WHERE due_at <= ? AND status = 'ready' ORDER BY due_at LIMIT ?")
-            .bind(now.as_millis())
-            .bind(limit)
-            .try_map(|row: SqliteRow| text(&row, "id"))
-            .fetch_all(self.database.readers())
-            .await
-            .map_err(unavailable)
+        let query =
+            sqlx::query("SELECT id FROM requests WHERE due_at <= ? AND status = 'ready' ORDER BY due_at LIMIT ?")
+                .bind(now.as_millis())
+                .bind(limit);
+        let rows = query.fetch_all(self.database.readers()).await.map_err(unavailable)?;
+        self.readable(rows, |row| text(row, "id")).await
     }
 
     async fn forget(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
@@ -364,10 +402,11 @@ impl Requests for SqliteRequests {
              ORDER BY fetched_at DESC LIMIT 1",
         )
         .bind(fingerprint.to_string())
-        .try_map(|row| read(&row))
+        .try_map(|row| read_or_failed(&row))
         .fetch_optional(self.database.readers())
         .await
-        .map_err(unavailable)?;
+        .map_err(unavailable)?
+        .filter(|row| row.status != Status::Failed);
         Ok(Twins { first_in_flight: self.first_in_flight(fingerprint).await?, freshest })
     }
 
@@ -467,13 +506,11 @@ impl Requests for SqliteRequests {
     }
 
     async fn notifications(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
-        sqlx::query("SELECT id FROM requests WHERE notify_at <= ? ORDER BY notify_at LIMIT ?")
+        let query = sqlx::query("SELECT id FROM requests WHERE notify_at <= ? ORDER BY notify_at LIMIT ?")
             .bind(now.as_millis())
-            .bind(limit)
-            .try_map(|row: SqliteRow| text(&row, "id"))
-            .fetch_all(self.database.readers())
-            .await
-            .map_err(unavailable)
+            .bind(limit);
+        let rows = query.fetch_all(self.database.readers()).await.map_err(unavailable)?;
+        self.readable(rows, |row| text(row, "id")).await
     }
 
     async fn claim_notification(

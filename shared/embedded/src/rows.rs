@@ -33,6 +33,30 @@ fn optional_time(row: &SqliteRow, column: &'static str) -> sqlx::Result<Option<T
     row.try_get::<Option<i64>, _>(column).map(|millis| millis.map(Timestamp::from_millis))
 }
 
+/// Whether an error says that a row's values are not what they should be.
+pub(crate) fn is_unreadable(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))
+}
+
+/// The row, or a failed one in the place of a row that cannot be read: one bad row must not hide others.
+pub(crate) fn read_or_failed(row: &SqliteRow) -> sqlx::Result<FetchRequest> {
+    match read(row) {
+        Err(error) if is_unreadable(&error) => {
+            let (id, owner) = (text(row, "id")?, UserId::new(row.try_get::<String, _>("owner")?));
+            report_unreadable(&RequestId::to_string(&id), &error);
+            let created_at = time(row, "created_at").unwrap_or(Timestamp::from_millis(0));
+            Ok(FetchRequest::unreadable(id, owner, created_at))
+        }
+        result => result,
+    }
+}
+
+/// Logs and counts a row that cannot be read.
+pub(crate) fn report_unreadable(id: &str, error: &sqlx::Error) {
+    tracing::error!(request.id = id, %error, "request row cannot be read");
+    metrics::counter!("proxytorrent_unreadable_rows_total").increment(1);
+}
+
 /// Who waits behind a row.
 pub(crate) fn waiting(row: &SqliteRow) -> sqlx::Result<Vec<RequestId>> {
     row.try_get::<&str, _>("waiting")?.split_whitespace().map(|id| parse(id, "waiting")).collect()

@@ -47,9 +47,11 @@ ports::swarm_contract!(swarm);
 mod this_backend {
     use std::os::unix::fs::PermissionsExt;
 
-    use domain::Step;
+    use domain::{FailureCode, Status, Step};
     use ports::Requests;
     use ports::contract::{LEASE, NOW, request};
+    use sqlx::ConnectOptions;
+    use sqlx::sqlite::SqliteConnectOptions;
 
     use super::*;
 
@@ -93,6 +95,42 @@ mod this_backend {
         let _database = Database::open(&path, DatabaseOptions::default()).await.unwrap();
         let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&data), mode(&path)), (0o700, 0o600));
+    }
+
+    #[tokio::test]
+    async fn a_row_that_cannot_be_read_is_failed_and_hides_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let database = Database::open(&path, DatabaseOptions::default()).await.unwrap();
+        let requests = SqliteRequests::open(database.clone()).await.unwrap();
+        let columns = ["url", "method", "status", "headers", "keep_for", "created_at", "content_hash", "waiting"];
+        let mut bad = vec![];
+        for _ in columns {
+            let row = request("alice", "https://example.org/");
+            requests.create(&row).await.unwrap();
+            bad.push(row.id);
+        }
+        let good = request("alice", "https://example.org/");
+        requests.create(&good).await.unwrap();
+        let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+        for (column, id) in columns.iter().zip(&bad) {
+            let sql = format!("UPDATE requests SET {column} = 'nonsense' WHERE id = '{id}'");
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        }
+
+        let listed = requests.list(&good.owner, None, None, 100).await.unwrap();
+        assert_eq!(listed.len(), columns.len() + 1);
+        let due = requests.due(NOW + LEASE, 100).await.unwrap();
+        assert!(due.contains(&ports::Wakeup::Fetch(good.id)));
+        for id in &bad {
+            assert!(requests.claim(*id, Step::Fetch, NOW, LEASE).await.unwrap().is_none());
+            let row = requests.get(*id).await.unwrap().unwrap();
+            assert_eq!(row.status, Status::Failed, "{row:?}");
+            assert_eq!(row.failure.unwrap().code, FailureCode::Internal);
+        }
+        let due = requests.due(NOW + LEASE * 2, 100).await.unwrap();
+        assert_eq!(due, [ports::Wakeup::Fetch(good.id)], "what was set aside is not found again");
+        assert!(requests.claim(good.id, Step::Fetch, NOW, LEASE).await.unwrap().is_some());
     }
 
     #[test]

@@ -51,6 +51,8 @@ impl Clients {
             .http2_keep_alive_while_idle(true)
             .tls_danger_accept_invalid_certs(!self.settings.verify_ssl)
             .referer(false)
+            // As curl writes them, whose name FETCHER__USER_AGENT has by default.
+            .http1_title_case_headers()
             .dns_resolver(Arc::new(GuardedResolver(self.guard.clone())));
         if let Some(proxy) = proxy {
             client = client.proxy(Proxy::all(self.proxy_url(proxy)?).map_err(failed)?);

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use domain::{Failure, FailureCode};
+use domain::{Failure, FailureCode, UserId};
+use lru::LruCache;
 use reqwest::{Client, RequestBuilder, Response};
 use settings::{ExposeSecret, ProxyAddress, ProxyType, SecretString};
 use tokio::net::TcpStream;
@@ -21,6 +23,9 @@ use crate::guard::Guard;
 /// How long a proxy that failed is not asked again, at first; doubled each time it fails anew.
 const REST: Duration = Duration::from_secs(15);
 const LONGEST_REST: Duration = Duration::from_secs(600);
+
+/// Owners, times proxies, whose connections are kept for their next requests.
+const OWNERS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 
 /// What the health check asks a proxy to connect to: nothing a proxy would reach, and no look-up. Its
 /// refusal shows that it is there and takes our credentials.
@@ -45,6 +50,9 @@ pub enum ProxyHealth {
 pub(crate) struct WaysOut {
     clients: Clients,
     ways: Vec<Way>,
+    /// By owner and the index of the way: an origin must not see by a shared connection that two requests of different
+    /// owners come from one service.
+    owners: Mutex<LruCache<(UserId, usize), Client>>,
     isolate: bool,
     connect_timeout: Duration,
 }
@@ -82,13 +90,14 @@ impl WaysOut {
         if ways.is_empty() {
             return Err(ClientError("the proxy is on, and no proxy is set".into()));
         }
-        Ok(Self { ways, isolate: proxy.isolate, connect_timeout: fetcher.connect_timeout(), clients })
+        let owners = Mutex::new(LruCache::new(OWNERS));
+        Ok(Self { ways, owners, isolate: proxy.isolate, connect_timeout: fetcher.connect_timeout(), clients })
     }
 
     /// What one fetch, with its redirects and resumptions, sends its requests through.
-    pub fn session(&self) -> Session<'_> {
+    pub fn session(&self, owner: &UserId) -> Session<'_> {
         let isolated = || Isolated { user: format!("{:032x}", rand::random::<u128>()), clients: Mutex::default() };
-        Session { ways: self, isolated: self.isolate.then(isolated) }
+        Session { ways: self, owner: owner.clone(), isolated: self.isolate.then(isolated) }
     }
 
     /// Asks every proxy whether it would serve us.
@@ -188,6 +197,7 @@ async fn check_http(client: &Client) -> Result<(), Failure> {
 /// The ways out for one fetch.
 pub(crate) struct Session<'a> {
     ways: &'a WaysOut,
+    owner: UserId,
     /// The user name that makes this fetch's connections its own, and a client for each proxy used.
     isolated: Option<Isolated>,
 }
@@ -278,7 +288,7 @@ impl Session<'_> {
 
     fn client(&self, index: usize) -> Result<Client, FetchError> {
         let way = &self.ways.ways[index];
-        let (Some(isolated), Some(proxy)) = (&self.isolated, &way.proxy) else { return Ok(way.client.clone()) };
+        let (Some(isolated), Some(proxy)) = (&self.isolated, &way.proxy) else { return self.owners_client(index) };
         let mut clients = isolated.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&index) {
             return Ok(client.clone());
@@ -288,6 +298,18 @@ impl Session<'_> {
         let client = self.ways.clients.build(Some(&ProxyAddress { credentials, ..proxy.clone() }));
         let client = client.map_err(|error| FetchError::new(FailureCode::Internal, error.to_string()))?;
         clients.insert(index, client.clone());
+        Ok(client)
+    }
+
+    fn owners_client(&self, index: usize) -> Result<Client, FetchError> {
+        let key = (self.owner.clone(), index);
+        let mut owners = self.ways.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = owners.get(&key) {
+            return Ok(client.clone());
+        }
+        let client = self.ways.clients.build(self.ways.ways[index].proxy.as_ref());
+        let client = client.map_err(|error| FetchError::new(FailureCode::Internal, error.to_string()))?;
+        owners.put(key, client.clone());
         Ok(client)
     }
 }

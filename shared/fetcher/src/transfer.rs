@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use domain::{ContentHash, Failure, FailureCode, FetchSpec};
+use domain::{ContentHash, Failure, FailureCode, FetchSpec, UserId};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
     USER_AGENT,
@@ -79,7 +79,7 @@ pub enum Transfer {
     Refused(FetchError),
 }
 
-/// Fetches content: one for the whole process, so that its connections are shared.
+/// Fetches content: one for the whole process, so that each owner's connections are reused.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     ways: Arc<WaysOut>,
@@ -127,17 +127,18 @@ impl Fetcher {
         self.ways.check().await
     }
 
-    /// Downloads what `spec` says into `staged`, which the caller commits, or sets aside if `pause` is cancelled before
+    /// Downloads for `owner` what `spec` says into `staged`, which the caller commits, or sets aside if `pause` is cancelled before
     /// the end. With a checkpoint, `staged` holds what came before it. Dropping the future breaks the transfer off.
     pub async fn fetch(
         &self,
+        owner: &UserId,
         spec: &FetchSpec,
         staged: &mut dyn Staged,
         progress: &Progress,
         from: Option<&Checkpoint>,
         pause: &CancellationToken,
     ) -> Result<Transfer, FetchError> {
-        let session = self.ways.session();
+        let session = self.ways.session(owner);
         let respond = pause.run_until_cancelled(self.respond(&session, spec, from));
         let Some(responded) = respond.await else { return Ok(Transfer::Paused(from.cloned())) };
         let refused = |error: FetchError| match from {
@@ -236,12 +237,13 @@ impl Fetcher {
     /// the answer's body is not read.
     pub async fn post(
         &self,
+        owner: &UserId,
         url: &Url,
         headers: HeaderMap,
         body: String,
         patience: Duration,
     ) -> Result<u16, FetchError> {
-        let session = self.ways.session();
+        let session = self.ways.session(owner);
         let hop = Hop { url: url.clone(), method: Method::POST, headers, body: Some(body) };
         let answer = tokio::time::timeout(patience, self.send(&session, &hop, &hop.headers)).await;
         let late = || FetchError::new(FailureCode::ReadTimeout, "the receiver did not answer in time");
@@ -340,7 +342,5 @@ fn headers(spec: &FetchSpec) -> Result<HeaderMap, FetchError> {
         value.set_sensitive(true);
         headers.insert(name, value);
     }
-    // What is stored is what everybody gets: encoded for none.
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     Ok(headers)
 }

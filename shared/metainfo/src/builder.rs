@@ -15,6 +15,8 @@ pub struct Recipe {
     pub name: String,
     /// BEP 27: peers come from the tracker alone.
     pub private: bool,
+    /// The tracker that the torrent is for, or a salt: another value makes another infohash.
+    pub source: Option<String>,
     /// The program that made it; not part of the infohash.
     pub created_by: Option<String>,
     /// Seconds since the Unix epoch; not part of the infohash.
@@ -33,7 +35,7 @@ pub enum BuildError {
 }
 
 impl Recipe {
-    /// The torrent of a content with these hashes. The same hashes, name and privacy always make
+    /// The torrent of a content with these hashes. The same hashes, name, privacy and source always make
     /// the same infohash.
     pub fn build(&self, pieces: Pieces) -> Result<Metainfo, BuildError> {
         if pieces.size == 0 {
@@ -51,6 +53,9 @@ impl Recipe {
         ];
         if self.private {
             info.push(("private", Value::Integer(1)));
+        }
+        if let Some(source) = &self.source {
+            info.push(("source", Value::bytes(source)));
         }
         let mut torrent = vec![];
         if let Some(root) = pieces.root {
@@ -144,7 +149,13 @@ mod tests {
     use super::*;
 
     fn recipe() -> Recipe {
-        Recipe { name: "a.txt".into(), private: true, created_by: Some("test".into()), creation_date: Some(7) }
+        Recipe {
+            name: "a.txt".into(),
+            private: true,
+            source: None,
+            created_by: Some("test".into()),
+            creation_date: Some(7),
+        }
     }
 
     fn pieces(format: TorrentFormat) -> Pieces {
@@ -157,7 +168,11 @@ mod tests {
         let base = build(recipe());
         let later = build(Recipe { created_by: None, creation_date: Some(8), ..recipe() });
         assert_eq!((base.infohash(), base.infohash_v2()), (later.infohash(), later.infohash_v2()));
-        for other in [Recipe { name: "b.txt".into(), ..recipe() }, Recipe { private: false, ..recipe() }] {
+        for other in [
+            Recipe { name: "b.txt".into(), ..recipe() },
+            Recipe { private: false, ..recipe() },
+            Recipe { source: Some("salt".into()), ..recipe() },
+        ] {
             let other = build(other);
             assert_ne!(base.infohash(), other.infohash());
             assert_ne!(base.infohash_v2(), other.infohash_v2());

@@ -8,7 +8,7 @@
 //!
 //! let content = b"hello";
 //! let pieces = Pieces::of(TorrentFormat::V1, piece_length_for(content.len() as u64), content);
-//! let recipe = Recipe { name: "hello.txt".into(), private: true, created_by: None, creation_date: None };
+//! let recipe = Recipe { name: "hello.txt".into(), private: true, source: None, created_by: None, creation_date: None };
 //! let metainfo = recipe.build(pieces)?;
 //! assert_eq!(metainfo.infohash().as_bytes().len(), 20);
 //! # Ok::<(), metainfo::BuildError>(())

@@ -29,7 +29,7 @@ fn content(size: usize) -> Vec<u8> {
 }
 
 fn ours(content: &[u8], name: &str, piece_length: usize, format: TorrentFormat, private: bool) -> Metainfo {
-    let recipe = Recipe { name: name.into(), private, created_by: None, creation_date: None };
+    let recipe = Recipe { name: name.into(), private, source: None, created_by: None, creation_date: None };
     recipe.build(Pieces::of(format, piece_length as u32, content)).expect("a torrent")
 }
 

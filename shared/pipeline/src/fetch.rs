@@ -188,7 +188,7 @@ impl Fetch {
         tokio::select! {
             // A fetch that is done is not thrown away.
             biased;
-            fetched = self.fetcher.fetch(&claim.request.spec, staged, &progress, from, stopping) => Ok(fetched),
+            fetched = self.fetcher.fetch(&claim.request.owner, &claim.request.spec, staged, &progress, from, stopping) => Ok(fetched),
             () = lease::keep(&*self.requests, &*self.clock, claim, percent) => Err(Lost),
         }
     }

@@ -23,7 +23,7 @@ mod sweep;
 pub use fetch::Fetch;
 pub use give_up::GiveUp;
 pub use notify::{Notify, WebhookKey};
-pub use package::Package;
+pub use package::{Package, Salt};
 pub use reconcile::Reconcile;
 pub use release::Release;
 pub use seed::{Seed, SeedStepError};

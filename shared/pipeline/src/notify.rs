@@ -116,7 +116,7 @@ impl Notify {
         ];
         let headers: HeaderMap =
             headers.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect();
-        self.fetcher.post(url, headers, body, PATIENCE).await
+        self.fetcher.post(&row.owner, url, headers, body, PATIENCE).await
     }
 }
 

@@ -4,9 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use domain::{Content, Failure, FailureCode, RequestId, Status, Step, Timestamp, Torrent, TorrentState};
+use domain::{
+    Content, Failure, FailureCode, FetchRequest, RequestId, Status, Step, Timestamp, Torrent, TorrentState, UserId,
+};
+use hmac::{Hmac, KeyInit, Mac};
 use metainfo::{Metainfo, Pieces, Recipe, piece_length_for};
 use ports::{Claim, Clock, Contents, Requests, StoreError, Torrents, Wakeup, Wakeups};
+use settings::ExposeSecret;
+use sha2::Sha256;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tracing::info;
@@ -28,8 +33,48 @@ pub struct Package {
     pub private: bool,
     /// Bytes a piece, where it is not to follow the content's size.
     pub piece_length: Option<u32>,
-    /// The program's name and version, for `created by`.
-    pub created_by: String,
+    /// The program's name and version for `created by`, beside the creation date; `None` leaves both out.
+    pub created_by: Option<String>,
+    /// Makes the infohashes of private torrents unpredictable.
+    pub salt: Option<Salt>,
+}
+
+/// A secret from which the `source` in the info dictionary of private torrents is derived. Without it the infohash
+/// follows from the content and its name, and whoever has both can ask the seeder whether it seeds them.
+#[derive(Clone)]
+pub struct Salt {
+    key: Hmac<Sha256>,
+    /// Whether each owner has a salt of their own. Then equal contents of two owners are two torrents.
+    per_owner: bool,
+}
+
+impl Salt {
+    /// The salt of this secret.
+    pub fn new(secret: &[u8], per_owner: bool) -> Self {
+        Self { key: Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"), per_owner }
+    }
+
+    /// The salt that the settings ask for.
+    pub fn from_settings(torrent: &settings::Torrent) -> Option<Self> {
+        let per_owner = torrent.salt_scope == settings::SaltScope::Owner;
+        torrent.salt.as_ref().map(|secret| Self::new(secret.expose_secret().as_bytes(), per_owner))
+    }
+
+    /// 32 hexadecimal digits.
+    fn source(&self, owner: &UserId) -> String {
+        let mut mac = self.key.clone();
+        mac.update(b"torrent source\n");
+        if self.per_owner {
+            mac.update(owner.as_str().as_bytes());
+        }
+        hex::encode(&mac.finalize().into_bytes()[..16])
+    }
+}
+
+impl std::fmt::Debug for Salt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Salt").field("per_owner", &self.per_owner).finish_non_exhaustive()
+    }
 }
 
 impl Package {
@@ -96,7 +141,7 @@ impl Package {
         let pieces = self.hash(claim, content).await?;
         let (size, piece_length) = (pieces.size(), pieces.piece_length());
         let now = self.clock.now();
-        let metainfo = self.metainfo(content, pieces, now)?;
+        let metainfo = self.metainfo(&claim.request, content, pieces, now)?;
         let torrent = Torrent {
             infohash: metainfo.infohash(),
             infohash_v2: metainfo.infohash_v2(),
@@ -113,12 +158,19 @@ impl Package {
         Ok((torrent, state))
     }
 
-    fn metainfo(&self, content: &Content, pieces: Pieces, now: Timestamp) -> Result<Metainfo, StoreError> {
+    fn metainfo(
+        &self,
+        row: &FetchRequest,
+        content: &Content,
+        pieces: Pieces,
+        now: Timestamp,
+    ) -> Result<Metainfo, StoreError> {
         let recipe = Recipe {
             name: content.file_name.clone(),
             private: self.private,
-            created_by: Some(self.created_by.clone()),
-            creation_date: Some(now.as_millis() / 1000),
+            source: self.salt.as_ref().filter(|_| self.private).map(|salt| salt.source(&row.owner)),
+            created_by: self.created_by.clone(),
+            creation_date: self.created_by.as_ref().map(|_| now.as_millis() / 1000),
         };
         // Names are made safe and empty contents refused when they are fetched.
         recipe.build(pieces).map_err(|error| StoreError::unavailable("packaging", error))

@@ -62,7 +62,8 @@ impl House {
                 clock: ticking.clone(),
                 private: true,
                 piece_length: None,
-                created_by: "test".into(),
+                created_by: Some("test".into()),
+                salt: None,
             },
             seed: Seed {
                 requests: requests.clone(),

@@ -16,7 +16,7 @@ pub use proxy::ProxyAddress;
 pub use secrecy::{ExposeSecret, SecretString};
 pub use sections::{
     Aws, Cache, Client, Database, Encryption, Fetcher, Limits, Monitoring, PieceLength, Profile, ProxyResolve,
-    ProxyType, RateLimit, Security, Seeder, Server, Storage, StorageType, Torrent, Tracker,
+    ProxyType, RateLimit, SaltScope, Security, Seeder, Server, Storage, StorageType, Torrent, Tracker,
 };
 pub use source::{Description, Problems};
 pub use value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret};
@@ -177,6 +177,9 @@ impl Settings {
         }
         if self.tracker.secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < MIN_SECRET) {
             refuse("TRACKER__SECRET", "is too short; allowed: 16 characters or more, e.g. of `openssl rand -hex 32`");
+        }
+        if self.torrent.salt.as_ref().is_some_and(|secret| secret.expose_secret().len() < MIN_SECRET) {
+            refuse("TORRENT__SALT", "is too short; allowed: 16 characters or more, e.g. of `openssl rand -hex 32`");
         }
         if self.cache.default_ttl.get() > self.cache.max_ttl.get() {
             refuse("CACHE__DEFAULT_TTL", "is greater than CACHE__MAX_TTL");

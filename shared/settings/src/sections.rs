@@ -88,6 +88,16 @@ words! {
 }
 
 words! {
+    /// Whose torrents share a salt.
+    SaltScope {
+        /// All.
+        Deployment = "deployment",
+        /// Those of one owner.
+        Owner = "owner",
+    }
+}
+
+words! {
     /// Where content is kept.
     StorageType {
         /// A folder.
@@ -185,8 +195,8 @@ section! {
         max_size: Bounded<1, { u64::MAX }> = "52428800";
         /// Whether https certificates must be valid. Turn it off in tests only.
         verify_ssl: bool = "true";
-        /// The User-Agent sent to origins.
-        user_agent: String = concat!("ProxyTorrent/", env!("CARGO_PKG_VERSION"));
+        /// The User-Agent sent to origins. The default is that of a common program, with the header fields that it sends.
+        user_agent: String = "curl/7.88.1";
         /// The MIME types that may be fetched; * at the end stands for anything.
         mime_whitelist: List<String> = "text/*,image/*,audio/*,video/*,font/*,application/json,application/ld+json,\
             application/xml,application/xhtml+xml,application/rss+xml,application/atom+xml,application/javascript,\
@@ -218,6 +228,16 @@ section! {
     Torrent "TORRENT__" {
         /// Whether torrents are private (BEP 27): peers are found through the tracker alone.
         private_tracker: bool = "true";
+        /// A secret of 16 characters or more that makes the infohashes of private torrents unpredictable: without it, people
+        /// who have a file can compute its infohash and ask the seeder whether it was fetched here. Torrents that were
+        /// made before keep their infohashes.
+        salt: Option<SecretString> = "";
+        /// Whose torrents share a salt: deployment, where equal contents are one torrent, or owner, where each user's
+        /// are torrents of their own, so that users cannot find out each other's.
+        salt_scope: SaltScope = "deployment";
+        /// Whether torrents name this program and the time of their creation. By default public torrents do, and private
+        /// ones do not.
+        creation_info: Option<bool> = "";
         /// v1, which every client reads, or hybrid with v2 (BEP 52).
         format: TorrentFormat = "v1";
         /// Bytes a piece, a power of two from 16384 to 16777216; by default chosen by the content's size.
@@ -479,6 +499,11 @@ impl Value for PieceLength {
 }
 
 impl Torrent {
+    /// Whether torrents name this program and the time of their creation.
+    pub fn names_program(&self) -> bool {
+        self.creation_info.unwrap_or(!self.private_tracker)
+    }
+
     /// Whether peers encrypt.
     pub fn encryption(&self) -> Encryption {
         let default = if self.encryption_enabled { Encryption::Forced } else { Encryption::Preferred };
