@@ -1,5 +1,6 @@
 //! `proxytorrent serve`: everything in one process.
 
+mod fair_queue;
 mod http;
 mod metering;
 mod shutdown;
@@ -26,6 +27,7 @@ use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 use url::Url;
 
+use self::fair_queue::Bounds;
 use self::workers::{Steps, Workers};
 use crate::commands::CommandError;
 
@@ -110,7 +112,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
 
     let metrics = if settings.monitoring.metrics_enabled { Some(metering::start(session.clone())?) } else { None };
     let workers = start_workers(&settings, &backend, fetcher.clone(), session.clone(), wakeups).await?;
-    let api = Api { metrics, ..api(&settings, &backend, &fetcher, &session, address)? };
+    let fetching = workers.fetching.clone();
+    let estimate = api::Estimate::with_backlog(move |owner| fetching.backlog(owner));
+    let api = Api { metrics, estimate, ..api(&settings, &backend, &fetcher, &session, address)? };
     announce(&settings, &api.public_url, &session);
 
     let patience = Duration::from_secs(settings.server.client_timeout.get());
@@ -229,9 +233,15 @@ async fn start_workers(
     let spools = sweep.clear_staging().await.map_err(|e| failed(&e))?;
     let restored = seed.restore().await.map_err(|e| failed(&e))?;
     info!(torrents = restored, spools, "picked up where the last run ended");
-    let limit = settings.fetcher.max_concurrent.get() as usize;
+    let all = settings.fetcher.max_concurrent.get() as usize;
+    let per_user = settings.fetcher.max_per_user.map(|most| most.get() as usize);
+    let bounds = Bounds {
+        all,
+        owner: per_user.unwrap_or(all.div_ceil(2)).min(all),
+        host: settings.fetcher.max_per_host.get() as usize,
+    };
     let steps = Steps { fetch, package, seed, release, sweep, reconcile, notify };
-    Ok(Workers::start(wakeups, steps, limit))
+    Ok(Workers::start(wakeups, steps, bounds))
 }
 
 fn webhook_key(settings: &Settings) -> Result<Option<WebhookKey>, CommandError> {

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::{InfoHash, RequestId};
-use embedded::WakeupReceiver;
+use embedded::{Delivery, WakeupReceiver};
 use metrics::{counter, gauge, histogram};
 use pipeline::{Fetch, Notify, Package, Reconcile, Release, Seed, Sweep};
-use ports::Wakeup;
+use ports::{Share, Wakeup};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
+
+use super::fair_queue::{Bounds, FairQueue};
 
 /// How often the sweep runs.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -46,32 +48,41 @@ pub(super) struct Workers {
     closing: CancellationToken,
     /// Give up what is running.
     interrupt: CancellationToken,
+    /// Requests that wait to be fetched.
+    pub fetching: Arc<FairQueue>,
 }
 
 impl Workers {
     /// Starts the lanes, the dispatcher between them, and the sweep, whose first run finds what the last
     /// process left.
-    pub fn start(mut wakeups: WakeupReceiver, steps: Steps, fetches: usize) -> Self {
+    pub fn start(mut wakeups: WakeupReceiver, steps: Steps, bounds: Bounds) -> Self {
+        let requests = steps.fetch.requests.clone();
         let Steps { fetch, package, seed, release, sweep, reconcile, notify } = steps;
-        let workers =
-            Self { tasks: TaskTracker::new(), closing: CancellationToken::new(), interrupt: CancellationToken::new() };
+        let workers = Self {
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            interrupt: CancellationToken::new(),
+            fetching: FairQueue::new(bounds),
+        };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
 
         let interrupt = workers.interrupt.clone();
         // Waiting on a network costs a task, not a worker: there may be many fetches.
-        let fetching = workers.lane(fetches, move |id| {
+        let fetching = workers.fair_lane(workers.fetching.clone(), move |id| {
             let (fetch, interrupt) = (fetch.clone(), interrupt.clone());
             measured("fetch", async move { fetch.run(id, &interrupt).await.map(drop) })
         });
-        let packaging = workers.lane(cores, move |id| {
+        let packaging = workers.fair_lane(in_turn(cores), move |id| {
             let package = package.clone();
             measured("package", async move { package.run(id).await.map(drop) })
         });
-        let releasing = workers.lane(4, move |id| {
+        let releasing = workers.fair_lane(in_turn(4), move |id| {
             let release = release.clone();
             measured("release", async move { release.run(id).await.map(drop) })
         });
-        let notifying = workers.lane(NOTIFICATIONS, move |id| {
+        // Slow receivers of one owner must not delay the webhooks of others.
+        let webhooks = Bounds { all: NOTIFICATIONS, owner: NOTIFICATIONS / 2, host: NOTIFICATIONS };
+        let notifying = workers.fair_lane(FairQueue::new(webhooks), move |id| {
             let notify = notify.clone();
             async move {
                 if let Some(notify) = notify {
@@ -99,26 +110,43 @@ impl Workers {
 
         let closing = workers.closing.clone();
         workers.tasks.spawn(async move {
-            while let Some(Some(wakeup)) = closing.run_until_cancelled(wakeups.recv()).await {
-                let closed = match wakeup {
-                    Wakeup::Fetch(id) => fetching.send(id).is_err(),
-                    Wakeup::Package(id) => packaging.send(id).is_err(),
-                    Wakeup::Release(id) => releasing.send(id).is_err(),
-                    Wakeup::Notify(id) => notifying.send(id).is_err(),
+            while let Some(Some(Delivery { wakeup, share })) = closing.run_until_cancelled(wakeups.recv()).await {
+                let (queue, id) = match wakeup {
+                    Wakeup::Fetch(id) => (&fetching, id),
+                    Wakeup::Package(id) => (&packaging, id),
+                    Wakeup::Release(id) => (&releasing, id),
+                    Wakeup::Notify(id) => (&notifying, id),
                     Wakeup::Seed(infohash, request) => {
-                        seed_lane(infohash).send(SeedWork::Seed(infohash, request)).is_err()
+                        let _ = seed_lane(infohash).send(SeedWork::Seed(infohash, request));
+                        continue;
                     }
-                    Wakeup::Unseed(infohash) => seed_lane(infohash).send(SeedWork::Unseed(infohash)).is_err(),
+                    Wakeup::Unseed(infohash) => {
+                        let _ = seed_lane(infohash).send(SeedWork::Unseed(infohash));
+                        continue;
+                    }
                     Wakeup::Connect(infohash, peer) => {
                         if connecting.try_send((infohash, peer)).is_err() {
                             counter!("proxytorrent_peers_not_connected_total").increment(1);
                         }
-                        false
+                        continue;
                     }
                 };
-                if closed {
-                    break;
+                if queue.is_waiting(id) {
+                    continue;
                 }
+                let share = match share {
+                    Some(share) => share,
+                    None => match requests.get(id).await {
+                        Ok(Some(row)) => Share::from(&row),
+                        Ok(None) => continue,
+                        Err(error) => {
+                            // The sweep finds the request again.
+                            error!(request.id = %id, %error, "wake-up dropped");
+                            continue;
+                        }
+                    },
+                };
+                queue.push(share, id);
             }
         });
 
@@ -131,6 +159,24 @@ impl Workers {
             }
         });
         workers
+    }
+
+    /// Works on the requests of a queue, in the turns that it gives.
+    fn fair_lane<F>(&self, queue: Arc<FairQueue>, work: impl Fn(RequestId) -> F + Send + 'static) -> Arc<FairQueue>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (tasks, closing, waiting) = (self.tasks.clone(), self.closing.clone(), queue.clone());
+        self.tasks.spawn(async move {
+            while let Some(turn) = closing.run_until_cancelled(waiting.next()).await {
+                let work = work(turn.id);
+                tasks.spawn(async move {
+                    work.await;
+                    drop(turn);
+                });
+            }
+        });
+        queue
     }
 
     /// A bounded queue of peers that the seeder connects to, one after another.
@@ -179,6 +225,11 @@ impl Workers {
             warn!(tasks = self.tasks.len(), "some work did not end in time; the next start takes it up");
         }
     }
+}
+
+/// A queue that serves owners in turn, each with as many places as there are.
+fn in_turn(places: usize) -> Arc<FairQueue> {
+    FairQueue::new(Bounds { all: places, owner: places, host: places })
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -116,7 +116,8 @@ async fn a_cancel_stops_the_transfer_and_leaves_no_spool() {
 
 #[tokio::test]
 async fn a_hundred_silent_origins_do_not_delay_a_normal_request() {
-    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    // All these origins are one host.
+    let (server, origin) = (TestServer::with(&[("FETCHER__MAX_PER_HOST", "200")]).await, Origin::start().await);
     for n in 0..100 {
         server.create(json!({ "url": origin.url(&format!("/silent/{n}")) })).await;
     }

@@ -7,6 +7,7 @@ mod command;
 mod crash;
 mod deduplication;
 mod disk;
+mod fairness;
 mod fetching;
 mod following;
 mod hostile;

@@ -42,6 +42,7 @@ impl Origin {
             .route("/gated/{size}/{seed}", get(gated))
             .route("/undeclared/{size}/{seed}", get(undeclared))
             .route("/silent/{n}", get(silent))
+            .route("/delayed/{milliseconds}/{n}", get(delayed))
             .route("/status/{status}", get(status))
             .route("/type/{kind}/{subtype}", get(typed))
             .route("/elf", get(elf))
@@ -146,6 +147,13 @@ async fn silent(State(shared): State<Shared>) -> StatusCode {
     shared.hits.fetch_add(1, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(3600)).await;
     StatusCode::OK
+}
+
+async fn delayed(State(shared): State<Shared>, Path((milliseconds, _)): Path<(u64, u32)>) -> &'static str {
+    shared.hits.fetch_add(1, Ordering::SeqCst);
+    // What a slow origin does.
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    "at last"
 }
 
 async fn status(State(shared): State<Shared>, Path(status): Path<u16>) -> (StatusCode, &'static str) {

@@ -33,7 +33,12 @@ impl Peer {
                 Err(_) => break,
             }
         }
-        let head = String::from_utf8_lossy(&head).into_owned();
+        // Header names are case-insensitive (RFC 9110, 5.1): tests look for them in lower case.
+        let lower = |line: &str| match line.split_once(": ") {
+            Some((name, value)) if !name.contains(' ') => format!("{}: {value}", name.to_ascii_lowercase()),
+            _ => line.to_owned(),
+        };
+        let head: String = String::from_utf8_lossy(&head).split_inclusive("\r\n").map(lower).collect();
         if !head.is_empty() {
             self.seen.lock().unwrap().push(head.clone());
         }

@@ -22,10 +22,9 @@ namespace proxytorrent {
 
 namespace {
 
-// A peer that reads has little queued beside the blocks that libtorrent paces by its rate. What a peer that does not
-// read makes us queue is bounded by this.
-constexpr int base_send_buffer = 256 * 1024;
-constexpr int max_send_buffer = 8 * 1024 * 1024;
+// A peer that reads has little queued beside the blocks that libtorrent paces. What a peer that does not read makes us
+// queue is bounded by this.
+constexpr int max_send_buffer = send_buffer_watermark + 32 * 1024;
 
 // Messages between two looks at the send buffer, which cost more than a message.
 constexpr int check_interval = 64;
@@ -137,9 +136,7 @@ private:
 	{
 		lt::peer_info info;
 		m_peer.get_peer_info(info);
-		// What is sent within two seconds is no sign of a peer that does not read.
-		auto const limit = std::min<std::int64_t>(max_send_buffer, base_send_buffer + std::int64_t(info.up_speed) * 2);
-		if (info.send_buffer_size <= limit) return;
+		if (info.send_buffer_size <= max_send_buffer) return;
 		m_peer.disconnect(lt::errors::too_many_requests_when_choked, lt::operation_t::bittorrent);
 		memory_was_queued = true;
 	}

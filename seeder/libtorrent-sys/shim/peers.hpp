@@ -7,6 +7,9 @@
 
 namespace proxytorrent {
 
+// libtorrent's send_buffer_watermark, in bytes: the most payload that it queues for one peer.
+constexpr int send_buffer_watermark = 192 * 1024;
+
 // All peers of a session that have finished the BitTorrent handshake. Used on the network thread alone.
 class Peers;
 

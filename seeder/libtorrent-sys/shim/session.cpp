@@ -35,6 +35,10 @@ namespace proxytorrent {
 
 namespace {
 
+// A seed receives little more than requests, 17 bytes for each block of 16 KiB: enough for 1.9 GB a second. It bounds what
+// all peers together can make the session work on.
+constexpr int max_received_per_second = 2 * 1024 * 1024;
+
 lt::settings_pack pack(SessionSettings const& s)
 {
 	lt::settings_pack p;
@@ -65,7 +69,10 @@ lt::settings_pack pack(SessionSettings const& s)
 	p.set_bool(lt::settings_pack::prefer_rc4, s.encryption == Encryption::Preferred);
 
 	p.set_int(lt::settings_pack::upload_rate_limit, s.upload_rate_limit);
-	p.set_int(lt::settings_pack::download_rate_limit, s.download_rate_limit);
+	p.set_int(lt::settings_pack::download_rate_limit,
+		s.download_rate_limit > 0 ? s.download_rate_limit : max_received_per_second);
+	// Bytes of the BitTorrent protocol are what is limited, not libtorrent's estimate of TCP/IP headers.
+	p.set_bool(lt::settings_pack::rate_limit_ip_overhead, false);
 	p.set_int(lt::settings_pack::connections_limit, s.connections_limit);
 
 	// A connection that says nothing must not take a peer's place for long.
@@ -87,7 +94,11 @@ lt::settings_pack pack(SessionSettings const& s)
 	p.set_int(lt::settings_pack::active_seeds, -1);
 	p.set_int(lt::settings_pack::active_limit, -1);
 
-	// The send queue's watermarks stay as they are: with 4 MiB, uTP peers got a tenth of the rate.
+	// With 4 MiB, µTP peers got a tenth of the rate; with the default of 500 KiB, 200 peers that do not read hold 100 MB.
+	p.set_int(lt::settings_pack::send_buffer_watermark, send_buffer_watermark);
+	// libtorrent's receive buffer for a peer grows to what the kernel has for it, up to 6 MiB, unless a rate bounds it.
+	p.set_int(lt::settings_pack::recv_socket_buffer_size, 64 * 1024);
+	p.set_int(lt::settings_pack::max_peer_recv_buffer_size, 64 * 1024);
 
 	p.set_int(lt::settings_pack::alert_mask, lt::alert_category::error | lt::alert_category::status | lt::alert_category::storage);
 	// At start and at shutdown every torrent raises one, and none may be dropped.

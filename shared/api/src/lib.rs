@@ -23,7 +23,7 @@ mod tracker;
 
 pub use abuse::AbuseLimits;
 pub use auth::{Authenticator, sign};
-pub use estimate::Estimate;
+pub use estimate::{Backlog, Estimate};
 pub use health::{HealthCheck, HealthChecks};
 pub use limits::Limits;
 pub use metrics::Metrics;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use domain::{InfoHash, RequestId};
-use ports::{StoreError, Wakeup, Wakeups};
+use domain::{InfoHash, RequestId, UserId};
+use ports::{Share, StoreError, Wakeup, Wakeups};
 use serde_json::{Value, json};
 
 use crate::torrents::infohash_of;
@@ -90,9 +90,10 @@ fn created(record: &Value) -> Option<Wakeup> {
     Some(Wakeup::Seed(infohash, None))
 }
 
-#[async_trait]
-impl Wakeups for SqsWakeups {
-    async fn wake(&self, wakeup: Wakeup, delay: Duration) -> Result<(), StoreError> {
+impl SqsWakeups {
+    /// Sends a message. Those that name an owner are delivered fairly between owners, also by a standard queue (Amazon SQS
+    /// Developer Guide, "Fair queues").
+    async fn send(&self, owner: Option<&UserId>, wakeup: Wakeup, delay: Duration) -> Result<(), StoreError> {
         let queue = match wakeup {
             Wakeup::Fetch(_) | Wakeup::Notify(_) => &self.queues.fetch,
             Wakeup::Package(_) | Wakeup::Release(_) => &self.queues.package,
@@ -103,7 +104,25 @@ impl Wakeups for SqsWakeups {
         };
         let delay = delay.min(LONGEST_DELAY).as_millis().div_ceil(1000) as i32;
         let send = self.client.send_message().queue_url(queue).message_body(message(wakeup)).delay_seconds(delay);
-        send.send().await.map_err(unavailable).map(drop)
+        send.set_message_group_id(owner.map(group)).send().await.map_err(unavailable).map(drop)
+    }
+}
+
+/// An owner as a `MessageGroupId`: up to 128 alphanumeric characters and punctuation. Owners whose names are alike share
+/// a group, which costs them some fairness and nothing else.
+fn group(owner: &UserId) -> String {
+    let letters = owner.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
+    letters.take(128).collect()
+}
+
+#[async_trait]
+impl Wakeups for SqsWakeups {
+    async fn wake(&self, wakeup: Wakeup, delay: Duration) -> Result<(), StoreError> {
+        self.send(None, wakeup, delay).await
+    }
+
+    async fn wake_for(&self, share: Share, wakeup: Wakeup, delay: Duration) -> Result<(), StoreError> {
+        self.send(Some(&share.owner), wakeup, delay).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

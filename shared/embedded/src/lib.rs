@@ -27,7 +27,7 @@ pub use requests::SqliteRequests;
 pub use space::SpaceLimits;
 pub use swarm::MemorySwarm;
 pub use torrents::SqliteTorrents;
-pub use wakeups::{ChannelWakeups, WakeupReceiver, channel};
+pub use wakeups::{ChannelWakeups, Delivery, WakeupReceiver, channel};
 
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]

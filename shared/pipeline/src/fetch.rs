@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domain::{Content, Failure, FailureCode, FetchRequest, RequestId, Step, Timestamp};
 use fetcher::{Checkpoint, FetchError, Fetched, Fetcher, Progress, Transfer};
-use ports::{Claim, Clock, Contents, Requests, Staged, StoreError, Wakeup, Wakeups};
+use ports::{Claim, Clock, Contents, Requests, Share, Staged, StoreError, Wakeup, Wakeups};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -161,7 +161,7 @@ impl Fetch {
                 let suspended = serde_json::to_string(&Suspended { begun_at, staged, transfer });
                 row.suspend(suspended.map_err(|error| StoreError::unavailable("the checkpoint", error))?, now);
                 self.save(claim, &row).await?;
-                self.wakeups.wake(Wakeup::Fetch(row.id), Duration::ZERO).await?;
+                self.wakeups.wake_for(Share::from(&row), Wakeup::Fetch(row.id), Duration::ZERO).await?;
                 return Ok(Outcome::Suspended);
             }
             None if self.bounded => {
@@ -234,7 +234,7 @@ impl Fetch {
         let mut row = claim.request.clone();
         row.fetched(content, self.clock.now());
         let waiting = self.requests.save(claim, &row).await?;
-        self.wakeups.wake(Wakeup::Package(row.id), Duration::ZERO).await?;
+        self.wakeups.wake_for(Share::from(&row), Wakeup::Package(row.id), Duration::ZERO).await?;
         wake(&*self.requests, &*self.wakeups, &waiting, self.clock.now()).await
     }
 
@@ -304,11 +304,11 @@ impl Fetch {
         }
         let waiting = self.save(claim, &row).await?;
         if let Some(at) = next {
-            self.wakeups.wake(Wakeup::Fetch(row.id), at.since(now)).await?;
+            self.wakeups.wake_for(Share::from(&row), Wakeup::Fetch(row.id), at.since(now)).await?;
             return Ok(Outcome::Retried);
         }
         if row.spec.callback_url.is_some() {
-            self.wakeups.wake(Wakeup::Notify(row.id), Duration::ZERO).await?;
+            self.wakeups.wake_for(Share::from(&row), Wakeup::Notify(row.id), Duration::ZERO).await?;
         }
         wake(&*self.requests, &*self.wakeups, &waiting, now).await?;
         Ok(Outcome::Failed)

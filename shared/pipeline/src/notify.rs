@@ -11,7 +11,7 @@ use fetcher::{FetchError, Fetcher};
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ports::{Clock, Requests, StoreError, Wakeup, Wakeups};
+use ports::{Clock, Requests, Share, StoreError, Wakeup, Wakeups};
 use serde_json::json;
 use sha2::Sha256;
 use tracing::{info, warn};
@@ -94,7 +94,7 @@ impl Notify {
             let why = told.map_or_else(|error| error.to_string(), |status| format!("the receiver answered {status}"));
             warn!(request.id = %id, why, tries = tries + 1, "its end was not told, and will be tried again");
             self.requests.notified(id, Some(now + *wait)).await?;
-            self.wakeups.wake(Wakeup::Notify(id), *wait).await?;
+            self.wakeups.wake_for(Share::from(&row), Wakeup::Notify(id), *wait).await?;
             return Ok(Outcome::Retried);
         }
         self.requests.notified(id, None).await?;

@@ -9,7 +9,7 @@ use domain::{
 };
 use hmac::{Hmac, KeyInit, Mac};
 use metainfo::{Metainfo, Pieces, Recipe, piece_length_for};
-use ports::{Claim, Clock, Contents, Requests, StoreError, Torrents, Wakeup, Wakeups};
+use ports::{Claim, Clock, Contents, Requests, Share, StoreError, Torrents, Wakeup, Wakeups};
 use settings::ExposeSecret;
 use sha2::Sha256;
 use tokio::runtime::Handle;
@@ -129,9 +129,9 @@ impl Package {
             meter::ready();
         }
         if let Some((wakeup, delay)) = wakeup {
-            self.wakeups.wake(wakeup, delay).await?;
+            self.wakeups.wake_for(Share::from(&row), wakeup, delay).await?;
         } else if row.spec.callback_url.is_some() {
-            self.wakeups.wake(Wakeup::Notify(id), Duration::ZERO).await?;
+            self.wakeups.wake_for(Share::from(&row), Wakeup::Notify(id), Duration::ZERO).await?;
         }
         Ok(outcome)
     }

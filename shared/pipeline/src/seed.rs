@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Failure, FailureCode, InfoHash, RequestId, Torrent, TorrentState};
-use ports::{Clock, Requests, SeedError, Seeder, Settlement, StoreError, Torrents, Wakeup, Wakeups};
+use ports::{Clock, Requests, SeedError, Seeder, Settlement, Share, StoreError, Torrents, Wakeup, Wakeups};
 use tracing::{error, info};
 
 use crate::meter;
@@ -57,7 +57,7 @@ impl Seed {
         }
         info!(request.id = %id, %infohash, "settled");
         if row.spec.callback_url.is_some() {
-            self.wakeups.wake(Wakeup::Notify(id), Duration::ZERO).await?;
+            self.wakeups.wake_for(Share::from(&row), Wakeup::Notify(id), Duration::ZERO).await?;
         }
         Ok(())
     }

@@ -154,7 +154,7 @@ impl House {
 
     /// Everything that was woken, without what waits for its time.
     fn woken(&mut self) -> Vec<Wakeup> {
-        std::iter::from_fn(|| self.wakeups.try_recv().ok()).collect()
+        std::iter::from_fn(|| self.wakeups.try_recv().ok().map(|delivery| delivery.wakeup)).collect()
     }
 }
 

@@ -24,4 +24,4 @@ pub use requests::{Claim, Holder, Load, Requests, Settlement, Twins};
 pub use seeder::{SeedError, Seeder};
 pub use swarm::{Announce, MAX_PEERS_PER_ADDRESS, Peer, Swarm, SwarmCounts, neighbourhood, selected};
 pub use torrents::Torrents;
-pub use wakeups::{Wakeup, Wakeups};
+pub use wakeups::{Share, Wakeup, Wakeups};

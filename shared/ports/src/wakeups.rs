@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{InfoHash, RequestId};
+use domain::{FetchRequest, InfoHash, RequestId, UserId};
 
 use crate::StoreError;
 
@@ -27,11 +27,32 @@ pub enum Wakeup {
     Connect(InfoHash, SocketAddr),
 }
 
-/// Sends wake-ups to whoever does the work.
+/// For whom work is done, and against which host: owners get equal shares of the workers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Share {
+    /// The owner of the request.
+    pub owner: UserId,
+    /// The host of its URL.
+    pub host: String,
+}
+
+impl From<&FetchRequest> for Share {
+    fn from(row: &FetchRequest) -> Self {
+        Self { owner: row.owner.clone(), host: row.spec.url.host_str().unwrap_or_default().to_owned() }
+    }
+}
+
+/// Sends wake-ups to the workers.
 #[async_trait]
 pub trait Wakeups: Send + Sync {
     /// Sends it, to arrive after `delay`.
     async fn wake(&self, wakeup: Wakeup, delay: Duration) -> Result<(), StoreError>;
+
+    /// As [`Wakeups::wake`], by a caller who knows whose share of the workers it takes. A backend that serves owners
+    /// fairly then need not look it up.
+    async fn wake_for(&self, _share: Share, wakeup: Wakeup, delay: Duration) -> Result<(), StoreError> {
+        self.wake(wakeup, delay).await
+    }
 
     /// Whether the channel or queue takes messages.
     async fn check(&self) -> Result<(), StoreError>;

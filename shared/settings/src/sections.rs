@@ -209,6 +209,10 @@ section! {
         max_redirects: Bounded<0, 20> = "5";
         /// How many fetches run at once; the rest wait in the queue.
         max_concurrent: Bounded<1, 100_000> = "1000";
+        /// How many fetches of one user run at once; by default half of FETCHER__MAX_CONCURRENT. Users are served in turn.
+        max_per_user: Option<Bounded<1, 100_000>> = "";
+        /// How many fetches of one user from one host run at once.
+        max_per_host: Bounded<1, 100_000> = "32";
         /// If set, the only ports that are fetched from; by default every port but those of other protocols, such as 25.
         allowed_ports: List<Bounded<1, 65_535>> = "";
         /// Whether requests may carry Authorization and Cookie headers, and user names and passwords in URLs. They are kept

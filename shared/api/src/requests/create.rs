@@ -12,7 +12,7 @@ use axum::{Extension, Json};
 use domain::{FetchRequest, Principal, RequestId, Status, Timestamp, UserId};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, StatusCode};
-use ports::Wakeup;
+use ports::{Share, Wakeup};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 use utoipa::ToSchema;
@@ -149,7 +149,7 @@ async fn accept(
     };
     let mut row = FetchRequest::new(user, client_ip, spec, Duration::from_secs(keep_for), api.clock.now());
     row.history = Duration::from_secs(api.cache.history.get());
-    let estimated_ready = api.estimate.seconds();
+    let estimated_ready = api.estimate.seconds(&row.owner);
     let created = Created { id: row.id, status: row.status, estimated_ready, created_at: row.created_at };
     let key = idempotency::check(&*api.guards, &*api.requests, headers, body, &row, estimated_ready).await?;
     if let Key::Repeated(earlier) = key {
@@ -165,7 +165,7 @@ async fn accept(
     }
     info!(request.id = %row.id, owner = %row.owner, spec = ?row.spec, "accepted");
     metrics::counter!("proxytorrent_requests_created_total").increment(1);
-    if let Err(error) = api.wakeups.wake(Wakeup::Fetch(row.id), Duration::ZERO).await {
+    if let Err(error) = api.wakeups.wake_for(Share::from(&row), Wakeup::Fetch(row.id), Duration::ZERO).await {
         // The row is safe, and the sweep finds it.
         warn!(request.id = %row.id, %error, "no wake-up was sent");
     }
