@@ -37,6 +37,7 @@ absent! { Requests:
     heartbeat(&Claim, u8, Timestamp, Duration) -> ();
     save(&Claim, &FetchRequest) -> Vec<RequestId>;
     cancel(RequestId, &UserId, Timestamp) -> Option<FetchRequest>;
+    keep(RequestId, &UserId, Duration, Timestamp) -> Option<FetchRequest>;
     due(Timestamp, u32) -> Vec<Wakeup>;
     outlived(Timestamp, u32) -> Vec<RequestId>;
     forget(Timestamp, u32) -> u64;

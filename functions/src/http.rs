@@ -67,6 +67,7 @@ fn api(backend: &Backend) -> Result<Api, Error> {
         webhooks: settings.security.webhook_secret.is_some(),
         public_url: public_url.ok_or("PUBLIC_URL is not set: it is the base of what is handed out")?,
         seeder_addresses: settings.seeder.public_address.clone(),
+        keep: settings.storage.keep.get(),
         abuse: AbuseLimits::new(&settings.rate_limit),
         connect_to_peers: settings.seeder.connect_to_peers,
         estimate: Estimate::default(),

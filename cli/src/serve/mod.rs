@@ -285,6 +285,7 @@ fn api(
         allow_credentials: settings.fetcher.allow_credential_headers,
         public_url,
         seeder_addresses: session.addresses().to_vec(),
+        keep: settings.storage.keep.get(),
         abuse: AbuseLimits::new(&settings.rate_limit),
         connect_to_peers: settings.seeder.connect_to_peers,
         estimate: api::Estimate::default(),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::clients::{aria2, libtorrent, sha256};
 use crate::origin::{Origin, content};
-use crate::server::{TestServer, read_json};
+use crate::server::{TestServer, eventually, read_json};
 
 async fn ask(server: &TestServer, method: Method, path: &str, headers: &[(&str, &str)]) -> Response {
     let mut request = server.http().request(method, format!("{}{path}", server.url));
@@ -140,8 +140,8 @@ async fn pages_of_other_origins_are_let_in_by_configuration_alone() {
 #[tokio::test]
 async fn a_path_says_which_methods_it_takes() {
     let server = TestServer::start().await;
-    for (path, allowed) in [("/v1/requests", "GET,HEAD,POST"), ("/v1/requests/x", "GET,HEAD,DELETE")] {
-        let answer = server.call(Method::PATCH, path, None).await;
+    for (path, allowed) in [("/v1/requests", "GET,HEAD,POST"), ("/v1/requests/x", "GET,HEAD,DELETE,PATCH")] {
+        let answer = server.call(Method::PUT, path, None).await;
         assert_eq!(answer.status(), 405);
         assert_eq!(answer.headers()["allow"], allowed);
     }
@@ -177,4 +177,59 @@ async fn metrics_count_what_happens_for_known_callers() {
 
     let server = TestServer::with(&[("MONITORING__METRICS_ENABLED", "false")]).await;
     assert_eq!(ask(&server, Method::GET, "/metrics", &[]).await.status(), 404);
+}
+
+#[tokio::test]
+async fn a_request_is_kept_as_long_as_it_says_or_is_told_later() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let day = |row: &Value, field: &str| {
+        let time = row[field].as_str().expect("a time");
+        time::OffsetDateTime::parse(time, &time::format_description::well_known::Rfc3339).expect("RFC 3339")
+    };
+    let kept = |row: &Value| (day(row, "expires_at") - day(row, "completed_at")).whole_seconds();
+    let row = server.fetch(&origin.file(10, 1, "a")).await;
+    assert_eq!((&row["keep"], &row["ttl"], kept(&row)), (&json!(2_592_000), &json!(3600), 2_592_000));
+    let id = server.create(json!({ "url": origin.file(10, 2, "b"), "keep": 60, "ttl": 0 })).await;
+    assert_eq!(kept(&server.ready(&id).await), 60);
+    let id = server.create(json!({ "url": origin.file(10, 3, "c"), "keep": 0 })).await;
+    let row = server.ready(&id).await;
+    assert_eq!((&row["keep"], &row["expires_at"]), (&json!(0), &Value::Null));
+
+    let path = format!("/v1/requests/{id}");
+    let patch = async |path: &str, body: Value| {
+        let response = server.call(Method::PATCH, path, Some(body)).await;
+        (response.status().as_u16(), read_json(response).await)
+    };
+    let (status, row) = patch(&path, json!({ "keep": 7200 })).await;
+    assert_eq!((status, &row["keep"]), (200, &json!(7200)), "{row:#}");
+    assert!((7190..=7210).contains(&kept(&row)), "{row:#}");
+    for (body, code) in [
+        (json!({}), "required"),
+        (json!({ "keep": -1 }), "out_of_range"),
+        (json!({ "keep": 3_000_000_001_u64 }), "out_of_range"),
+        (json!({ "keep": 1, "ttl": 1 }), "unknown_field"),
+    ] {
+        let (status, problem) = patch(&path, body).await;
+        assert_eq!((status, &problem["errors"][0]["code"]), (422, &json!(code)), "{problem:#}");
+    }
+    assert_eq!(patch("/v1/requests/01a20583-ba94-7002-8c0b-bbdc5e108857", json!({ "keep": 1 })).await.0, 404);
+    assert_eq!(server.call(Method::DELETE, &path, None).await.status(), 204);
+    assert_eq!(patch(&path, json!({ "keep": 1 })).await.0, 410);
+}
+
+#[tokio::test]
+async fn a_request_outlives_its_ttl_and_ends_with_its_retention() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let url = origin.file(10, 1, "a");
+    let id = server.create(json!({ "url": url, "ttl": 1, "keep": 4 })).await;
+    server.ready(&id).await;
+    // After its ttl an identical request fetches anew.
+    let hits = origin.hits();
+    eventually("the content is not reused any more", async || {
+        let again = server.create(json!({ "url": url, "ttl": 1 })).await;
+        server.ready(&again).await;
+        (origin.hits() > hits).then_some(())
+    })
+    .await;
+    server.until(&id, |row| row["status"] == "expired").await;
 }

@@ -40,7 +40,7 @@ pub(crate) fn cors(origins: &[String], token_header: Option<&HeaderName>) -> Opt
     let told = ["ratelimit", "ratelimit-policy", "x-request-id"].map(HeaderName::from_static);
     let cors = CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
         .allow_headers(
             [AUTHORIZATION, CONTENT_TYPE, RANGE, IF_RANGE, IF_NONE_MATCH]
                 .into_iter()

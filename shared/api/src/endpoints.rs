@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 use axum::{Router, middleware};
 
 use crate::router::{Api, finish, prefix};
@@ -52,6 +52,11 @@ pub fn list_requests() -> Endpoint {
 /// `GET /requests/{id}`.
 pub fn get_request() -> Endpoint {
     known(Router::new().route("/requests/{id}", get(requests::get::get)))
+}
+
+/// `PATCH /requests/{id}`.
+pub fn update_request() -> Endpoint {
+    known(Router::new().route("/requests/{id}", patch(requests::update::update)))
 }
 
 /// `DELETE /requests/{id}`.

@@ -74,6 +74,7 @@ errors! {
         408 TooSlow "The body did not come in time.",
         413 TooLarge "The body is too large.",
         422 Invalid "A parameter is not valid.",
+        429 TooMany "A limit is reached; come again after Retry-After.",
         500 Internal "The service has made a mistake.",
         503 Unavailable "A store does not answer; try again.",
     }
@@ -85,6 +86,22 @@ errors! {
         409 NotReady "The request is not ready yet (with Retry-After), or has failed.",
         410 Gone "The request was cancelled or has expired.",
         413 TooLarge "The body is too large.",
+        429 TooMany "A limit is reached; come again after Retry-After.",
+        500 Internal "The service has made a mistake.",
+        503 Unavailable "A store does not answer; try again.",
+    }
+    /// Of changing a request.
+    UpdateErrors {
+        400 Malformed "The body is not JSON.",
+        401 Unauthorized "You are not known.",
+        404 NotFound "You have no such request.",
+        408 TooSlow "The body did not come in time.",
+        409 NotReady "The request cannot be changed at this moment; try again after Retry-After.",
+        410 Gone "The request has ended.",
+        413 TooLarge "The body has more than 256 KiB.",
+        415 NotJson "The body is not application/json.",
+        422 Invalid "The body is not valid.",
+        429 TooMany "A limit is reached; come again after Retry-After.",
         500 Internal "The service has made a mistake.",
         503 Unavailable "A store does not answer; try again.",
     }

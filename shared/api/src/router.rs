@@ -66,6 +66,8 @@ pub struct Api {
     pub public_url: Url,
     /// How peers reach the seeder.
     pub seeder_addresses: Vec<SocketAddr>,
+    /// For how many seconds a ready request is kept that names no time; 0 is until it is cancelled.
+    pub keep: u64,
     pub abuse: AbuseLimits,
     /// Whether the seeder connects to peers that announce themselves as downloading.
     pub connect_to_peers: bool,
@@ -76,7 +78,7 @@ pub struct Api {
 fn endpoints() -> (OpenApiRouter<Arc<Api>>, OpenApiRouter<Arc<Api>>) {
     let known = OpenApiRouter::new()
         .routes(routes!(requests::list::list, requests::create::create))
-        .routes(routes!(requests::get::get, requests::cancel::cancel))
+        .routes(routes!(requests::get::get, requests::cancel::cancel, requests::update::update))
         .routes(routes!(requests::torrent::torrent))
         .routes(routes!(requests::magnet::magnet))
         .routes(routes!(requests::content::content))

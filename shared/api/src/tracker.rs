@@ -87,7 +87,8 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
         .await
         .map_err(|_| Refusal::Because("the tracker's store does not answer; try again later"))?;
 
-    if api.connect_to_peers && !peer.seed && !query.stopped {
+    // aria2 announces a magnet link with nothing left, as it knows no size yet.
+    if api.connect_to_peers && !query.stopped && (!peer.seed || query.started) {
         // A client that tries plaintext first is refused and waits for a minute; it takes encryption on its side at once.
         let connect = api.wakeups.wake(Wakeup::Connect(infohash, peer.address), Duration::ZERO).await;
         if let Err(error) = connect {
@@ -214,6 +215,7 @@ struct AnnounceQuery {
     peer_id: [u8; 20],
     port: u16,
     left: u64,
+    started: bool,
     stopped: bool,
     compact: bool,
     wanted: usize,
@@ -225,7 +227,7 @@ impl AnnounceQuery {
         let (mut info_hash, mut peer_id, mut port) = (None, None, None);
         // What a client does not say it has is missing; a magnet link's first announce knows no size.
         let (mut left, mut stopped, mut compact, mut wanted) = (u64::MAX, false, true, DEFAULT_WANTED);
-        let mut encrypts = false;
+        let (mut encrypts, mut started) = (false, false);
         for (name, value) in parameters(query) {
             let number = || std::str::from_utf8(&value).ok().and_then(|text| text.parse::<i128>().ok());
             match name {
@@ -233,7 +235,7 @@ impl AnnounceQuery {
                 "peer_id" => peer_id = <[u8; 20]>::try_from(value.as_slice()).ok(),
                 "port" => port = number().and_then(|n| u16::try_from(n).ok()).filter(|port| *port != 0),
                 "left" => left = number().map_or(u64::MAX, |n| u64::try_from(n).unwrap_or(u64::MAX)),
-                "event" => stopped = value == b"stopped",
+                "event" => (started, stopped) = (value == b"started", value == b"stopped"),
                 "supportcrypto" | "requirecrypto" => encrypts |= value == b"1",
                 "compact" => compact = value != b"0",
                 "numwant" => {
@@ -248,6 +250,7 @@ impl AnnounceQuery {
             port: port.ok_or("port must be a number from 1 to 65535")?,
             encrypts,
             left,
+            started,
             stopped,
             compact,
             wanted,

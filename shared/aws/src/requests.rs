@@ -280,6 +280,40 @@ impl Requests for DynamoRequests {
         Ok(row.filter(|row| row.owner == *owner))
     }
 
+    async fn keep(
+        &self,
+        id: RequestId,
+        owner: &UserId,
+        keep_for: Duration,
+        now: Timestamp,
+    ) -> Result<Option<FetchRequest>, StoreError> {
+        let change = |condition: &str| {
+            Change::when(condition)
+                .value("owner", s(owner))
+                .set("keep_for", n(keep_for.as_millis()))
+                .set("updated_at", time(now))
+        };
+        // A ready row, whose end changes, and then one whose end is computed when it becomes ready.
+        let ready = change("#owner = :owner AND #status = :ready")
+            .value("ready", s(Status::Ready))
+            .set("expires_at", time(now + keep_for))
+            .set("due_at", time(now + keep_for))
+            .set("lease", None);
+        if let Written::Done(item) = self.change(id, ready).await? {
+            return Ok(Some(read(&item)?));
+        }
+        let waiting = change("#owner = :owner AND #status IN (:queued, :fetching, :seeding)")
+            .value("queued", s(Status::Queued))
+            .value("fetching", s(Status::Fetching))
+            .value("seeding", s(Status::Seeding));
+        let item = match self.change(id, waiting).await? {
+            Written::Done(item) => Some(item),
+            Written::Refused(item) => item,
+        };
+        let row = item.map(|item| rows::read_or_failed(&item)).transpose()?;
+        Ok(row.filter(|row| row.owner == *owner))
+    }
+
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Wakeup>, StoreError> {
         let items = self.earliest("by_due_time", ("due_shard", "due_at"), "work-", now, limit).await?;
         let wakeup = |item: &Item| -> Result<Wakeup, StoreError> {

@@ -13,7 +13,7 @@ mod torrent;
 pub use failure::{Failure, FailureCode};
 pub use ids::{ContentHash, Fingerprint, InfoHash, InfoHashV2, LeaseToken, ParseHashError, RequestId};
 pub use principal::{Principal, UserId};
-pub use request::{Content, FetchRequest, FetchSpec, HISTORY, Method};
+pub use request::{Content, FetchRequest, FetchSpec, HISTORY, KEPT_UNTIL_CANCELLED, Method};
 pub use status::{Status, Step};
 pub use timestamp::Timestamp;
 pub use torrent::{Torrent, TorrentFormat, TorrentState};

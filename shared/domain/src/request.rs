@@ -191,6 +191,9 @@ pub struct FetchRequest {
     pub due_at: Option<Timestamp>,
 }
 
+/// The retention of a request that is kept until it is cancelled: 100 years.
+pub const KEPT_UNTIL_CANCELLED: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// For how long a request is remembered after its end, if nobody says otherwise: 30 days.
 pub const HISTORY: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -324,6 +327,11 @@ impl FetchRequest {
         self.completed_at = Some(now);
         // Else there is nothing to release.
         self.due_at = (self.content.is_some() || self.checkpoint.is_some()).then_some(now);
+    }
+
+    /// Whether it is kept until it is cancelled.
+    pub fn is_kept_until_cancelled(&self) -> bool {
+        self.keep_for >= KEPT_UNTIL_CANCELLED
     }
 
     /// As it is to be seen at this time: one whose time is over has expired, whether the sweep has found it or not.

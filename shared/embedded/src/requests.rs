@@ -354,6 +354,42 @@ impl Requests for SqliteRequests {
         }
     }
 
+    async fn keep(
+        &self,
+        id: RequestId,
+        owner: &UserId,
+        keep_for: Duration,
+        now: Timestamp,
+    ) -> Result<Option<FetchRequest>, StoreError> {
+        let name = owner.clone();
+        let kept = self.database.write(Durability::Flushed, move |connection| {
+            async move {
+                sqlx::query(
+                    "UPDATE requests SET keep_for = ?3, updated_at = ?4, \
+                     expires_at = CASE status WHEN 'ready' THEN ?4 + ?3 ELSE expires_at END, \
+                     due_at = CASE status WHEN 'ready' THEN ?4 + ?3 ELSE due_at END, \
+                     lease = CASE status WHEN 'ready' THEN NULL ELSE lease END \
+                     WHERE id = ?1 AND owner = ?2 AND status IN ('queued', 'fetching', 'seeding', 'ready') RETURNING *",
+                )
+                .bind(id.to_string())
+                .bind(name.as_str())
+                .bind(keep_for.as_millis() as i64)
+                .bind(now.as_millis())
+                .try_map(|row| read(&row))
+                .fetch_optional(connection)
+                .await
+            }
+            .boxed()
+        });
+        match kept.await.map_err(unavailable)? {
+            Some(row) => {
+                self.watchers.changed(id);
+                Ok(Some(row))
+            }
+            None => Ok(self.get(id).await?.filter(|row| row.owner == *owner)),
+        }
+    }
+
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Wakeup>, StoreError> {
         let query = sqlx::query(
             "SELECT id, status, infohash FROM requests \

@@ -110,6 +110,16 @@ pub trait Requests: Send + Sync {
     /// as it is. `None`: the owner has no such request.
     async fn cancel(&self, id: RequestId, owner: &UserId, now: Timestamp) -> Result<Option<FetchRequest>, StoreError>;
 
+    /// Sets the retention of the owner's request and, if it is ready, the time at which it expires to `now + keep_for`.
+    /// The row as it is then, or unchanged if it is packaging or has ended. `None`: the owner has no such request.
+    async fn keep(
+        &self,
+        id: RequestId,
+        owner: &UserId,
+        keep_for: Duration,
+        now: Timestamp,
+    ) -> Result<Option<FetchRequest>, StoreError>;
+
     /// Up to `limit` wake-ups for rows that are due, the longest due first.
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Wakeup>, StoreError>;
 

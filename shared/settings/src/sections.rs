@@ -202,7 +202,12 @@ section! {
             application/xml,application/xhtml+xml,application/rss+xml,application/atom+xml,application/javascript,\
             application/pdf,application/epub+zip,application/rtf,application/msword,application/vnd.*,application/zip,\
             application/gzip,application/x-gzip,application/x-tar,application/x-bzip2,application/x-xz,application/zstd,\
-            application/x-7z-compressed,application/x-bittorrent,application/wasm,application/octet-stream";
+            application/x-7z-compressed,application/x-bittorrent,application/wasm,application/octet-stream,\
+            application/x-iso9660-image,application/x-cd-image,application/x-raw-disk-image,application/x-qemu-disk,\
+            application/x-apple-diskimage,application/x-debian-package,application/x-deb,application/x-rpm,\
+            application/x-redhat-package-manager,application/java-archive,application/x-hdf,application/x-hdf5,\
+            application/x-sqlite3,application/x-ndjson,application/jsonlines,application/yaml,application/toml,\
+            application/x-lzma,application/x-lzip,application/x-rar-compressed,application/x-cpio,application/x-parquet";
         /// How often a fetch that failed in a way that may pass is tried again.
         max_retries: Bounded<0, 20> = "3";
         /// How many redirects are followed.
@@ -364,6 +369,8 @@ section! {
         storage_type: StorageType = "filesystem";
         /// The folder of everything.
         base_path: PathBuf = "./data";
+        /// Seconds for which a ready request is stored and seeded, if it names none; 0 is until it is cancelled.
+        keep: Bounded<0, 3_000_000_000> = "2592000";
         /// Bytes that stay free on the disk: requests and fetches that would need them are refused (507, storage_full). By
         /// default 1 % of the disk, at most 512 MiB; 0 is no floor.
         min_free: Option<Bounded<0, { u64::MAX }>> = "";
@@ -410,7 +417,7 @@ section! {
     Cache "CACHE__" {
         /// Whether identical requests reuse each other's content.
         cache_enabled: bool = "true";
-        /// The ttl of requests that name none, in seconds.
+        /// The ttl of requests that name none, in seconds: for how long after it is ready identical requests reuse the content.
         default_ttl: Bounded<1, 4_000_000_000> = "3600";
         /// The greatest ttl a request may have, in seconds.
         max_ttl: Bounded<1, 4_000_000_000> = "86400";

@@ -72,9 +72,13 @@ pub(crate) struct CreateRequest {
     /// Sent along, with POST, PUT and PATCH.
     body: Option<String>,
     /// For how long after `ready` identical requests may reuse the content, in seconds. By default
-    /// CACHE__DEFAULT_TTL, at most CACHE__MAX_TTL; with 0 it is not reused, and kept for the default time.
+    /// CACHE__DEFAULT_TTL, at most CACHE__MAX_TTL; with 0 it is not reused.
     #[schema(minimum = 0)]
     ttl: Option<u32>,
+    /// For how long after `ready` the content is stored and seeded, in seconds; 0 is until the request is cancelled. By
+    /// default STORAGE__KEEP.
+    #[schema(minimum = 0, maximum = 3_000_000_000_u64)]
+    keep: Option<u64>,
     /// What the content must hash to: a SHA-256 of 64 hexadecimal digits.
     #[schema(pattern = "^[0-9a-fA-F]{64}$")]
     sha256: Option<String>,
@@ -139,15 +143,12 @@ async fn accept(
         format: api.torrent.format,
         default_ttl: api.cache.default_ttl.get(),
         max_ttl: api.cache.max_ttl.get(),
+        default_keep: api.keep,
         credentials: api.allow_credentials,
         webhooks: api.webhooks,
     };
-    let spec = validation::read(body, &limits)?;
-    let keep_for = match spec.ttl {
-        0 => limits.default_ttl,
-        ttl => ttl.into(),
-    };
-    let mut row = FetchRequest::new(user, client_ip, spec, Duration::from_secs(keep_for), api.clock.now());
+    let (spec, keep_for) = validation::read(body, &limits)?;
+    let mut row = FetchRequest::new(user, client_ip, spec, keep_for, api.clock.now());
     row.history = Duration::from_secs(api.cache.history.get());
     let estimated_ready = api.estimate.seconds(&row.owner);
     let created = Created { id: row.id, status: row.status, estimated_ready, created_at: row.created_at };
@@ -188,7 +189,7 @@ async fn store(api: &Api, row: &FetchRequest) -> Result<(), Problem> {
     stored
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }

@@ -65,6 +65,7 @@ pub(crate) enum FormatName {
     "method": "GET",
     "format": "v1",
     "ttl": 86400,
+    "keep": 2_592_000,
     "callback_url": null,
     "progress": 100,
     "retry_count": 0,
@@ -97,6 +98,8 @@ pub(crate) struct RequestView {
     format: TorrentFormat,
     /// For how long after `ready` the content is reused, in seconds.
     ttl: u32,
+    /// For how long after `ready` it is stored and seeded, in seconds; 0 is until it is cancelled.
+    keep: u64,
     #[schema(value_type = Option<String>)]
     callback_url: Option<Url>,
     /// 0 to 100, over all steps.
@@ -141,19 +144,21 @@ pub(crate) struct RequestView {
 impl From<FetchRequest> for RequestView {
     fn from(row: FetchRequest) -> Self {
         let content = row.content.as_ref();
+        let kept_until_cancelled = row.is_kept_until_cancelled();
         Self {
             id: row.id,
             status: row.status,
             method: row.spec.method,
             format: row.spec.format,
             ttl: row.spec.ttl,
+            keep: if kept_until_cancelled { 0 } else { row.keep_for.as_secs() },
             callback_url: row.spec.callback_url,
             progress: row.progress,
             retry_count: row.retry_count,
             created_at: row.created_at,
             updated_at: row.updated_at,
             completed_at: row.completed_at,
-            expires_at: row.expires_at,
+            expires_at: row.expires_at.filter(|_| !kept_until_cancelled),
             infohash: row.infohash,
             infohash_v2: row.infohash_v2,
             content_hash: content.map(|content| content.hash),

@@ -8,6 +8,7 @@ pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod magnet;
 pub(crate) mod torrent;
+pub(crate) mod update;
 mod validation;
 
 pub(crate) use validation::MAX_HEADERS;

@@ -1,6 +1,8 @@
 //! Reading a request body, with all that is wrong with it at once.
 
-use domain::{ContentHash, FetchSpec, Method, TorrentFormat};
+use std::time::Duration;
+
+use domain::{ContentHash, FetchSpec, KEPT_UNTIL_CANCELLED, Method, TorrentFormat};
 use http::StatusCode;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue,
@@ -81,18 +83,14 @@ pub(super) struct Limits {
     pub format: TorrentFormat,
     pub default_ttl: u64,
     pub max_ttl: u64,
+    pub default_keep: u64,
     pub credentials: bool,
     pub webhooks: bool,
 }
 
 /// Reads the body of `POST /v1/requests`.
-pub(super) fn read(body: &[u8], limits: &Limits) -> Result<FetchSpec, Problem> {
-    let object = match serde_json::from_slice(body) {
-        Ok(Value::Object(object)) => object,
-        Ok(_) => return Err(malformed("the body is to be a JSON object".into())),
-        Err(error) => return Err(malformed(format!("the body is not JSON: {error}"))),
-    };
-    let mut fields = Fields { object, errors: vec![] };
+pub(super) fn read(body: &[u8], limits: &Limits) -> Result<(FetchSpec, Duration), Problem> {
+    let mut fields = fields(body)?;
     let had_url = fields.object.get("url").is_some_and(|url| !url.is_null());
     let url = fields.take("url", |value| read_url(value, limits.credentials));
     if !had_url {
@@ -109,6 +107,7 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<FetchSpec, Problem> {
         );
     }
     let ttl = fields.take("ttl", |value| ttl(&value, limits.max_ttl)).unwrap_or(limits.default_ttl as u32);
+    let keep = fields.take("keep", |value| keep(&value)).unwrap_or(retention(limits.default_keep));
     let sha256 = fields.take("sha256", sha256);
     let format = fields.take("format", format).unwrap_or(limits.format);
     let callback_url = fields.take("callback_url", |value| {
@@ -120,16 +119,57 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<FetchSpec, Problem> {
     });
     let unknown: Vec<_> = fields.object.keys().cloned().collect();
     for name in unknown {
-        let detail =
-            "is not a field; there are url, method, headers, body, ttl, sha256, format and callback_url".to_owned();
+        let detail = "is not a field; there are url, method, headers, body, ttl, keep, sha256, format and callback_url"
+            .to_owned();
         fields.refuse(&name, "unknown_field", detail);
     }
     match url {
         Some(url) if fields.errors.is_empty() => {
-            Ok(FetchSpec { url, method, headers, body, sha256, format, ttl, callback_url })
+            Ok((FetchSpec { url, method, headers, body, sha256, format, ttl, callback_url }, keep))
         }
         _ => Err(Problem::invalid(fields.errors)),
     }
+}
+
+/// Reads the body of `PATCH /v1/requests/{id}`: the retention.
+pub(super) fn read_changes(body: &[u8]) -> Result<Duration, Problem> {
+    let mut fields = fields(body)?;
+    let had_keep = fields.object.get("keep").is_some_and(|keep| !keep.is_null());
+    let keep = fields.take("keep", |value| keep(&value));
+    if !had_keep {
+        fields.refuse("keep", "required", "is required".into());
+    }
+    let unknown: Vec<_> = fields.object.keys().filter(|name| *name != "keep").cloned().collect();
+    for name in unknown {
+        fields.refuse(&name, "unknown_field", "is not a field that can be changed; there is keep".into());
+    }
+    match keep {
+        Some(keep) if fields.errors.is_empty() => Ok(keep),
+        _ => Err(Problem::invalid(fields.errors)),
+    }
+}
+
+fn fields(body: &[u8]) -> Result<Fields, Problem> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => Ok(Fields { object, errors: vec![] }),
+        Ok(_) => Err(malformed("the body must be a JSON object".into())),
+        Err(error) => Err(malformed(format!("the body is not JSON: {error}"))),
+    }
+}
+
+/// The greatest `keep`, in seconds: about 95 years.
+pub(super) const MAX_KEEP: u64 = 3_000_000_000;
+
+fn keep(value: &Value) -> Result<Duration, Wrong> {
+    match whole(value) {
+        Some(seconds) if seconds <= MAX_KEEP => Ok(retention(seconds)),
+        _ => wrong("out_of_range", format!("must be a whole number from 0 to {MAX_KEEP}; 0 is until it is cancelled")),
+    }
+}
+
+/// For how long a request is kept that says `seconds`: with 0, until it is cancelled.
+fn retention(seconds: u64) -> Duration {
+    if seconds == 0 { KEPT_UNTIL_CANCELLED } else { Duration::from_secs(seconds) }
 }
 
 fn malformed(detail: String) -> Problem {
@@ -221,11 +261,14 @@ fn header(name: &str, value: Value, credentials: bool) -> Result<(String, String
     Ok((name.to_string(), value))
 }
 
+/// A whole number that is not negative. JSON has one kind of number: 60.0 is 60.
+fn whole(value: &Value) -> Option<u64> {
+    let fraction = || value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0);
+    value.as_u64().or_else(|| fraction().map(|number| number as u64))
+}
+
 fn ttl(value: &Value, max: u64) -> Result<u32, Wrong> {
-    // JSON has one kind of number: 60.0 is 60.
-    let whole =
-        value.as_u64().or_else(|| value.as_f64().filter(|ttl| ttl.fract() == 0.0 && *ttl >= 0.0).map(|ttl| ttl as u64));
-    match whole {
+    match whole(value) {
         Some(ttl) if ttl <= max => Ok(ttl as u32),
         _ => wrong("out_of_range", format!("is to be a whole number from 0 to {max}, in seconds")),
     }
@@ -243,8 +286,14 @@ fn format(value: Value) -> Result<TorrentFormat, Wrong> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { format: TorrentFormat::V1, default_ttl: 60, max_ttl: 100, credentials: false, webhooks: false };
+    const LIMITS: Limits = Limits {
+        format: TorrentFormat::V1,
+        default_ttl: 60,
+        max_ttl: 100,
+        default_keep: 1000,
+        credentials: false,
+        webhooks: false,
+    };
 
     fn errors(body: &str) -> Vec<(String, &'static str)> {
         let problem = read(body.as_bytes(), &LIMITS).expect_err(body);
@@ -253,15 +302,16 @@ mod tests {
 
     #[test]
     fn a_url_is_enough() {
-        let spec = read(br#"{"url": "http://example.org/a#b"}"#, &LIMITS).unwrap();
+        let (spec, keep) = read(br#"{"url": "http://example.org/a#b"}"#, &LIMITS).unwrap();
         assert_eq!((spec.url.as_str(), spec.method, spec.ttl), ("http://example.org/a", Method::Get, 60));
+        assert_eq!(keep, Duration::from_secs(1000));
     }
 
     #[test]
     fn credentials_are_taken_where_they_are_allowed() {
         let limits = Limits { credentials: true, ..LIMITS };
         let body = br#"{"url": "http://u:p@h/", "headers": {"Authorization": "a", "Cookie": "b"}}"#;
-        assert_eq!(read(body, &limits).unwrap().headers.len(), 2);
+        assert_eq!(read(body, &limits).unwrap().0.headers.len(), 2);
         let host = br#"{"url": "http://h/", "headers": {"Proxy-Authorization": "a"}}"#;
         assert!(read(host, &limits).is_err(), "the proxy's are never the caller's");
     }

@@ -28,6 +28,7 @@ macro_rules! requests_contract {
             a_heartbeat_keeps_the_claim_and_shows_the_progress,
             a_cancel_ends_a_claimed_request,
             only_the_owner_cancels,
+            a_retention_can_be_changed_until_the_request_ends,
             an_ended_request_stays_as_it_ended,
             what_is_due_is_found_oldest_first,
             ready_rows_are_outlived_and_not_woken,
@@ -38,6 +39,34 @@ macro_rules! requests_contract {
             holders_are_the_live_requests_of_a_content,
         );
     };
+}
+
+/// From now on for one that is ready, from when it becomes ready for others, and not for another's.
+pub async fn a_retention_can_be_changed_until_the_request_ends<R: Requests>(store: &R) {
+    let (alice, hash, infohash) = (UserId::new("alice"), ContentHash::new([1; 32]), InfoHash::new([1; 20]));
+    let (long, later) = (Duration::from_secs(1_000_000), NOW + Duration::from_secs(10));
+    let queued = request("alice", "http://h/queued");
+    store.create(&queued).await.unwrap();
+    let row = store.keep(queued.id, &alice, long, later).await.unwrap().expect("the row");
+    assert_eq!((row.keep_for, row.expires_at, row.due_at), (long, None, queued.due_at));
+
+    let seeding = seeding(store, "http://h/seeding", hash, infohash).await;
+    store.keep(seeding, &alice, long, NOW).await.unwrap();
+    let row = store.settle(seeding, infohash, Settlement::Ready, NOW).await.unwrap().expect("the row");
+    assert_eq!(row.expires_at, Some(NOW + long));
+    let row = store.keep(seeding, &alice, long * 2, later).await.unwrap().expect("the row");
+    assert_eq!((row.expires_at, row.due_at), (Some(later + long * 2), Some(later + long * 2)));
+    assert_eq!(store.get(seeding).await.unwrap(), Some(row.clone()));
+    assert!(store.outlived(NOW + long, 10).await.unwrap().is_empty());
+
+    assert_eq!(store.keep(seeding, &UserId::new("bob"), long, later).await.unwrap(), None);
+    assert_eq!(store.keep(RequestId::new(), &alice, long, later).await.unwrap(), None);
+    let packaging = packaging(store, "http://h/packaging", hash).await;
+    let before = store.get(packaging).await.unwrap();
+    assert_eq!(store.keep(packaging, &alice, long, later).await.unwrap(), before);
+    store.cancel(seeding, &alice, later).await.unwrap();
+    let ended = store.get(seeding).await.unwrap();
+    assert_eq!(store.keep(seeding, &alice, long, later).await.unwrap(), ended);
 }
 
 /// Page by page, also by status, each once.

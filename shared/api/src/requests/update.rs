@@ -1,0 +1,66 @@
+//! `PATCH /v1/requests/{id}`: changes how long a request is kept.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::{Extension, Json};
+use domain::{Principal, Status};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use tracing::info;
+use utoipa::ToSchema;
+
+use super::Id;
+use super::create::is_json;
+use super::get::RequestView;
+use super::validation;
+use crate::Api;
+use crate::problem::{Problem, UpdateErrors};
+
+/// What to change of a request.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "keep": 7_776_000 }))]
+#[expect(dead_code, reason = "documents what `validation::read_changes` reads")]
+pub(crate) struct UpdateRequest {
+    /// For how many seconds from now, or from when it becomes ready, it is stored and seeded; 0 is until it is cancelled.
+    #[schema(minimum = 0, maximum = 3_000_000_000_u64)]
+    keep: u64,
+}
+
+#[utoipa::path(
+    patch,
+    path = "/requests/{id}",
+    tag = "requests",
+    summary = "Change how long a request is kept",
+    params(("id" = String, Path, description = "The request's id")),
+    request_body = UpdateRequest,
+    responses((status = 200, description = "The request", body = RequestView), UpdateErrors)
+)]
+pub(crate) async fn update(
+    State(api): State<Arc<Api>>,
+    Extension(principal): Extension<Principal>,
+    Id(id): Id,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<RequestView>, Problem> {
+    if !is_json(&headers) {
+        let detail = "the body must be application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+    }
+    let keep_for = validation::read_changes(&body)?;
+    let now = api.clock.now();
+    let before = super::own(&api, &principal, id).await?;
+    if before.status.is_final() {
+        let detail = format!("the request is {}: what it had is not kept any more", before.status);
+        return Err(Problem::new(StatusCode::GONE, "request_gone", detail));
+    }
+    let row = api.requests.keep(id, &principal.user, keep_for, now).await?.ok_or_else(Problem::not_found)?;
+    if row.keep_for != keep_for || row.status == Status::Packaging {
+        let detail = format!("the request is {}: try again when it is ready", row.status);
+        return Err(Problem::new(StatusCode::CONFLICT, "not_ready", detail).retry_after(1));
+    }
+    info!(request.id = %id, keep_seconds = keep_for.as_secs(), "retention changed");
+    Ok(Json(row.seen_at(now).into()))
+}
