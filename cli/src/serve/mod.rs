@@ -14,11 +14,11 @@ use std::time::Duration;
 use api::{AbuseLimits, Api, Authenticator, HealthChecks, Limits, Passkeys};
 use embedded::{
     ChannelWakeups, Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, SpaceLimits, SqliteGuards,
-    SqliteRequests, SqliteTorrents, WakeupReceiver,
+    SqliteRequests, SqliteTorrents, SteadyClock, WakeupReceiver,
 };
 use fetcher::{Fetcher, ProxyHealth};
 use pipeline::{Fetch, Notify, Package, Reconcile, Release, Salt, Seed, Sweep, WebhookKey};
-use ports::{Clock, Contents, Requests, Seeder, StoreError, Swarm, SystemClock, Torrents, Wakeups};
+use ports::{Clock, Contents, Requests, Seeder, StoreError, Swarm, Torrents, Wakeups};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seeder::SeedSession;
 use serde_json::json;
@@ -76,7 +76,7 @@ impl Backend {
             contents: Arc::new(contents),
             swarm: Arc::new(MemorySwarm::default()),
             wakeups: Arc::new(wakeups),
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(SteadyClock::default()),
             _lock: lock,
         };
         Ok((backend, receiver))

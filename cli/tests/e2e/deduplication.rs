@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::origin::Origin;
+use crate::clients::{libtorrent, sha256};
+use crate::origin::{Origin, content};
 use crate::server::{TestServer, eventually};
 
 async fn ready(server: &TestServer, ids: &[String]) -> Vec<Value> {
@@ -66,4 +67,22 @@ async fn a_ready_content_is_reused_within_its_ttl_and_not_with_ttl_0() {
     let other = server.create(json!({ "url": url, "headers": { "X-A": "1" } })).await;
     server.ready(&other).await;
     assert_eq!(origin.hits(), 3, "other headers, another request");
+}
+
+#[tokio::test]
+async fn a_damaged_content_is_replaced_when_it_is_fetched_again() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let url = origin.file(300_000, 1, "a.bin");
+    let row = server.fetch(&url).await;
+    let path = server.files("content").pop().expect("a file");
+    for damage in [content(300_000, 9), content(200_000, 1), vec![]] {
+        std::fs::write(&path, damage).expect("written");
+        let again = server.create(json!({ "url": url, "ttl": 0, "sha256": row["content_hash"] })).await;
+        let again = server.ready(&again).await;
+        assert_eq!(again["infohash"], row["infohash"]);
+        assert_eq!(std::fs::read(&path).expect("a file"), content(300_000, 1));
+        let torrent = server.save_torrent(again["id"].as_str().expect("an id")).await;
+        let folder = server.scratch(again["id"].as_str().expect("an id"));
+        assert_eq!(libtorrent(torrent.to_str().expect("text"), &folder).await, sha256(&content(300_000, 1)));
+    }
 }

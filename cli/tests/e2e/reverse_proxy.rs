@@ -131,7 +131,8 @@ async fn announced_address(trusted: &[(&str, &str)]) -> Vec<u8> {
     let announce = String::from_utf8(announce).expect("text");
     assert!(announce.starts_with(&public), "{announce}");
     let infohash = row["infohash"].as_str().expect("an infohash").as_bytes().chunks(2);
-    let infohash: String = infohash.map(|pair| format!("%{}", String::from_utf8_lossy(pair))).collect();
+    let infohash: Vec<_> = infohash.map(String::from_utf8_lossy).collect();
+    let infohash = format!("%{}", infohash.join("%"));
     let ask = async |peer: char, forwarded: &str| {
         let id = peer.to_string().repeat(20);
         let url = format!("{announce}&info_hash={infohash}&peer_id={id}&port=5000&left=1000");

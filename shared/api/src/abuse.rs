@@ -105,10 +105,8 @@ impl<K: Eq + Hash> Counter<K> {
 
     fn count(&self, key: K) -> Result<(), TooMany> {
         self.with(|minute| {
-            let count = match minute.counts.len() < MAX_KEYS || minute.counts.contains_key(&key) {
-                true => minute.counts.entry(key).or_default(),
-                false => &mut minute.others,
-            };
+            let is_counted = minute.counts.len() < MAX_KEYS || minute.counts.contains_key(&key);
+            let count = if is_counted { minute.counts.entry(key).or_default() } else { &mut minute.others };
             *count += 1;
             *count <= self.max
         })

@@ -78,9 +78,10 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
         return Err(Refusal::Because("the passkey is for another torrent"));
     }
     let peer = Peer { id: query.peer_id, address: (client, query.port).into(), seed: query.left == 0 };
-    let said = if query.stopped { Announce::Stopped(peer) } else { Announce::Present(peer) };
+    let stopped = query.event == Event::Stopped;
+    let said = if stopped { Announce::Stopped(peer) } else { Announce::Present(peer) };
     let interval = Duration::from_secs(api.tracker.interval.get());
-    let wanted = if query.stopped { 0 } else { query.wanted };
+    let wanted = if stopped { 0 } else { query.wanted };
     let (peers, counts) = api
         .swarm
         .announce(infohash, said, wanted, api.clock.now(), interval * 2)
@@ -88,7 +89,7 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
         .map_err(|_| Refusal::Because("the tracker's store does not answer; try again later"))?;
 
     // aria2 announces a magnet link with nothing left, as it knows no size yet.
-    if api.connect_to_peers && !query.stopped && (!peer.seed || query.started) {
+    if api.connect_to_peers && !stopped && (!peer.seed || query.event == Event::Started) {
         // A client that tries plaintext first is refused and waits for a minute; it takes encryption on its side at once.
         let connect = api.wakeups.wake(Wakeup::Connect(infohash, peer.address), Duration::ZERO).await;
         if let Err(error) = connect {
@@ -207,6 +208,15 @@ fn plain(address: SocketAddr, id: Option<[u8; 20]>) -> Value {
     Value::dict(entries)
 }
 
+/// The `event` of an announce (BEP 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Started,
+    Stopped,
+    /// `completed`, or an announce at the interval.
+    Other,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 struct AnnounceQuery {
     /// Whether the client says that it can encrypt (`supportcrypto`, `requirecrypto`).
@@ -215,8 +225,7 @@ struct AnnounceQuery {
     peer_id: [u8; 20],
     port: u16,
     left: u64,
-    started: bool,
-    stopped: bool,
+    event: Event,
     compact: bool,
     wanted: usize,
 }
@@ -226,8 +235,8 @@ impl AnnounceQuery {
     fn parse(query: &str) -> Result<Self, &'static str> {
         let (mut info_hash, mut peer_id, mut port) = (None, None, None);
         // What a client does not say it has is missing; a magnet link's first announce knows no size.
-        let (mut left, mut stopped, mut compact, mut wanted) = (u64::MAX, false, true, DEFAULT_WANTED);
-        let (mut encrypts, mut started) = (false, false);
+        let (mut left, mut event, mut compact, mut wanted) = (u64::MAX, Event::Other, true, DEFAULT_WANTED);
+        let mut encrypts = false;
         for (name, value) in parameters(query) {
             let number = || std::str::from_utf8(&value).ok().and_then(|text| text.parse::<i128>().ok());
             match name {
@@ -235,7 +244,13 @@ impl AnnounceQuery {
                 "peer_id" => peer_id = <[u8; 20]>::try_from(value.as_slice()).ok(),
                 "port" => port = number().and_then(|n| u16::try_from(n).ok()).filter(|port| *port != 0),
                 "left" => left = number().map_or(u64::MAX, |n| u64::try_from(n).unwrap_or(u64::MAX)),
-                "event" => (started, stopped) = (value == b"started", value == b"stopped"),
+                "event" => {
+                    event = match value.as_slice() {
+                        b"started" => Event::Started,
+                        b"stopped" => Event::Stopped,
+                        _ => Event::Other,
+                    };
+                }
                 "supportcrypto" | "requirecrypto" => encrypts |= value == b"1",
                 "compact" => compact = value != b"0",
                 "numwant" => {
@@ -250,8 +265,7 @@ impl AnnounceQuery {
             port: port.ok_or("port must be a number from 1 to 65535")?,
             encrypts,
             left,
-            started,
-            stopped,
+            event,
             compact,
             wanted,
         })
@@ -284,7 +298,10 @@ mod tests {
             parse(&(base() + "&uploaded=0&downloaded=0&left=0&event=stopped&compact=0&numwant=5&ip=1.2.3.4")).unwrap();
         assert_eq!(&query.info_hash[..3], b"\xff\0a");
         assert_eq!(&query.info_hash[18..], b"&=");
-        assert_eq!((query.port, query.left, query.stopped, query.compact, query.wanted), (6881, 0, true, false, 5));
+        assert_eq!(
+            (query.port, query.left, query.event, query.compact, query.wanted),
+            (6881, 0, Event::Stopped, false, 5)
+        );
     }
 
     #[test]

@@ -110,10 +110,22 @@ impl Folder {
         }
     }
 
-    /// Gives the staged file its name, unless the content is there already.
+    /// Gives the staged file its name, unless the content is there already. One that is there is compared: a damaged file
+    /// must not be served under the name of its content for ever.
     fn commit(&self, staged: NamedTempFile, content: ContentHash, now: Timestamp) -> io::Result<bool> {
         let path = self.path(content);
         if Self::touch_named(self, &path, now)? {
+            if same_bytes(staged.as_file(), &path)? {
+                return Ok(false);
+            }
+            tracing::error!(content.hash = %content, "stored content is damaged and is replaced");
+            metrics::counter!("proxytorrent_content_corrupt_total").increment(1);
+            staged.as_file().sync_data()?;
+            staged.as_file().set_modified(now.into())?;
+            let _names = self.names();
+            self.open_files().pop(&content);
+            staged.persist(&path).map_err(|error| error.error)?;
+            files::sync_folder(path.parent().unwrap_or(&self.root))?;
             return Ok(false);
         }
         staged.as_file().sync_data()?;
@@ -201,6 +213,27 @@ impl Folder {
         }
         Ok(found)
     }
+}
+
+/// Whether a file that is there has the bytes of the staged one; one that has just been removed has not.
+fn same_bytes(staged: &File, path: &Path) -> io::Result<bool> {
+    let Some(stored) = files::absent_is_none(File::open(path))? else { return Ok(false) };
+    let length = staged.metadata()?.len();
+    if stored.metadata()?.len() != length {
+        return Ok(false);
+    }
+    let (mut one, mut other) = (vec![0; CHUNK], vec![0; CHUNK]);
+    let mut offset = 0;
+    while offset < length {
+        let size = (length - offset).min(CHUNK as u64) as usize;
+        staged.read_exact_at(&mut one[..size], offset)?;
+        stored.read_exact_at(&mut other[..size], offset)?;
+        if one[..size] != other[..size] {
+            return Ok(false);
+        }
+        offset += size as u64;
+    }
+    Ok(true)
 }
 
 #[async_trait]

@@ -165,6 +165,7 @@ impl Database {
             .connect_with(connect.clone().read_only(true))
             .await
             .map_err(|e| failed(e.into()))?;
+        tokio::spawn(quick_check(readers.clone()));
         let (writer, writes) = mpsc::channel(4 * GROUP);
         tokio::spawn(Writer { connect, connection: Some(connection) }.run(writes));
         Ok(Self { readers, writer })
@@ -223,6 +224,16 @@ fn migrations() -> Migrator {
         migration(5, "stored at", include_str!("../migrations/0005_stored_at.sql")),
         migration(6, "health", include_str!("../migrations/0006_health.sql")),
     ])
+}
+
+/// Looks for damage in the database's file, beside everything else: on a large database it takes a while.
+async fn quick_check(readers: SqlitePool) {
+    match sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&readers).await {
+        Ok(found) if found == "ok" => {}
+        Ok(found) => tracing::error!(found, "the database is damaged: stop, and restore a backup"),
+        // The pool was closed meanwhile, say.
+        Err(error) => tracing::debug!(%error, "database not checked"),
+    }
 }
 
 /// The one task that writes.

@@ -3,6 +3,7 @@
 //! **Invariant**: one process at a time works on a data folder (it holds a lock on it), so leases
 //! found at start-up belong to nobody and are let go.
 
+mod clock;
 mod contents;
 mod database;
 mod files;
@@ -20,6 +21,7 @@ mod windows;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+pub use clock::SteadyClock;
 pub use contents::FolderContents;
 pub use database::{Database, DatabaseOptions};
 pub use guards::SqliteGuards;

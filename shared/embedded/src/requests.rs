@@ -409,6 +409,26 @@ impl Requests for SqliteRequests {
         self.readable(query.fetch_all(self.database.readers()).await.map_err(unavailable)?, wakeup).await
     }
 
+    async fn hasten(&self, now: Timestamp, latest: Timestamp) -> Result<u64, StoreError> {
+        // Mostly there are none: a read is cheaper than a write.
+        let any = sqlx::query("SELECT 1 FROM requests WHERE due_at > ? AND status <> 'ready' LIMIT 1")
+            .bind(latest.as_millis())
+            .fetch_optional(self.database.readers())
+            .await
+            .map_err(unavailable)?;
+        if any.is_none() {
+            return Ok(0);
+        }
+        let done = self.database.write(Durability::Written, move |connection| {
+            sqlx::query("UPDATE requests SET due_at = ?, lease = NULL WHERE due_at > ? AND status <> 'ready'")
+                .bind(now.as_millis())
+                .bind(latest.as_millis())
+                .execute(connection)
+                .boxed()
+        });
+        Ok(done.await.map_err(unavailable)?.rows_affected())
+    }
+
     async fn outlived(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
         let query =
             sqlx::query("SELECT id FROM requests WHERE due_at <= ? AND status = 'ready' ORDER BY due_at LIMIT ?")

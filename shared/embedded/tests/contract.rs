@@ -47,7 +47,7 @@ ports::swarm_contract!(swarm);
 mod this_backend {
     use std::os::unix::fs::PermissionsExt;
 
-    use domain::{FailureCode, Status, Step};
+    use domain::{FailureCode, FetchRequest, Status, Step};
     use ports::Requests;
     use ports::contract::{LEASE, NOW, request};
     use sqlx::ConnectOptions;
@@ -131,6 +131,26 @@ mod this_backend {
         let due = requests.due(NOW + LEASE * 2, 100).await.unwrap();
         assert_eq!(due, [ports::Wakeup::Fetch(good.id)], "what was set aside is not found again");
         assert!(requests.claim(good.id, Step::Fetch, NOW, LEASE).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn rows_do_not_wait_for_a_clock_that_was_set_back() {
+        let (requests, _folder) = requests().await;
+        let hour = std::time::Duration::from_secs(3600);
+        // Made, and claimed, by a clock that was hours ahead.
+        let queued = FetchRequest { due_at: Some(NOW + hour * 5), ..request("alice", "https://example.org/1") };
+        let claimed = request("alice", "https://example.org/2");
+        let soon = FetchRequest { due_at: Some(NOW + hour / 4), ..request("alice", "https://example.org/3") };
+        for row in [&queued, &claimed, &soon] {
+            requests.create(row).await.unwrap();
+        }
+        requests.claim(claimed.id, Step::Fetch, NOW + hour * 5, LEASE).await.unwrap().unwrap();
+        assert_eq!(requests.hasten(NOW, NOW + hour).await.unwrap(), 2);
+        for id in [queued.id, claimed.id] {
+            assert!(requests.claim(id, Step::Fetch, NOW, LEASE).await.unwrap().is_some());
+        }
+        assert!(requests.claim(soon.id, Step::Fetch, NOW, LEASE).await.unwrap().is_none());
+        assert_eq!(requests.hasten(NOW, NOW + hour).await.unwrap(), 0);
     }
 
     #[test]

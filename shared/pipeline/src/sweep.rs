@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use domain::{RequestId, Step};
 use ports::{Clock, Contents, Requests, Staging, StoreError, Wakeup, Wakeups};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{LEASE, SUSPENDED};
+
+/// The longest that a step lets a row wait is a quarter of an hour.
+const LATEST: Duration = Duration::from_secs(3600);
 
 /// Sweeps; to be run every minute.
 #[derive(Clone)]
@@ -40,6 +43,10 @@ impl Sweep {
     pub async fn run(&self) -> Result<Swept, StoreError> {
         let now = self.clock.now();
         let mut swept = Swept::default();
+        let hastened = self.requests.hasten(now, now + LATEST).await?;
+        if hastened > 0 {
+            warn!(requests = hastened, "the clock was set back: requests made due");
+        }
         for id in self.requests.outlived(now, self.limit).await? {
             swept.expired += usize::from(self.expire(id).await?);
         }

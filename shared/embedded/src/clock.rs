@@ -1,0 +1,125 @@
+//! The machine's clock without its steps.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use domain::Timestamp;
+use ports::Clock;
+use rustix::time::{ClockId, clock_gettime};
+use tracing::warn;
+
+/// A difference between wall clock and elapsed time that is no step: NTP slews, and threads are preempted.
+const TOLERANCE: Duration = Duration::from_secs(5);
+
+/// How long a step must last before it is followed. Leases and due times are in wall-clock time: a clock that is set
+/// wrong and right again soon must not end them.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Tells the wall clock's time, and goes on steadily for ten minutes when the wall clock is set.
+#[derive(Debug, Clone, Default)]
+pub struct SteadyClock(Arc<Mutex<Option<Steady>>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Steady {
+    /// What the wall clock said, in milliseconds, when `elapsed` was read.
+    wall: i64,
+    elapsed: Duration,
+    step: Option<Step>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    seen_at: Duration,
+    milliseconds: i64,
+}
+
+impl Steady {
+    /// The time, given what the wall clock says and the time since boot.
+    fn tell(&mut self, wall: i64, elapsed: Duration) -> i64 {
+        let steady = self.wall + elapsed.saturating_sub(self.elapsed).as_millis() as i64;
+        let (difference, tolerance) = (wall - steady, TOLERANCE.as_millis() as i64);
+        if difference.abs() <= tolerance {
+            *self = Self { wall, elapsed, step: None };
+            return wall;
+        }
+        match self.step {
+            Some(step) if (step.milliseconds - difference).abs() <= tolerance => {
+                if elapsed.saturating_sub(step.seen_at) < PATIENCE {
+                    return steady;
+                }
+                warn!(step_seconds = difference / 1000, "system clock step followed");
+                *self = Self { wall, elapsed, step: None };
+                wall
+            }
+            _ => {
+                warn!(
+                    step_seconds = difference / 1000,
+                    followed_after_seconds = PATIENCE.as_secs(),
+                    "system clock was set"
+                );
+                self.step = Some(Step { seen_at: elapsed, milliseconds: difference });
+                steady
+            }
+        }
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        // Unlike the monotonic clock, this one counts the time for which the machine sleeps.
+        let boot = clock_gettime(ClockId::Boottime);
+        let elapsed = Duration::new(boot.tv_sec as u64, boot.tv_nsec as u32);
+        let wall = Timestamp::from(SystemTime::now()).as_millis();
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let steady = state.get_or_insert(Steady { wall, elapsed, step: None });
+        Timestamp::from_millis(steady.tell(wall, elapsed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000;
+
+    /// What the clock tells `seconds` after its start, when the wall clock is `off` by so many milliseconds; in
+    /// milliseconds since its start.
+    fn tell(steady: &mut Steady, seconds: u64, off: i64) -> i64 {
+        steady.tell(1_800_000_000_000 + seconds as i64 * 1000 + off, Duration::from_secs(50 + seconds))
+            - 1_800_000_000_000
+    }
+
+    fn start() -> Steady {
+        Steady { wall: 1_800_000_000_000, elapsed: Duration::from_secs(50), step: None }
+    }
+
+    #[test]
+    fn a_step_is_followed_once_it_has_lasted() {
+        for step in [3 * HOUR, -3 * HOUR] {
+            let mut steady = start();
+            assert_eq!(tell(&mut steady, 10, 0), 10_000);
+            assert_eq!(tell(&mut steady, 20, step), 20_000);
+            assert_eq!(tell(&mut steady, 619, step), 619_000);
+            assert_eq!(tell(&mut steady, 620, step), 620_000 + step);
+            assert_eq!(tell(&mut steady, 630, step), 630_000 + step);
+        }
+    }
+
+    #[test]
+    fn a_step_and_a_step_back_change_nothing() {
+        let mut steady = start();
+        assert_eq!(tell(&mut steady, 10, HOUR), 10_000);
+        assert_eq!(tell(&mut steady, 300, 0), 300_000);
+        assert_eq!(tell(&mut steady, 700, HOUR), 700_000, "a second step lasts from its own beginning");
+        assert_eq!(tell(&mut steady, 1_200, 2 * HOUR), 1_200_000, "another step begins anew");
+        assert_eq!(tell(&mut steady, 1_700, 2 * HOUR), 1_700_000);
+    }
+
+    #[test]
+    fn slow_corrections_are_followed_at_once() {
+        let mut steady = start();
+        for n in 1..100 {
+            assert_eq!(tell(&mut steady, n, n as i64 * 100), n as i64 * 1100);
+        }
+    }
+}
