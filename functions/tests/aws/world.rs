@@ -83,6 +83,8 @@ impl World {
             ("AWS__FETCH_QUEUE", url("fetch")),
             ("AWS__PACKAGE_QUEUE", url("package")),
             ("AWS__SEED_QUEUE", url("seed")),
+            // Tests let hours pass to see a request end.
+            ("STORAGE__KEEP", "3600".into()),
         ];
         let settings = Settings::from_pairs(environment.clone()).unwrap();
         let clock = ManualClock::at(SystemTime::now().into());
