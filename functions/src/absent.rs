@@ -39,7 +39,7 @@ absent! { Requests:
     cancel(RequestId, &UserId, Timestamp) -> Option<FetchRequest>;
     keep(RequestId, &UserId, Duration, Timestamp) -> Option<FetchRequest>;
     due(Timestamp, u32) -> Vec<Wakeup>;
-    hasten(Timestamp, Timestamp) -> u64;
+    hasten(Timestamp, Timestamp, Duration) -> u64;
     outlived(Timestamp, u32) -> Vec<RequestId>;
     forget(Timestamp, u32) -> u64;
     twins(&Fingerprint) -> Twins;

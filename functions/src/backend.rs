@@ -176,6 +176,7 @@ impl Backend {
             wakeups: self.wakeups.clone(),
             clock: self.clock.clone(),
             limit: SWEEP_LIMIT,
+            last: Arc::default(),
         }
     }
 

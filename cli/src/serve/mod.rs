@@ -211,6 +211,7 @@ async fn start_workers(
         wakeups: sender.clone(),
         clock: clock.clone(),
         limit: SWEEP_LIMIT,
+        last: Arc::default(),
     };
     let reconcile = Reconcile {
         requests: requests.clone(),

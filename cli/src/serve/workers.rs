@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use domain::{InfoHash, RequestId};
 use embedded::{Delivery, WakeupReceiver};
+use futures::future::join_all;
 use metrics::{counter, gauge, histogram};
 use pipeline::{Fetch, Notify, Package, Reconcile, Release, Seed, Sweep};
-use ports::{Share, Wakeup};
+use ports::{Requests, Share, Wakeup};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +23,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Lanes for seeding: calls for one torrent stay in order, others need not wait for them.
 const SEED_LANES: usize = 8;
+
+/// Requests that are looked up at once.
+const LOOKUPS: usize = 64;
 
 /// Webhooks that are sent at once.
 const NOTIFICATIONS: usize = 64;
@@ -107,6 +111,7 @@ impl Workers {
         let seed_lane = move |infohash: InfoHash| seeding[usize::from(infohash.as_bytes()[0]) % SEED_LANES].clone();
 
         let connecting = workers.connector(seed);
+        let unknown = workers.look_up_shares(requests);
 
         let closing = workers.closing.clone();
         workers.tasks.spawn(async move {
@@ -134,19 +139,11 @@ impl Workers {
                 if queue.is_waiting(id) {
                     continue;
                 }
-                let share = match share {
-                    Some(share) => share,
-                    None => match requests.get(id).await {
-                        Ok(Some(row)) => Share::from(&row),
-                        Ok(None) => continue,
-                        Err(error) => {
-                            // The sweep finds the request again.
-                            error!(request.id = %id, %error, "wake-up dropped");
-                            continue;
-                        }
-                    },
-                };
-                queue.push(share, id);
+                match share {
+                    Some(share) => queue.push(share, id),
+                    // Looked up elsewhere: what a sweep finds must not hold up new requests.
+                    None => drop(unknown.send((queue.clone(), id))),
+                }
             }
         });
 
@@ -177,6 +174,27 @@ impl Workers {
             }
         });
         queue
+    }
+
+    /// Finds out whose share of the workers requests take, and puts them into their queues.
+    fn look_up_shares(&self, requests: Arc<dyn Requests>) -> mpsc::UnboundedSender<(Arc<FairQueue>, RequestId)> {
+        let (sender, mut unknown) = mpsc::unbounded_channel::<(Arc<FairQueue>, RequestId)>();
+        let closing = self.closing.clone();
+        self.tasks.spawn(async move {
+            let mut batch = vec![];
+            while closing.run_until_cancelled(unknown.recv_many(&mut batch, LOOKUPS)).await.is_some_and(|n| n > 0) {
+                let rows = join_all(batch.iter().map(|(_, id)| requests.get(*id))).await;
+                for ((queue, id), row) in batch.drain(..).zip(rows) {
+                    match row {
+                        Ok(Some(row)) => queue.push(Share::from(&row), id),
+                        Ok(None) => {}
+                        // The sweep finds the request again.
+                        Err(error) => error!(request.id = %id, %error, "wake-up dropped"),
+                    }
+                }
+            }
+        });
+        sender
     }
 
     /// A bounded queue of peers that the seeder connects to, one after another.

@@ -104,7 +104,15 @@ async fn handle(message: &Message, seed: &Seed) -> Result<(), pipeline::SeedStep
         match wakeup {
             Wakeup::Seed(infohash, request) => seed.run(infohash, request).await?,
             Wakeup::Unseed(infohash) => seed.unseed(infohash).await?,
-            Wakeup::Connect(infohash, peer) => seed.connect(infohash, peer).await?,
+            // Beside the rest: it must not delay the seeding of torrents, and nothing depends on it.
+            Wakeup::Connect(infohash, peer) => {
+                let seed = seed.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = seed.connect(infohash, peer).await {
+                        warn!(%infohash, %error, "peer not connected");
+                    }
+                });
+            }
             _ => {}
         }
     }

@@ -24,6 +24,8 @@ const MAX_KEYS: usize = 100_000;
 #[derive(Debug)]
 pub struct AbuseLimits {
     failures: Option<Counter<IpAddr>>,
+    /// Apart from the others: a client with many old torrents must not lock its users out of the API.
+    passkeys: Option<Counter<IpAddr>>,
     announces: Option<Counter<IpAddr>>,
     reads: Option<Counter<UserId>>,
 }
@@ -34,6 +36,7 @@ impl AbuseLimits {
         let on = settings.rate_limit_enabled;
         Self {
             failures: on.then(|| Counter::new(settings.failures_per_ip_minute.get())),
+            passkeys: on.then(|| Counter::new(settings.failures_per_ip_minute.get())),
             announces: on.then(|| Counter::new(settings.announces_per_ip_minute.get())),
             reads: on.then(|| Counter::new(settings.reads_per_minute.get())),
         }
@@ -47,14 +50,22 @@ impl AbuseLimits {
         }
     }
 
-    /// Counts a failed authentication: a wrong token, signature or passkey.
+    /// Counts a failed authentication: a wrong token or signature.
     pub(crate) fn count_failure(&self, client: Option<IpAddr>, what: &'static str) {
-        // One line a failure, for tools such as fail2ban; the limit bounds the lines.
-        tracing::warn!(client = client.map(tracing::field::display), what, "authentication failed");
-        metrics::counter!("proxytorrent_authentication_failures_total", "what" => what).increment(1);
-        if let (Some(failures), Some(client)) = (&self.failures, client) {
-            let _ = failures.count(neighbourhood(client));
+        count_failure(self.failures.as_ref(), client, what);
+    }
+
+    /// As [`AbuseLimits::check_failures`], of the tracker.
+    pub(crate) fn check_passkeys(&self, client: Option<IpAddr>) -> Result<(), TooMany> {
+        match (&self.passkeys, client) {
+            (Some(passkeys), Some(client)) => passkeys.check(&neighbourhood(client)),
+            _ => Ok(()),
         }
+    }
+
+    /// Counts a wrong passkey.
+    pub(crate) fn count_passkey(&self, client: Option<IpAddr>) {
+        count_failure(self.passkeys.as_ref(), client, "passkey");
     }
 
     /// Counts an announce or scrape.
@@ -68,6 +79,15 @@ impl AbuseLimits {
     /// Counts a call of a user that creates nothing.
     pub(crate) fn count_read(&self, user: &UserId) -> Result<(), TooMany> {
         self.reads.as_ref().map_or(Ok(()), |reads| reads.count(user.clone()))
+    }
+}
+
+fn count_failure(counter: Option<&Counter<IpAddr>>, client: Option<IpAddr>, what: &'static str) {
+    // One line a failure, for tools such as fail2ban; the limit bounds the lines.
+    tracing::warn!(client = client.map(tracing::field::display), what, "authentication failed");
+    metrics::counter!("proxytorrent_authentication_failures_total", "what" => what).increment(1);
+    if let (Some(counter), Some(client)) = (counter, client) {
+        let _ = counter.count(neighbourhood(client));
     }
 }
 

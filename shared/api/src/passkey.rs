@@ -99,14 +99,13 @@ impl Passkeys {
     async fn revoke(&self, guards: &dyn Guards, user: &UserId, now: Timestamp) -> Result<(), StoreError> {
         let (key, until) = (generation_key(user), now + KEPT);
         // Of revocations at the same time one raises the generation, which serves all of them.
-        match guards.reserve(&key, "1", now, until).await? {
-            None => {}
-            Some(old) => {
-                let next = old.parse::<u64>().unwrap_or(0) + 1;
-                guards.replace(&key, &old, &next.to_string(), until).await?;
-            }
+        if let Some(old) = guards.reserve(&key, "1", now, until).await? {
+            let next = old.parse::<u64>().unwrap_or(0) + 1;
+            guards.replace(&key, &old, &next.to_string(), until).await?;
         }
-        self.generations.lock().unwrap_or_else(PoisonError::into_inner).remove(user);
+        let read_at = Instant::now();
+        let generation = guards.value(&key, now).await?.unwrap_or_else(|| FIRST.to_owned());
+        self.remember(user, generation, read_at);
         Ok(())
     }
 
@@ -117,9 +116,17 @@ impl Passkeys {
         }
         let read_at = Instant::now();
         let generation = guards.value(&generation_key(user), now).await?.unwrap_or_else(|| FIRST.to_owned());
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        generations.insert(user.clone(), (generation.clone(), read_at));
+        self.remember(user, generation.clone(), read_at);
         Ok(generation)
+    }
+
+    /// Keeps what was read at this time, unless something newer was: a revocation may have come in between.
+    fn remember(&self, user: &UserId, generation: String, read_at: Instant) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = generations.get(user).is_some_and(|(_, known)| *known > read_at);
+        if !newer {
+            generations.insert(user.clone(), (generation, read_at));
+        }
     }
 
     fn mac(&self, request: RequestId, owner: &UserId, infohash: InfoHash, generation: &str) -> Hmac<Sha256> {

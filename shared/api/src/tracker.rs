@@ -88,8 +88,8 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
         .await
         .map_err(|_| Refusal::Because("the tracker's store does not answer; try again later"))?;
 
-    // aria2 announces a magnet link with nothing left, as it knows no size yet.
-    if api.connect_to_peers && !stopped && (!peer.seed || query.event == Event::Started) {
+    // Once, also if nothing is left: aria2 announces a magnet link so, as it knows no size yet.
+    if api.connect_to_peers && query.event == Event::Started {
         // A client that tries plaintext first is refused and waits for a minute; it takes encryption on its side at once.
         let connect = api.wakeups.wake(Wakeup::Connect(infohash, peer.address), Duration::ZERO).await;
         if let Err(error) = connect {
@@ -157,7 +157,7 @@ async fn scraped(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Respo
 /// The ready request that a passkey is for, and its torrent's infohash.
 async fn authorize(api: &Api, query: &str, client: Option<IpAddr>) -> Result<(FetchRequest, InfoHash), Refusal> {
     api.abuse.count_announce(client).map_err(Refusal::TooMany)?;
-    api.abuse.check_failures(client).map_err(Refusal::TooMany)?;
+    api.abuse.check_passkeys(client).map_err(Refusal::TooMany)?;
     let shown = parameters(query).find(|(name, _)| *name == "passkey").map(|(_, passkey)| passkey);
     let passkey = shown.as_deref().and_then(|passkey| Passkey::parse(std::str::from_utf8(passkey).ok()?));
     let unavailable = |_| Refusal::Because("the tracker's store does not answer; try again later");
@@ -170,7 +170,7 @@ async fn authorize(api: &Api, query: &str, client: Option<IpAddr>) -> Result<(Fe
         let ended = Refusal::Because("the request that this torrent was made for has ended");
         return if row.status == Status::Ready { Ok((row, infohash)) } else { Err(ended) };
     }
-    api.abuse.count_failure(client, "passkey");
+    api.abuse.count_passkey(client);
     Err(Refusal::Because("the passkey is not valid: download the torrent or magnet link again"))
 }
 

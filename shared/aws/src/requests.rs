@@ -328,7 +328,7 @@ impl Requests for DynamoRequests {
         self.readable(&items, wakeup).await
     }
 
-    async fn hasten(&self, _: Timestamp, _: Timestamp) -> Result<u64, StoreError> {
+    async fn hasten(&self, _: Timestamp, _: Timestamp, _: Duration) -> Result<u64, StoreError> {
         // AWS sets the clocks of functions.
         Ok(0)
     }

@@ -65,11 +65,15 @@ impl Steady {
 }
 
 impl Clock for SteadyClock {
+    fn wall(&self) -> Timestamp {
+        SystemTime::now().into()
+    }
+
     fn now(&self) -> Timestamp {
         // Unlike the monotonic clock, this one counts the time for which the machine sleeps.
         let boot = clock_gettime(ClockId::Boottime);
         let elapsed = Duration::new(boot.tv_sec as u64, boot.tv_nsec as u32);
-        let wall = Timestamp::from(SystemTime::now()).as_millis();
+        let wall = self.wall().as_millis();
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let steady = state.get_or_insert(Steady { wall, elapsed, step: None });
         Timestamp::from_millis(steady.tell(wall, elapsed))

@@ -1,5 +1,7 @@
 //! [`Contents`] in a folder.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSliceMut, Seek, SeekFrom, Write};
@@ -49,6 +51,8 @@ struct Folder {
     /// Held for the moment in which a name appears, is touched or disappears.
     names: Mutex<()>,
     open: Mutex<LruCache<ContentHash, Arc<File>>>,
+    /// Names in `staging` that a [`StagedFile`] of this process counts as used, and gives back when it is dropped.
+    counted: Mutex<HashSet<OsString>>,
 }
 
 fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
@@ -76,6 +80,7 @@ impl FolderContents {
             staging,
             names: Mutex::default(),
             open: Mutex::new(LruCache::new(OPEN_FILES)),
+            counted: Mutex::default(),
         })))
     }
 }
@@ -92,6 +97,10 @@ impl Folder {
 
     fn open_files(&self) -> MutexGuard<'_, LruCache<ContentHash, Arc<File>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counted(&self) -> MutexGuard<'_, HashSet<OsString>> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn file(&self, content: ContentHash) -> io::Result<Arc<File>> {
@@ -227,7 +236,10 @@ fn same_bytes(staged: &File, path: &Path) -> io::Result<bool> {
     while offset < length {
         let size = (length - offset).min(CHUNK as u64) as usize;
         staged.read_exact_at(&mut one[..size], offset)?;
-        stored.read_exact_at(&mut other[..size], offset)?;
+        // What the disk cannot read is as good as damaged.
+        if stored.read_exact_at(&mut other[..size], offset).is_err() {
+            return Ok(false);
+        }
         if one[..size] != other[..size] {
             return Ok(false);
         }
@@ -244,6 +256,7 @@ impl Contents for FolderContents {
             id,
             pending: BytesMut::new(),
             file: None,
+            name: None,
             taken: 0,
             dirty: 0,
             flushing: None,
@@ -256,8 +269,10 @@ impl Contents for FolderContents {
         let file = blocking(move || folder.resume(&suspended)).await?;
         let folder = self.0.clone();
         Ok(file.map(|(file, taken)| -> Box<dyn Staged> {
+            let name = file.path().file_name().map(ToOwned::to_owned);
+            folder.counted().extend(name.clone());
             let (pending, file) = (BytesMut::new(), Some(file));
-            Box::new(StagedFile { folder, id, pending, file, taken, dirty: 0, flushing: None })
+            Box::new(StagedFile { folder, id, pending, file, name, taken, dirty: 0, flushing: None })
         }))
     }
 
@@ -268,7 +283,9 @@ impl Contents for FolderContents {
             let path = folder.staging.join(suspended.file);
             let size = files::absent_is_none(std::fs::metadata(&path))?.map_or(0, |metadata| metadata.len());
             files::remove_if_there(&path)?;
-            folder.space.give_back(size);
+            if !folder.counted().contains(path.file_name().unwrap_or_default()) {
+                folder.space.give_back(size);
+            }
             Ok(())
         })
         .await
@@ -365,6 +382,8 @@ struct StagedFile {
     id: RequestId,
     pending: BytesMut,
     file: Option<NamedTempFile>,
+    /// The file's name, once there is one.
+    name: Option<OsString>,
     /// Bytes that are counted as used for this content.
     taken: u64,
     /// Bytes written since the disk was last told to write.
@@ -378,7 +397,7 @@ impl StagedFile {
         let pending = self.pending.split().freeze();
         self.folder.space.check_disk(pending.len() as u64)?;
         let (file, folder, id) = (self.file.take(), self.folder.clone(), self.id);
-        blocking(move || {
+        let file = blocking(move || {
             let mut file = match file {
                 Some(file) => file,
                 None => files::temporary(&folder.staging, &id.to_string())?,
@@ -386,7 +405,12 @@ impl StagedFile {
             file.write_all(&pending)?;
             Ok(file)
         })
-        .await
+        .await?;
+        if self.name.is_none() {
+            self.name = file.path().file_name().map(ToOwned::to_owned);
+            self.folder.counted().extend(self.name.clone());
+        }
+        Ok(file)
     }
 }
 
@@ -421,6 +445,9 @@ impl Staged for StagedFile {
         self.dirty = 0;
         // Deletes the file.
         self.file = None;
+        if let Some(name) = self.name.take() {
+            self.folder.counted().remove(&name);
+        }
         Ok(())
     }
 
@@ -458,5 +485,8 @@ impl Staged for StagedFile {
 impl Drop for StagedFile {
     fn drop(&mut self) {
         self.folder.space.give_back(self.taken);
+        if let Some(name) = &self.name {
+            self.folder.counted().remove(name);
+        }
     }
 }

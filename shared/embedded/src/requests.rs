@@ -409,22 +409,17 @@ impl Requests for SqliteRequests {
         self.readable(query.fetch_all(self.database.readers()).await.map_err(unavailable)?, wakeup).await
     }
 
-    async fn hasten(&self, now: Timestamp, latest: Timestamp) -> Result<u64, StoreError> {
-        // Mostly there are none: a read is cheaper than a write.
-        let any = sqlx::query("SELECT 1 FROM requests WHERE due_at > ? AND status <> 'ready' LIMIT 1")
-            .bind(latest.as_millis())
-            .fetch_optional(self.database.readers())
-            .await
-            .map_err(unavailable)?;
-        if any.is_none() {
-            return Ok(0);
-        }
+    async fn hasten(&self, now: Timestamp, latest: Timestamp, lease: Duration) -> Result<u64, StoreError> {
         let done = self.database.write(Durability::Written, move |connection| {
-            sqlx::query("UPDATE requests SET due_at = ?, lease = NULL WHERE due_at > ? AND status <> 'ready'")
-                .bind(now.as_millis())
-                .bind(latest.as_millis())
-                .execute(connection)
-                .boxed()
+            sqlx::query(
+                "UPDATE requests SET due_at = CASE WHEN lease IS NULL THEN ?1 ELSE ?2 END \
+                 WHERE due_at > ?3 AND status <> 'ready'",
+            )
+            .bind(now.as_millis())
+            .bind((now + lease).as_millis())
+            .bind(latest.as_millis())
+            .execute(connection)
+            .boxed()
         });
         Ok(done.await.map_err(unavailable)?.rows_affected())
     }

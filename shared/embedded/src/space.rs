@@ -34,7 +34,7 @@ pub(crate) struct Space {
 impl Space {
     pub fn new(folder: &Path, limits: SpaceLimits) -> Result<Self, OpenError> {
         let used = match limits.max_bytes {
-            Some(_) => folder_size(folder).map_err(OpenError::io(folder))?,
+            Some(_) => contents_size(folder).map_err(OpenError::io(folder))?,
             None => 0,
         };
         Ok(Self { folder: folder.to_owned(), limits, used: AtomicU64::new(used) })
@@ -67,6 +67,21 @@ impl Space {
     pub fn give_back(&self, bytes: u64) {
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(bytes)));
     }
+}
+
+/// Bytes of the contents in `ab/cd`, and of those in `staging`. What else lies there, such as `lost+found`, is not ours.
+fn contents_size(folder: &Path) -> io::Result<u64> {
+    let mut size = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == "staging"
+            || name.len() == 2 && name.to_str().is_some_and(|name| u8::from_str_radix(name, 16).is_ok())
+        {
+            size += folder_size(&entry.path())?;
+        }
+    }
+    Ok(size)
 }
 
 fn folder_size(folder: &Path) -> io::Result<u64> {

@@ -145,12 +145,12 @@ mod this_backend {
             requests.create(row).await.unwrap();
         }
         requests.claim(claimed.id, Step::Fetch, NOW + hour * 5, LEASE).await.unwrap().unwrap();
-        assert_eq!(requests.hasten(NOW, NOW + hour).await.unwrap(), 2);
-        for id in [queued.id, claimed.id] {
-            assert!(requests.claim(id, Step::Fetch, NOW, LEASE).await.unwrap().is_some());
-        }
+        assert_eq!(requests.hasten(NOW, NOW + hour, LEASE).await.unwrap(), 2);
+        assert!(requests.claim(queued.id, Step::Fetch, NOW, LEASE).await.unwrap().is_some());
+        assert!(requests.claim(claimed.id, Step::Fetch, NOW, LEASE).await.unwrap().is_none(), "it is being worked on");
+        assert!(requests.claim(claimed.id, Step::Fetch, NOW + LEASE, LEASE).await.unwrap().is_some());
         assert!(requests.claim(soon.id, Step::Fetch, NOW, LEASE).await.unwrap().is_none());
-        assert_eq!(requests.hasten(NOW, NOW + hour).await.unwrap(), 0);
+        assert_eq!(requests.hasten(NOW, NOW + hour, LEASE).await.unwrap(), 0);
     }
 
     #[test]

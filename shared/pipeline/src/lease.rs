@@ -1,7 +1,7 @@
 //! Keeping a claim while long work goes on.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ports::{Claim, Clock, Requests, StoreError};
 use tracing::warn;
@@ -31,13 +31,14 @@ pub(crate) async fn during<T>(
 /// another's.
 pub(crate) async fn keep(requests: &dyn Requests, clock: &dyn Clock, claim: &Claim, progress: impl Fn() -> u8) {
     let mut shown = claim.request.progress;
-    let mut written = clock.now();
+    let mut written = Instant::now();
     loop {
         tokio::time::sleep(TICK).await;
         let now = clock.now();
         let percent = progress();
-        let lost = if percent != shown || now.since(written) >= LEASE / 3 {
-            (shown, written) = (percent, now);
+        // By the monotonic clock: the other one may be set.
+        let lost = if percent != shown || written.elapsed() >= LEASE / 3 {
+            (shown, written) = (percent, Instant::now());
             match requests.heartbeat(claim, percent, now, LEASE).await {
                 Err(StoreError::ClaimLost) => true,
                 Err(error) => {

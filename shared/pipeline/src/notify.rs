@@ -106,7 +106,7 @@ impl Notify {
         let body = payload(row);
         // The same for every try, so that the receiver knows a repeated one.
         let message = format!("msg_{}_{}", row.id, told(row));
-        let timestamp = (self.clock.now().as_millis() / 1000).to_string();
+        let timestamp = (self.clock.wall().as_millis() / 1000).to_string();
         let signature = self.key.sign(&message, &timestamp, &body);
         let headers = [
             (CONTENT_TYPE, "application/json".to_owned()),

@@ -2,6 +2,7 @@
 //! long ago, and tidies up behind fetches that were killed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use domain::{RequestId, Step};
@@ -23,6 +24,8 @@ pub struct Sweep {
     pub clock: Arc<dyn Clock>,
     /// Rows that one sweep looks at, of each kind.
     pub limit: u32,
+    /// When it ran last, in milliseconds since the epoch; 0 before its first run.
+    pub last: Arc<AtomicI64>,
 }
 
 /// What a sweep found.
@@ -43,9 +46,13 @@ impl Sweep {
     pub async fn run(&self) -> Result<Swept, StoreError> {
         let now = self.clock.now();
         let mut swept = Swept::default();
-        let hastened = self.requests.hasten(now, now + LATEST).await?;
-        if hastened > 0 {
-            warn!(requests = hastened, "the clock was set back: requests made due");
+        // After a start, and when the clock has gone back: looking costs more the more requests there are.
+        let before = self.last.swap(now.as_millis(), Ordering::Relaxed);
+        if before == 0 || before > now.as_millis() {
+            let hastened = self.requests.hasten(now, now + LATEST, LEASE).await?;
+            if hastened > 0 {
+                warn!(requests = hastened, "the clock was set back: requests made due");
+            }
         }
         for id in self.requests.outlived(now, self.limit).await? {
             swept.expired += usize::from(self.expire(id).await?);

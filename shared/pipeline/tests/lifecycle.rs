@@ -85,6 +85,7 @@ impl House {
                 wakeups: sender.clone(),
                 clock: ticking.clone(),
                 limit: 100,
+                last: Arc::default(),
             },
             reconcile: Reconcile {
                 requests: requests.clone(),

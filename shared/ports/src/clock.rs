@@ -11,6 +11,11 @@ use domain::Timestamp;
 pub trait Clock: Send + Sync + Debug {
     /// The time now.
     fn now(&self) -> Timestamp;
+
+    /// The wall clock's time, which may be set at any moment: for what is compared with others' clocks.
+    fn wall(&self) -> Timestamp {
+        self.now()
+    }
 }
 
 /// The machine's clock.

@@ -124,8 +124,8 @@ pub trait Requests: Send + Sync {
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Wakeup>, StoreError>;
 
     /// Makes rows due at `now` that wait for a time after `latest`, which no step sets: the clock was set back since.
-    /// Ready rows keep their end. Returns how many.
-    async fn hasten(&self, now: Timestamp, latest: Timestamp) -> Result<u64, StoreError>;
+    /// The lease of a claimed row ends at `now + lease`; ready rows keep their end. Returns how many.
+    async fn hasten(&self, now: Timestamp, latest: Timestamp, lease: Duration) -> Result<u64, StoreError>;
 
     /// Up to `limit` rows that are ready and whose time is over.
     async fn outlived(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError>;

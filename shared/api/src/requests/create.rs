@@ -134,7 +134,6 @@ async fn accept(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Created, Problem> {
-    api.contents.check_room(0)?;
     if !is_json(headers) {
         let detail = "the body is to be application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
@@ -157,7 +156,10 @@ async fn accept(
         let Earlier { id, created_at, estimated_ready } = earlier;
         return Ok(Created { id, estimated_ready, created_at, ..created });
     }
-    let stored = store(api, &row).await;
+    let stored = match api.contents.check_room(0) {
+        Ok(()) => store(api, &row).await,
+        Err(error) => Err(error.into()),
+    };
     if let Err(problem) = stored {
         if let Key::New(name) = key {
             api.guards.release(&name).await?;
