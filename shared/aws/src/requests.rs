@@ -39,7 +39,7 @@ pub struct DynamoRequests {
 }
 
 impl DynamoRequests {
-    /// The values of items. An item that cannot be read is set aside.
+    /// The values of items. An item that cannot be read is quarantined.
     async fn readable<T>(
         &self,
         items: &[Item],
@@ -50,7 +50,7 @@ impl DynamoRequests {
             match value(item) {
                 Ok(value) => values.push(value),
                 Err(error) => {
-                    self.set_aside(key("id", text(item, "id")?), &error).await?;
+                    self.quarantine(key("id", text(item, "id")?), &error).await?;
                 }
             }
         }
@@ -58,7 +58,7 @@ impl DynamoRequests {
     }
 
     /// Ends an item that cannot be read, so that no sweep finds it again.
-    async fn set_aside(&self, key: Item, error: &StoreError) -> Result<(), StoreError> {
+    async fn quarantine(&self, key: Item, error: &StoreError) -> Result<(), StoreError> {
         rows::report_unreadable(&key, error);
         let change = Change::when("attribute_exists(#id)")
             .set("status", s(Status::Failed))
@@ -222,7 +222,7 @@ impl Requests for DynamoRequests {
             Written::Done(item) => match read(&item).and_then(|row| Ok((row, rows::waiting(&item)?))) {
                 Ok((request, waiting)) => Ok(Some(Claim { request, token, waiting })),
                 Err(error) => {
-                    self.set_aside(key("id", id), &error).await?;
+                    self.quarantine(key("id", id), &error).await?;
                     Ok(None)
                 }
             },

@@ -51,7 +51,7 @@ impl SqliteRequests {
         Ok(Self { database, lookups, watchers: Watchers::default() })
     }
 
-    /// The values of rows. A row that cannot be read is set aside.
+    /// The values of rows. A row that cannot be read is quarantined.
     async fn readable<T>(
         &self,
         rows: Vec<SqliteRow>,
@@ -63,7 +63,7 @@ impl SqliteRequests {
                 Ok(value) => values.push(value),
                 Err(error) => {
                     let id = row.try_get_unchecked::<String, _>("id").map_err(unavailable)?;
-                    self.set_aside(id, &error).await?;
+                    self.quarantine(id, &error).await?;
                 }
             }
         }
@@ -71,7 +71,7 @@ impl SqliteRequests {
     }
 
     /// Ends a row that cannot be read, so that no sweep finds it again.
-    async fn set_aside(&self, id: String, error: &sqlx::Error) -> Result<(), StoreError> {
+    async fn quarantine(&self, id: String, error: &sqlx::Error) -> Result<(), StoreError> {
         report_unreadable(&id, error);
         let done = self.database.write(Durability::Written, move |connection| {
             sqlx::query(
@@ -241,7 +241,7 @@ impl Requests for SqliteRequests {
             .await;
         let row = match row {
             Err(error) if is_unreadable(&error) => {
-                self.set_aside(id.to_string(), &error).await?;
+                self.quarantine(id.to_string(), &error).await?;
                 return Ok(None);
             }
             row => row.map_err(unavailable)?,

@@ -129,7 +129,7 @@ mod this_backend {
             assert_eq!(row.failure.unwrap().code, FailureCode::Internal);
         }
         let due = requests.due(NOW + LEASE * 2, 100).await.unwrap();
-        assert_eq!(due, [ports::Wakeup::Fetch(good.id)], "what was set aside is not found again");
+        assert_eq!(due, [ports::Wakeup::Fetch(good.id)], "a quarantined row is not found again");
         assert!(requests.claim(good.id, Step::Fetch, NOW, LEASE).await.unwrap().is_some());
     }
 

@@ -40,7 +40,7 @@ pub struct Package {
 }
 
 /// A secret from which the `source` in the info dictionary of private torrents is derived. Without it the infohash
-/// follows from the content and its name, and whoever has both can ask the seeder whether it seeds them.
+/// follows from the content and its name, and people who have both can ask the seeder whether it seeds them.
 #[derive(Clone)]
 pub struct Salt {
     key: Hmac<Sha256>,
