@@ -33,7 +33,7 @@ fn peer(server: &TestServer, infohash: &[u8], number: usize) -> TcpStream {
     stream
 }
 
-/// Peers that send block requests and never read, until they are told to stop; how many were disconnected.
+/// Lets peers send block requests and never read, until `stopped` says so. Returns how many were disconnected.
 fn flood(mut peers: Vec<TcpStream>, stopped: std::sync::mpsc::Receiver<()>) -> tokio::task::JoinHandle<usize> {
     // «have none» (BEP 6), «interested», then requests for the first block, again and again.
     let request = [&[0, 0, 0, 13, 6][..], &[0; 8], &[0, 0, 0x40, 0]].concat().repeat(1_000);
@@ -128,7 +128,7 @@ async fn a_flood_of_utp_syns_does_not_keep_tcp_peers_out() {
 }
 
 #[tokio::test]
-async fn without_utp_no_udp_packet_is_answered() {
+async fn without_utp_no_utp_connection_is_accepted() {
     let (server, torrent, _) = seeding(&[("SEEDER__UTP", "false")]).await;
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket.set_read_timeout(Some(Duration::from_secs(1))).expect("set");

@@ -23,7 +23,7 @@ use crate::problem::{OwnErrors, Problem};
 /// How long a generation is remembered: how long after a revocation another process may accept old passkeys.
 const REMEMBERED: Duration = Duration::from_secs(5);
 
-/// How long a generation is kept after it was last raised; the passkeys of 100 years ago are then valid again.
+/// How long a generation is kept after it was last raised: longer than any request.
 const KEPT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The generation of a user who has never revoked passkeys.

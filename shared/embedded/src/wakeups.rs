@@ -13,7 +13,7 @@ pub struct ChannelWakeups(mpsc::UnboundedSender<Delivery>);
 /// A wake-up that has arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// What is to be looked at.
+    /// The wake-up itself.
     pub wakeup: Wakeup,
     /// Whose share of the workers it takes, if the sender knew.
     pub share: Option<Share>,

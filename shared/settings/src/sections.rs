@@ -439,8 +439,8 @@ section! {
         requests_per_hour: Bounded<1, 1_000_000_000> = "1000";
         /// Requests that may come from one address in a minute.
         requests_per_ip_minute: Bounded<1, 1_000_000_000> = "100";
-        /// Wrong tokens, signatures and passkeys from one address in a minute; then nothing is taken from it until the
-        /// minute is over.
+        /// Wrong tokens and signatures from one address in a minute, and wrong passkeys, which are counted apart; then the
+        /// API, or the tracker, refuses the address until the minute is over.
         failures_per_ip_minute: Bounded<1, 1_000_000_000> = "30";
         /// Announces and scrapes from one address in a minute.
         announces_per_ip_minute: Bounded<1, 1_000_000_000> = "1200";
