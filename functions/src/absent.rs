@@ -39,7 +39,7 @@ absent! { Requests:
     cancel(RequestId, &UserId, Timestamp) -> Option<FetchRequest>;
     keep(RequestId, &UserId, Duration, Timestamp) -> Option<FetchRequest>;
     due(Timestamp, u32) -> Vec<Wakeup>;
-    hasten(Timestamp, Timestamp, Duration) -> u64;
+    hasten(Timestamp, Timestamp, Timestamp, Duration) -> u64;
     outlived(Timestamp, u32) -> Vec<RequestId>;
     forget(Timestamp, u32) -> u64;
     twins(&Fingerprint) -> Twins;
@@ -47,6 +47,8 @@ absent! { Requests:
     wake(&[RequestId], Timestamp) -> Vec<RequestId>;
     settle(RequestId, InfoHash, Settlement, Timestamp) -> Option<FetchRequest>;
     holders(ContentHash) -> Vec<Holder>;
+    ready_with(ContentHash, u32) -> Vec<RequestId>;
+    replace(&FetchRequest, &FetchRequest) -> bool;
     notifications(Timestamp, u32) -> Vec<RequestId>;
     claim_notification(RequestId, Timestamp, Duration) -> Option<(FetchRequest, u32)>;
     notified(RequestId, Option<Timestamp>) -> ();
@@ -56,7 +58,6 @@ absent! { Requests:
 absent! { Torrents:
     store(&Torrent, &[u8]) -> TorrentState;
     get(InfoHash) -> Option<Torrent>;
-    announced([u8; 20]) -> Option<Torrent>;
     metainfo(InfoHash) -> Option<(Vec<u8>, ContentHash)>;
     of_content(ContentHash) -> Vec<Torrent>;
     live(Option<InfoHash>, u32) -> Vec<Torrent>;
@@ -77,6 +78,7 @@ absent! { Contents:
     size(ContentHash) -> Option<u64>;
     touch(ContentHash, Timestamp) -> bool;
     remove(ContentHash, Timestamp) -> Removal;
+    quarantine(ContentHash) -> ();
     idle(u8, Timestamp) -> Vec<ContentHash>;
     link(ContentHash, &str, &str) -> Option<String>;
     check() -> ();

@@ -17,7 +17,7 @@ use embedded::{
     SqliteRequests, SqliteTorrents, SteadyClock, WakeupReceiver,
 };
 use fetcher::{Fetcher, ProxyHealth};
-use pipeline::{Fetch, Notify, Package, Reconcile, Release, Salt, Seed, Sweep, WebhookKey};
+use pipeline::{Fetch, Notify, Package, Reconcile, Release, Salt, Scrub, ScrubFindings, Seed, Sweep, WebhookKey};
 use ports::{Clock, Contents, Requests, Seeder, StoreError, Swarm, Torrents, Wakeups};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seeder::SeedSession;
@@ -111,10 +111,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     }
 
     let metrics = if settings.monitoring.metrics_enabled { Some(metering::start(session.clone())?) } else { None };
-    let workers = start_workers(&settings, &backend, fetcher.clone(), session.clone(), wakeups).await?;
+    let findings = Arc::new(ScrubFindings::default());
+    let workers =
+        start_workers(&settings, &backend, fetcher.clone(), session.clone(), wakeups, findings.clone()).await?;
     let fetching = workers.fetching.clone();
     let estimate = api::Estimate::with_backlog(move |owner| fetching.backlog(owner));
-    let api = Api { metrics, estimate, ..api(&settings, &backend, &fetcher, &session, address)? };
+    let api = Api { metrics, estimate, ..api(&settings, &backend, &fetcher, &session, findings, address)? };
     announce(&settings, &api.public_url, &session);
 
     let patience = Duration::from_secs(settings.server.client_timeout.get());
@@ -165,6 +167,7 @@ async fn start_workers(
     fetcher: Fetcher,
     session: Arc<SeedSession>,
     wakeups: WakeupReceiver,
+    findings: Arc<ScrubFindings>,
 ) -> Result<Workers, CommandError> {
     let Backend { requests, torrents, contents, wakeups: sender, clock, .. } = backend;
     let fetch = Fetch {
@@ -220,6 +223,15 @@ async fn start_workers(
         wakeups: sender.clone(),
         clock: clock.clone(),
     };
+    let scrub = Scrub {
+        requests: requests.clone(),
+        torrents: torrents.clone(),
+        contents: contents.clone(),
+        wakeups: sender.clone(),
+        clock: clock.clone(),
+        rate: Some(settings.storage.scrub.get()).filter(|rate| *rate > 0),
+        findings,
+    };
     let notify = match webhook_key(settings)? {
         None => None,
         Some(key) => Some(Notify {
@@ -241,7 +253,7 @@ async fn start_workers(
         owner: per_user.unwrap_or(all.div_ceil(2)).min(all),
         host: settings.fetcher.max_per_host.get() as usize,
     };
-    let steps = Steps { fetch, package, seed, release, sweep, reconcile, notify };
+    let steps = Steps { fetch, package, seed, release, sweep, reconcile, scrub, notify };
     Ok(Workers::start(wakeups, steps, bounds))
 }
 
@@ -256,6 +268,7 @@ fn api(
     backend: &Backend,
     fetcher: &Fetcher,
     session: &Arc<SeedSession>,
+    findings: Arc<ScrubFindings>,
     address: SocketAddr,
 ) -> Result<Api, CommandError> {
     let authenticator = Authenticator::new(&settings.security);
@@ -274,7 +287,7 @@ fn api(
         clock: backend.clock.clone(),
         authenticator,
         passkeys,
-        health: health_checks(backend, fetcher, session),
+        health: health_checks(backend, fetcher, session, findings),
         metrics: None,
         server: settings.server.clone(),
         torrent: settings.torrent.clone(),
@@ -313,7 +326,12 @@ fn reason(error: &StoreError, otherwise: &str) -> String {
     }
 }
 
-fn health_checks(backend: &Backend, fetcher: &Fetcher, session: &Arc<SeedSession>) -> HealthChecks {
+fn health_checks(
+    backend: &Backend,
+    fetcher: &Fetcher,
+    session: &Arc<SeedSession>,
+    findings: Arc<ScrubFindings>,
+) -> HealthChecks {
     let (requests, contents, wakeups) = (backend.requests.clone(), backend.contents.clone(), backend.wakeups.clone());
     let (fetcher, session) = (fetcher.clone(), session.clone());
     HealthChecks::new()
@@ -328,12 +346,15 @@ fn health_checks(backend: &Backend, fetcher: &Fetcher, session: &Arc<SeedSession
             }
         })
         .with("storage", move || {
-            let contents = contents.clone();
+            let (contents, findings) = (contents.clone(), findings.clone());
             async move {
+                if findings.is_mostly_missing() {
+                    return Err("most contents are missing (STORAGE__CONTENT_PATH)".into());
+                }
                 contents
                     .check()
                     .await
-                    .map(|()| json!({}))
+                    .map(|()| json!({ "damaged_contents": findings.damaged() }))
                     .map_err(|error| reason(&error, "the content folder does not take files"))
             }
         })

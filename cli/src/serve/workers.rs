@@ -9,7 +9,7 @@ use domain::{InfoHash, RequestId};
 use embedded::{Delivery, WakeupReceiver};
 use futures::future::join_all;
 use metrics::{counter, gauge, histogram};
-use pipeline::{Fetch, Notify, Package, Reconcile, Release, Seed, Sweep};
+use pipeline::{Fetch, Notify, Package, Reconcile, Release, Scrub, Seed, Sweep};
 use ports::{Requests, Share, Wakeup};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,7 @@ pub(super) struct Steps {
     pub release: Release,
     pub sweep: Sweep,
     pub reconcile: Reconcile,
+    pub scrub: Scrub,
     /// `None`: the end of requests is told to nobody.
     pub notify: Option<Notify>,
 }
@@ -61,7 +62,7 @@ impl Workers {
     /// process left.
     pub fn start(mut wakeups: WakeupReceiver, steps: Steps, bounds: Bounds) -> Self {
         let requests = steps.fetch.requests.clone();
-        let Steps { fetch, package, seed, release, sweep, reconcile, notify } = steps;
+        let Steps { fetch, package, seed, release, sweep, reconcile, scrub, notify } = steps;
         let workers = Self {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -154,6 +155,11 @@ impl Workers {
                 measured("sweep", async { sweep.run().await.map(drop) }).await;
                 measured("reconcile", async { reconcile.run().await.map(drop) }).await;
             }
+        });
+
+        let closing = workers.closing.clone();
+        workers.tasks.spawn(async move {
+            closing.run_until_cancelled(scrub.run()).await;
         });
         workers
     }

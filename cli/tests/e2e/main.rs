@@ -11,6 +11,7 @@ mod fairness;
 mod fetching;
 mod following;
 mod hostile;
+mod integrity;
 mod limits;
 mod lookups;
 mod origin;

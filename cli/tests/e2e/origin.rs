@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use axum::serve::ListenerExt;
 use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
@@ -48,6 +48,7 @@ impl Origin {
             .route("/elf", get(elf))
             .route("/redirect", get(redirect))
             .route("/loop", get(async || Redirect::temporary("/loop")))
+            .route("/counted", any(counted))
             .route("/named", get(named))
             .route("/once-failing/{n}", get(once_failing))
             .with_state(shared);
@@ -173,6 +174,11 @@ async fn elf() -> Response {
 
 async fn redirect(axum::extract::RawQuery(target): axum::extract::RawQuery) -> Redirect {
     Redirect::temporary(&target.unwrap_or_default())
+}
+
+/// Another text for every call.
+async fn counted(State(shared): State<Shared>) -> String {
+    format!("call {}", shared.hits.fetch_add(1, Ordering::SeqCst))
 }
 
 async fn named(ConnectInfo(_): ConnectInfo<SocketAddr>) -> Response {

@@ -158,6 +158,14 @@ impl Contents for S3Contents {
         Ok(Removal::Gone)
     }
 
+    async fn quarantine(&self, content: ContentHash) -> Result<(), StoreError> {
+        // The record first: a touch must not find a content that is gone.
+        self.table.change(record(content), Change::default().set("removed_at", time(real_now()))).await?;
+        self.bucket.delete(&object_key(content)).await?;
+        self.chunks.invalidate_entries_if(move |(hash, _), _| *hash == content).ok();
+        self.table.delete(record(content), Change::when("attribute_exists(#removed_at)")).await.map(drop)
+    }
+
     async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError> {
         let keys = self.bucket.older(&format!("content/{part:02x}/"), before).await?;
         Ok(keys.iter().filter_map(|key| key.rsplit('/').next()?.parse().ok()).collect())

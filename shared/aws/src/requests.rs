@@ -243,15 +243,7 @@ impl Requests for DynamoRequests {
     }
 
     async fn save(&self, claim: &Claim, row: &FetchRequest) -> Result<Vec<RequestId>, StoreError> {
-        let mut change =
-            Change::when("#lease = :lease").value("lease", s(claim.token)).set_all(rows::state(row)).set("lease", None);
-        if row.spec.callback_url.is_some() && matches!(row.status, Status::Ready | Status::Failed) {
-            change = notify_at(change, row.id, row.updated_at);
-        }
-        if row.status.is_final() && row.due_at.is_none() {
-            // DynamoDB deletes it when its time to live is over.
-            change = change.value("end", time_to_live(row.updated_at)).compute("expires", ":end + #history");
-        }
+        let change = written(Change::when("#lease = :lease").value("lease", s(claim.token)), row);
         match self.change(row.id, change).await? {
             Written::Done(item) => rows::waiting(&item),
             Written::Refused(_) => Err(StoreError::ClaimLost),
@@ -328,7 +320,7 @@ impl Requests for DynamoRequests {
         self.readable(&items, wakeup).await
     }
 
-    async fn hasten(&self, _: Timestamp, _: Timestamp, _: Duration) -> Result<u64, StoreError> {
+    async fn hasten(&self, _: Timestamp, _: Timestamp, _: Timestamp, _: Duration) -> Result<u64, StoreError> {
         // AWS sets the clocks of functions.
         Ok(0)
     }
@@ -414,6 +406,19 @@ impl Requests for DynamoRequests {
         Ok(holders.into_iter().map(|(status, infohash)| Holder { status, infohash }).collect())
     }
 
+    async fn ready_with(&self, content: ContentHash, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+        let items = self.table.query_all(Query::of("live_content", s(content)).index("by_content")).await?;
+        let ready = items.iter().filter(|item| has_status(item, &[Status::Ready]));
+        ready.take(limit as usize).map(|item| parsed(item, "id")).collect()
+    }
+
+    async fn replace(&self, seen: &FetchRequest, row: &FetchRequest) -> Result<bool, StoreError> {
+        let unchanged = Change::when("attribute_not_exists(#lease) AND #status = :seen AND #updated_at = :seen_at")
+            .value("seen", s(seen.status))
+            .value("seen_at", time(seen.updated_at));
+        Ok(matches!(self.change(row.id, written(unchanged, row)).await?, Written::Done(_)))
+    }
+
     async fn notifications(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
         let items = self.earliest("by_notification", ("notify_shard", "notify_at"), "", now, limit).await?;
         items.iter().map(|item| parsed(item, "id")).collect()
@@ -446,6 +451,19 @@ impl Requests for DynamoRequests {
         // A read as any other: DynamoDB describes a table only so often.
         self.table.get(key("id", "none")).await.map(drop)
     }
+}
+
+/// Writes all that a step may change, and ends the lease.
+fn written(change: Change, row: &FetchRequest) -> Change {
+    let mut change = change.set_all(rows::state(row)).set("lease", None);
+    if row.spec.callback_url.is_some() && matches!(row.status, Status::Ready | Status::Failed) {
+        change = notify_at(change, row.id, row.updated_at);
+    }
+    if row.status.is_final() && row.due_at.is_none() {
+        // DynamoDB deletes it when its time to live is over.
+        change = change.value("end", time_to_live(row.updated_at)).compute("expires", ":end + #history");
+    }
+    change
 }
 
 fn notify_at(change: Change, id: RequestId, at: Timestamp) -> Change {

@@ -34,11 +34,7 @@ pub const TABLES: [Layout; 5] = [
     (
         "torrents",
         &["infohash"],
-        &[
-            ("by_content", &["content_hash", "infohash"], None),
-            ("by_infohash", &["live", "infohash"], None),
-            ("by_infohash_v2", &["announced_as"], None),
-        ],
+        &[("by_content", &["content_hash", "infohash"], None), ("by_infohash", &["live", "infohash"], None)],
     ),
     ("contents", &["content_hash"], &[]),
     ("guards", &["name"], &[]),

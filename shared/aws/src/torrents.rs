@@ -1,7 +1,7 @@
 //! [`Torrents`] on DynamoDB and S3.
 
 use async_trait::async_trait;
-use domain::{ContentHash, InfoHash, InfoHashV2, Timestamp, Torrent, TorrentState};
+use domain::{ContentHash, InfoHash, Timestamp, Torrent, TorrentState};
 use ports::{StoreError, Torrents};
 
 use crate::bucket::Bucket;
@@ -45,11 +45,6 @@ fn live_part(infohash: InfoHash) -> String {
     infohash.to_string()[..1].to_owned()
 }
 
-/// The key that peers announce a v2 torrent under: the first 20 bytes.
-fn announced_as(infohash: InfoHashV2) -> String {
-    infohash.to_string()[..40].to_owned()
-}
-
 #[async_trait]
 impl Torrents for DynamoTorrents {
     async fn store(&self, torrent: &Torrent, metainfo: &[u8]) -> Result<TorrentState, StoreError> {
@@ -61,7 +56,6 @@ impl Torrents for DynamoTorrents {
             let fresh = Change::when("attribute_not_exists(#infohash) OR #state = :retired")
                 .value("retired", s(TorrentState::Retired.as_str()))
                 .set("infohash_v2", torrent.infohash_v2.map(s))
-                .set("announced_as", torrent.infohash_v2.map(|hash| s(announced_as(hash))))
                 .set("content_hash", s(torrent.content_hash))
                 .set("name", s(&torrent.name))
                 .set("size", n(torrent.size))
@@ -87,15 +81,6 @@ impl Torrents for DynamoTorrents {
 
     async fn get(&self, infohash: InfoHash) -> Result<Option<Torrent>, StoreError> {
         self.table.get(key("infohash", infohash)).await?.map(|item| read(&item)).transpose()
-    }
-
-    async fn announced(&self, hash: [u8; 20]) -> Result<Option<Torrent>, StoreError> {
-        let hash = InfoHash::new(hash);
-        if let Some(torrent) = self.get(hash).await? {
-            return Ok(Some(torrent));
-        }
-        let hybrid = Query::of("announced_as", s(hash)).index("by_infohash_v2").limit(1);
-        self.table.query(hybrid).await?.0.first().map(read).transpose()
     }
 
     async fn metainfo(&self, infohash: InfoHash) -> Result<Option<(Vec<u8>, ContentHash)>, StoreError> {

@@ -102,6 +102,8 @@ failure_codes! {
     BadRequest = "bad_request", false;
     /// The seeder refused the torrent.
     SeedingFailed = "seeding_failed", false;
+    /// The stored content was found damaged or gone after the request was ready.
+    ContentCorrupt = "content_corrupt", false;
     /// The content does not fit on this service's disk.
     StorageFull = "storage_full", false;
     /// A store failed; the log knows more.

@@ -320,6 +320,22 @@ impl FetchRequest {
         self.due_at = Some(due_at);
     }
 
+    /// The stored content of a ready request is damaged or gone. A GET is sent again, and must bring the same bytes, since
+    /// the torrent is of these; anything else fails, because sending a POST again may do harm.
+    pub fn lose_content(&mut self, now: Timestamp) {
+        if self.spec.method != Method::Get {
+            let why = format!("the stored content was damaged, and a {} is not repeated", self.spec.method.as_str());
+            return self.fail(Failure::new(FailureCode::ContentCorrupt, why), now);
+        }
+        self.become_status(Status::Queued, now);
+        let why = "the stored content was damaged and is fetched again";
+        self.failure = Some(Failure::new(FailureCode::ContentCorrupt, why));
+        self.spec.sha256 = self.content.take().map(|content| content.hash);
+        (self.infohash, self.infohash_v2) = (None, None);
+        (self.completed_at, self.expires_at) = (None, None);
+        (self.progress, self.retry_count) = (0, 0);
+    }
+
     /// Given up.
     pub fn fail(&mut self, failure: Failure, now: Timestamp) {
         self.become_status(Status::Failed, now);
@@ -414,6 +430,37 @@ mod tests {
         (row.status, row.expires_at) = (Status::Ready, Some(end));
         assert_eq!(row.clone().seen_at(end - Duration::from_millis(1)).status, Status::Ready);
         assert_eq!(row.seen_at(end).status, Status::Expired);
+    }
+
+    #[test]
+    fn a_lost_content_is_fetched_again_only_by_a_get_and_must_be_the_same() {
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let hash = ContentHash::new([7; 32]);
+        let ready = |method| {
+            let spec = FetchSpec { method, ..spec() };
+            let mut row = FetchRequest::new(UserId::anonymous(), None, spec, Duration::from_secs(60), now);
+            row.status = Status::Fetching;
+            let content = Content {
+                hash,
+                size: 1,
+                media_type: "text/plain".into(),
+                file_name: "a".into(),
+                final_url: "https://example.org/a".parse().unwrap(),
+                origin_status: 200,
+                fetched_at: now,
+            };
+            row.fetched(content, now);
+            row.seeded(InfoHash::new([1; 20]), None, now);
+            row.lose_content(now);
+            row
+        };
+        let again = ready(Method::Get);
+        assert_eq!((again.status, again.spec.sha256, again.due_at), (Status::Queued, Some(hash), Some(now)));
+        assert_eq!((again.content, again.infohash, again.expires_at), (None, None, None));
+        let failed = ready(Method::Post);
+        assert_eq!(failed.failure.map(|failure| failure.code), Some(FailureCode::ContentCorrupt));
+        assert_eq!((failed.status, failed.due_at), (Status::Failed, Some(now)));
+        assert!(failed.content.is_some(), "what it held is released");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// ```text
 /// queued → fetching → packaging → seeding → ready → expired
-///    └─────────┴──────────┴──────────┴───→ failed | cancelled
+///    └─────────┴──────────┴──────────┴────────┴──→ failed | cancelled
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -77,18 +77,17 @@ impl Status {
     }
 
     /// Whether a request may go from here to `next`. `Queued` and `Packaging` may be returned to,
-    /// to try again.
+    /// to try again; `Queued` also from `Ready`, when the content is lost.
     pub const fn may_become(self, next: Self) -> bool {
         use Status::{Cancelled, Expired, Failed, Fetching, Packaging, Queued, Ready, Seeding};
         matches!(
             (self, next),
-            (Queued, Fetching)
-                | (Fetching, Fetching | Queued | Packaging)
-                | (Packaging, Packaging | Queued | Seeding | Ready)
-                | (Seeding, Seeding | Packaging | Ready)
+            (Queued | Fetching, Fetching)
+                | (Fetching | Packaging | Ready, Queued)
+                | (Fetching | Packaging | Seeding, Packaging)
+                | (Packaging | Seeding, Seeding | Ready)
                 | (Ready, Expired)
-                | (Queued | Fetching | Packaging | Seeding, Failed)
-                | (Queued | Fetching | Packaging | Seeding | Ready, Cancelled)
+                | (Queued | Fetching | Packaging | Seeding | Ready, Failed | Cancelled)
         )
     }
 

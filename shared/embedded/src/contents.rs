@@ -19,6 +19,7 @@ use ports::{Contents, Removal, Staged, Staging, StoreError};
 use rustix::io::{ReadWriteFlags, preadv2};
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempPath};
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::space::{Space, SpaceLimits};
@@ -33,6 +34,12 @@ const WRITE_BACK: usize = 4 * 1024 * 1024;
 
 /// The extension of files that are set aside.
 const SUSPENDED_FILE: &str = "part";
+
+/// The folder of damaged contents.
+pub(crate) const DAMAGED: &str = "damaged";
+
+/// Contents that wait to be verified after a failed read.
+const MOST_UNREADABLE: usize = 1024;
 
 /// Files that are kept open for reading.
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
@@ -51,6 +58,7 @@ struct Folder {
     /// Held for the moment in which a name appears, is touched or disappears.
     names: Mutex<()>,
     open: Mutex<LruCache<ContentHash, Arc<File>>>,
+    unreadable: Unreadable,
     /// Names in `staging` that a [`StagedFile`] of this process counts as used, and gives back when it is dropped.
     counted: Mutex<HashSet<OsString>>,
 }
@@ -80,6 +88,7 @@ impl FolderContents {
             staging,
             names: Mutex::default(),
             open: Mutex::new(LruCache::new(OPEN_FILES)),
+            unreadable: Unreadable::default(),
             counted: Mutex::default(),
         })))
     }
@@ -89,6 +98,11 @@ impl Folder {
     fn path(&self, content: ContentHash) -> PathBuf {
         let name = content.to_string();
         self.root.join(&name[..2]).join(&name[2..4]).join(name)
+    }
+
+    /// Where the damaged file of a content is kept.
+    fn damaged(&self, content: ContentHash) -> PathBuf {
+        self.root.join(DAMAGED).join(content.to_string())
     }
 
     fn names(&self) -> MutexGuard<'_, ()> {
@@ -149,6 +163,7 @@ impl Folder {
             staged.persist(&path).map_err(|error| error.error)?;
         }
         files::sync_folder(folder)?;
+        self.forget_damaged(content)?;
         Ok(true)
     }
 
@@ -169,6 +184,25 @@ impl Folder {
         self.space.give_back(metadata.len());
         // The folders `ab/cd` stay: making them anew costs more than keeping them.
         Ok(Removal::Gone)
+    }
+
+    /// Moves a damaged file to `damaged`. It counts as used until its content is stored again.
+    fn quarantine(&self, content: ContentHash) -> io::Result<()> {
+        let quarantine = self.damaged(content);
+        files::create_private_folder(quarantine.parent().unwrap_or(&self.root))?;
+        let _names = self.names();
+        self.open_files().pop(&content);
+        files::absent_is_none(std::fs::rename(self.path(content), quarantine)).map(drop)
+    }
+
+    /// Deletes the damaged file of a content that is intact again.
+    fn forget_damaged(&self, content: ContentHash) -> io::Result<()> {
+        let path = self.damaged(content);
+        if let Some(metadata) = files::absent_is_none(std::fs::metadata(&path))? {
+            files::remove_if_there(&path)?;
+            self.space.give_back(metadata.len());
+        }
+        Ok(())
     }
 
     /// The file that was set aside, cut to what it was then; `None` if it is not there, or not whole.
@@ -221,6 +255,38 @@ impl Folder {
             });
         }
         Ok(found)
+    }
+}
+
+/// Contents that could not be read and have not been verified since.
+#[derive(Debug, Default)]
+struct Unreadable {
+    contents: Mutex<HashSet<ContentHash>>,
+    added: Notify,
+}
+
+impl Unreadable {
+    fn contents(&self) -> MutexGuard<'_, HashSet<ContentHash>> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a content. What has no place is found by the scrub.
+    fn add(&self, content: ContentHash) {
+        let mut contents = self.contents();
+        if contents.len() < MOST_UNREADABLE && contents.insert(content) {
+            self.added.notify_one();
+        }
+    }
+
+    async fn next(&self) -> ContentHash {
+        loop {
+            let next = self.contents().iter().next().copied();
+            if let Some(content) = next {
+                self.contents().remove(&content);
+                return content;
+            }
+            self.added.notified().await;
+        }
     }
 }
 
@@ -299,8 +365,13 @@ impl Contents for FolderContents {
     async fn read_at(&self, content: ContentHash, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
         let file = match self.0.file(content) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::NotFound),
-            Err(error) => return Err(unavailable(error)),
+            Err(error) => {
+                self.0.unreadable.add(content);
+                return Err(match error.kind() {
+                    io::ErrorKind::NotFound => StoreError::NotFound,
+                    _ => unavailable(error),
+                });
+            }
         };
         // What the page cache holds comes at once; for the rest a thread waits, not this task's.
         let cached = preadv2(&*file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT).unwrap_or(0);
@@ -312,14 +383,20 @@ impl Contents for FolderContents {
             let mut rest = vec![0; missing];
             file.read_exact_at(&mut rest, offset + cached as u64).map(|()| rest)
         })
-        .await?;
+        .await
+        .inspect_err(|_| self.0.unreadable.add(content))?;
         buffer[cached..].copy_from_slice(&rest);
         Ok(())
     }
 
     async fn size(&self, content: ContentHash) -> Result<Option<u64>, StoreError> {
         let path = self.0.path(content);
-        blocking(move || Ok(files::absent_is_none(std::fs::metadata(path))?.map(|metadata| metadata.len()))).await
+        let size = blocking(move || Ok(files::absent_is_none(std::fs::metadata(path))?.map(|metadata| metadata.len())));
+        let size = size.await?;
+        if size.is_none() {
+            self.0.unreadable.add(content);
+        }
+        Ok(size)
     }
 
     async fn touch(&self, content: ContentHash, now: Timestamp) -> Result<bool, StoreError> {
@@ -330,6 +407,15 @@ impl Contents for FolderContents {
     async fn remove(&self, content: ContentHash, since: Timestamp) -> Result<Removal, StoreError> {
         let folder = self.0.clone();
         blocking(move || folder.remove(content, since)).await
+    }
+
+    async fn quarantine(&self, content: ContentHash) -> Result<(), StoreError> {
+        let folder = self.0.clone();
+        blocking(move || folder.quarantine(content)).await
+    }
+
+    async fn unreadable(&self) -> ContentHash {
+        self.0.unreadable.next().await
     }
 
     async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError> {

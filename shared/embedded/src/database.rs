@@ -223,6 +223,7 @@ fn migrations() -> Migrator {
         migration(4, "history", include_str!("../migrations/0004_history.sql")),
         migration(5, "stored at", include_str!("../migrations/0005_stored_at.sql")),
         migration(6, "health", include_str!("../migrations/0006_health.sql")),
+        migration(7, "drop infohash v2 index", include_str!("../migrations/0007_drop_infohash_v2_index.sql")),
     ])
 }
 

@@ -8,8 +8,8 @@ use domain::{
 };
 use futures::FutureExt;
 use ports::{Claim, Holder, Load, Requests, Settlement, StoreError, Twins, Wakeup};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Row, Sqlite};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -107,6 +107,53 @@ macro_rules! claim_sql {
             ") AND due_at <= ?3 RETURNING *"
         )
     };
+}
+
+/// Writes all that a step may change, if the condition on the row holds.
+macro_rules! write_state_sql {
+    ($condition:literal) => {
+        concat!(
+            "UPDATE requests SET status = ?2, progress = ?3, retry_count = ?4, sha256 = ?5, content_hash = ?6, \
+             content_size = ?7, content_type = ?8, file_name = ?9, final_url = ?10, origin_status = ?11, \
+             fetched_at = ?12, checkpoint = ?13, infohash = ?14, infohash_v2 = ?15, error_code = ?16, \
+             error_message = ?17, updated_at = ?18, completed_at = ?19, expires_at = ?20, due_at = ?21, lease = NULL, \
+             notify_at = CASE WHEN callback_url IS NOT NULL AND ?22 THEN ?18 ELSE notify_at END \
+             WHERE id = ?1 AND ",
+            $condition,
+            " RETURNING waiting"
+        )
+    };
+}
+
+/// Binds what [`write_state_sql`] writes.
+fn bind_state<'q>(
+    query: sqlx::query::Query<'q, Sqlite, SqliteArguments>,
+    row: &FetchRequest,
+) -> sqlx::query::Query<'q, Sqlite, SqliteArguments> {
+    let (content, failure) = (row.content.as_ref(), row.failure.as_ref());
+    query
+        .bind(row.id.to_string())
+        .bind(row.status.as_str())
+        .bind(row.progress)
+        .bind(row.retry_count)
+        .bind(row.spec.sha256.map(|hash| hash.to_string()))
+        .bind(content.map(|c| c.hash.to_string()))
+        .bind(content.map(|c| c.size as i64))
+        .bind(content.map(|c| c.media_type.clone()))
+        .bind(content.map(|c| c.file_name.clone()))
+        .bind(content.map(|c| c.final_url.to_string()))
+        .bind(content.map(|c| c.origin_status))
+        .bind(content.map(|c| c.fetched_at.as_millis()))
+        .bind(row.checkpoint.clone())
+        .bind(row.infohash.map(|hash| hash.to_string()))
+        .bind(row.infohash_v2.map(|hash| hash.to_string()))
+        .bind(failure.map(|f| f.code.as_str()))
+        .bind(failure.map(|f| f.message.clone()))
+        .bind(row.updated_at.as_millis())
+        .bind(row.completed_at.map(Timestamp::as_millis))
+        .bind(row.expires_at.map(Timestamp::as_millis))
+        .bind(row.due_at.map(Timestamp::as_millis))
+        .bind(matches!(row.status, Status::Ready | Status::Failed))
 }
 
 #[async_trait]
@@ -274,51 +321,14 @@ impl Requests for SqliteRequests {
 
     async fn save(&self, claim: &Claim, row: &FetchRequest) -> Result<Vec<RequestId>, StoreError> {
         let (row, token) = (row.clone(), claim.token);
-        let done = self
-            .database
-            .write(Durability::Written, move |connection| {
-                async move {
-                    let content = row.content.as_ref();
-                    let failure = row.failure.as_ref();
-                    sqlx::query(
-                        "UPDATE requests SET status = ?, progress = ?, retry_count = ?, content_hash = ?, \
-                         content_size = ?, content_type = ?, file_name = ?, final_url = ?, origin_status = ?, \
-                         fetched_at = ?, checkpoint = ?, infohash = ?, infohash_v2 = ?, error_code = ?, error_message = ?, \
-                         updated_at = ?, completed_at = ?, expires_at = ?, due_at = ?, lease = NULL, \
-                         notify_at = CASE WHEN callback_url IS NOT NULL AND ? THEN ? ELSE notify_at END \
-                         WHERE id = ? AND lease = ? RETURNING waiting",
-                    )
-                    .bind(row.status.as_str())
-                    .bind(row.progress)
-                    .bind(row.retry_count)
-                    .bind(content.map(|c| c.hash.to_string()))
-                    .bind(content.map(|c| c.size as i64))
-                    .bind(content.map(|c| &c.media_type))
-                    .bind(content.map(|c| &c.file_name))
-                    .bind(content.map(|c| c.final_url.as_str()))
-                    .bind(content.map(|c| c.origin_status))
-                    .bind(content.map(|c| c.fetched_at.as_millis()))
-                    .bind(&row.checkpoint)
-                    .bind(row.infohash.map(|hash| hash.to_string()))
-                    .bind(row.infohash_v2.map(|hash| hash.to_string()))
-                    .bind(failure.map(|f| f.code.as_str()))
-                    .bind(failure.map(|f| &f.message))
-                    .bind(row.updated_at.as_millis())
-                    .bind(row.completed_at.map(Timestamp::as_millis))
-                    .bind(row.expires_at.map(Timestamp::as_millis))
-                    .bind(row.due_at.map(Timestamp::as_millis))
-                    .bind(matches!(row.status, Status::Ready | Status::Failed))
-                    .bind(row.updated_at.as_millis())
-                    .bind(row.id.to_string())
-                    .bind(token.to_string())
-                    .try_map(|row| waiting(&row))
-                    .fetch_optional(connection)
-                    .await
-                }
+        let done = self.database.write(Durability::Written, move |connection| {
+            bind_state(sqlx::query(write_state_sql!("lease = ?23")), &row)
+                .bind(token.to_string())
+                .try_map(|row| waiting(&row))
+                .fetch_optional(connection)
                 .boxed()
-            })
-            .await
-            .map_err(unavailable)?;
+        });
+        let done = done.await.map_err(unavailable)?;
         self.watchers.changed(claim.request.id);
         done.ok_or(StoreError::ClaimLost)
     }
@@ -409,7 +419,13 @@ impl Requests for SqliteRequests {
         self.readable(query.fetch_all(self.database.readers()).await.map_err(unavailable)?, wakeup).await
     }
 
-    async fn hasten(&self, now: Timestamp, latest: Timestamp, lease: Duration) -> Result<u64, StoreError> {
+    async fn hasten(
+        &self,
+        now: Timestamp,
+        latest: Timestamp,
+        latest_webhook: Timestamp,
+        lease: Duration,
+    ) -> Result<u64, StoreError> {
         let done = self.database.write(Durability::Written, move |connection| {
             sqlx::query(
                 "UPDATE requests SET due_at = CASE WHEN lease IS NULL THEN ?1 ELSE ?2 END \
@@ -421,7 +437,14 @@ impl Requests for SqliteRequests {
             .execute(connection)
             .boxed()
         });
-        Ok(done.await.map_err(unavailable)?.rows_affected())
+        let webhooks = self.database.write(Durability::Written, move |connection| {
+            sqlx::query("UPDATE requests SET notify_at = ?1 WHERE notify_at > ?2")
+                .bind(now.as_millis())
+                .bind(latest_webhook.as_millis())
+                .execute(connection)
+                .boxed()
+        });
+        Ok(done.await.map_err(unavailable)?.rows_affected() + webhooks.await.map_err(unavailable)?.rows_affected())
     }
 
     async fn outlived(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
@@ -554,6 +577,28 @@ impl Requests for SqliteRequests {
         .fetch_all(self.database.readers())
         .await
         .map_err(unavailable)
+    }
+
+    async fn ready_with(&self, content: ContentHash, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+        let query = sqlx::query("SELECT id FROM requests WHERE content_hash = ? AND status = 'ready' LIMIT ?")
+            .bind(content.to_string())
+            .bind(limit);
+        let rows = query.fetch_all(self.database.readers()).await.map_err(unavailable)?;
+        self.readable(rows, |row| text(row, "id")).await
+    }
+
+    async fn replace(&self, seen: &FetchRequest, row: &FetchRequest) -> Result<bool, StoreError> {
+        let (id, row, status, updated_at) = (seen.id, row.clone(), seen.status, seen.updated_at);
+        let done = self.database.write(Durability::Written, move |connection| {
+            bind_state(sqlx::query(write_state_sql!("lease IS NULL AND status = ?23 AND updated_at = ?24")), &row)
+                .bind(status.as_str())
+                .bind(updated_at.as_millis())
+                .fetch_optional(connection)
+                .boxed()
+        });
+        let done = done.await.map_err(unavailable)?;
+        self.watchers.changed(id);
+        Ok(done.is_some())
     }
 
     async fn notifications(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {

@@ -69,13 +69,14 @@ impl Space {
     }
 }
 
-/// Bytes of the contents in `ab/cd`, and of those in `staging`. What else lies there, such as `lost+found`, is not ours.
+/// Bytes of the contents in `ab/cd`, and of those in `staging` and `damaged`. What else lies there, such as `lost+found`, is not ours.
 fn contents_size(folder: &Path) -> io::Result<u64> {
     let mut size = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
         if name == "staging"
+            || name == crate::contents::DAMAGED
             || name.len() == 2 && name.to_str().is_some_and(|name| u8::from_str_radix(name, 16).is_ok())
         {
             size += folder_size(&entry.path())?;

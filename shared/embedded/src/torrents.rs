@@ -106,18 +106,6 @@ impl Torrents for SqliteTorrents {
             .map_err(unavailable)
     }
 
-    async fn announced(&self, hash: [u8; 20]) -> Result<Option<Torrent>, StoreError> {
-        let hash = InfoHash::new(hash).to_string();
-        // "g" sorts behind every hexadecimal digit: a range, so that the index serves.
-        sqlx::query("SELECT * FROM torrents WHERE infohash = ?1 OR infohash_v2 >= ?1 AND infohash_v2 < ?2 LIMIT 1")
-            .bind(&hash)
-            .bind(format!("{hash}g"))
-            .try_map(|row| read(&row))
-            .fetch_optional(self.database.readers())
-            .await
-            .map_err(unavailable)
-    }
-
     async fn metainfo(&self, infohash: InfoHash) -> Result<Option<(Vec<u8>, ContentHash)>, StoreError> {
         let Some(torrent) = self.get(infohash).await? else { return Ok(None) };
         let file = with_file(self.torrent_path(infohash), files::read_if_there).await?;

@@ -145,12 +145,28 @@ mod this_backend {
             requests.create(row).await.unwrap();
         }
         requests.claim(claimed.id, Step::Fetch, NOW + hour * 5, LEASE).await.unwrap().unwrap();
-        assert_eq!(requests.hasten(NOW, NOW + hour, LEASE).await.unwrap(), 2);
+        assert_eq!(requests.hasten(NOW, NOW + hour, NOW + hour * 15, LEASE).await.unwrap(), 2);
         assert!(requests.claim(queued.id, Step::Fetch, NOW, LEASE).await.unwrap().is_some());
         assert!(requests.claim(claimed.id, Step::Fetch, NOW, LEASE).await.unwrap().is_none(), "it is being worked on");
         assert!(requests.claim(claimed.id, Step::Fetch, NOW + LEASE, LEASE).await.unwrap().is_some());
         assert!(requests.claim(soon.id, Step::Fetch, NOW, LEASE).await.unwrap().is_none());
-        assert_eq!(requests.hasten(NOW, NOW + hour, LEASE).await.unwrap(), 0);
+        assert_eq!(requests.hasten(NOW, NOW + hour, NOW + hour * 15, LEASE).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn webhooks_do_not_wait_for_a_clock_that_was_set_back() {
+        let (requests, _folder) = requests().await;
+        let hour = std::time::Duration::from_secs(3600);
+        let mut row = request("alice", "https://example.org/");
+        row.spec.callback_url = Some("https://example.org/hook".parse().unwrap());
+        requests.create(&row).await.unwrap();
+        let claim = requests.claim(row.id, Step::Fetch, NOW, LEASE).await.unwrap().unwrap();
+        let mut row = claim.request.clone();
+        row.fail(domain::Failure::new(FailureCode::TooLarge, "x"), NOW + hour * 20);
+        requests.save(&claim, &row).await.unwrap();
+        assert_eq!(requests.notifications(NOW, 10).await.unwrap(), []);
+        requests.hasten(NOW, NOW + hour, NOW + hour * 15, LEASE).await.unwrap();
+        assert_eq!(requests.notifications(NOW, 10).await.unwrap(), [row.id]);
     }
 
     #[test]

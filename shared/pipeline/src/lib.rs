@@ -17,6 +17,7 @@ mod package;
 mod reconcile;
 mod release;
 mod retry;
+mod scrub;
 mod seed;
 mod sweep;
 
@@ -26,6 +27,7 @@ pub use notify::{Notify, WebhookKey};
 pub use package::{Package, Salt};
 pub use reconcile::Reconcile;
 pub use release::Release;
+pub use scrub::{Scrub, ScrubFindings};
 pub use seed::{Seed, SeedStepError};
 pub use sweep::{Sweep, Swept};
 

@@ -29,6 +29,9 @@ const WAITS: [Duration; 7] = [
     Duration::from_secs(14 * 3600),
 ];
 
+/// The longest that a webhook waits for its next try.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(15 * 3600);
+
 /// How long a receiver may take to answer: the lease is to outlast it.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -9,7 +9,7 @@ use domain::{RequestId, Step};
 use ports::{Clock, Contents, Requests, Staging, StoreError, Wakeup, Wakeups};
 use tracing::{info, warn};
 
-use crate::{LEASE, SUSPENDED};
+use crate::{LEASE, SUSPENDED, notify};
 
 /// The longest that a step lets a row wait is a quarter of an hour.
 const LATEST: Duration = Duration::from_secs(3600);
@@ -49,7 +49,7 @@ impl Sweep {
         // After a start, and when the clock has gone back: looking costs more the more requests there are.
         let before = self.last.swap(now.as_millis(), Ordering::Relaxed);
         if before == 0 || before > now.as_millis() {
-            let hastened = self.requests.hasten(now, now + LATEST, LEASE).await?;
+            let hastened = self.requests.hasten(now, now + LATEST, now + notify::LONGEST_WAIT, LEASE).await?;
             if hastened > 0 {
                 warn!(requests = hastened, "the clock was set back: requests made due");
             }
@@ -87,7 +87,8 @@ impl Sweep {
     }
 
     async fn discard(&self, may_be_needed: impl Fn(&Staging) -> bool + Send + Sync) -> Result<u64, StoreError> {
-        let now = self.clock.now();
+        // Stores note times by the wall clock.
+        let now = self.clock.wall();
         let mut discarded = 0;
         for staging in self.contents.staging().await? {
             let owner = match staging.request.filter(|_| may_be_needed(&staging)) {

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{ContentHash, FetchRequest, InfoHash, RequestId, Status, Step, Timestamp, TorrentState};
+use domain::{ContentHash, FetchRequest, InfoHash, Method, RequestId, Status, Step, Timestamp, TorrentState};
 use embedded::{
     Database, DatabaseOptions, FolderContents, SpaceLimits, SqliteRequests, SqliteTorrents, WakeupReceiver,
 };
-use pipeline::{GRACE, LEASE, Outcome, Package, Reconcile, Release, Seed, Sweep, Swept};
+use pipeline::{GRACE, LEASE, Outcome, Package, Reconcile, Release, Scrub, Seed, Sweep, Swept};
 use ports::contract::{NOW, content, request};
 use ports::{Clock, Contents, ManualClock, Requests, Torrents, Wakeup, Wakeups};
 use seeder::SeedSession;
 use settings::Settings;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 struct House {
@@ -28,6 +29,7 @@ struct House {
     release: Release,
     sweep: Sweep,
     reconcile: Reconcile,
+    scrub: Scrub,
     folder: TempDir,
 }
 
@@ -91,8 +93,17 @@ impl House {
                 requests: requests.clone(),
                 torrents: torrents.clone(),
                 contents: contents.clone(),
+                wakeups: sender.clone(),
+                clock: ticking.clone(),
+            },
+            scrub: Scrub {
+                requests: requests.clone(),
+                torrents: torrents.clone(),
+                contents: contents.clone(),
                 wakeups: sender,
                 clock: ticking,
+                rate: None,
+                findings: Arc::default(),
             },
             requests,
             torrents,
@@ -108,17 +119,32 @@ impl House {
         self.folder.path().join(format!("torrents/{infohash}.torrent"))
     }
 
+    /// Where the content of this hash is stored.
+    fn content_file(&self, content: ContentHash) -> PathBuf {
+        let name = content.to_string();
+        self.folder.path().join(format!("content/{}/{}/{name}", &name[..2], &name[2..4]))
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
     /// A request whose content, five bytes of `byte`, is stored under a hash of its own.
     async fn fetched(&self, url: &str, byte: u8) -> RequestId {
-        let hash = ContentHash::new([byte; 32]);
+        self.fetched_as(url, byte, ContentHash::new([byte; 32])).await
+    }
+
+    /// As [`House::fetched`], with the true hash, which a scrub verifies.
+    async fn fetched_truly(&self, url: &str, byte: u8) -> RequestId {
+        self.fetched_as(url, byte, ContentHash::new(Sha256::digest([byte; 5]).into())).await
+    }
+
+    async fn fetched_as(&self, url: &str, byte: u8, hash: ContentHash) -> RequestId {
         let mut staged = self.contents.stage(RequestId::new()).await.unwrap();
         staged.write(vec![byte; 5].into()).await.unwrap();
         staged.commit(hash, self.now()).await.unwrap();
-        let row = FetchRequest { due_at: Some(self.now()), created_at: self.now(), ..request("alice", url) };
+        let mut row = FetchRequest { due_at: Some(self.now()), created_at: self.now(), ..request("alice", url) };
+        (row.spec.method, row.spec.sha256) = (Method::Get, None);
         self.requests.create(&row).await.unwrap();
         let claim = self.requests.claim(row.id, Step::Fetch, self.now(), LEASE).await.unwrap().unwrap();
         let mut row = claim.request.clone();
@@ -130,6 +156,10 @@ impl House {
     /// Takes a fetched request to ready.
     async fn ready(&self, url: &str, byte: u8) -> FetchRequest {
         let id = self.fetched(url, byte).await;
+        self.made_ready(id).await
+    }
+
+    async fn made_ready(&self, id: RequestId) -> FetchRequest {
         assert_eq!(self.package.run(id).await.unwrap(), Outcome::Done);
         let infohash = self.row(id).await.infohash.unwrap();
         self.seed.run(infohash, Some(id)).await.unwrap();
@@ -373,4 +403,74 @@ async fn everything_that_was_seeded_is_seeded_again_after_a_restart() {
         SeedSession::start(&settings.seeder, &settings.torrent, house.contents.clone(), house.torrents.clone()).await;
     let seed = Seed { seeder: Arc::new(next.unwrap()), ..house.seed.clone() };
     assert_eq!(seed.restore().await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn a_damaged_content_is_quarantined_and_its_requests_fetch_it_again() {
+    let mut house = House::new().await;
+    let ids = [house.fetched_truly("http://h/1", 1).await, house.fetched_truly("http://h/2", 1).await];
+    let [first, second] = [house.made_ready(ids[0]).await, house.made_ready(ids[1]).await];
+    let (hash, infohash) = (first.content.as_ref().unwrap().hash, first.infohash.unwrap());
+    assert_eq!(second.infohash, Some(infohash));
+    house.scrub.verify(hash, None).await.unwrap();
+    assert_eq!((house.row(ids[0]).await.status, house.scrub.findings.damaged()), (Status::Ready, 0), "it is intact");
+    house.woken();
+
+    let path = house.content_file(hash);
+    std::fs::write(&path, [1, 1, 9, 1, 1]).unwrap();
+    house.scrub.verify(hash, None).await.unwrap();
+    assert_eq!(house.scrub.findings.damaged(), 1);
+    assert!(!path.exists());
+    let damaged = house.folder.path().join(format!("content/damaged/{hash}"));
+    assert_eq!(std::fs::read(&damaged).unwrap(), [1, 1, 9, 1, 1]);
+    let woken = house.woken();
+    for id in ids {
+        let row = house.row(id).await;
+        assert_eq!((row.status, row.spec.sha256), (Status::Queued, Some(hash)));
+        assert!(woken.contains(&Wakeup::Fetch(id)));
+    }
+    assert!(woken.contains(&Wakeup::Unseed(infohash)));
+    house.seed.unseed(infohash).await.unwrap();
+    assert_eq!(house.session.seeding(), 0);
+
+    house.fetched_truly("http://h/3", 1).await;
+    assert!(path.exists() && !damaged.exists(), "an intact copy takes its place");
+}
+
+#[tokio::test]
+async fn a_content_that_is_gone_is_noticed_when_it_is_read() {
+    let house = House::new().await;
+    let id = house.fetched_truly("http://h/", 1).await;
+    let hash = house.made_ready(id).await.content.unwrap().hash;
+    std::fs::remove_file(house.content_file(hash)).unwrap();
+    assert_eq!(house.contents.size(hash).await.unwrap(), None);
+    tokio::select! {
+        () = house.scrub.run() => unreachable!("it runs for ever"),
+        row = async {
+            loop {
+                let row = house.row(id).await;
+                if row.status != Status::Ready {
+                    break row;
+                }
+                tokio::task::yield_now().await;
+            }
+        } => assert_eq!(row.status, Status::Queued),
+    }
+}
+
+#[tokio::test]
+async fn a_folder_without_most_contents_is_no_reason_to_fetch_them_again() {
+    let house = House::new().await;
+    let mut ids = vec![];
+    for byte in 1..=12 {
+        let id = house.fetched_truly(&format!("http://h/{byte}"), byte).await;
+        let hash = house.made_ready(id).await.content.unwrap().hash;
+        std::fs::remove_file(house.content_file(hash)).unwrap();
+        ids.push(id);
+    }
+    let run = tokio::time::timeout(Duration::from_secs(1), house.scrub.run()).await;
+    assert!(run.is_err() && house.scrub.findings.is_mostly_missing());
+    for id in ids {
+        assert_eq!(house.row(id).await.status, Status::Ready);
+    }
 }

@@ -62,6 +62,15 @@ pub trait Contents: Send + Sync {
     /// Removes it, and what a commit that never ended has left of it, unless it was touched at or after `since`.
     async fn remove(&self, content: ContentHash, since: Timestamp) -> Result<Removal, StoreError>;
 
+    /// Moves a damaged content out of the way, to where an operator finds it, or deletes it. Nothing there is fine.
+    async fn quarantine(&self, content: ContentHash) -> Result<(), StoreError>;
+
+    /// Waits until a content could not be read, and returns it. A store that keeps its contents intact by itself never
+    /// returns.
+    async fn unreadable(&self) -> ContentHash {
+        std::future::pending().await
+    }
+
     /// The contents whose hash begins with `part` and that were stored before `before`; some may have been touched
     /// since.
     async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError>;

@@ -124,8 +124,15 @@ pub trait Requests: Send + Sync {
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Wakeup>, StoreError>;
 
     /// Makes rows due at `now` that wait for a time after `latest`, which no step sets: the clock was set back since.
-    /// The lease of a claimed row ends at `now + lease`; ready rows keep their end. Returns how many.
-    async fn hasten(&self, now: Timestamp, latest: Timestamp, lease: Duration) -> Result<u64, StoreError>;
+    /// The lease of a claimed row ends at `now + lease`; ready rows keep their end. Likewise webhooks that wait for a time
+    /// after `latest_webhook`. Returns how many rows were changed.
+    async fn hasten(
+        &self,
+        now: Timestamp,
+        latest: Timestamp,
+        latest_webhook: Timestamp,
+        lease: Duration,
+    ) -> Result<u64, StoreError>;
 
     /// Up to `limit` rows that are ready and whose time is over.
     async fn outlived(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError>;
@@ -157,6 +164,13 @@ pub trait Requests: Send + Sync {
     /// Which live requests refer to this content, in what way; alike ones are told once. What was written within
     /// [`lag`](Requests::lag) may be missing.
     async fn holders(&self, content: ContentHash) -> Result<Vec<Holder>, StoreError>;
+
+    /// Up to `limit` ready requests that refer to this content.
+    async fn ready_with(&self, content: ContentHash, limit: u32) -> Result<Vec<RequestId>, StoreError>;
+
+    /// Compare-and-swap: writes `row` in place of `seen`, unless the row was changed or claimed since. Returns whether it
+    /// did.
+    async fn replace(&self, seen: &FetchRequest, row: &FetchRequest) -> Result<bool, StoreError>;
 
     /// Up to `limit` requests that have become ready or failed, have a
     /// [callback URL](domain::FetchSpec::callback_url) and are due to be told of, the longest due first.

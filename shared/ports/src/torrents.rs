@@ -15,10 +15,6 @@ pub trait Torrents: Send + Sync {
     /// The record of this infohash.
     async fn get(&self, infohash: InfoHash) -> Result<Option<Torrent>, StoreError>;
 
-    /// The torrent that a peer announces under this hash: its v1 infohash, or the beginning of its v2
-    /// infohash (BEP 52, "tracker announce").
-    async fn announced(&self, hash: [u8; 20]) -> Result<Option<Torrent>, StoreError>;
-
     /// The metainfo file, without tracker and webseeds, and the content that it describes.
     async fn metainfo(&self, infohash: InfoHash) -> Result<Option<(Vec<u8>, ContentHash)>, StoreError>;
 

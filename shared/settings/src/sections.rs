@@ -376,6 +376,9 @@ section! {
         min_free: Option<Bounded<0, { u64::MAX }>> = "";
         /// The most bytes of contents, those being fetched included; 0 is no limit. On one machine only.
         max_bytes: Bounded<0, { u64::MAX }> = "0";
+        /// Bytes a second that are read to find contents that have decayed, which are fetched again; 0 reads none. On one
+        /// machine only.
+        scrub: Bounded<0, 1_000_000_000_000> = "4194304";
         /// The folder of contents; by default content in STORAGE__BASE_PATH.
         content_path: Option<PathBuf> = "";
         /// The folder of .torrent files; by default torrents in STORAGE__BASE_PATH.

@@ -108,8 +108,11 @@ async fn serve(
         let headers = [(LOCATION, link), (CACHE_CONTROL, "private, no-store".to_owned())];
         return Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response());
     }
-    let gone = || Problem::new(StatusCode::GONE, "request_gone", "the content is gone");
-    let size = contents.size(content.hash).await?.ok_or_else(gone)?;
+    let missing = || {
+        let detail = "the stored content cannot be read: ask again, it is fetched again if its origin still has it";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "content_unavailable", detail).retry_after(5)
+    };
+    let size = contents.size(content.hash).await?.ok_or_else(missing)?;
     // The hash is the content: there is no stronger validator.
     let etag = format!("\"{}\"", content.hash);
     let known = asked

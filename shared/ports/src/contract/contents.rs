@@ -29,6 +29,7 @@ macro_rules! contents_contract {
             what_a_killed_process_left_is_named_and_can_be_discarded,
             a_content_touched_lately_is_spared,
             a_removed_content_is_gone,
+            a_quarantined_content_is_gone,
             idle_contents_are_found_part_by_part,
         );
     };
@@ -246,6 +247,21 @@ pub async fn a_removed_content_is_gone<C: Contents>(store: &C) {
     assert_eq!(store.size(hash).await.unwrap(), None);
     assert!(matches!(read(store, hash, 0, 1).await, Err(StoreError::NotFound)));
     assert!(put(store, &bytes, hash).await, "it can come again");
+    assert_eq!(read(store, hash, 0, 100).await.unwrap(), bytes);
+}
+
+/// Whenever it was touched; it can come again.
+pub async fn a_quarantined_content_is_gone<C: Contents>(store: &C) {
+    let bytes = bytes(100, 7);
+    let hash = hash(&bytes);
+    store.quarantine(hash).await.unwrap();
+    put(store, &bytes, hash).await;
+    read(store, hash, 0, 100).await.unwrap();
+    store.quarantine(hash).await.unwrap();
+    assert_eq!(store.size(hash).await.unwrap(), None);
+    assert!(!store.touch(hash, NOW).await.unwrap());
+    assert!(matches!(read(store, hash, 0, 1).await, Err(StoreError::NotFound)));
+    assert!(put(store, &bytes, hash).await);
     assert_eq!(read(store, hash, 0, 100).await.unwrap(), bytes);
 }
 

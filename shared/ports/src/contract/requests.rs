@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use domain::{ContentHash, Failure, FailureCode, FetchRequest, InfoHash, InfoHashV2, RequestId, Status, Step, UserId};
+use domain::{
+    ContentHash, Failure, FailureCode, FetchRequest, InfoHash, InfoHashV2, Method, RequestId, Status, Step, UserId,
+};
 use futures::future::{join, join_all};
 
 use super::{LEASE, NOW, content, request};
@@ -37,6 +39,8 @@ macro_rules! requests_contract {
             the_freshest_content_is_found,
             settling_moves_the_request_that_waits_for_the_torrent,
             holders_are_the_live_requests_of_a_content,
+            the_ready_requests_of_a_content_are_found,
+            a_row_is_replaced_only_as_it_was_seen,
         );
     };
 }
@@ -484,4 +488,48 @@ pub async fn holders_are_the_live_requests_of_a_content<R: Requests>(store: &R) 
     store.cancel(packaging, &UserId::new("alice"), NOW).await.unwrap();
     store.cancel(seeding_one, &UserId::new("alice"), NOW).await.unwrap();
     assert_eq!(store.holders(hash).await.unwrap().len(), 1);
+}
+
+/// Neither those before nor those after, and no more than asked for.
+pub async fn the_ready_requests_of_a_content_are_found<R: Requests>(store: &R) {
+    let (hash, infohash) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]));
+    let mut ready = vec![];
+    for url in ["http://h/1", "http://h/2"] {
+        let id = seeding(store, url, hash, infohash).await;
+        store.settle(id, infohash, Settlement::Ready, NOW).await.unwrap();
+        ready.push(id);
+    }
+    seeding(store, "http://h/seeding", hash, infohash).await;
+    let cancelled = seeding(store, "http://h/cancelled", hash, infohash).await;
+    store.settle(cancelled, infohash, Settlement::Ready, NOW).await.unwrap();
+    store.cancel(cancelled, &UserId::new("alice"), NOW).await.unwrap();
+    let mut found = store.ready_with(hash, 10).await.unwrap();
+    found.sort();
+    assert_eq!(found, ready);
+    assert_eq!(store.ready_with(hash, 1).await.unwrap().len(), 1);
+    assert_eq!(store.ready_with(ContentHash::new([9; 32]), 10).await.unwrap(), []);
+}
+
+/// Every field is written; a row that was changed or claimed since stays as it is.
+pub async fn a_row_is_replaced_only_as_it_was_seen<R: Requests>(store: &R) {
+    let (alice, hash, infohash) = (UserId::new("alice"), ContentHash::new([1; 32]), InfoHash::new([2; 20]));
+    let id = seeding(store, "http://h/", hash, infohash).await;
+    let seen = store.settle(id, infohash, Settlement::Ready, NOW).await.unwrap().expect("the row");
+    let later = NOW + Duration::from_secs(5);
+    let mut row = seen.clone();
+    row.spec.method = Method::Get;
+    row.lose_content(later);
+    // The method of a request never changes.
+    row.spec.method = seen.spec.method;
+    assert!(store.replace(&seen, &row).await.unwrap());
+    assert_eq!(store.get(id).await.unwrap().as_ref(), Some(&row));
+    assert!(!store.replace(&seen, &row).await.unwrap(), "changed since");
+    assert_eq!(store.twins(&row.fingerprint).await.unwrap().first_in_flight, Some(id));
+
+    let seen = row;
+    store.claim(id, Step::Fetch, later, LEASE).await.unwrap().expect("it is due");
+    assert!(!store.replace(&seen, &seen).await.unwrap(), "claimed since");
+    let cancelled = store.cancel(id, &alice, later).await.unwrap();
+    assert!(!store.replace(&seen, &seen).await.unwrap(), "ended since");
+    assert_eq!(store.get(id).await.unwrap(), cancelled);
 }
