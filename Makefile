@@ -18,13 +18,13 @@ run: ## Run ProxyTorrent on this machine in the development profile
 
 run-aws: ## Run ProxyTorrent on an emulated AWS on this machine
 	@scripts/setup aws
-	@cargo build --release --quiet --package functions --package seeder-container
+	@cargo build --release --quiet --package proxytorrent-functions --package proxytorrent-seeder-container
 	@exec .tools/python/bin/python infra/emulated/run.py --binaries target/release
 
 lambda-watch: ## The same, with functions that are built again when they change
 	@scripts/setup lambda
-	@cargo build --quiet --package seeder-container
-	@cargo build --quiet --package functions
+	@cargo build --quiet --package proxytorrent-seeder-container
+	@cargo build --quiet --package proxytorrent-functions
 	@PATH="$$PWD/.tools/lambda/bin:$$PATH" exec .tools/python/bin/python infra/emulated/run.py --binaries target/debug --watch --port 9000
 
 test: ## Run every check and every test
@@ -62,8 +62,8 @@ fmt: ## Format the code
 
 bench: ## Measure against curl, mktorrent and libtorrent
 	@scripts/setup test
-	@cargo build --release --quiet --package proxytorrent --package bench
-	@cargo build --profile function --quiet --package functions --bins --example hello
+	@cargo build --release --quiet --package proxytorrent --package proxytorrent-bench
+	@cargo build --profile function --quiet --package proxytorrent-functions --bins --example hello
 	@target/release/bench
 
 setup: ## Install what the tests need

@@ -8,22 +8,84 @@ use serde_json::Value;
 
 /// Each crate of ours with the crates of ours that it may know.
 const MAY_KNOW: [(&str, &[&str]); 16] = [
-    ("domain", &[]),
-    ("settings", &["domain"]),
-    ("telemetry", &["settings"]),
-    ("metainfo", &["domain"]),
-    ("ports", &["domain"]),
-    ("embedded", &["ports", "domain"]),
-    ("aws", &["ports", "domain"]),
-    ("fetcher", &["ports", "settings", "domain"]),
-    ("pipeline", &["fetcher", "metainfo", "ports", "settings", "domain"]),
-    ("api", &["fetcher", "metainfo", "ports", "settings", "domain"]),
+    ("proxytorrent-domain", &[]),
+    ("proxytorrent-settings", &["proxytorrent-domain"]),
+    ("proxytorrent-telemetry", &["proxytorrent-settings"]),
+    ("proxytorrent-metainfo", &["proxytorrent-domain"]),
+    ("proxytorrent-ports", &["proxytorrent-domain"]),
+    ("proxytorrent-embedded", &["proxytorrent-ports", "proxytorrent-domain"]),
+    ("proxytorrent-aws", &["proxytorrent-ports", "proxytorrent-domain"]),
+    ("proxytorrent-fetcher", &["proxytorrent-ports", "proxytorrent-settings", "proxytorrent-domain"]),
+    (
+        "proxytorrent-pipeline",
+        &[
+            "proxytorrent-fetcher",
+            "proxytorrent-metainfo",
+            "proxytorrent-ports",
+            "proxytorrent-settings",
+            "proxytorrent-domain",
+        ],
+    ),
+    (
+        "proxytorrent-api",
+        &[
+            "proxytorrent-fetcher",
+            "proxytorrent-metainfo",
+            "proxytorrent-ports",
+            "proxytorrent-settings",
+            "proxytorrent-domain",
+        ],
+    ),
     ("libtorrent-sys", &[]),
-    ("seeder", &["libtorrent-sys", "pipeline", "ports", "settings", "domain"]),
-    ("seeder-container", &["aws", "pipeline", "ports", "seeder", "settings", "telemetry"]),
-    ("functions", &["api", "aws", "fetcher", "pipeline", "ports", "settings", "telemetry", "domain"]),
-    ("proxytorrent", &["api", "embedded", "fetcher", "pipeline", "seeder", "ports", "settings", "telemetry", "domain"]),
-    ("bench", &["metainfo", "domain"]),
+    (
+        "proxytorrent-seeder",
+        &[
+            "libtorrent-sys",
+            "proxytorrent-pipeline",
+            "proxytorrent-ports",
+            "proxytorrent-settings",
+            "proxytorrent-domain",
+        ],
+    ),
+    (
+        "proxytorrent-seeder-container",
+        &[
+            "proxytorrent-aws",
+            "proxytorrent-pipeline",
+            "proxytorrent-ports",
+            "proxytorrent-seeder",
+            "proxytorrent-settings",
+            "proxytorrent-telemetry",
+        ],
+    ),
+    (
+        "proxytorrent-functions",
+        &[
+            "proxytorrent-api",
+            "proxytorrent-aws",
+            "proxytorrent-fetcher",
+            "proxytorrent-pipeline",
+            "proxytorrent-ports",
+            "proxytorrent-settings",
+            "proxytorrent-telemetry",
+            "proxytorrent-domain",
+        ],
+    ),
+    (
+        "proxytorrent",
+        &[
+            "proxytorrent-api",
+            "proxytorrent-embedded",
+            "proxytorrent-fetcher",
+            "proxytorrent-pipeline",
+            "proxytorrent-seeder",
+            "proxytorrent-ports",
+            "proxytorrent-settings",
+            "proxytorrent-telemetry",
+            "proxytorrent-domain",
+        ],
+    ),
+    ("proxytorrent-bench", &["proxytorrent-metainfo", "proxytorrent-domain"]),
 ];
 
 /// Crates that do I/O, which some of ours must not.
@@ -64,12 +126,12 @@ fn arrows_run_downwards_only() {
 #[test]
 fn what_is_to_do_no_io_cannot() {
     let dependencies = dependencies();
-    for package in ["domain", "metainfo"] {
+    for package in ["proxytorrent-domain", "proxytorrent-metainfo"] {
         for io in IO {
             assert!(!dependencies[package].contains(io), "{package} must not know {io}");
         }
     }
-    for package in ["api", "pipeline"] {
+    for package in ["proxytorrent-api", "proxytorrent-pipeline"] {
         for foreign in ["sqlx", "aws-sdk-s3", "aws-sdk-dynamodb", "aws-sdk-sqs", "libtorrent-sys"] {
             assert!(!dependencies[package].contains(foreign), "{package} must not know {foreign}");
         }

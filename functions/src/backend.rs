@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use aws::{Bucket, Clients, DynamoGuards, DynamoRequests, DynamoSwarm, DynamoTorrents, Queues, S3Contents, SqsWakeups};
+use aws::{
+    Bucket, Clients, DynamoGuards, DynamoRequests, DynamoSwarm, DynamoTorrents, Queues, S3Contents, SqsTaskQueue,
+};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
-use pipeline::{Fetch, GiveUp, Notify, Package, Reconcile, Release, Salt, Sweep, WebhookKey};
-use ports::{Clock, Contents, Guards, Requests, Swarm, SystemClock, Torrents, Wakeups};
-use settings::{ExposeSecret, Part, Settings};
+use pipeline::{CollectOrphans, DeadLetter, Fetch, Notify, Package, Release, Salt, Sweep, WebhookKey};
+use ports::{Clock, Contents, Guards, Requests, Swarm, SystemClock, TaskQueue, Torrents};
+use settings::{ExposeSecret, Role, Settings};
 
 use crate::Error;
-use crate::absent::Absent;
+use crate::denied_port::DeniedPort;
 
 /// Rows that one sweep looks at, of each kind: what it takes within its minute.
 const SWEEP_LIMIT: u32 = 2_000;
@@ -53,14 +55,14 @@ pub struct Backend {
     pub contents: Arc<dyn Contents>,
     pub guards: Arc<dyn Guards>,
     pub swarm: Arc<dyn Swarm>,
-    pub wakeups: Arc<dyn Wakeups>,
+    pub tasks: Arc<dyn TaskQueue>,
     ports: u16,
 }
 
 impl Backend {
-    /// Reads the settings of this part, begins to log, and makes and connects the clients that these ports need.
-    pub async fn load<const PORTS: u16>(part: Part) -> Result<Self, Error> {
-        let settings = Settings::load_part(part)?;
+    /// Reads the settings of this role, begins to log, and makes and connects the clients that these ports need.
+    pub async fn load<const PORTS: u16>(role: Role) -> Result<Self, Error> {
+        let settings = Settings::load_role(role)?;
         telemetry::start(&settings);
         let _ = rustls::crypto::ring::default_provider().install_default();
         let clients = clients::<PORTS>().await;
@@ -73,33 +75,33 @@ impl Backend {
     pub fn new<const PORTS: u16>(settings: Settings, clients: &Clients, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let aws = &settings.aws;
         let bucket = || Ok::<_, Error>(Bucket::new(clients.s3(), named("AWS__BUCKET", aws.bucket.as_deref())?));
-        let mut requests: Arc<dyn Requests> = Arc::new(Absent);
+        let mut requests: Arc<dyn Requests> = Arc::new(DeniedPort);
         if const { PORTS & REQUESTS != 0 } {
             let table = named("AWS__REQUESTS_TABLE", aws.requests_table.as_deref())?;
             requests = Arc::new(DynamoRequests::new(clients.dynamodb(), table));
         }
-        let mut torrents: Arc<dyn Torrents> = Arc::new(Absent);
+        let mut torrents: Arc<dyn Torrents> = Arc::new(DeniedPort);
         if const { PORTS & TORRENTS != 0 } {
             let table = named("AWS__TORRENTS_TABLE", aws.torrents_table.as_deref())?;
             torrents = Arc::new(DynamoTorrents::new(clients.dynamodb(), table, bucket()?));
         }
-        let mut contents: Arc<dyn Contents> = Arc::new(Absent);
+        let mut contents: Arc<dyn Contents> = Arc::new(DeniedPort);
         if const { PORTS & CONTENTS != 0 } {
             let (table, memory) =
                 (named("AWS__CONTENTS_TABLE", aws.contents_table.as_deref())?, aws.content_memory.get());
             contents = Arc::new(S3Contents::new(bucket()?, clients.dynamodb(), table, memory));
         }
-        let mut guards: Arc<dyn Guards> = Arc::new(Absent);
+        let mut guards: Arc<dyn Guards> = Arc::new(DeniedPort);
         if const { PORTS & GUARDS != 0 } {
             let table = named("AWS__GUARDS_TABLE", aws.guards_table.as_deref())?;
             guards = Arc::new(DynamoGuards::new(clients.dynamodb(), table));
         }
-        let mut swarm: Arc<dyn Swarm> = Arc::new(Absent);
+        let mut swarm: Arc<dyn Swarm> = Arc::new(DeniedPort);
         if const { PORTS & SWARM != 0 } {
             let table = named("AWS__SWARM_TABLE", aws.swarm_table.as_deref())?;
             swarm = Arc::new(DynamoSwarm::new(clients.dynamodb(), table));
         }
-        let mut wakeups: Arc<dyn Wakeups> = Arc::new(Absent);
+        let mut tasks: Arc<dyn TaskQueue> = Arc::new(DeniedPort);
         if const { PORTS & QUEUES != 0 } {
             let queue =
                 |port, variable, name| if PORTS & port == 0 { Ok(None) } else { named(variable, name).map(Some) };
@@ -108,9 +110,9 @@ impl Backend {
                 package: queue(PACKAGE_QUEUE, "AWS__PACKAGE_QUEUE", aws.package_queue.as_deref())?,
                 seed: queue(SEED_QUEUE, "AWS__SEED_QUEUE", aws.seed_queue.as_deref())?,
             };
-            wakeups = Arc::new(SqsWakeups::new(clients.sqs(), queues));
+            tasks = Arc::new(SqsTaskQueue::new(clients.sqs(), queues));
         }
-        Ok(Self { settings, clock, requests, torrents, contents, guards, swarm, wakeups, ports: PORTS })
+        Ok(Self { settings, clock, requests, torrents, contents, guards, swarm, tasks, ports: PORTS })
     }
 
     /// Whether the function takes this port.
@@ -124,18 +126,18 @@ impl Backend {
         let fetch = Fetch {
             requests: self.requests.clone(),
             contents: self.contents.clone(),
-            wakeups: self.wakeups.clone(),
+            tasks: self.tasks.clone(),
             clock: self.clock.clone(),
             fetcher: fetcher.clone(),
             reuse: self.settings.cache.cache_enabled,
             max_retries: self.settings.fetcher.max_retries.get() as u32,
-            bounded: true,
+            has_deadline: true,
         };
         let Some(secret) = &self.settings.security.webhook_secret else { return Ok((fetch, None)) };
         let key = WebhookKey::new(secret.expose_secret());
         let key = key.ok_or("SECURITY__WEBHOOK_SECRET: what follows whsec_ is empty or not base64")?;
-        let (requests, wakeups, clock) = (self.requests.clone(), self.wakeups.clone(), self.clock.clone());
-        Ok((fetch, Some(Notify { requests, wakeups, clock, fetcher, key })))
+        let (requests, tasks, clock) = (self.requests.clone(), self.tasks.clone(), self.clock.clone());
+        Ok((fetch, Some(Notify { requests, tasks, clock, fetcher, key })))
     }
 
     /// The package step.
@@ -144,7 +146,7 @@ impl Backend {
             requests: self.requests.clone(),
             torrents: self.torrents.clone(),
             contents: self.contents.clone(),
-            wakeups: self.wakeups.clone(),
+            tasks: self.tasks.clone(),
             clock: self.clock.clone(),
             private: self.settings.torrent.private_tracker,
             piece_length: self.settings.torrent.piece_size.map(settings::PieceLength::get),
@@ -163,7 +165,7 @@ impl Backend {
             requests: self.requests.clone(),
             torrents: self.torrents.clone(),
             contents: self.contents.clone(),
-            wakeups: self.wakeups.clone(),
+            tasks: self.tasks.clone(),
             clock: self.clock.clone(),
         }
     }
@@ -173,7 +175,7 @@ impl Backend {
         Sweep {
             requests: self.requests.clone(),
             contents: self.contents.clone(),
-            wakeups: self.wakeups.clone(),
+            tasks: self.tasks.clone(),
             clock: self.clock.clone(),
             limit: SWEEP_LIMIT,
             last: Arc::default(),
@@ -181,19 +183,19 @@ impl Backend {
     }
 
     /// The search for what was left.
-    pub fn reconcile(&self) -> Reconcile {
-        Reconcile {
+    pub fn collect_orphans(&self) -> CollectOrphans {
+        CollectOrphans {
             requests: self.requests.clone(),
             torrents: self.torrents.clone(),
             contents: self.contents.clone(),
-            wakeups: self.wakeups.clone(),
+            tasks: self.tasks.clone(),
             clock: self.clock.clone(),
         }
     }
 
     /// The end of what never ends.
-    pub fn give_up(&self) -> GiveUp {
-        GiveUp { requests: self.requests.clone(), wakeups: self.wakeups.clone(), clock: self.clock.clone() }
+    pub fn dead_letter(&self) -> DeadLetter {
+        DeadLetter { requests: self.requests.clone(), tasks: self.tasks.clone(), clock: self.clock.clone() }
     }
 }
 

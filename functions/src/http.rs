@@ -10,7 +10,7 @@ use axum::extract::ConnectInfo;
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
 use serde_json::{Value, json};
-use settings::{ExposeSecret, Part};
+use settings::{ExposeSecret, Role};
 use tower::Layer;
 use tower::util::MapRequestLayer;
 
@@ -18,7 +18,7 @@ use crate::{Backend, Error, port};
 
 /// Serves an endpoint with these ports until the container ends.
 pub async fn serve<const PORTS: u16>(endpoint: Endpoint) -> Result<(), Error> {
-    let routes = routes(endpoint, &Backend::load::<PORTS>(Part::Api).await?)?;
+    let routes = routes(endpoint, &Backend::load::<PORTS>(Role::Api).await?)?;
     lambda_http::run(MapRequestLayer::new(with_address).layer(routes)).await
 }
 
@@ -48,7 +48,7 @@ fn api(backend: &Backend) -> Result<Api, Error> {
         requests: backend.requests.clone(),
         torrents: backend.torrents.clone(),
         contents: backend.contents.clone(),
-        wakeups: backend.wakeups.clone(),
+        tasks: backend.tasks.clone(),
         guards: backend.guards.clone(),
         swarm: backend.swarm.clone(),
         clock: backend.clock.clone(),
@@ -94,10 +94,10 @@ fn health_checks(backend: &Backend) -> HealthChecks {
         });
     }
     if backend.takes(port::FETCH_QUEUE) {
-        let wakeups = backend.wakeups.clone();
+        let tasks = backend.tasks.clone();
         checks = checks.with("task_queue", move || {
-            let wakeups = wakeups.clone();
-            async move { says(wakeups.check().await, "a queue does not answer") }
+            let tasks = tasks.clone();
+            async move { says(tasks.check().await, "a queue does not answer") }
         });
     }
     // The seeder is elsewhere, and looks after itself.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use lambda_runtime::{LambdaEvent, service_fn};
-use ports::Wakeup;
+use ports::Task;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,7 @@ struct ItemFailure {
 
 /// Handles the wake-ups in each message with `work`, whose token is cancelled shortly before the function's time is
 /// over. Messages of a batch are handled side by side; only those that failed come again.
-pub async fn consume<F>(work: impl Fn(Wakeup, CancellationToken) -> F + Sync) -> Result<(), Error>
+pub async fn consume<F>(work: impl Fn(Task, CancellationToken) -> F + Sync) -> Result<(), Error>
 where
     F: Future<Output = Handled>,
 {
@@ -71,18 +71,18 @@ where
 
 async fn handle<F>(
     message: &Message,
-    work: &(impl Fn(Wakeup, CancellationToken) -> F + Sync),
+    work: &(impl Fn(Task, CancellationToken) -> F + Sync),
     stopping: &CancellationToken,
 ) -> Option<ItemFailure>
 where
     F: Future<Output = Handled>,
 {
-    let wakeups = aws::wakeups(&message.body);
-    if wakeups.is_empty() {
+    let tasks = aws::tasks(&message.body);
+    if tasks.is_empty() {
         warn!(message.id = message.message_id, "a message says nothing that is known, and is dropped");
     }
-    for wakeup in wakeups {
-        if let Err(error) = work(wakeup, stopping.clone()).await {
+    for task in tasks {
+        if let Err(error) = work(task, stopping.clone()).await {
             error!(message.id = message.message_id, %error, "a message was not handled, and comes again");
             return Some(ItemFailure { item_identifier: message.message_id.clone() });
         }

@@ -200,7 +200,7 @@ def environment(endpoint, settings, parameters, known, outputs):
 
 
 def start_watch(port, variables):
-    command = ["cargo", "lambda", "watch", "-p", "functions", "--invoke-address", "127.0.0.1", "--invoke-port", str(port)]
+    command = ["cargo", "lambda", "watch", "-p", "proxytorrent-functions", "--invoke-address", "127.0.0.1", "--invoke-port", str(port)]
     return subprocess.Popen(command, env=variables, cwd=ROOT, process_group=0)
 
 

@@ -2,7 +2,7 @@
 
 mod fair_queue;
 mod http;
-mod metering;
+mod metrics;
 mod shutdown;
 mod workers;
 
@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use api::{AbuseLimits, Api, Authenticator, HealthChecks, Limits, Passkeys};
 use embedded::{
-    ChannelWakeups, Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, SpaceLimits, SqliteGuards,
-    SqliteRequests, SqliteTorrents, SteadyClock, WakeupReceiver,
+    ChannelTaskQueue, Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, SpaceLimits, SqliteGuards,
+    SqliteRequests, SqliteTorrents, SteadyClock, TaskReceiver,
 };
 use fetcher::{Fetcher, ProxyHealth};
-use pipeline::{Fetch, Notify, Package, Reconcile, Release, Salt, Scrub, ScrubFindings, Seed, Sweep, WebhookKey};
-use ports::{Clock, Contents, Requests, Seeder, StoreError, Swarm, Torrents, Wakeups};
+use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Salt, Scrub, ScrubFindings, Seed, Sweep, WebhookKey};
+use ports::{Clock, Contents, Requests, Seeder, StoreError, Swarm, TaskQueue, Torrents};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seeder::SeedSession;
 use serde_json::json;
@@ -49,13 +49,13 @@ struct Backend {
     torrents: Arc<dyn Torrents>,
     contents: Arc<dyn Contents>,
     swarm: Arc<dyn Swarm>,
-    wakeups: Arc<dyn Wakeups>,
+    tasks: Arc<dyn TaskQueue>,
     clock: Arc<dyn Clock>,
     _lock: FolderLock,
 }
 
 impl Backend {
-    async fn open(settings: &Settings) -> Result<(Self, WakeupReceiver), CommandError> {
+    async fn open(settings: &Settings) -> Result<(Self, TaskReceiver), CommandError> {
         let storage = &settings.storage;
         let lock = FolderLock::take(&storage.base_path)?;
         let path = settings.database.sqlite_path(storage).map_err(CommandError::Start)?;
@@ -68,14 +68,14 @@ impl Backend {
             max_bytes: Some(storage.max_bytes.get()).filter(|bytes| *bytes > 0),
         };
         let contents = FolderContents::open(storage.contents(), limits)?;
-        let (wakeups, receiver): (ChannelWakeups, _) = embedded::channel();
+        let (tasks, receiver): (ChannelTaskQueue, _) = embedded::channel();
         let backend = Self {
             database,
             requests: Arc::new(requests),
             torrents: Arc::new(torrents),
             contents: Arc::new(contents),
             swarm: Arc::new(MemorySwarm::default()),
-            wakeups: Arc::new(wakeups),
+            tasks: Arc::new(tasks),
             clock: Arc::new(SteadyClock::default()),
             _lock: lock,
         };
@@ -95,7 +95,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         shutdown::Signals::listen().map_err(|e| CommandError::Start(format!("cannot listen for signals: {e}")))?;
 
     raise_open_files();
-    let (backend, wakeups) = Backend::open(&settings).await?;
+    let (backend, tasks) = Backend::open(&settings).await?;
     let fetcher = Fetcher::new(&settings.fetcher, &settings.proxy).map_err(|e| CommandError::Start(e.to_string()))?;
     let session =
         SeedSession::start(&settings.seeder, &settings.torrent, backend.contents.clone(), backend.torrents.clone());
@@ -110,10 +110,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         fetcher.guard().add_own(*own);
     }
 
-    let metrics = if settings.monitoring.metrics_enabled { Some(metering::start(session.clone())?) } else { None };
+    let metrics = if settings.monitoring.metrics_enabled { Some(metrics::start(session.clone())?) } else { None };
     let findings = Arc::new(ScrubFindings::default());
-    let workers =
-        start_workers(&settings, &backend, fetcher.clone(), session.clone(), wakeups, findings.clone()).await?;
+    let workers = start_workers(&settings, &backend, fetcher.clone(), session.clone(), tasks, findings.clone()).await?;
     let fetching = workers.fetching.clone();
     let estimate = api::Estimate::with_backlog(move |owner| fetching.backlog(owner));
     let api = Api { metrics, estimate, ..api(&settings, &backend, &fetcher, &session, findings, address)? };
@@ -166,25 +165,25 @@ async fn start_workers(
     backend: &Backend,
     fetcher: Fetcher,
     session: Arc<SeedSession>,
-    wakeups: WakeupReceiver,
+    tasks: TaskReceiver,
     findings: Arc<ScrubFindings>,
 ) -> Result<Workers, CommandError> {
-    let Backend { requests, torrents, contents, wakeups: sender, clock, .. } = backend;
+    let Backend { requests, torrents, contents, tasks: sender, clock, .. } = backend;
     let fetch = Fetch {
         requests: requests.clone(),
         contents: contents.clone(),
-        wakeups: sender.clone(),
+        tasks: sender.clone(),
         clock: clock.clone(),
         fetcher,
         reuse: settings.cache.cache_enabled,
         max_retries: settings.fetcher.max_retries.get() as u32,
-        bounded: false,
+        has_deadline: false,
     };
     let package = Package {
         requests: requests.clone(),
         torrents: torrents.clone(),
         contents: contents.clone(),
-        wakeups: sender.clone(),
+        tasks: sender.clone(),
         clock: clock.clone(),
         private: settings.torrent.private_tracker,
         piece_length: settings.torrent.piece_size.map(settings::PieceLength::get),
@@ -198,36 +197,36 @@ async fn start_workers(
         requests: requests.clone(),
         torrents: torrents.clone(),
         seeder: session as Arc<dyn Seeder>,
-        wakeups: sender.clone(),
+        tasks: sender.clone(),
         clock: clock.clone(),
     };
     let release = Release {
         requests: requests.clone(),
         torrents: torrents.clone(),
         contents: contents.clone(),
-        wakeups: sender.clone(),
+        tasks: sender.clone(),
         clock: clock.clone(),
     };
     let sweep = Sweep {
         requests: requests.clone(),
         contents: contents.clone(),
-        wakeups: sender.clone(),
+        tasks: sender.clone(),
         clock: clock.clone(),
         limit: SWEEP_LIMIT,
         last: Arc::default(),
     };
-    let reconcile = Reconcile {
+    let collect_orphans = CollectOrphans {
         requests: requests.clone(),
         torrents: torrents.clone(),
         contents: contents.clone(),
-        wakeups: sender.clone(),
+        tasks: sender.clone(),
         clock: clock.clone(),
     };
     let scrub = Scrub {
         requests: requests.clone(),
         torrents: torrents.clone(),
         contents: contents.clone(),
-        wakeups: sender.clone(),
+        tasks: sender.clone(),
         clock: clock.clone(),
         rate: Some(settings.storage.scrub.get()).filter(|rate| *rate > 0),
         findings,
@@ -236,7 +235,7 @@ async fn start_workers(
         None => None,
         Some(key) => Some(Notify {
             requests: requests.clone(),
-            wakeups: sender.clone(),
+            tasks: sender.clone(),
             clock: clock.clone(),
             fetcher: fetch.fetcher.clone(),
             key,
@@ -253,8 +252,8 @@ async fn start_workers(
         owner: per_user.unwrap_or(all.div_ceil(2)).min(all),
         host: settings.fetcher.max_per_host.get() as usize,
     };
-    let steps = Steps { fetch, package, seed, release, sweep, reconcile, scrub, notify };
-    Ok(Workers::start(wakeups, steps, bounds))
+    let steps = Steps { fetch, package, seed, release, sweep, collect_orphans, scrub, notify };
+    Ok(Workers::start(tasks, steps, bounds))
 }
 
 fn webhook_key(settings: &Settings) -> Result<Option<WebhookKey>, CommandError> {
@@ -281,7 +280,7 @@ fn api(
         requests: backend.requests.clone(),
         torrents: backend.torrents.clone(),
         contents: backend.contents.clone(),
-        wakeups: backend.wakeups.clone(),
+        tasks: backend.tasks.clone(),
         guards: Arc::new(SqliteGuards::new(backend.database.clone())),
         swarm: backend.swarm.clone(),
         clock: backend.clock.clone(),
@@ -313,7 +312,7 @@ fn tracker_secret(settings: &Settings) -> Result<Vec<u8>, CommandError> {
     }
     let path = Path::new(&settings.storage.base_path).join("tracker-secret");
     let fresh = || hex::encode(rand::random::<[u8; 32]>());
-    Ok(embedded::kept_secret(&path, fresh)?.into_bytes())
+    Ok(embedded::load_or_create_secret(&path, fresh)?.into_bytes())
 }
 
 /// What health says about a store that failed. The log has the details, which may hold paths.
@@ -332,7 +331,7 @@ fn health_checks(
     session: &Arc<SeedSession>,
     findings: Arc<ScrubFindings>,
 ) -> HealthChecks {
-    let (requests, contents, wakeups) = (backend.requests.clone(), backend.contents.clone(), backend.wakeups.clone());
+    let (requests, contents, tasks) = (backend.requests.clone(), backend.contents.clone(), backend.tasks.clone());
     let (fetcher, session) = (fetcher.clone(), session.clone());
     HealthChecks::new()
         .with("database", move || {
@@ -359,8 +358,8 @@ fn health_checks(
             }
         })
         .with("task_queue", move || {
-            let wakeups = wakeups.clone();
-            async move { wakeups.check().await.map(|()| json!({})).map_err(|_| "the workers have stopped".into()) }
+            let tasks = tasks.clone();
+            async move { tasks.check().await.map(|()| json!({})).map_err(|_| "the workers have stopped".into()) }
         })
         .with("proxy", move || {
             let fetcher = fetcher.clone();

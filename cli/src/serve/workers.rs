@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::{InfoHash, RequestId};
-use embedded::{Delivery, WakeupReceiver};
+use embedded::{Delivery, TaskReceiver};
 use futures::future::join_all;
 use metrics::{counter, gauge, histogram};
-use pipeline::{Fetch, Notify, Package, Reconcile, Release, Scrub, Seed, Sweep};
-use ports::{Requests, Share, Wakeup};
+use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
+use ports::{Requests, Share, Task};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,7 +40,7 @@ pub(super) struct Steps {
     pub seed: Seed,
     pub release: Release,
     pub sweep: Sweep,
-    pub reconcile: Reconcile,
+    pub collect_orphans: CollectOrphans,
     pub scrub: Scrub,
     /// `None`: the end of requests is told to nobody.
     pub notify: Option<Notify>,
@@ -60,9 +60,9 @@ pub(super) struct Workers {
 impl Workers {
     /// Starts the lanes, the dispatcher between them, and the sweep, whose first run finds what the last
     /// process left.
-    pub fn start(mut wakeups: WakeupReceiver, steps: Steps, bounds: Bounds) -> Self {
+    pub fn start(mut queue: TaskReceiver, steps: Steps, bounds: Bounds) -> Self {
         let requests = steps.fetch.requests.clone();
-        let Steps { fetch, package, seed, release, sweep, reconcile, scrub, notify } = steps;
+        let Steps { fetch, package, seed, release, sweep, collect_orphans, scrub, notify } = steps;
         let workers = Self {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -98,12 +98,12 @@ impl Workers {
         let seeding: Vec<_> = (0..SEED_LANES)
             .map(|_| {
                 let seed = seed.clone();
-                workers.lane(1, move |wakeup| {
+                workers.lane(1, move |task| {
                     let seed = seed.clone();
                     async move {
-                        match wakeup {
-                            SeedWork::Seed(infohash, request) => measured("seed", seed.run(infohash, request)).await,
-                            SeedWork::Unseed(infohash) => measured("unseed", seed.unseed(infohash)).await,
+                        match task {
+                            SeedTask::Seed(infohash, request) => measured("seed", seed.run(infohash, request)).await,
+                            SeedTask::Unseed(infohash) => measured("unseed", seed.unseed(infohash)).await,
                         }
                     }
                 })
@@ -116,21 +116,21 @@ impl Workers {
 
         let closing = workers.closing.clone();
         workers.tasks.spawn(async move {
-            while let Some(Some(Delivery { wakeup, share })) = closing.run_until_cancelled(wakeups.recv()).await {
-                let (queue, id) = match wakeup {
-                    Wakeup::Fetch(id) => (&fetching, id),
-                    Wakeup::Package(id) => (&packaging, id),
-                    Wakeup::Release(id) => (&releasing, id),
-                    Wakeup::Notify(id) => (&notifying, id),
-                    Wakeup::Seed(infohash, request) => {
-                        let _ = seed_lane(infohash).send(SeedWork::Seed(infohash, request));
+            while let Some(Some(Delivery { task, share })) = closing.run_until_cancelled(queue.recv()).await {
+                let (queue, id) = match task {
+                    Task::Fetch(id) => (&fetching, id),
+                    Task::Package(id) => (&packaging, id),
+                    Task::Release(id) => (&releasing, id),
+                    Task::Notify(id) => (&notifying, id),
+                    Task::Seed(infohash, request) => {
+                        let _ = seed_lane(infohash).send(SeedTask::Seed(infohash, request));
                         continue;
                     }
-                    Wakeup::Unseed(infohash) => {
-                        let _ = seed_lane(infohash).send(SeedWork::Unseed(infohash));
+                    Task::Unseed(infohash) => {
+                        let _ = seed_lane(infohash).send(SeedTask::Unseed(infohash));
                         continue;
                     }
-                    Wakeup::Connect(infohash, peer) => {
+                    Task::Connect(infohash, peer) => {
                         if connecting.try_send((infohash, peer)).is_err() {
                             counter!("proxytorrent_peers_not_connected_total").increment(1);
                         }
@@ -153,13 +153,13 @@ impl Workers {
             let mut interval = tokio::time::interval(SWEEP_INTERVAL);
             while closing.run_until_cancelled(interval.tick()).await.is_some() {
                 measured("sweep", async { sweep.run().await.map(drop) }).await;
-                measured("reconcile", async { reconcile.run().await.map(drop) }).await;
+                measured("collect_orphans", async { collect_orphans.run().await.map(drop) }).await;
             }
         });
 
         let closing = workers.closing.clone();
         workers.tasks.spawn(async move {
-            closing.run_until_cancelled(scrub.run()).await;
+            Box::pin(closing.run_until_cancelled(scrub.run())).await;
         });
         workers
     }
@@ -257,7 +257,7 @@ fn in_turn(places: usize) -> Arc<FairQueue> {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum SeedWork {
+enum SeedTask {
     Seed(InfoHash, Option<RequestId>),
     Unseed(InfoHash),
 }

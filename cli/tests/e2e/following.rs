@@ -96,8 +96,8 @@ async fn events_tell_each_change_and_end_with_the_request() {
     told.dedup();
     assert_eq!((told.contains(&"fetching"), told.last()), (true, Some(&"ready")), "{told:?}");
     assert!(text.starts_with("event: status\n"), "{text}");
-    let nobodys = server.call(Method::GET, "/v1/requests/01a20583-ba94-7002-8c0b-bbdc5e108857/events", None).await;
-    assert_eq!(nobodys.status(), 404);
+    let dummy_key = server.call(Method::GET, "/v1/requests/01a20583-ba94-7002-8c0b-bbdc5e108857/events", None).await;
+    assert_eq!(dummy_key.status(), 404);
 }
 
 #[tokio::test]

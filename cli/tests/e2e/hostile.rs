@@ -45,9 +45,9 @@ async fn encoded(coding: &str, content: &[u8]) -> Vec<u8> {
     }
 }
 
-/// An origin for every mischief, by path.
-#[expect(clippy::too_many_lines, reason = "a table of mischief")]
-async fn mischief(mut peer: Peer) {
+/// An origin for every hostile_origin, by path.
+#[expect(clippy::too_many_lines, reason = "a table of hostile_origin")]
+async fn hostile_origin(mut peer: Peer) {
     let head = peer.request().await;
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     let kilobyte = [b'x'; 1024];
@@ -173,7 +173,7 @@ async fn mischief(mut peer: Peer) {
                 let body = if status.contains("204") || status.contains("304") { "" } else { "an error page" };
                 peer.send(format!("{status}Content-Length: {}\r\n\r\n{body}", body.len())).await;
             }
-            _ => panic!("no such mischief: {other}"),
+            _ => panic!("no such hostile_origin: {other}"),
         },
     }
 }
@@ -194,7 +194,7 @@ async fn this_service_is_not_fetched_from_under_any_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_mischief_ends_with_its_code() {
-    let (server, origin) = (TestServer::with(&LIMITS).await, Raw::start(mischief).await);
+    let (server, origin) = (TestServer::with(&LIMITS).await, Raw::start(hostile_origin).await);
     let cases = [
         ("endless-chunks", "too_large"),
         ("endless", "too_large"),
@@ -251,7 +251,7 @@ async fn every_mischief_ends_with_its_code() {
 
 #[tokio::test]
 async fn odd_but_honest_origins_are_fetched_from() {
-    let (server, origin) = (TestServer::with(&LIMITS).await, Raw::start(mischief).await);
+    let (server, origin) = (TestServer::with(&LIMITS).await, Raw::start(hostile_origin).await);
     let hash = |content: &[u8]| Value::from(hex::encode(Sha256::digest(content)));
     assert_eq!(server.fetch(&origin.url("/http-1.0")).await["content_hash"], hash(b"old"));
     assert_eq!(server.fetch(&origin.url("/length-too-short")).await["content_hash"], hash(b"01234"));

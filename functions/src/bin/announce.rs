@@ -1,7 +1,7 @@
 //! `GET /announce` and `GET /scrape`.
 
-use functions::port::{GUARDS, REQUESTS, SEED_QUEUE, SWARM};
-use functions::{Error, endpoints, serve};
+use proxytorrent_functions::port::{GUARDS, REQUESTS, SEED_QUEUE, SWARM};
+use proxytorrent_functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! `POST /v1/requests`.
 
-use functions::port::{FETCH_QUEUE, GUARDS, REQUESTS};
-use functions::{Error, endpoints, serve};
+use proxytorrent_functions::port::{FETCH_QUEUE, GUARDS, REQUESTS};
+use proxytorrent_functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

@@ -1,14 +1,14 @@
 //! The dead-letter queues: ends the requests whose work never ended.
 
-use functions::port::{FETCH_QUEUE, REQUESTS};
-use functions::{Backend, Error, Part, consume};
+use proxytorrent_functions::port::{FETCH_QUEUE, REQUESTS};
+use proxytorrent_functions::{Backend, Error, Role, consume};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let backend = Backend::load::<{ REQUESTS | FETCH_QUEUE }>(Part::Rest).await?;
-    let give_up = &backend.give_up();
-    consume(|wakeup, _| async move {
-        give_up.run(wakeup).await?;
+    let backend = Backend::load::<{ REQUESTS | FETCH_QUEUE }>(Role::Worker).await?;
+    let dead_letter = &backend.dead_letter();
+    consume(|task, _| async move {
+        dead_letter.run(task).await?;
         Ok(())
     })
     .await

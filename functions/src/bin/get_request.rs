@@ -1,7 +1,7 @@
 //! `GET /v1/requests/{id}`.
 
-use functions::port::{GUARDS, REQUESTS};
-use functions::{Error, endpoints, serve};
+use proxytorrent_functions::port::{GUARDS, REQUESTS};
+use proxytorrent_functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! `GET /v1/requests/{id}/torrent`.
 
-use functions::port::{GUARDS, REQUESTS, TORRENTS};
-use functions::{Error, endpoints, serve};
+use proxytorrent_functions::port::{GUARDS, REQUESTS, TORRENTS};
+use proxytorrent_functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! `GET /v1/health`.
 
-use functions::port::{CONTENTS, FETCH_QUEUE, REQUESTS};
-use functions::{Error, endpoints, serve};
+use proxytorrent_functions::port::{CONTENTS, FETCH_QUEUE, REQUESTS};
+use proxytorrent_functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

@@ -1,19 +1,19 @@
 //! The package queue: makes torrents, and lets go of what ended requests held.
 
-use functions::port::{CONTENTS, FETCH_QUEUE, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, TORRENTS};
-use functions::{Backend, Error, Part, consume};
-use ports::Wakeup;
+use ports::Task;
+use proxytorrent_functions::port::{CONTENTS, FETCH_QUEUE, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, TORRENTS};
+use proxytorrent_functions::{Backend, Error, Role, consume};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let backend =
-        Backend::load::<{ REQUESTS | TORRENTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE }>(Part::Rest)
+        Backend::load::<{ REQUESTS | TORRENTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE }>(Role::Worker)
             .await?;
     let (package, release) = &(backend.package(), backend.release());
-    consume(|wakeup, _| async move {
-        match wakeup {
-            Wakeup::Package(id) => drop(package.run(id).await?),
-            Wakeup::Release(id) => drop(release.run(id).await?),
+    consume(|task, _| async move {
+        match task {
+            Task::Package(id) => drop(package.run(id).await?),
+            Task::Release(id) => drop(release.run(id).await?),
             _ => {}
         }
         Ok(())

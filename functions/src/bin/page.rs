@@ -1,7 +1,7 @@
 //! `GET /`.
 
-use functions::port::NONE;
-use functions::{Error, endpoints, serve};
+use proxytorrent_functions::port::NONE;
+use proxytorrent_functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! `DELETE /v1/passkeys`.
 
-use functions::port::GUARDS;
-use functions::{Error, endpoints, serve};
+use proxytorrent_functions::port::GUARDS;
+use proxytorrent_functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

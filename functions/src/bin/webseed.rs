@@ -1,7 +1,7 @@
 //! `GET /webseed/{id}/{key}`.
 
-use functions::port::{CONTENTS, REQUESTS};
-use functions::{Error, endpoints, serve};
+use proxytorrent_functions::port::{CONTENTS, REQUESTS};
+use proxytorrent_functions::{Error, endpoints, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

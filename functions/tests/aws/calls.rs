@@ -6,14 +6,14 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use aws::schema::TABLES;
-use functions::endpoints;
-use functions::port::{GUARDS, REQUESTS, TORRENTS};
-use ports::Wakeup;
+use ports::Task;
+use proxytorrent_functions::endpoints;
+use proxytorrent_functions::port::{GUARDS, REQUESTS, TORRENTS};
 use tokio_util::sync::CancellationToken;
 
+use crate::env::{Ended, TestEnv, undisturbed};
 use crate::template::Template;
-use crate::wire::{Call, Life};
-use crate::world::{Ended, World, undisturbed};
+use crate::transport::{Call, FaultPlan};
 
 /// The calls that one function makes for a request.
 struct Step {
@@ -35,33 +35,33 @@ const MESSAGE_CALL: f64 = 0.4;
 const INVOCATION: f64 = 0.2;
 const API_CALL: f64 = 1.0;
 
-/// A small content's life, with one look at its status and one download of its `.torrent` file.
-async fn steps(world: &World) -> Vec<Step> {
+/// A small content's plan, with one look at its status and one download of its `.torrent` file.
+async fn steps(env: &TestEnv) -> Vec<Step> {
     let mut steps = vec![];
-    let life = undisturbed();
-    let mut step = |life: &Life, name, function, asked| {
-        steps.push(Step { name, function, asked, calls: life.take() });
+    let plan = undisturbed();
+    let mut step = |plan: &FaultPlan, name, function, asked| {
+        steps.push(Step { name, function, asked, calls: plan.take() });
     };
-    let id = world.create(&life, "1000/1").await;
+    let id = env.create(&plan, "1000/1").await;
     // The key that the tests' client sends, and most do not.
     let reservation = |call: &Call| call.body.contains("idempotency:");
-    life.calls.lock().unwrap().retain(|call| !reservation(call));
-    step(&life, "create", Some("CreateRequest"), true);
-    assert!(world.handle(&life, Wakeup::Fetch(id), CancellationToken::new()).await);
-    step(&life, "fetch", Some("FetchContent"), false);
-    assert!(world.handle(&life, Wakeup::Package(id), CancellationToken::new()).await);
-    step(&life, "package", Some("PackageTorrent"), false);
-    let infohash = world.row(id).await.infohash.unwrap();
-    assert!(world.handle(&life, Wakeup::Seed(infohash, Some(id)), CancellationToken::new()).await);
-    step(&life, "seed", None, false);
+    plan.calls.lock().unwrap().retain(|call| !reservation(call));
+    step(&plan, "create", Some("CreateRequest"), true);
+    assert!(env.handle(&plan, Task::Fetch(id), CancellationToken::new()).await);
+    step(&plan, "fetch", Some("FetchContent"), false);
+    assert!(env.handle(&plan, Task::Package(id), CancellationToken::new()).await);
+    step(&plan, "package", Some("PackageTorrent"), false);
+    let infohash = env.row(id).await.infohash.unwrap();
+    assert!(env.handle(&plan, Task::Seed(infohash, Some(id)), CancellationToken::new()).await);
+    step(&plan, "seed", None, false);
     let status = http::Request::get(format!("/v1/requests/{id}"));
-    let answer = world.call::<{ REQUESTS | GUARDS }>(&life, endpoints::get_request(), status, None).await;
+    let answer = env.call::<{ REQUESTS | GUARDS }>(&plan, endpoints::get_request(), status, None).await;
     assert!(matches!(answer, Ended::With((200, _))));
-    step(&life, "status", Some("GetRequest"), true);
+    step(&plan, "status", Some("GetRequest"), true);
     let torrent = http::Request::get(format!("/v1/requests/{id}/torrent"));
-    let answer = world.call::<{ REQUESTS | TORRENTS | GUARDS }>(&life, endpoints::get_torrent(), torrent, None).await;
+    let answer = env.call::<{ REQUESTS | TORRENTS | GUARDS }>(&plan, endpoints::get_torrent(), torrent, None).await;
     assert!(matches!(answer, Ended::With((200, _))));
-    step(&life, "torrent", Some("GetTorrent"), true);
+    step(&plan, "torrent", Some("GetTorrent"), true);
     steps
 }
 
@@ -183,9 +183,9 @@ fn assert_pinned(path: &str, (start, end): (&str, &str), expected: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_calls_of_a_request_are_as_many_as_they_were_and_allowed() {
-    let world = World::new().await;
-    let steps = steps(&world).await;
-    world.stop().await;
+    let env = TestEnv::new().await;
+    let steps = steps(&env).await;
+    env.stop().await;
     let template = Template::read();
     for step in &steps {
         let Some(function) = step.function else { continue };
@@ -199,26 +199,26 @@ async fn the_calls_of_a_request_are_as_many_as_they_were_and_allowed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sweep_is_allowed_all_that_it_does() {
-    let (world, life) = (World::new().await, undisturbed());
+    let (env, plan) = (TestEnv::new().await, undisturbed());
     // Something of every kind is due, is over, and was left.
     for seed in 1..=3 {
-        let id = world.create(&life, &format!("1000/{seed}")).await;
-        world.settle(&life, id, 1).await;
+        let id = env.create(&plan, &format!("1000/{seed}")).await;
+        env.settle(&plan, id, 1).await;
     }
-    world.create(&life, "1000/4").await;
-    world.clock.advance(std::time::Duration::from_secs(3 * 3600));
-    world.abandon().await;
-    life.take();
+    env.create(&plan, "1000/4").await;
+    env.clock.advance(std::time::Duration::from_secs(3 * 3600));
+    env.abandon().await;
+    plan.take();
     for _ in 0..256 {
-        world.clock.advance(std::time::Duration::from_secs(60));
-        world.sweep(&life).await;
+        env.clock.advance(std::time::Duration::from_secs(60));
+        env.sweep(&plan).await;
     }
-    let (calls, template) = (life.take(), Template::read());
+    let (calls, template) = (plan.take(), Template::read());
     for call in calls.iter().collect::<BTreeSet<_>>() {
         assert!(template.allows("Sweep", call), "Sweep may not do {call:?}");
     }
     for action in ["dynamodb:DeleteItem", "s3:DeleteObject", "sqs:SendMessage", "dynamodb:GetItem"] {
         assert!(calls.iter().any(|call| call.action == action), "it had no {action} to do");
     }
-    world.stop().await;
+    env.stop().await;
 }

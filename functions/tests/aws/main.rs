@@ -3,8 +3,8 @@
 mod calls;
 #[path = "../../../shared/aws/tests/emulator/mod.rs"]
 mod emulator;
+mod env;
 mod faults;
 mod runtime;
 mod template;
-mod wire;
-mod world;
+mod transport;

@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 
+use crate::env::{TestEnv, content, undisturbed};
 use crate::template::functions;
-use crate::world::{World, content, undisturbed};
 
 /// How long a function may take for its answer, beside what it is given.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,7 +67,7 @@ async fn said(
 }
 
 impl Function {
-    async fn start(world: &World, binary: &str) -> Self {
+    async fn start(env: &TestEnv, binary: &str) -> Self {
         let (events, receiver) = mpsc::unbounded_channel();
         let (sender, answers) = mpsc::unbounded_channel();
         let runtime = Arc::new(Runtime { events: AsyncMutex::new(receiver), answers: sender });
@@ -86,7 +86,7 @@ impl Function {
         });
         let process = Command::new(binaries().join(binary))
             .env_clear()
-            .envs(world.environment())
+            .envs(env.environment())
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
             .env("AWS_LAMBDA_FUNCTION_NAME", binary)
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
@@ -122,7 +122,7 @@ fn message(body: &Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_function_answers_the_event_in_its_file() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let expected: HashMap<_, _> = [
         ("create_request", json!(201)),
         ("list_requests", json!(200)),
@@ -139,14 +139,14 @@ async fn every_function_answers_the_event_in_its_file() {
     ]
     .into();
     for name in functions() {
-        let mut function = Function::start(&world, &name).await;
+        let mut function = Function::start(&env, &name).await;
         let answer =
             function.invoke(event(&name), Duration::from_secs(30)).await.unwrap_or_else(|e| panic!("{name}: {e}"));
         let said = answer.get("statusCode").unwrap_or(&answer);
         // The others ask for a request that nobody has made.
         assert_eq!(said, expected.get(name.as_str()).unwrap_or(&json!(404)), "{name}: {answer}");
     }
-    world.stop().await;
+    env.stop().await;
 }
 
 /// An origin that sends some 1.3 MB a second; what it was asked to begin at.
@@ -182,61 +182,61 @@ async fn slow_origin(size: usize, ranges: bool) -> (String, Arc<Mutex<Vec<usize>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_goes_on_in_the_next_run_of_its_function() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let size = 6_000_000;
     let (url, seen) = slow_origin(size, true).await;
-    let id = world.create_url(&undisturbed(), &url).await;
-    let mut fetch = Function::start(&world, "fetch_content").await;
+    let id = env.create_url(&undisturbed(), &url).await;
+    let mut fetch = Function::start(&env, "fetch_content").await;
     let mut runs = 0;
-    while world.row(id).await.status != Status::Packaging {
+    while env.row(id).await.status != Status::Packaging {
         runs += 1;
-        assert!(runs < 20, "{:#?}", world.row(id).await);
+        assert!(runs < 20, "{:#?}", env.row(id).await);
         // Of seven seconds, five are kept for handing on.
         let answer = fetch.invoke(message(&json!({ "fetch": id })), Duration::from_secs(7)).await;
         assert_eq!(answer, Ok(json!({ "batchItemFailures": [] })));
-        let row = world.row(id).await;
+        let row = env.row(id).await;
         assert!(matches!(row.status, Status::Queued | Status::Packaging), "{row:#?}");
         assert_eq!(row.checkpoint.is_some(), row.status == Status::Queued);
     }
     assert!(runs >= 2, "it took {runs}");
-    let stored = world.row(id).await.content.unwrap();
+    let stored = env.row(id).await.content.unwrap();
     assert_eq!((stored.size, stored.hash.to_string()), (size as u64, hex::encode(Sha256::digest(content(size, 5)))));
     let seen = seen.lock().unwrap().clone();
     assert_eq!(seen.len(), runs);
     assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "each goes on from where the one before stopped: {seen:?}");
-    assert_eq!(world.staged().await, 0);
-    world.stop().await;
+    assert_eq!(env.staged().await, 0);
+    env.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_that_cannot_go_on_fails_and_says_why() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let (url, _) = slow_origin(6_000_000, false).await;
-    let id = world.create_url(&undisturbed(), &url).await;
-    let mut fetch = Function::start(&world, "fetch_content").await;
+    let id = env.create_url(&undisturbed(), &url).await;
+    let mut fetch = Function::start(&env, "fetch_content").await;
     let answer = fetch.invoke(message(&json!({ "fetch": id })), Duration::from_secs(7)).await;
     assert_eq!(answer, Ok(json!({ "batchItemFailures": [] })));
-    let row = world.row(id).await;
+    let row = env.row(id).await;
     let failure = row.failure.clone().unwrap();
     assert_eq!((row.status, failure.code.as_str()), (Status::Failed, "time_limit"));
     assert!(failure.message.contains("Accept-Ranges"), "{}", failure.message);
-    assert_eq!(world.staged().await, 0);
-    world.stop().await;
+    assert_eq!(env.staged().await, 0);
+    env.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_of_a_fetch_that_was_left_off_leaves_nothing() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let (url, _) = slow_origin(6_000_000, true).await;
-    let id = world.create_url(&undisturbed(), &url).await;
-    let mut fetch = Function::start(&world, "fetch_content").await;
+    let id = env.create_url(&undisturbed(), &url).await;
+    let mut fetch = Function::start(&env, "fetch_content").await;
     fetch.invoke(message(&json!({ "fetch": id })), Duration::from_secs(7)).await.unwrap();
-    let row = world.row(id).await;
+    let row = env.row(id).await;
     assert!(row.checkpoint.is_some(), "{row:#?}");
-    assert!(world.staged().await > 0);
-    world.observer.requests.cancel(id, &row.owner, ports::Clock::now(&world.clock)).await.unwrap();
-    let mut package = Function::start(&world, "package_torrent").await;
+    assert!(env.staged().await > 0);
+    env.observer.requests.cancel(id, &row.owner, ports::Clock::now(&env.clock)).await.unwrap();
+    let mut package = Function::start(&env, "package_torrent").await;
     package.invoke(message(&json!({ "release": id })), Duration::from_secs(30)).await.unwrap();
-    assert_eq!(world.staged().await, 0);
-    world.stop().await;
+    assert_eq!(env.staged().await, 0);
+    env.stop().await;
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use serde_norway::Value as Yaml;
 
-use crate::wire::Call;
+use crate::transport::Call;
 
 /// Tables, queues and the bucket, as the template, the tests and the code name them.
 const NAMES: [(&str, &str, &str); 8] = [
@@ -96,7 +96,8 @@ pub fn functions() -> BTreeSet<String> {
 /// The ports that a binary names.
 fn ports(binary: &str) -> BTreeSet<String> {
     let source = std::fs::read_to_string(root().join(format!("functions/src/bin/{binary}.rs"))).unwrap();
-    let used = source.lines().find_map(|line| line.strip_prefix("use functions::port::")).unwrap_or_default();
+    let used =
+        source.lines().find_map(|line| line.strip_prefix("use proxytorrent_functions::port::")).unwrap_or_default();
     let names = used.trim_matches(|c| "{};".contains(c)).split(',');
     names.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty() && name != "NONE").collect()
 }
@@ -147,11 +148,11 @@ fn a_function_knows_the_secrets_of_its_part_and_no_others() {
             environment.iter().filter(|(_, value)| is_secret(value)).map(|(name, _)| name.as_str()).collect();
         let binary = function["Metadata"]["BuildProperties"]["Binary"].as_str().unwrap();
         let source = std::fs::read_to_string(root().join(format!("functions/src/bin/{binary}.rs"))).unwrap();
-        let expected: &[_] = if source.contains("Part::Fetch") {
+        let expected: &[_] = if source.contains("Role::Fetcher") {
             &["PROXY__URLS", "SECURITY__WEBHOOK_SECRET"]
         } else if binary == "package_torrent" {
             &["TORRENT__SALT"]
-        } else if source.contains("Part::Rest") {
+        } else if source.contains("Role::Worker") {
             &[]
         } else {
             &["SECURITY__BEARER_TOKENS", "SECURITY__HMAC_KEYS", "SECURITY__WEBHOOK_SECRET", "TRACKER__SECRET"]

@@ -5,12 +5,12 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws::{Bucket, Clients, DynamoRequests, DynamoTorrents, Queues, S3Contents, SqsWakeups};
+use aws::{Bucket, Clients, DynamoRequests, DynamoTorrents, Queues, S3Contents, SqsTaskQueue};
 use aws_sdk_sqs::types::Message;
 use pipeline::Seed;
-use ports::{Contents, Requests, Seeder, SystemClock, Torrents, Wakeup};
+use ports::{Contents, Requests, Seeder, SystemClock, Task, Torrents};
 use seeder::SeedSession;
-use settings::{Part, Settings};
+use settings::{Role, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let settings = Settings::load_part(Part::Rest)?;
+    let settings = Settings::load_role(Role::Worker)?;
     telemetry::start(&settings);
     let _ = rustls::crypto::ring::default_provider().install_default();
     let stop = CancellationToken::new();
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         requests,
         torrents,
         seeder: session.clone() as Arc<dyn Seeder>,
-        wakeups: Arc::new(SqsWakeups::new(clients.sqs(), queues)),
+        tasks: Arc::new(SqsTaskQueue::new(clients.sqs(), queues)),
         clock: Arc::new(SystemClock),
     };
     let Some(restored) = stop.run_until_cancelled(seed.restore()).await else {
@@ -100,12 +100,12 @@ async fn watch(sqs: &aws_sdk_sqs::Client, queue: &str, seed: &Seed, stop: &Cance
 }
 
 async fn handle(message: &Message, seed: &Seed) -> Result<(), pipeline::SeedStepError> {
-    for wakeup in aws::wakeups(message.body.as_deref().unwrap_or_default()) {
-        match wakeup {
-            Wakeup::Seed(infohash, request) => seed.run(infohash, request).await?,
-            Wakeup::Unseed(infohash) => seed.unseed(infohash).await?,
+    for task in aws::tasks(message.body.as_deref().unwrap_or_default()) {
+        match task {
+            Task::Seed(infohash, request) => seed.run(infohash, request).await?,
+            Task::Unseed(infohash) => seed.unseed(infohash).await?,
             // Beside the rest: it must not delay the seeding of torrents, and nothing depends on it.
-            Wakeup::Connect(infohash, peer) => {
+            Task::Connect(infohash, peer) => {
                 let seed = seed.clone();
                 tokio::spawn(async move {
                     if let Err(error) = seed.connect(infohash, peer).await {

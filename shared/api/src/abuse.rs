@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use domain::UserId;
 use http::StatusCode;
-use ports::neighbourhood;
+use ports::client_network;
 
 use crate::problem::Problem;
 
@@ -45,7 +45,7 @@ impl AbuseLimits {
     /// Refuses a client that has failed to authenticate too often, whatever it shows now: else it could go on guessing.
     pub(crate) fn check_failures(&self, client: Option<IpAddr>) -> Result<(), TooMany> {
         match (&self.failures, client) {
-            (Some(failures), Some(client)) => failures.check(&neighbourhood(client)),
+            (Some(failures), Some(client)) => failures.check(&client_network(client)),
             _ => Ok(()),
         }
     }
@@ -58,7 +58,7 @@ impl AbuseLimits {
     /// As [`AbuseLimits::check_failures`], of the tracker.
     pub(crate) fn check_passkeys(&self, client: Option<IpAddr>) -> Result<(), TooMany> {
         match (&self.passkeys, client) {
-            (Some(passkeys), Some(client)) => passkeys.check(&neighbourhood(client)),
+            (Some(passkeys), Some(client)) => passkeys.check(&client_network(client)),
             _ => Ok(()),
         }
     }
@@ -71,7 +71,7 @@ impl AbuseLimits {
     /// Counts an announce or scrape.
     pub(crate) fn count_announce(&self, client: Option<IpAddr>) -> Result<(), TooMany> {
         match (&self.announces, client) {
-            (Some(announces), Some(client)) => announces.count(neighbourhood(client)),
+            (Some(announces), Some(client)) => announces.count(client_network(client)),
             _ => Ok(()),
         }
     }
@@ -87,7 +87,7 @@ fn count_failure(counter: Option<&Counter<IpAddr>>, client: Option<IpAddr>, what
     tracing::warn!(client = client.map(tracing::field::display), what, "authentication failed");
     metrics::counter!("proxytorrent_authentication_failures_total", "what" => what).increment(1);
     if let (Some(counter), Some(client)) = (counter, client) {
-        let _ = counter.count(neighbourhood(client));
+        let _ = counter.count(client_network(client));
     }
 }
 

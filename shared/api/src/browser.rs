@@ -20,7 +20,7 @@ const SECURITY: [(HeaderName, &str); 5] = [
     (CACHE_CONTROL, "no-store"),
 ];
 
-pub(crate) fn secure(headers: &mut HeaderMap) {
+pub(crate) fn set_security_headers(headers: &mut HeaderMap) {
     for (name, value) in SECURITY {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::routing::{delete, get, patch, post};
 use axum::{Router, middleware};
 
-use crate::router::{Api, finish, prefix};
+use crate::router::{Api, prefix, with_common_layers};
 use crate::{auth, docs, health, passkey, requests, root, tracker};
 
 /// An endpoint, or a few that are one.
@@ -27,7 +27,7 @@ impl Endpoint {
             self.routes
         };
         let nested = self.nested && !prefix(&api).is_empty();
-        finish(if nested { Router::new().nest(prefix(&api), routes) } else { routes }, api)
+        with_common_layers(if nested { Router::new().nest(prefix(&api), routes) } else { routes }, api)
     }
 }
 

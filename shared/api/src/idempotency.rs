@@ -38,7 +38,7 @@ pub(crate) struct Earlier {
 /// What a key means for a request.
 pub(crate) enum Key {
     /// There is none.
-    Absent,
+    DeniedPort,
     /// It is the first with it. The name is to be released if the request fails.
     New(String),
     /// Another was before it, and this is what it was told.
@@ -54,7 +54,7 @@ pub(crate) async fn check(
     row: &FetchRequest,
     estimated_ready: Option<u64>,
 ) -> Result<Key, Problem> {
-    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(Key::Absent) };
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(Key::DeniedPort) };
     let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
     let Some(key) = key else {
         let detail = "Idempotency-Key is to have 1 to 255 printable ASCII characters";

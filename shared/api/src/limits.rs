@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domain::{Timestamp, UserId};
 use http::{HeaderName, HeaderValue, StatusCode};
-use ports::{Clock, Guards, Limit, Requests, StoreError, Taken, neighbourhood};
+use ports::{Clock, Decision, Guards, Limit, Requests, StoreError, client_network};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
@@ -70,16 +70,16 @@ impl Limits {
         ];
         if let Some(client) = client {
             let max = rates.requests_per_ip_minute.get();
-            limits.push(("ip-minute", limit(format!("ip:{}", neighbourhood(client)), max, MINUTE)));
+            limits.push(("ip-minute", limit(format!("ip:{}", client_network(client)), max, MINUTE)));
         }
         let (names, limits): (Vec<_>, Vec<_>) = limits.into_iter().unzip();
-        let taken = guards.take(&limits, now).await?;
+        let taken = guards.acquire(&limits, now).await?;
         let headers = headers(&names, &limits, &taken);
         if taken.allowed {
             return Ok(headers);
         }
         let full = || names.iter().zip(&limits).zip(&taken.usage).filter(|((_, limit), usage)| usage.used >= limit.max);
-        let wait = full().map(|(_, usage)| usage.frees_in).max().unwrap_or(MINUTE);
+        let wait = full().map(|(_, usage)| usage.retry_after).max().unwrap_or(MINUTE);
         for ((name, _), _) in full() {
             metrics::counter!("proxytorrent_limited_total", "limit" => *name).increment(1);
         }
@@ -122,7 +122,7 @@ impl Limits {
         if active == 0 && stored == 0 {
             return Ok(());
         }
-        let load = requests.load(user).await?;
+        let load = requests.quota_usage(user).await?;
         let refuse = |detail| {
             let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail);
             Err(problem.retry_after(MINUTE.as_secs() as u32))
@@ -146,13 +146,15 @@ fn seconds(duration: Duration) -> u64 {
 
 /// `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers) of all limits, and the
 /// `X-RateLimit-*` that the original named of the one that is nearest.
-fn headers(names: &[&str], limits: &[Limit], taken: &Taken) -> RateHeaders {
+fn headers(names: &[&str], limits: &[Limit], taken: &Decision) -> RateHeaders {
     let left = |limit: &Limit, used: u32| limit.max.saturating_sub(used);
     let all = || names.iter().zip(limits).zip(&taken.usage);
     let policy: Vec<_> =
         all().map(|((name, limit), _)| format!("\"{name}\";q={};w={}", limit.max, limit.window.as_secs())).collect();
     let state: Vec<_> = all()
-        .map(|((name, limit), usage)| format!("\"{name}\";r={};t={}", left(limit, usage.used), seconds(usage.frees_in)))
+        .map(|((name, limit), usage)| {
+            format!("\"{name}\";r={};t={}", left(limit, usage.used), seconds(usage.retry_after))
+        })
         .collect();
     let Some(((_, limit), usage)) = all().min_by_key(|((_, limit), usage)| left(limit, usage.used)) else {
         return vec![];
@@ -162,7 +164,7 @@ fn headers(names: &[&str], limits: &[Limit], taken: &Taken) -> RateHeaders {
         ("ratelimit", state.join(", ")),
         ("x-ratelimit-limit", limit.max.to_string()),
         ("x-ratelimit-remaining", left(limit, usage.used).to_string()),
-        ("x-ratelimit-reset", seconds(usage.frees_in).to_string()),
+        ("x-ratelimit-reset", seconds(usage.retry_after).to_string()),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((HeaderName::from_static(name), value.parse().ok()?)))

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
-use ports::{Clock, Contents, Guards, Requests, Swarm, Torrents, Wakeups};
+use ports::{Clock, Contents, Guards, Requests, Swarm, TaskQueue, Torrents};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument, debug, info_span};
 use url::Url;
@@ -42,7 +42,7 @@ pub struct Api {
     pub requests: Arc<dyn Requests>,
     pub torrents: Arc<dyn Torrents>,
     pub contents: Arc<dyn Contents>,
-    pub wakeups: Arc<dyn Wakeups>,
+    pub tasks: Arc<dyn TaskQueue>,
     pub guards: Arc<dyn Guards>,
     pub swarm: Arc<dyn Swarm>,
     pub clock: Arc<dyn Clock>,
@@ -135,11 +135,11 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/metrics", get(metrics::metrics).layer(authenticate()))
         .route("/announce", get(tracker::announce))
         .route("/scrape", get(tracker::scrape));
-    finish(routes, api)
+    with_common_layers(routes, api)
 }
 
 /// What all answers have in common.
-pub(crate) fn finish(routes: Router<Arc<Api>>, api: Arc<Api>) -> Router {
+pub(crate) fn with_common_layers(routes: Router<Arc<Api>>, api: Arc<Api>) -> Router {
     let routes = routes
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
@@ -155,11 +155,11 @@ pub(crate) fn finish(routes: Router<Arc<Api>>, api: Arc<Api>) -> Router {
         Some(cors) => routes.layer(cors),
         None => routes,
     };
-    routes.layer(middleware::from_fn_with_state(api.clone(), around)).with_state(api)
+    routes.layer(middleware::from_fn_with_state(api.clone(), request_middleware)).with_state(api)
 }
 
 /// Around every answer: its id, its log line, its problem's body.
-async fn around(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+async fn request_middleware(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let client = ClientAddress::of(request.extensions(), request.headers(), &api.trusted_proxies);
     request.extensions_mut().insert(client);
     // Not of the kind that requests have: strangers see it, and it is not to help them guess those.
@@ -177,7 +177,7 @@ async fn around(State(api): State<Arc<Api>>, mut request: Request, next: Next) -
         Ok(()) => next.run(request).instrument(span.clone()).await,
         Err(problem) => problem.into_response(),
     };
-    browser::secure(response.headers_mut());
+    browser::set_security_headers(response.headers_mut());
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         problem.render(&mut response, &path);
     }

@@ -16,7 +16,7 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use metainfo::Value;
 use percent_encoding::percent_decode_str;
-use ports::{Announce, Peer, SwarmCounts, Wakeup};
+use ports::{Announce, Peer, SwarmCounts, Task};
 use tracing::warn;
 
 use crate::Api;
@@ -91,7 +91,7 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
     // Once, also if nothing is left: aria2 announces a magnet link so, as it knows no size yet.
     if api.connect_to_peers && query.event == Event::Started {
         // A client that tries plaintext first is refused and waits for a minute; it takes encryption on its side at once.
-        let connect = api.wakeups.wake(Wakeup::Connect(infohash, peer.address), Duration::ZERO).await;
+        let connect = api.tasks.enqueue(Task::Connect(infohash, peer.address), Duration::ZERO).await;
         if let Err(error) = connect {
             warn!(%infohash, %error, "seeder not asked to connect to peer");
         }
@@ -166,7 +166,7 @@ async fn authorize(api: &Api, query: &str, client: Option<IpAddr>) -> Result<(Fe
         && let Some(infohash) = row.infohash
         && api.passkeys.verify(&*api.guards, api.clock.now(), &passkey, &row, infohash).await.map_err(unavailable)?
     {
-        let row = row.seen_at(api.clock.now());
+        let row = row.as_of(api.clock.now());
         let ended = Refusal::Because("the request that this torrent was made for has ended");
         return if row.status == Status::Ready { Ok((row, infohash)) } else { Err(ended) };
     }

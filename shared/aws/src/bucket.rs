@@ -122,9 +122,9 @@ impl Bucket {
     /// As [`Bucket::delete`], and not tried for longer than half a minute: what comes later might delete what is there
     /// again.
     pub(crate) async fn delete_soon(&self, key: &str) -> Result<(), StoreError> {
-        let patience = TimeoutConfig::builder().operation_timeout(DELETION).build();
+        let timeout = TimeoutConfig::builder().operation_timeout(DELETION).build();
         let delete = self.client.delete_object().bucket(&self.name).key(key).customize();
-        delete.config_override(Config::builder().timeout_config(patience)).send().await.map_err(unavailable).map(drop)
+        delete.config_override(Config::builder().timeout_config(timeout)).send().await.map_err(unavailable).map(drop)
     }
 
     /// Aborts a multipart upload; one that is not there is fine.

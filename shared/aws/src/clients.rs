@@ -86,21 +86,21 @@ impl Clients {
     pub async fn connect_dynamodb(&self) {
         let config = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
         let knock = self.dynamodb().update_item().table_name("none").customize();
-        connected("DynamoDB", knock.config_override(config).interceptor(Knock).send()).await;
+        connected("DynamoDB", knock.config_override(config).interceptor(Preconnect).send()).await;
     }
 
     /// Connects to S3, as [`Clients::connect_dynamodb`] does.
     pub async fn connect_s3(&self, bucket: &str) {
         let config = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
         let knock = self.s3().get_object().bucket(bucket).key("none").customize();
-        connected("S3", knock.config_override(config).interceptor(Knock).send()).await;
+        connected("S3", knock.config_override(config).interceptor(Preconnect).send()).await;
     }
 
     /// Connects to SQS, as [`Clients::connect_dynamodb`] does.
     pub async fn connect_sqs(&self) {
         let config = aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled());
         let knock = self.sqs().send_message().queue_url("none").message_body("none").customize();
-        connected("SQS", knock.config_override(config).interceptor(Knock).send()).await;
+        connected("SQS", knock.config_override(config).interceptor(Preconnect).send()).await;
     }
 }
 
@@ -113,11 +113,11 @@ async fn connected<T, E>(service: &str, answer: impl Future<Output = Result<T, E
 
 /// Makes of a call a `GET /` by nobody: it needs no permission, costs nothing, and is in nobody's audit trail.
 #[derive(Debug)]
-struct Knock;
+struct Preconnect;
 
-impl Intercept for Knock {
+impl Intercept for Preconnect {
     fn name(&self) -> &'static str {
-        "Knock"
+        "Preconnect"
     }
 
     fn modify_before_transmit(

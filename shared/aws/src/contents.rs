@@ -8,7 +8,7 @@ use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
 use moka::future::Cache;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use ports::{Contents, Removal, Staged, Staging, StoreError};
+use ports::{Contents, Removal, StagedUpload, StagingEntry, StoreError};
 
 use crate::bucket::{Bucket, status, unavailable};
 use crate::dynamo::{Change, Item, Table, Written, key, time};
@@ -100,20 +100,20 @@ fn real_now() -> Timestamp {
 
 #[async_trait]
 impl Contents for S3Contents {
-    async fn stage(&self, id: RequestId) -> Result<Box<dyn Staged>, StoreError> {
+    async fn stage(&self, id: RequestId) -> Result<Box<dyn StagedUpload>, StoreError> {
         Ok(Box::new(S3Staged::new(self.clone(), id)))
     }
 
-    async fn resume(&self, _id: RequestId, suspended: &str) -> Result<Option<Box<dyn Staged>>, StoreError> {
+    async fn resume(&self, _id: RequestId, suspended: &str) -> Result<Option<Box<dyn StagedUpload>>, StoreError> {
         let staged = S3Staged::resume(self.clone(), suspended).await?;
-        Ok(staged.map(|staged| -> Box<dyn Staged> { Box::new(staged) }))
+        Ok(staged.map(|staged| -> Box<dyn StagedUpload> { Box::new(staged) }))
     }
 
     async fn discard(&self, suspended: &str) -> Result<(), StoreError> {
         S3Staged::discard(&self.bucket, suspended).await
     }
 
-    async fn staging(&self) -> Result<Vec<Staging>, StoreError> {
+    async fn staging(&self) -> Result<Vec<StagingEntry>, StoreError> {
         S3Staged::all(&self.bucket).await
     }
 
@@ -166,7 +166,7 @@ impl Contents for S3Contents {
         self.table.delete(record(content), Change::when("attribute_exists(#removed_at)")).await.map(drop)
     }
 
-    async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError> {
+    async fn list_unmodified(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError> {
         let keys = self.bucket.older(&format!("content/{part:02x}/"), before).await?;
         Ok(keys.iter().filter_map(|key| key.rsplit('/').next()?.parse().ok()).collect())
     }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use domain::Timestamp;
-use ports::{Guards, Limit, StoreError, Taken, Usage};
+use ports::{Decision, Guards, Limit, StoreError, Usage};
 
 use crate::dynamo::{Change, Item, Table, Written, key, n, number, s, text, time, time_to_live};
 
@@ -102,8 +102,8 @@ impl<'a> Window<'a> {
         let parts = self.parts(item);
         let live = || parts.iter().filter(|(part, _)| *part >= self.first());
         let used = live().map(|(_, uses)| uses).sum::<i64>() as u32;
-        let frees_in = live().map(|(part, _)| self.leaves(*part).since(self.now)).min().unwrap_or_default();
-        Usage { used, frees_in }
+        let retry_after = live().map(|(part, _)| self.leaves(*part).since(self.now)).min().unwrap_or_default();
+        Usage { used, retry_after }
     }
 }
 
@@ -172,7 +172,7 @@ impl DynamoGuards {
 
 #[async_trait]
 impl Guards for DynamoGuards {
-    async fn take(&self, limits: &[Limit], now: Timestamp) -> Result<Taken, StoreError> {
+    async fn acquire(&self, limits: &[Limit], now: Timestamp) -> Result<Decision, StoreError> {
         let mut groups: Vec<Group<'_>> = vec![];
         // Where each limit's window is.
         let mut places = vec![];
@@ -191,7 +191,7 @@ impl Guards for DynamoGuards {
         for (group, (taken, now_used)) in groups.iter().zip(results) {
             usage.push(if taken && !allowed { self.give_back(group).await? } else { now_used });
         }
-        Ok(Taken { allowed, usage: places.into_iter().map(|(group, window)| usage[group][window]).collect() })
+        Ok(Decision { allowed, usage: places.into_iter().map(|(group, window)| usage[group][window]).collect() })
     }
 
     async fn reserve(

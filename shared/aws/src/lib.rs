@@ -13,8 +13,9 @@ mod rows;
 pub mod schema;
 mod staged;
 mod swarm;
+mod task_queue;
 mod torrents;
-mod wakeups;
+mod transitions;
 
 pub use bucket::Bucket;
 pub use clients::{Clients, http_client};
@@ -22,5 +23,5 @@ pub use contents::S3Contents;
 pub use guards::DynamoGuards;
 pub use requests::DynamoRequests;
 pub use swarm::DynamoSwarm;
+pub use task_queue::{Queues, SqsTaskQueue, message, tasks};
 pub use torrents::DynamoTorrents;
-pub use wakeups::{Queues, SqsWakeups, message, wakeups};

@@ -7,17 +7,18 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use domain::{
-    ContentHash, FailureCode, FetchRequest, Fingerprint, InfoHash, LeaseToken, RequestId, Status, Step, Timestamp,
+    ContentHash, FailureCode, FetchRequest, Fingerprint, InfoHash, RequestId, Status, Step, Timestamp, Transition,
     UserId,
 };
 use futures::future::try_join_all;
-use ports::{Claim, Holder, Load, Requests, Settlement, StoreError, Twins, Wakeup};
+use ports::{Applied, Condition, ContentReference, IdenticalRequests, QuotaUsage, Requests, StoreError, Task};
 use tokio::time::{Instant, sleep};
 
 use crate::dynamo::{
-    Change, Item, Query, Table, Written, key, n, number, optional, parsed, s, text, time, time_to_live, unavailable,
+    Change, Item, Query, Table, Written, key, n, number, optional, parsed, s, text, time, unavailable,
 };
 use crate::rows::{self, INDEXED, SHARDS, read};
+use crate::transitions::{self, Callback};
 
 /// Rows that DynamoDB reads in one batch, at the most.
 const BATCH: usize = 100;
@@ -97,6 +98,17 @@ impl DynamoRequests {
         Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
     }
 
+    /// The row that a transition has led to. An item that cannot be read is quarantined.
+    async fn applied(&self, id: RequestId, item: &Item) -> Result<Applied, StoreError> {
+        match read(item).and_then(|row| Ok((row, rows::waiting(item)?))) {
+            Ok((row, waiting)) => Ok(Applied::Done(Box::new(row), waiting)),
+            Err(error) => {
+                self.quarantine(key("id", id), &error).await?;
+                Ok(Applied::Refused(None))
+            }
+        }
+    }
+
     async fn change(&self, id: RequestId, change: Change) -> Result<Written, StoreError> {
         self.table.change(key("id", id), change).await
     }
@@ -120,7 +132,7 @@ impl DynamoRequests {
         Ok(items)
     }
 
-    async fn live_twins(&self, fingerprint: &Fingerprint) -> Result<Vec<Item>, StoreError> {
+    async fn live_identical(&self, fingerprint: &Fingerprint) -> Result<Vec<Item>, StoreError> {
         self.table.query_all(Query::of("live_fingerprint", s(fingerprint)).index("by_fingerprint")).await
     }
 }
@@ -169,9 +181,9 @@ impl Requests for DynamoRequests {
         }
     }
 
-    async fn load(&self, owner: &UserId) -> Result<Load, StoreError> {
+    async fn quota_usage(&self, owner: &UserId) -> Result<QuotaUsage, StoreError> {
         let items = self.table.query_all(Query::of("live_owner", s(owner)).index("by_live_owner")).await?;
-        let mut load = Load::default();
+        let mut load = QuotaUsage::default();
         for item in &items {
             if has_status(item, &[Status::Ready]) {
                 load.stored_bytes += optional(item, "content_size", number)?.unwrap_or(0_u64);
@@ -182,14 +194,17 @@ impl Requests for DynamoRequests {
         Ok(load)
     }
 
-    async fn changed(&self, seen: &FetchRequest, patience: Duration) -> Result<Option<FetchRequest>, StoreError> {
-        let deadline = Instant::now() + patience;
-        let state = |row: &FetchRequest| (row.status, row.progress, row.retry_count);
+    async fn wait_for_change(
+        &self,
+        seen: &FetchRequest,
+        timeout: Duration,
+    ) -> Result<Option<FetchRequest>, StoreError> {
+        let deadline = Instant::now() + timeout;
         let mut pause = FIRST_LOOK;
         loop {
             let row = self.get(seen.id).await?;
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || row.as_ref().is_none_or(|row| state(row) != state(seen)) {
+            if left.is_zero() || row.as_ref().is_none_or(|row| row.has_progressed_since(seen)) {
                 return Ok(row);
             }
             sleep(pause.min(left)).await;
@@ -197,162 +212,90 @@ impl Requests for DynamoRequests {
         }
     }
 
-    async fn claim(
+    async fn apply(
         &self,
         id: RequestId,
-        step: Step,
+        condition: Condition<'_>,
+        transition: &Transition,
         now: Timestamp,
-        lease: Duration,
-    ) -> Result<Option<Claim>, StoreError> {
-        let token = LeaseToken::new();
-        let statuses: Vec<_> = Status::ALL.into_iter().filter(|status| status.step() == step).collect();
-        let names: Vec<_> = (0..statuses.len()).map(|i| format!(":status_{i}")).collect();
-        let mut change = Change::when(&format!("#due_at <= :now AND #status IN ({})", names.join(", ")))
-            .value("now", time(now))
-            .set("updated_at", time(now))
-            .set("due_at", time(now + lease))
-            .set("lease", s(token));
-        for (i, status) in statuses.iter().enumerate() {
-            change = change.value(&format!("status_{i}"), s(status));
-        }
-        if step == Step::Fetch {
-            change = change.set("status", s(Status::Fetching));
-        }
-        match self.change(id, change).await? {
-            Written::Done(item) => match read(&item).and_then(|row| Ok((row, rows::waiting(&item)?))) {
-                Ok((request, waiting)) => Ok(Some(Claim { request, token, waiting })),
-                Err(error) => {
-                    self.quarantine(key("id", id), &error).await?;
-                    Ok(None)
+    ) -> Result<Applied, StoreError> {
+        let has_callback = match condition {
+            Condition::Held(claim) => Some(claim.request.spec.callback_url.is_some()),
+            Condition::Unchanged(seen) => Some(seen.spec.callback_url.is_some()),
+            _ => None,
+        };
+        let tries = match has_callback {
+            _ if !transition.notifies() => &[Callback::Irrelevant][..],
+            Some(false) => &[Callback::Irrelevant],
+            Some(true) => &[Callback::Present],
+            // Most requests have none, so that one write does.
+            None => &[Callback::Absent, Callback::Present],
+        };
+        let mut refused = None;
+        for callback in tries {
+            let change = transitions::update(id, condition, transition, *callback, now);
+            match self.change(id, change).await? {
+                Written::Done(item) => return self.applied(id, &item).await,
+                Written::Refused(item) => {
+                    let has_callback = item.as_ref().is_some_and(|item| item.contains_key("callback_url"));
+                    refused = item;
+                    if !has_callback {
+                        break;
+                    }
                 }
-            },
-            Written::Refused(_) => Ok(None),
+            }
         }
+        let row = refused.map(|item| rows::read_or_failed(&item)).transpose()?;
+        Ok(Applied::Refused(row.map(Box::new)))
     }
 
-    async fn heartbeat(&self, claim: &Claim, progress: u8, now: Timestamp, lease: Duration) -> Result<(), StoreError> {
-        let change = Change::when("#lease = :lease")
-            .value("lease", s(claim.token))
-            .set("progress", n(progress))
-            .set("updated_at", time(now))
-            .set("due_at", time(now + lease));
-        match self.change(claim.request.id, change).await? {
-            Written::Done(_) => Ok(()),
-            Written::Refused(_) => Err(StoreError::ClaimLost),
-        }
-    }
-
-    async fn save(&self, claim: &Claim, row: &FetchRequest) -> Result<Vec<RequestId>, StoreError> {
-        let change = written(Change::when("#lease = :lease").value("lease", s(claim.token)), row);
-        match self.change(row.id, change).await? {
-            Written::Done(item) => rows::waiting(&item),
-            Written::Refused(_) => Err(StoreError::ClaimLost),
-        }
-    }
-
-    async fn cancel(&self, id: RequestId, owner: &UserId, now: Timestamp) -> Result<Option<FetchRequest>, StoreError> {
-        let change = Change::when("#owner = :owner AND NOT #status IN (:failed, :cancelled, :expired)")
-            .value("owner", s(owner))
-            .value("failed", s(Status::Failed))
-            .value("cancelled", s(Status::Cancelled))
-            .value("expired", s(Status::Expired))
-            .set("status", s(Status::Cancelled))
-            .set("updated_at", time(now))
-            .set("due_at", time(now))
-            .set("due_shard", s(rows::due_shard(Status::Cancelled, id)))
-            .set("lease", None)
-            .value("completed_now", time(now))
-            .compute("completed_at", "if_not_exists(#completed_at, :completed_now)")
-            .set_all(INDEXED.map(|name| (name, None)));
-        let item = match self.change(id, change).await? {
-            Written::Done(item) => Some(item),
-            Written::Refused(item) => item,
-        };
-        let row = item.map(|item| read(&item)).transpose()?;
-        Ok(row.filter(|row| row.owner == *owner))
-    }
-
-    async fn keep(
-        &self,
-        id: RequestId,
-        owner: &UserId,
-        keep_for: Duration,
-        now: Timestamp,
-    ) -> Result<Option<FetchRequest>, StoreError> {
-        let change = |condition: &str| {
-            Change::when(condition)
-                .value("owner", s(owner))
-                .set("keep_for", n(keep_for.as_millis()))
-                .set("updated_at", time(now))
-        };
-        // A ready row, whose end changes, and then one whose end is computed when it becomes ready.
-        let ready = change("#owner = :owner AND #status = :ready")
-            .value("ready", s(Status::Ready))
-            .set("expires_at", time(now + keep_for))
-            .set("due_at", time(now + keep_for))
-            .set("lease", None);
-        if let Written::Done(item) = self.change(id, ready).await? {
-            return Ok(Some(read(&item)?));
-        }
-        let waiting = change("#owner = :owner AND #status IN (:queued, :fetching, :seeding)")
-            .value("queued", s(Status::Queued))
-            .value("fetching", s(Status::Fetching))
-            .value("seeding", s(Status::Seeding));
-        let item = match self.change(id, waiting).await? {
-            Written::Done(item) => Some(item),
-            Written::Refused(item) => item,
-        };
-        let row = item.map(|item| rows::read_or_failed(&item)).transpose()?;
-        Ok(row.filter(|row| row.owner == *owner))
-    }
-
-    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Wakeup>, StoreError> {
+    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Task>, StoreError> {
         let items = self.earliest("by_due_time", ("due_shard", "due_at"), "work-", now, limit).await?;
-        let wakeup = |item: &Item| -> Result<Wakeup, StoreError> {
+        let task = |item: &Item| -> Result<Task, StoreError> {
             let id = parsed(item, "id")?;
             Ok(match parsed::<Status>(item, "status")?.step() {
-                Step::Fetch | Step::Expire => Wakeup::Fetch(id),
-                Step::Package => Wakeup::Package(id),
-                Step::Seed => Wakeup::Seed(parsed(item, "infohash")?, Some(id)),
-                Step::Release => Wakeup::Release(id),
+                Step::Fetch | Step::Expire => Task::Fetch(id),
+                Step::Package => Task::Package(id),
+                Step::Seed => Task::Seed(parsed(item, "infohash")?, Some(id)),
+                Step::Release => Task::Release(id),
             })
         };
-        self.readable(&items, wakeup).await
+        self.readable(&items, task).await
     }
 
-    async fn hasten(&self, _: Timestamp, _: Timestamp, _: Timestamp, _: Duration) -> Result<u64, StoreError> {
+    async fn clamp_due_times(&self, _: Timestamp, _: Timestamp, _: Timestamp, _: Duration) -> Result<u64, StoreError> {
         // AWS sets the clocks of functions.
         Ok(0)
     }
 
-    async fn outlived(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+    async fn list_expired(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
         let items = self.earliest("by_due_time", ("due_shard", "due_at"), "ready-", now, limit).await?;
         self.readable(&items, |item| parsed(item, "id")).await
     }
 
-    async fn forget(&self, _: Timestamp, _: u32) -> Result<u64, StoreError> {
+    async fn purge_history(&self, _: Timestamp, _: u32) -> Result<u64, StoreError> {
         // DynamoDB does, by the attribute that it takes for the time to live.
         Ok(0)
     }
 
-    async fn twins(&self, fingerprint: &Fingerprint) -> Result<Twins, StoreError> {
+    async fn find_identical(&self, fingerprint: &Fingerprint) -> Result<IdenticalRequests, StoreError> {
         let fetched = [Status::Packaging, Status::Seeding, Status::Ready];
-        let mut twins = self.live_twins(fingerprint).await?;
-        let first = twins.iter().find(|twin| has_status(twin, &[Status::Queued, Status::Fetching]));
-        let first_in_flight = first.map(|twin| parsed(twin, "id")).transpose()?;
-        twins.retain(|twin| has_status(twin, &fetched));
-        twins.sort_by_key(|twin| number::<i64>(twin, "fetched_at").unwrap_or_default());
-        // The index may be behind the table: a twin may have ended meanwhile.
-        while let Some(twin) = twins.pop() {
-            let row = self.get(parsed(&twin, "id")?).await?.filter(|row| fetched.contains(&row.status));
+        let mut identical = self.live_identical(fingerprint).await?;
+        let first = identical.iter().find(|other| has_status(other, &[Status::Queued, Status::Fetching]));
+        let first_in_flight = first.map(|other| parsed(other, "id")).transpose()?;
+        identical.retain(|other| has_status(other, &fetched));
+        identical.sort_by_key(|other| number::<i64>(other, "fetched_at").unwrap_or_default());
+        // The index may be behind the table: a other may have ended meanwhile.
+        while let Some(other) = identical.pop() {
+            let row = self.get(parsed(&other, "id")?).await?.filter(|row| fetched.contains(&row.status));
             if row.is_some() {
-                return Ok(Twins { first_in_flight, freshest: row });
+                return Ok(IdenticalRequests { first_in_flight, freshest: row });
             }
         }
-        Ok(Twins { first_in_flight, freshest: None })
+        Ok(IdenticalRequests { first_in_flight, freshest: None })
     }
 
-    async fn wait_behind(&self, id: RequestId, first: RequestId) -> Result<bool, StoreError> {
+    async fn add_waiter(&self, id: RequestId, first: RequestId) -> Result<bool, StoreError> {
         let in_flight = [Status::Queued, Status::Fetching];
         let change = Change::when("#status IN (:queued, :fetching)")
             .and("attribute_not_exists(#waiting) OR size(#waiting) < :most")
@@ -366,57 +309,19 @@ impl Requests for DynamoRequests {
         })
     }
 
-    async fn wake(&self, ids: &[RequestId], now: Timestamp) -> Result<Vec<RequestId>, StoreError> {
-        let mut woken = vec![];
-        for id in ids.iter().copied() {
-            let change = Change::when("#status = :queued").value("queued", s(Status::Queued)).set("due_at", time(now));
-            if let Written::Done(_) = self.change(id, change).await? {
-                woken.push(id);
-            }
-        }
-        Ok(woken)
-    }
-
-    async fn settle(
-        &self,
-        id: RequestId,
-        infohash: InfoHash,
-        settlement: Settlement,
-        now: Timestamp,
-    ) -> Result<Option<FetchRequest>, StoreError> {
-        // Most requests tell nobody of their end, so that one write does.
-        for (told, condition) in [(false, "attribute_not_exists(#callback_url)"), (true, "attribute_exists(#id)")] {
-            let change = settle(id, &settlement, now, told).and("#status = :seeding AND #infohash = :infohash");
-            let change = change.value("seeding", s(Status::Seeding)).value("infohash", s(infohash));
-            match self.change(id, change.and(condition)).await? {
-                Written::Done(item) => return Ok(Some(read(&item)?)),
-                Written::Refused(Some(item)) if item.contains_key("callback_url") => {}
-                Written::Refused(_) => return Ok(None),
-            }
-        }
-        Ok(None)
-    }
-
-    async fn holders(&self, content: ContentHash) -> Result<Vec<Holder>, StoreError> {
+    async fn references(&self, content: ContentHash) -> Result<Vec<ContentReference>, StoreError> {
         let items = self.table.query_all(Query::of("live_content", s(content)).index("by_content")).await?;
-        let holders = items
+        let references = items
             .iter()
             .map(|item| Ok((parsed::<Status>(item, "status")?, optional(item, "infohash", parsed::<InfoHash>)?)));
-        let holders: HashSet<_> = holders.collect::<Result<_, StoreError>>()?;
-        Ok(holders.into_iter().map(|(status, infohash)| Holder { status, infohash }).collect())
+        let references: HashSet<_> = references.collect::<Result<_, StoreError>>()?;
+        Ok(references.into_iter().map(|(status, infohash)| ContentReference { status, infohash }).collect())
     }
 
-    async fn ready_with(&self, content: ContentHash, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+    async fn ready_requests_of(&self, content: ContentHash, limit: u32) -> Result<Vec<RequestId>, StoreError> {
         let items = self.table.query_all(Query::of("live_content", s(content)).index("by_content")).await?;
         let ready = items.iter().filter(|item| has_status(item, &[Status::Ready]));
         ready.take(limit as usize).map(|item| parsed(item, "id")).collect()
-    }
-
-    async fn replace(&self, seen: &FetchRequest, row: &FetchRequest) -> Result<bool, StoreError> {
-        let unchanged = Change::when("attribute_not_exists(#lease) AND #status = :seen AND #updated_at = :seen_at")
-            .value("seen", s(seen.status))
-            .value("seen_at", time(seen.updated_at));
-        Ok(matches!(self.change(row.id, written(unchanged, row)).await?, Written::Done(_)))
     }
 
     async fn notifications(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
@@ -443,7 +348,7 @@ impl Requests for DynamoRequests {
         self.change(id, change.set("notify_shard", shard)).await.map(drop)
     }
 
-    fn lag(&self) -> Duration {
+    fn max_staleness(&self) -> Duration {
         LAG
     }
 
@@ -451,52 +356,4 @@ impl Requests for DynamoRequests {
         // A read as any other: DynamoDB describes a table only so often.
         self.table.get(key("id", "none")).await.map(drop)
     }
-}
-
-/// Writes all that a step may change, and ends the lease.
-fn written(change: Change, row: &FetchRequest) -> Change {
-    let mut change = change.set_all(rows::state(row)).set("lease", None);
-    if row.spec.callback_url.is_some() && matches!(row.status, Status::Ready | Status::Failed) {
-        change = notify_at(change, row.id, row.updated_at);
-    }
-    if row.status.is_final() && row.due_at.is_none() {
-        // DynamoDB deletes it when its time to live is over.
-        change = change.value("end", time_to_live(row.updated_at)).compute("expires", ":end + #history");
-    }
-    change
-}
-
-fn notify_at(change: Change, id: RequestId, at: Timestamp) -> Change {
-    change.set("notify_at", time(at)).set("notify_shard", s(rows::shard(id)))
-}
-
-fn settle(id: RequestId, settlement: &Settlement, now: Timestamp, told: bool) -> Change {
-    let change = Change::default().set("updated_at", time(now)).set("lease", None);
-    let (status, change) = match settlement {
-        Settlement::Ready => (
-            Status::Ready,
-            change
-                .set("progress", n(100))
-                .set("completed_at", time(now))
-                .value("now", time(now))
-                .compute("expires_at", ":now + #keep_for")
-                .compute("due_at", ":now + #keep_for")
-                .set("error_code", None)
-                .set("error_message", None),
-        ),
-        Settlement::Repackage => {
-            (Status::Packaging, change.set("due_at", time(now)).set("error_code", None).set("error_message", None))
-        }
-        Settlement::Failed(failure) => (
-            Status::Failed,
-            change
-                .set("completed_at", time(now))
-                .set("due_at", time(now))
-                .set("error_code", s(failure.code))
-                .set("error_message", s(&failure.message))
-                .set_all(INDEXED.map(|name| (name, None))),
-        ),
-    };
-    let change = change.set("status", s(status)).set("due_shard", s(rows::due_shard(status, id)));
-    if told && status != Status::Packaging { notify_at(change, id, now) } else { change }
 }

@@ -10,7 +10,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, CopyPartResult};
 use bytes::{Bytes, BytesMut};
 use domain::{ContentHash, RequestId, Timestamp};
-use ports::{Staged, Staging, StoreError};
+use ports::{StagedUpload, StagingEntry, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -140,7 +140,7 @@ impl S3Staged {
     }
 
     /// All that is under `staging/`. Nothing there tells what was set aside.
-    pub async fn all(bucket: &Bucket) -> Result<Vec<Staging>, StoreError> {
+    pub async fn all(bucket: &Bucket) -> Result<Vec<StagingEntry>, StoreError> {
         let mut found = vec![];
         for (key, id, since) in bucket.uploads(STAGING).await? {
             found.push(Suspended { key, upload: Some(id), ..Suspended::default() }.staging(since)?);
@@ -162,7 +162,7 @@ impl S3Staged {
 }
 
 #[async_trait]
-impl Staged for S3Staged {
+impl StagedUpload for S3Staged {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         self.size += bytes.len() as u64;
         let mut bytes = bytes;
@@ -353,8 +353,8 @@ impl Upload {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.done))).build();
         let call = self.bucket.client.complete_multipart_upload().bucket(&self.bucket.name).key(&self.key);
         let call = call.upload_id(&self.id).multipart_upload(parts).customize();
-        let patience = TimeoutConfig::builder().operation_attempt_timeout(COMPLETION).build();
-        call.config_override(Config::builder().timeout_config(patience)).send().await.map_err(unavailable)?;
+        let timeout = TimeoutConfig::builder().operation_attempt_timeout(COMPLETION).build();
+        call.config_override(Config::builder().timeout_config(timeout)).send().await.map_err(unavailable)?;
         self.finished = true;
         Ok(())
     }
@@ -371,9 +371,9 @@ impl Suspended {
         serde_json::to_string(self).map_err(|error| StoreError::unavailable("S3", error))
     }
 
-    fn staging(&self, since: Timestamp) -> Result<Staging, StoreError> {
+    fn staging(&self, since: Timestamp) -> Result<StagingEntry, StoreError> {
         let request = self.key.strip_prefix(STAGING).and_then(|name| name.get(..RequestId::LENGTH)?.parse().ok());
-        Ok(Staging { handle: self.write()?, request, since, set_aside: true })
+        Ok(StagingEntry { handle: self.write()?, request, since, set_aside: true })
     }
 }
 

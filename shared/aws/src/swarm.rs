@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{InfoHash, Timestamp};
 use futures::future::try_join_all;
-use ports::{Announce, MAX_PEERS_PER_ADDRESS, Peer, StoreError, Swarm, SwarmCounts, neighbourhood, selected};
+use ports::{Announce, MAX_PEERS_PER_ADDRESS, Peer, StoreError, Swarm, SwarmCounts, client_network, select_peers};
 
 use crate::dynamo::{Change, Item, Query, Table, parsed, s, time, time_to_live, timestamp};
 
@@ -87,9 +87,9 @@ impl Swarm for DynamoSwarm {
         // An index may be behind: the caller itself counts as it says.
         peers.retain(|(peer, _)| peer.address != me.address);
         if matches!(announce, Announce::Present(_)) {
-            let home = neighbourhood(me.address.ip());
+            let home = client_network(me.address.ip());
             let mut neighbours: Vec<_> =
-                peers.iter().filter(|(peer, _)| neighbourhood(peer.address.ip()) == home).copied().collect();
+                peers.iter().filter(|(peer, _)| client_network(peer.address.ip()) == home).copied().collect();
             neighbours.sort_by_key(|(_, until)| *until);
             let surplus = (neighbours.len() + 1).saturating_sub(MAX_PEERS_PER_ADDRESS);
             let surplus: Vec<_> = neighbours.iter().take(surplus).map(|(peer, _)| peer.address).collect();
@@ -107,7 +107,7 @@ impl Swarm for DynamoSwarm {
             let first = rand::random_range(0..peers.len().max(1));
             peers.rotate_left(first);
         }
-        Ok((selected(seeds, leechers, wanted), counts))
+        Ok((select_peers(seeds, leechers, wanted), counts))
     }
 
     async fn counts(&self, infohash: InfoHash, now: Timestamp) -> Result<SwarmCounts, StoreError> {

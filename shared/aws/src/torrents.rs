@@ -115,7 +115,7 @@ impl Torrents for DynamoTorrents {
         found.iter().take(limit as usize).map(read).collect()
     }
 
-    async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<InfoHash>, StoreError> {
+    async fn list_unmodified(&self, part: u8, before: Timestamp) -> Result<Vec<InfoHash>, StoreError> {
         let keys = self.bucket.older(&format!("torrents/{part:02x}"), before).await?;
         Ok(keys.iter().filter_map(|key| infohash_of(key)).collect())
     }

@@ -1,5 +1,7 @@
 //! Connections that are made ahead.
 
+extern crate proxytorrent_aws as aws;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -90,7 +92,7 @@ async fn connecting_is_a_question_by_nobody() {
 async fn where_nothing_answers_the_start_goes_on() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let clients = clients(format!("http://{}", silent.local_addr().unwrap())).await;
-    // Far less than the SDK's own patience.
+    // Far less than the SDK's own timeout.
     let connecting = tokio::time::timeout(Duration::from_secs(20), clients.connect_sqs());
     connecting.await.expect("the start goes on");
 }

@@ -1,5 +1,8 @@
 //! The contract of every port, on an emulated AWS, over HTTP.
 
+// `emulator` is part of other tests too, where the crate has this name.
+extern crate proxytorrent_aws as aws;
+
 mod emulator;
 
 use aws::{Bucket, DynamoGuards, DynamoRequests, DynamoSwarm, DynamoTorrents, S3Contents};
@@ -34,6 +37,7 @@ async fn swarm() -> (DynamoSwarm, Account) {
 }
 
 ports::requests_contract!(requests);
+ports::transitions_contract!(requests);
 ports::torrents_contract!(torrents);
 ports::contents_contract!(contents);
 ports::guards_contract!(guards);

@@ -9,6 +9,7 @@ mod request;
 mod status;
 mod timestamp;
 mod torrent;
+mod transition;
 
 pub use failure::{Failure, FailureCode};
 pub use ids::{ContentHash, Fingerprint, InfoHash, InfoHashV2, LeaseToken, ParseHashError, RequestId};
@@ -17,3 +18,4 @@ pub use request::{Content, FetchRequest, FetchSpec, HISTORY, KEPT_UNTIL_CANCELLE
 pub use status::{Status, Step};
 pub use timestamp::Timestamp;
 pub use torrent::{Torrent, TorrentFormat, TorrentState};
+pub use transition::{Completed, Due, FromNow, Lease, Retries, Transition, Update, diagram};

@@ -250,125 +250,25 @@ impl FetchRequest {
     }
 }
 
-/// The moves of a row. Each takes what the move needs, so a row cannot be, say, ready without a torrent.
-///
-/// # Panics
-/// Each panics if the row's status [may not become](Status::may_become) the next one: a worker holds
-/// a claim for a step, so that is a mistake in the code.
 impl FetchRequest {
-    fn become_status(&mut self, next: Status, now: Timestamp) {
-        assert!(self.status.may_become(next), "a request cannot go from {} to {next}", self.status);
-        self.status = next;
-        self.updated_at = now;
-        self.due_at = Some(now);
-    }
-
-    /// The content is stored.
-    pub fn fetched(&mut self, content: Content, now: Timestamp) {
-        self.become_status(Status::Packaging, now);
-        self.content = Some(content);
-        self.checkpoint = None;
-        self.failure = None;
-        self.progress = 90;
-    }
-
-    /// The fetch is left off, to be gone on with at once.
-    pub fn suspend(&mut self, checkpoint: String, now: Timestamp) {
-        self.become_status(Status::Queued, now);
-        self.checkpoint = Some(checkpoint);
-    }
-
-    /// The torrent is stored, and the seeder is about to have it; to be looked at again at `due_at`.
-    pub fn packaged(&mut self, infohash: InfoHash, infohash_v2: Option<InfoHashV2>, now: Timestamp, due_at: Timestamp) {
-        self.become_status(Status::Seeding, now);
-        self.infohash = Some(infohash);
-        self.infohash_v2 = infohash_v2;
-        self.failure = None;
-        self.progress = 95;
-        self.due_at = Some(due_at);
-    }
-
-    /// The torrent is seeded.
-    pub fn seeded(&mut self, infohash: InfoHash, infohash_v2: Option<InfoHashV2>, now: Timestamp) {
-        self.become_status(Status::Ready, now);
-        self.infohash = Some(infohash);
-        self.infohash_v2 = infohash_v2;
-        self.failure = None;
-        self.progress = 100;
-        self.completed_at = Some(now);
-        self.expires_at = Some(now + self.keep_for);
-        self.due_at = self.expires_at;
-    }
-
-    /// The step did not succeed, and is to be tried again at `due_at`.
-    pub fn retry(&mut self, failure: Failure, now: Timestamp, due_at: Timestamp) {
-        let again = if self.status == Status::Packaging { Status::Packaging } else { Status::Queued };
-        self.become_status(again, now);
-        self.failure = Some(failure);
-        self.checkpoint = None;
-        self.retry_count += 1;
-        self.due_at = Some(due_at);
-    }
-
-    /// Goes back to the queue without having failed: to wait for another request, or because the
-    /// worker is stopping, or because the content is gone.
-    pub fn requeue(&mut self, now: Timestamp, due_at: Timestamp) {
-        self.become_status(Status::Queued, now);
-        self.content = None;
-        self.checkpoint = None;
-        self.progress = 0;
-        self.due_at = Some(due_at);
-    }
-
-    /// The stored content of a ready request is damaged or gone. A GET is sent again, and must bring the same bytes, since
-    /// the torrent is of these; anything else fails, because sending a POST again may do harm.
-    pub fn lose_content(&mut self, now: Timestamp) {
-        if self.spec.method != Method::Get {
-            let why = format!("the stored content was damaged, and a {} is not repeated", self.spec.method.as_str());
-            return self.fail(Failure::new(FailureCode::ContentCorrupt, why), now);
-        }
-        self.become_status(Status::Queued, now);
-        let why = "the stored content was damaged and is fetched again";
-        self.failure = Some(Failure::new(FailureCode::ContentCorrupt, why));
-        self.spec.sha256 = self.content.take().map(|content| content.hash);
-        (self.infohash, self.infohash_v2) = (None, None);
-        (self.completed_at, self.expires_at) = (None, None);
-        (self.progress, self.retry_count) = (0, 0);
-    }
-
-    /// Given up.
-    pub fn fail(&mut self, failure: Failure, now: Timestamp) {
-        self.become_status(Status::Failed, now);
-        self.failure = Some(failure);
-        self.completed_at = Some(now);
-        // Else there is nothing to release.
-        self.due_at = (self.content.is_some() || self.checkpoint.is_some()).then_some(now);
-    }
-
     /// Whether it is kept until it is cancelled.
     pub fn is_kept_until_cancelled(&self) -> bool {
         self.keep_for >= KEPT_UNTIL_CANCELLED
     }
 
-    /// As it is to be seen at this time: one whose time is over has expired, whether the sweep has found it or not.
+    /// The row as it must be shown at this time: a ready request whose retention is over has expired, whether the sweep
+    /// has found it or not.
     #[must_use]
-    pub fn seen_at(mut self, now: Timestamp) -> Self {
+    pub fn as_of(mut self, now: Timestamp) -> Self {
         if self.status == Status::Ready && self.expires_at.is_some_and(|at| at <= now) {
             self.status = Status::Expired;
         }
         self
     }
 
-    /// Its time is over.
-    pub fn expire(&mut self, now: Timestamp) {
-        self.become_status(Status::Expired, now);
-    }
-
-    /// Holds nothing any more, or is to look again at `due_at`.
-    pub fn released(&mut self, due_at: Option<Timestamp>) {
-        assert!(self.status.is_final(), "only ended requests are released");
-        self.checkpoint = None;
-        self.due_at = due_at;
+    /// Whether its owner sees a difference from `seen`: another status, progress or number of retries.
+    pub fn has_progressed_since(&self, seen: &Self) -> bool {
+        (self.status, self.progress, self.retry_count) != (seen.status, seen.progress, seen.retry_count)
     }
 }
 
@@ -426,41 +326,10 @@ mod tests {
         let now = Timestamp::from_millis(1_800_000_000_000);
         let mut row = FetchRequest::new(UserId::anonymous(), None, spec(), Duration::from_secs(60), now);
         let end = now + Duration::from_secs(60);
-        assert_eq!(row.clone().seen_at(end).status, Status::Queued);
+        assert_eq!(row.clone().as_of(end).status, Status::Queued);
         (row.status, row.expires_at) = (Status::Ready, Some(end));
-        assert_eq!(row.clone().seen_at(end - Duration::from_millis(1)).status, Status::Ready);
-        assert_eq!(row.seen_at(end).status, Status::Expired);
-    }
-
-    #[test]
-    fn a_lost_content_is_fetched_again_only_by_a_get_and_must_be_the_same() {
-        let now = Timestamp::from_millis(1_800_000_000_000);
-        let hash = ContentHash::new([7; 32]);
-        let ready = |method| {
-            let spec = FetchSpec { method, ..spec() };
-            let mut row = FetchRequest::new(UserId::anonymous(), None, spec, Duration::from_secs(60), now);
-            row.status = Status::Fetching;
-            let content = Content {
-                hash,
-                size: 1,
-                media_type: "text/plain".into(),
-                file_name: "a".into(),
-                final_url: "https://example.org/a".parse().unwrap(),
-                origin_status: 200,
-                fetched_at: now,
-            };
-            row.fetched(content, now);
-            row.seeded(InfoHash::new([1; 20]), None, now);
-            row.lose_content(now);
-            row
-        };
-        let again = ready(Method::Get);
-        assert_eq!((again.status, again.spec.sha256, again.due_at), (Status::Queued, Some(hash), Some(now)));
-        assert_eq!((again.content, again.infohash, again.expires_at), (None, None, None));
-        let failed = ready(Method::Post);
-        assert_eq!(failed.failure.map(|failure| failure.code), Some(FailureCode::ContentCorrupt));
-        assert_eq!((failed.status, failed.due_at), (Status::Failed, Some(now)));
-        assert!(failed.content.is_some(), "what it held is released");
+        assert_eq!(row.clone().as_of(end - Duration::from_millis(1)).status, Status::Ready);
+        assert_eq!(row.as_of(end).status, Status::Expired);
     }
 
     #[test]

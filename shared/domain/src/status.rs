@@ -1,16 +1,11 @@
-//! The states of a request and the moves between them.
+//! The statuses of a request and the steps that work on them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a request stands.
-///
-/// ```text
-/// queued → fetching → packaging → seeding → ready → expired
-///    └─────────┴──────────┴──────────┴────────┴──→ failed | cancelled
-/// ```
+/// Where a request stands. [`Transition`](crate::Transition) declares the moves between statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -47,6 +42,22 @@ pub enum Step {
     Release,
 }
 
+impl Step {
+    /// Every step.
+    pub const ALL: [Self; 5] = [Self::Fetch, Self::Package, Self::Seed, Self::Expire, Self::Release];
+
+    /// The statuses whose step it is.
+    pub const fn statuses(self) -> &'static [Status] {
+        match self {
+            Self::Fetch => &[Status::Queued, Status::Fetching],
+            Self::Package => &[Status::Packaging],
+            Self::Seed => &[Status::Seeding],
+            Self::Expire => &[Status::Ready],
+            Self::Release => &[Status::Failed, Status::Cancelled, Status::Expired],
+        }
+    }
+}
+
 impl Status {
     /// Every status.
     pub const ALL: [Self; 8] = [
@@ -74,21 +85,6 @@ impl Status {
     /// Whether the request has ended, whichever way. No other status follows.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Failed | Self::Cancelled | Self::Expired)
-    }
-
-    /// Whether a request may go from here to `next`. `Queued` and `Packaging` may be returned to,
-    /// to try again; `Queued` also from `Ready`, when the content is lost.
-    pub const fn may_become(self, next: Self) -> bool {
-        use Status::{Cancelled, Expired, Failed, Fetching, Packaging, Queued, Ready, Seeding};
-        matches!(
-            (self, next),
-            (Queued | Fetching, Fetching)
-                | (Fetching | Packaging | Ready, Queued)
-                | (Fetching | Packaging | Seeding, Packaging)
-                | (Packaging | Seeding, Seeding | Ready)
-                | (Ready, Expired)
-                | (Queued | Fetching | Packaging | Seeding | Ready, Failed | Cancelled)
-        )
     }
 
     /// As it is written in the API and the store.
@@ -125,16 +121,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_follows_an_end() {
-        for end in Status::ALL.into_iter().filter(|s| s.is_final()) {
-            assert!(Status::ALL.into_iter().all(|next| !end.may_become(next)), "{end}");
-        }
-    }
-
-    #[test]
-    fn everything_before_an_end_can_be_cancelled() {
+    fn every_status_belongs_to_its_step() {
         for status in Status::ALL {
-            assert_eq!(status.may_become(Status::Cancelled), !status.is_final(), "{status}");
+            let steps: Vec<_> = Step::ALL.into_iter().filter(|step| step.statuses().contains(&status)).collect();
+            assert_eq!(steps, [status.step()], "{status}");
         }
     }
 

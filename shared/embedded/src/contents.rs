@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use domain::{ContentHash, RequestId, Timestamp};
 use lru::LruCache;
-use ports::{Contents, Removal, Staged, Staging, StoreError};
+use ports::{Contents, Removal, StagedUpload, StagingEntry, StoreError};
 use rustix::io::{ReadWriteFlags, preadv2};
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempPath};
@@ -222,7 +222,7 @@ impl Folder {
         Ok(Some((NamedTempFile::from_parts(file, TempPath::try_from_path(path)?), suspended.length)))
     }
 
-    fn idle(&self, part: u8, before: Timestamp) -> io::Result<Vec<ContentHash>> {
+    fn list_unmodified(&self, part: u8, before: Timestamp) -> io::Result<Vec<ContentHash>> {
         let mut found = vec![];
         let Some(folders) = files::absent_is_none(std::fs::read_dir(self.root.join(format!("{part:02x}"))))? else {
             return Ok(found);
@@ -240,14 +240,14 @@ impl Folder {
         Ok(found)
     }
 
-    fn staging(&self) -> io::Result<Vec<Staging>> {
+    fn staging(&self) -> io::Result<Vec<StagingEntry>> {
         let mut found = vec![];
         for entry in std::fs::read_dir(&self.staging)? {
             let entry = entry?;
             // It may be committed or dropped meanwhile.
             let Some(metadata) = files::absent_is_none(entry.metadata())? else { continue };
             let Ok(name) = entry.file_name().into_string() else { continue };
-            found.push(Staging {
+            found.push(StagingEntry {
                 request: name.split('.').next().and_then(|id| id.parse().ok()),
                 since: metadata.modified()?.into(),
                 set_aside: name.ends_with(SUSPENDED_FILE),
@@ -316,7 +316,7 @@ fn same_bytes(staged: &File, path: &Path) -> io::Result<bool> {
 
 #[async_trait]
 impl Contents for FolderContents {
-    async fn stage(&self, id: RequestId) -> Result<Box<dyn Staged>, StoreError> {
+    async fn stage(&self, id: RequestId) -> Result<Box<dyn StagedUpload>, StoreError> {
         Ok(Box::new(StagedFile {
             folder: self.0.clone(),
             id,
@@ -329,12 +329,12 @@ impl Contents for FolderContents {
         }))
     }
 
-    async fn resume(&self, id: RequestId, suspended: &str) -> Result<Option<Box<dyn Staged>>, StoreError> {
+    async fn resume(&self, id: RequestId, suspended: &str) -> Result<Option<Box<dyn StagedUpload>>, StoreError> {
         let Some(suspended) = Suspended::read(suspended) else { return Ok(None) };
         let folder = self.0.clone();
         let file = blocking(move || folder.resume(&suspended)).await?;
         let folder = self.0.clone();
-        Ok(file.map(|(file, taken)| -> Box<dyn Staged> {
+        Ok(file.map(|(file, taken)| -> Box<dyn StagedUpload> {
             let name = file.path().file_name().map(ToOwned::to_owned);
             folder.counted().extend(name.clone());
             let (pending, file) = (BytesMut::new(), Some(file));
@@ -357,7 +357,7 @@ impl Contents for FolderContents {
         .await
     }
 
-    async fn staging(&self) -> Result<Vec<Staging>, StoreError> {
+    async fn staging(&self) -> Result<Vec<StagingEntry>, StoreError> {
         let folder = self.0.clone();
         blocking(move || folder.staging()).await
     }
@@ -418,9 +418,9 @@ impl Contents for FolderContents {
         self.0.unreadable.next().await
     }
 
-    async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError> {
+    async fn list_unmodified(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError> {
         let folder = self.0.clone();
-        blocking(move || folder.idle(part, before)).await
+        blocking(move || folder.list_unmodified(part, before)).await
     }
 
     fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
@@ -501,7 +501,7 @@ impl StagedFile {
 }
 
 #[async_trait]
-impl Staged for StagedFile {
+impl StagedUpload for StagedFile {
     fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
         self.folder.space.check(bytes)
     }

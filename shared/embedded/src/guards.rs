@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use domain::Timestamp;
 use futures::FutureExt;
-use ports::{Guards, Limit, StoreError, Taken};
+use ports::{Decision, Guards, Limit, StoreError};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -28,8 +28,8 @@ impl SqliteGuards {
 
 #[async_trait]
 impl Guards for SqliteGuards {
-    async fn take(&self, limits: &[Limit], now: Timestamp) -> Result<Taken, StoreError> {
-        Ok(self.windows.lock().unwrap_or_else(PoisonError::into_inner).take(limits, now))
+    async fn acquire(&self, limits: &[Limit], now: Timestamp) -> Result<Decision, StoreError> {
+        Ok(self.windows.lock().unwrap_or_else(PoisonError::into_inner).acquire(limits, now))
     }
 
     async fn reserve(

@@ -13,8 +13,9 @@ mod requests;
 mod rows;
 mod space;
 mod swarm;
+mod task_queue;
 mod torrents;
-mod wakeups;
+mod transitions;
 mod watchers;
 mod windows;
 
@@ -28,8 +29,8 @@ pub use guards::SqliteGuards;
 pub use requests::SqliteRequests;
 pub use space::SpaceLimits;
 pub use swarm::MemorySwarm;
+pub use task_queue::{ChannelTaskQueue, Delivery, TaskReceiver, channel};
 pub use torrents::SqliteTorrents;
-pub use wakeups::{ChannelWakeups, Delivery, WakeupReceiver, channel};
 
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +84,7 @@ impl FolderLock {
 }
 
 /// A secret of this installation, made at first use and kept in `path`, readable by its owner alone.
-pub fn kept_secret(path: &Path, fresh: impl FnOnce() -> String) -> Result<String, OpenError> {
+pub fn load_or_create_secret(path: &Path, fresh: impl FnOnce() -> String) -> Result<String, OpenError> {
     match std::fs::read_to_string(path) {
         Ok(secret) if !secret.trim().is_empty() => Ok(secret.trim().to_owned()),
         Ok(_) => files::write_atomically(path, fresh().as_bytes())

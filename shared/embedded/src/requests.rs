@@ -3,19 +3,18 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{
-    ContentHash, FetchRequest, Fingerprint, InfoHash, LeaseToken, RequestId, Status, Step, Timestamp, UserId,
-};
+use domain::{ContentHash, FetchRequest, Fingerprint, RequestId, Status, Step, Timestamp, Transition, UserId};
 use futures::FutureExt;
-use ports::{Claim, Holder, Load, Requests, Settlement, StoreError, Twins, Wakeup};
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Row, Sqlite};
+use ports::{Applied, Condition, ContentReference, IdenticalRequests, QuotaUsage, Requests, StoreError, Task};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::database::{Database, Durability, unavailable};
 use crate::lookups::Lookups;
 use crate::rows::{is_unreadable, optional_text, read, read_or_failed, report_unreadable, text, waiting};
+use crate::transitions;
 use crate::watchers::Watchers;
 
 /// The table of requests in SQLite.
@@ -27,7 +26,7 @@ pub struct SqliteRequests {
 }
 
 impl SqliteRequests {
-    /// Opens the table and makes everything due that was under way: the holders of its leases died with the
+    /// Opens the table and makes everything due that was under way: the references of its leases died with the
     /// process before, and its wake-ups were lost with it. Queued rows wait for their time.
     pub async fn open(database: Database) -> Result<Self, StoreError> {
         let freed = database
@@ -96,64 +95,6 @@ impl SqliteRequests {
         .await
         .map_err(unavailable)
     }
-}
-
-/// Claims a row that has one of these statuses.
-macro_rules! claim_sql {
-    ($statuses:literal) => {
-        concat!(
-            "UPDATE requests SET updated_at = ?3, due_at = ?4, lease = ?2 WHERE id = ?1 AND status IN (",
-            $statuses,
-            ") AND due_at <= ?3 RETURNING *"
-        )
-    };
-}
-
-/// Writes all that a step may change, if the condition on the row holds.
-macro_rules! write_state_sql {
-    ($condition:literal) => {
-        concat!(
-            "UPDATE requests SET status = ?2, progress = ?3, retry_count = ?4, sha256 = ?5, content_hash = ?6, \
-             content_size = ?7, content_type = ?8, file_name = ?9, final_url = ?10, origin_status = ?11, \
-             fetched_at = ?12, checkpoint = ?13, infohash = ?14, infohash_v2 = ?15, error_code = ?16, \
-             error_message = ?17, updated_at = ?18, completed_at = ?19, expires_at = ?20, due_at = ?21, lease = NULL, \
-             notify_at = CASE WHEN callback_url IS NOT NULL AND ?22 THEN ?18 ELSE notify_at END \
-             WHERE id = ?1 AND ",
-            $condition,
-            " RETURNING waiting"
-        )
-    };
-}
-
-/// Binds what [`write_state_sql`] writes.
-fn bind_state<'q>(
-    query: sqlx::query::Query<'q, Sqlite, SqliteArguments>,
-    row: &FetchRequest,
-) -> sqlx::query::Query<'q, Sqlite, SqliteArguments> {
-    let (content, failure) = (row.content.as_ref(), row.failure.as_ref());
-    query
-        .bind(row.id.to_string())
-        .bind(row.status.as_str())
-        .bind(row.progress)
-        .bind(row.retry_count)
-        .bind(row.spec.sha256.map(|hash| hash.to_string()))
-        .bind(content.map(|c| c.hash.to_string()))
-        .bind(content.map(|c| c.size as i64))
-        .bind(content.map(|c| c.media_type.clone()))
-        .bind(content.map(|c| c.file_name.clone()))
-        .bind(content.map(|c| c.final_url.to_string()))
-        .bind(content.map(|c| c.origin_status))
-        .bind(content.map(|c| c.fetched_at.as_millis()))
-        .bind(row.checkpoint.clone())
-        .bind(row.infohash.map(|hash| hash.to_string()))
-        .bind(row.infohash_v2.map(|hash| hash.to_string()))
-        .bind(failure.map(|f| f.code.as_str()))
-        .bind(failure.map(|f| f.message.clone()))
-        .bind(row.updated_at.as_millis())
-        .bind(row.completed_at.map(Timestamp::as_millis))
-        .bind(row.expires_at.map(Timestamp::as_millis))
-        .bind(row.due_at.map(Timestamp::as_millis))
-        .bind(matches!(row.status, Status::Ready | Status::Failed))
 }
 
 #[async_trait]
@@ -225,7 +166,7 @@ impl Requests for SqliteRequests {
         query.try_map(|row| read_or_failed(&row)).fetch_all(self.database.readers()).await.map_err(unavailable)
     }
 
-    async fn load(&self, owner: &UserId) -> Result<Load, StoreError> {
+    async fn quota_usage(&self, owner: &UserId) -> Result<QuotaUsage, StoreError> {
         sqlx::query(
             "SELECT coalesce(sum(status <> 'ready'), 0) AS active, \
              coalesce(sum(CASE status WHEN 'ready' THEN content_size END), 0) AS stored_bytes FROM requests \
@@ -234,20 +175,23 @@ impl Requests for SqliteRequests {
         .bind(owner.as_str())
         .try_map(|row: SqliteRow| {
             let number = |column| row.try_get::<i64, _>(column).map(|number| number as u64);
-            Ok(Load { active: number("active")?, stored_bytes: number("stored_bytes")? })
+            Ok(QuotaUsage { active: number("active")?, stored_bytes: number("stored_bytes")? })
         })
         .fetch_one(self.database.readers())
         .await
         .map_err(unavailable)
     }
 
-    async fn changed(&self, seen: &FetchRequest, patience: Duration) -> Result<Option<FetchRequest>, StoreError> {
-        let deadline = Instant::now() + patience;
+    async fn wait_for_change(
+        &self,
+        seen: &FetchRequest,
+        timeout: Duration,
+    ) -> Result<Option<FetchRequest>, StoreError> {
+        let deadline = Instant::now() + timeout;
         let mut watcher = self.watchers.watch(seen.id);
-        let state = |row: &FetchRequest| (row.status, row.progress, row.retry_count);
         loop {
             let row = self.get(seen.id).await?;
-            if row.as_ref().is_none_or(|row| state(row) != state(seen))
+            if row.as_ref().is_none_or(|row| row.has_progressed_since(seen))
                 || timeout_at(deadline, watcher.changed()).await.is_err()
             {
                 return Ok(row);
@@ -255,171 +199,56 @@ impl Requests for SqliteRequests {
         }
     }
 
-    async fn claim(
+    async fn apply(
         &self,
         id: RequestId,
-        step: Step,
+        condition: Condition<'_>,
+        transition: &Transition,
         now: Timestamp,
-        lease: Duration,
-    ) -> Result<Option<Claim>, StoreError> {
-        let token = LeaseToken::new();
-        let sql = match step {
-            Step::Fetch => {
-                "UPDATE requests SET status = 'fetching', updated_at = ?3, due_at = ?4, lease = ?2 \
-                 WHERE id = ?1 AND status IN ('queued', 'fetching') AND due_at <= ?3 RETURNING *"
-            }
-            Step::Package => claim_sql!("'packaging'"),
-            Step::Seed => claim_sql!("'seeding'"),
-            Step::Expire => claim_sql!("'ready'"),
-            Step::Release => claim_sql!("'failed', 'cancelled', 'expired'"),
-        };
-        let row = self
-            .database
-            .write(Durability::Written, move |connection| {
-                sqlx::query(sql)
-                    .bind(id.to_string())
-                    .bind(token.to_string())
-                    .bind(now.as_millis())
-                    .bind((now + lease).as_millis())
-                    .try_map(move |row| Ok(Claim { request: read(&row)?, token, waiting: waiting(&row)? }))
-                    .fetch_optional(connection)
-                    .boxed()
-            })
-            .await;
-        let row = match row {
-            Err(error) if is_unreadable(&error) => {
-                self.quarantine(id.to_string(), &error).await?;
-                return Ok(None);
-            }
-            row => row.map_err(unavailable)?,
-        };
-        if row.is_some() {
-            self.watchers.changed(id);
-        }
-        Ok(row)
-    }
-
-    async fn heartbeat(&self, claim: &Claim, progress: u8, now: Timestamp, lease: Duration) -> Result<(), StoreError> {
-        let (id, token) = (claim.request.id, claim.token);
-        let done = self
-            .database
-            .write(Durability::Written, move |connection| {
-                sqlx::query("UPDATE requests SET progress = ?, updated_at = ?, due_at = ? WHERE id = ? AND lease = ?")
-                    .bind(progress)
-                    .bind(now.as_millis())
-                    .bind((now + lease).as_millis())
-                    .bind(id.to_string())
-                    .bind(token.to_string())
-                    .execute(connection)
-                    .boxed()
-            })
-            .await
-            .map_err(unavailable)?;
-        self.watchers.changed(claim.request.id);
-        if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::ClaimLost) }
-    }
-
-    async fn save(&self, claim: &Claim, row: &FetchRequest) -> Result<Vec<RequestId>, StoreError> {
-        let (row, token) = (row.clone(), claim.token);
-        let done = self.database.write(Durability::Written, move |connection| {
-            bind_state(sqlx::query(write_state_sql!("lease = ?23")), &row)
-                .bind(token.to_string())
-                .try_map(|row| waiting(&row))
-                .fetch_optional(connection)
-                .boxed()
-        });
-        let done = done.await.map_err(unavailable)?;
-        self.watchers.changed(claim.request.id);
-        done.ok_or(StoreError::ClaimLost)
-    }
-
-    async fn cancel(&self, id: RequestId, owner: &UserId, now: Timestamp) -> Result<Option<FetchRequest>, StoreError> {
-        let name = owner.clone();
-        let cancelled = self
-            .database
-            .write(Durability::Flushed, move |connection| {
-                async move {
-                    sqlx::query(
-                        "UPDATE requests SET status = 'cancelled', updated_at = ?3, due_at = ?3, lease = NULL, \
-                         completed_at = coalesce(completed_at, ?3) \
-                         WHERE id = ?1 AND owner = ?2 AND status NOT IN ('failed', 'cancelled', 'expired') RETURNING *",
-                    )
-                    .bind(id.to_string())
-                    .bind(name.as_str())
-                    .bind(now.as_millis())
-                    .try_map(|row| read(&row))
-                    .fetch_optional(connection)
-                    .await
-                }
-                .boxed()
-            })
-            .await
-            .map_err(unavailable)?;
-        match cancelled {
-            Some(row) => {
-                self.watchers.changed(id);
-                Ok(Some(row))
-            }
-            None => Ok(self.get(id).await?.filter(|row| row.owner == *owner)),
-        }
-    }
-
-    async fn keep(
-        &self,
-        id: RequestId,
-        owner: &UserId,
-        keep_for: Duration,
-        now: Timestamp,
-    ) -> Result<Option<FetchRequest>, StoreError> {
-        let name = owner.clone();
-        let kept = self.database.write(Durability::Flushed, move |connection| {
+    ) -> Result<Applied, StoreError> {
+        let durability = if transition.durable { Durability::Flushed } else { Durability::Written };
+        let mut update = transitions::update(id, condition, transition, now);
+        let write = self.database.write(durability, move |connection| {
             async move {
-                sqlx::query(
-                    "UPDATE requests SET keep_for = ?3, updated_at = ?4, \
-                     expires_at = CASE status WHEN 'ready' THEN ?4 + ?3 ELSE expires_at END, \
-                     due_at = CASE status WHEN 'ready' THEN ?4 + ?3 ELSE due_at END, \
-                     lease = CASE status WHEN 'ready' THEN NULL ELSE lease END \
-                     WHERE id = ?1 AND owner = ?2 AND status IN ('queued', 'fetching', 'seeding', 'ready') RETURNING *",
-                )
-                .bind(id.to_string())
-                .bind(name.as_str())
-                .bind(keep_for.as_millis() as i64)
-                .bind(now.as_millis())
-                .try_map(|row| read(&row))
-                .fetch_optional(connection)
-                .await
+                let query = update.build().try_map(|row| Ok((read(&row)?, waiting(&row)?)));
+                query.fetch_optional(connection).await
             }
             .boxed()
         });
-        match kept.await.map_err(unavailable)? {
-            Some(row) => {
+        match write.await {
+            Ok(Some((row, waiting))) => {
                 self.watchers.changed(id);
-                Ok(Some(row))
+                Ok(Applied::Done(Box::new(row), waiting))
             }
-            None => Ok(self.get(id).await?.filter(|row| row.owner == *owner)),
+            Ok(None) => Ok(Applied::Refused(None)),
+            Err(error) if is_unreadable(&error) => {
+                self.quarantine(id.to_string(), &error).await?;
+                Ok(Applied::Refused(None))
+            }
+            Err(error) => Err(unavailable(error)),
         }
     }
 
-    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Wakeup>, StoreError> {
+    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Task>, StoreError> {
         let query = sqlx::query(
             "SELECT id, status, infohash FROM requests \
              WHERE due_at <= ? AND status <> 'ready' ORDER BY due_at LIMIT ?",
         )
         .bind(now.as_millis())
         .bind(limit);
-        let wakeup = |row: &SqliteRow| {
+        let task = |row: &SqliteRow| {
             let id = text(row, "id")?;
             Ok(match text::<Status>(row, "status")?.step() {
-                Step::Fetch | Step::Expire => Wakeup::Fetch(id),
-                Step::Package => Wakeup::Package(id),
-                Step::Seed => Wakeup::Seed(text(row, "infohash")?, Some(id)),
-                Step::Release => Wakeup::Release(id),
+                Step::Fetch | Step::Expire => Task::Fetch(id),
+                Step::Package => Task::Package(id),
+                Step::Seed => Task::Seed(text(row, "infohash")?, Some(id)),
+                Step::Release => Task::Release(id),
             })
         };
-        self.readable(query.fetch_all(self.database.readers()).await.map_err(unavailable)?, wakeup).await
+        self.readable(query.fetch_all(self.database.readers()).await.map_err(unavailable)?, task).await
     }
 
-    async fn hasten(
+    async fn clamp_due_times(
         &self,
         now: Timestamp,
         latest: Timestamp,
@@ -447,7 +276,7 @@ impl Requests for SqliteRequests {
         Ok(done.await.map_err(unavailable)?.rows_affected() + webhooks.await.map_err(unavailable)?.rows_affected())
     }
 
-    async fn outlived(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+    async fn list_expired(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
         let query =
             sqlx::query("SELECT id FROM requests WHERE due_at <= ? AND status = 'ready' ORDER BY due_at LIMIT ?")
                 .bind(now.as_millis())
@@ -456,7 +285,7 @@ impl Requests for SqliteRequests {
         self.readable(rows, |row| text(row, "id")).await
     }
 
-    async fn forget(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    async fn purge_history(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
         let done = self.database.write(Durability::Written, move |connection| {
             sqlx::query(
                 "DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE updated_at + history * 1000 <= ? \
@@ -470,7 +299,7 @@ impl Requests for SqliteRequests {
         Ok(done.await.map_err(unavailable)?.rows_affected())
     }
 
-    async fn twins(&self, fingerprint: &Fingerprint) -> Result<Twins, StoreError> {
+    async fn find_identical(&self, fingerprint: &Fingerprint) -> Result<IdenticalRequests, StoreError> {
         let freshest = sqlx::query(
             "SELECT * FROM requests WHERE fingerprint = ? AND status IN ('packaging', 'seeding', 'ready') \
              ORDER BY fetched_at DESC LIMIT 1",
@@ -481,10 +310,10 @@ impl Requests for SqliteRequests {
         .await
         .map_err(unavailable)?
         .filter(|row| row.status != Status::Failed);
-        Ok(Twins { first_in_flight: self.first_in_flight(fingerprint).await?, freshest })
+        Ok(IdenticalRequests { first_in_flight: self.first_in_flight(fingerprint).await?, freshest })
     }
 
-    async fn wait_behind(&self, id: RequestId, first: RequestId) -> Result<bool, StoreError> {
+    async fn add_waiter(&self, id: RequestId, first: RequestId) -> Result<bool, StoreError> {
         let done = self.database.write(Durability::Written, move |connection| {
             sqlx::query(
                 "UPDATE requests SET waiting = replace(waiting, ?1 || ' ', '') || ?1 || ' ' \
@@ -498,107 +327,26 @@ impl Requests for SqliteRequests {
         Ok(done.await.map_err(unavailable)?.rows_affected() == 1)
     }
 
-    async fn wake(&self, ids: &[RequestId], now: Timestamp) -> Result<Vec<RequestId>, StoreError> {
-        let mut woken = vec![];
-        for id in ids.iter().copied() {
-            let done = self.database.write(Durability::Written, move |connection| {
-                sqlx::query("UPDATE requests SET due_at = ? WHERE id = ? AND status = 'queued'")
-                    .bind(now.as_millis())
-                    .bind(id.to_string())
-                    .execute(connection)
-                    .boxed()
-            });
-            if done.await.map_err(unavailable)?.rows_affected() == 1 {
-                woken.push(id);
-            }
-        }
-        Ok(woken)
-    }
-
-    async fn settle(
-        &self,
-        id: RequestId,
-        infohash: InfoHash,
-        settlement: Settlement,
-        now: Timestamp,
-    ) -> Result<Option<FetchRequest>, StoreError> {
-        let (sql, failure) = match settlement {
-            Settlement::Ready => (
-                "UPDATE requests SET status = 'ready', progress = 100, updated_at = ?2, completed_at = ?2, \
-                 expires_at = ?2 + keep_for, due_at = ?2 + keep_for, error_code = ?3, error_message = ?4, lease = NULL, \
-                 notify_at = CASE WHEN callback_url IS NOT NULL THEN ?2 END \
-                 WHERE id = ?5 AND infohash = ?1 AND status = 'seeding' RETURNING *",
-                None,
-            ),
-            Settlement::Repackage => (
-                "UPDATE requests SET status = 'packaging', updated_at = ?2, due_at = ?2, \
-                 error_code = ?3, error_message = ?4, lease = NULL \
-                 WHERE id = ?5 AND infohash = ?1 AND status = 'seeding' RETURNING *",
-                None,
-            ),
-            Settlement::Failed(failure) => (
-                "UPDATE requests SET status = 'failed', updated_at = ?2, completed_at = ?2, due_at = ?2, \
-                 error_code = ?3, error_message = ?4, lease = NULL, \
-                 notify_at = CASE WHEN callback_url IS NOT NULL THEN ?2 END \
-                 WHERE id = ?5 AND infohash = ?1 AND status = 'seeding' RETURNING *",
-                Some(failure),
-            ),
-        };
-        let row: Option<FetchRequest> = self
-            .database
-            .write(Durability::Written, move |connection| {
-                sqlx::query(sql)
-                    .bind(infohash.to_string())
-                    .bind(now.as_millis())
-                    .bind(failure.as_ref().map(|f| f.code.as_str()))
-                    .bind(failure.map(|f| f.message))
-                    .bind(id.to_string())
-                    .try_map(|row| read(&row))
-                    .fetch_optional(connection)
-                    .boxed()
-            })
-            .await
-            .map_err(unavailable)?;
-        if row.is_some() {
-            self.watchers.changed(id);
-        }
-        Ok(row)
-    }
-
-    async fn holders(&self, content: ContentHash) -> Result<Vec<Holder>, StoreError> {
+    async fn references(&self, content: ContentHash) -> Result<Vec<ContentReference>, StoreError> {
         sqlx::query(
             "SELECT DISTINCT status, infohash FROM requests \
              WHERE content_hash = ? AND status IN ('packaging', 'seeding', 'ready')",
         )
         .bind(content.to_string())
         .try_map(|row: SqliteRow| {
-            Ok(Holder { status: text(&row, "status")?, infohash: optional_text(&row, "infohash")? })
+            Ok(ContentReference { status: text(&row, "status")?, infohash: optional_text(&row, "infohash")? })
         })
         .fetch_all(self.database.readers())
         .await
         .map_err(unavailable)
     }
 
-    async fn ready_with(&self, content: ContentHash, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+    async fn ready_requests_of(&self, content: ContentHash, limit: u32) -> Result<Vec<RequestId>, StoreError> {
         let query = sqlx::query("SELECT id FROM requests WHERE content_hash = ? AND status = 'ready' LIMIT ?")
             .bind(content.to_string())
             .bind(limit);
         let rows = query.fetch_all(self.database.readers()).await.map_err(unavailable)?;
         self.readable(rows, |row| text(row, "id")).await
-    }
-
-    async fn replace(&self, seen: &FetchRequest, row: &FetchRequest) -> Result<bool, StoreError> {
-        let (id, row, status, updated_at) = (seen.id, row.clone(), seen.status, seen.updated_at);
-        let done = self.database.write(Durability::Written, move |connection| {
-            bind_state(sqlx::query(write_state_sql!("lease IS NULL AND status = ?23 AND updated_at = ?24")), &row)
-                .bind(status.as_str())
-                .bind(updated_at.as_millis())
-                .fetch_optional(connection)
-                .boxed()
-        });
-        let done = done.await.map_err(unavailable)?;
-        self.watchers.changed(id);
-        Ok(done.is_some())
     }
 
     async fn notifications(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {

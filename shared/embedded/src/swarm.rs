@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{InfoHash, Timestamp};
-use ports::{Announce, MAX_PEERS_PER_ADDRESS, Peer, StoreError, Swarm, SwarmCounts, neighbourhood, selected};
+use ports::{Announce, MAX_PEERS_PER_ADDRESS, Peer, StoreError, Swarm, SwarmCounts, client_network, select_peers};
 
 /// Peers that are remembered for one torrent, at the most.
 const MAX_PEERS: usize = 5_000;
@@ -33,19 +33,19 @@ fn counts(peers: &Peers) -> SwarmCounts {
     SwarmCounts { seeds, leechers: peers.len() as u32 - seeds }
 }
 
-/// The oldest peer gives way to a new one: of those in its neighbourhood if that has its share, of all if there are as
+/// The oldest peer gives way to a new one: of those in its client_network if that has its share, of all if there are as
 /// many as there may be.
 fn make_room(peers: &mut Peers, newcomer: SocketAddr) {
     if peers.contains_key(&newcomer) {
         return;
     }
-    let home = neighbourhood(newcomer.ip());
-    let neighbours = || peers.iter().filter(|(address, _)| neighbourhood(address.ip()) == home);
+    let home = client_network(newcomer.ip());
+    let neighbours = || peers.iter().filter(|(address, _)| client_network(address.ip()) == home);
     let full = neighbours().count() >= MAX_PEERS_PER_ADDRESS;
     if !full && peers.len() < MAX_PEERS {
         return;
     }
-    let oldest = peers.iter().filter(|(address, _)| !full || neighbourhood(address.ip()) == home);
+    let oldest = peers.iter().filter(|(address, _)| !full || client_network(address.ip()) == home);
     let oldest = oldest.min_by_key(|(_, (_, until))| *until).map(|(address, _)| *address);
     if let Some(oldest) = oldest {
         peers.remove(&oldest);
@@ -93,7 +93,7 @@ impl Swarm for MemorySwarm {
         if peers.is_empty() {
             torrents.remove(&infohash);
         }
-        Ok((selected(seeds, others, wanted), counts))
+        Ok((select_peers(seeds, others, wanted), counts))
     }
 
     async fn counts(&self, infohash: InfoHash, now: Timestamp) -> Result<SwarmCounts, StoreError> {

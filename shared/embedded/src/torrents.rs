@@ -131,7 +131,7 @@ impl Torrents for SqliteTorrents {
             .map_err(unavailable)
     }
 
-    async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<InfoHash>, StoreError> {
+    async fn list_unmodified(&self, part: u8, before: Timestamp) -> Result<Vec<InfoHash>, StoreError> {
         let torrents = self.torrents.clone();
         with_file(torrents, move |torrents| {
             let mut found = vec![];

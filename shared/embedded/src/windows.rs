@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use domain::Timestamp;
-use ports::{Limit, Taken, Usage};
+use ports::{Decision, Limit, Usage};
 
 /// Uses within a hundredth of the window are kept together, as if all came at the end of it.
 const PARTS: u128 = 100;
@@ -47,13 +47,13 @@ impl Window {
     }
 
     fn usage(&self, now: Timestamp) -> Usage {
-        let frees_in = self.leaving.front().map_or(Duration::ZERO, |(at, _)| at.since(now));
-        Usage { used: self.used, frees_in }
+        let retry_after = self.leaving.front().map_or(Duration::ZERO, |(at, _)| at.since(now));
+        Usage { used: self.used, retry_after }
     }
 }
 
 impl Windows {
-    pub fn take(&mut self, limits: &[Limit], now: Timestamp) -> Taken {
+    pub fn acquire(&mut self, limits: &[Limit], now: Timestamp) -> Decision {
         if self.uses.len() >= self.clean_at {
             self.uses.retain(|_, window| {
                 window.slide(now);
@@ -74,7 +74,7 @@ impl Windows {
             }
             window.usage(now)
         });
-        Taken { usage: usage.collect(), allowed }
+        Decision { usage: usage.collect(), allowed }
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
         let mut windows = Windows::default();
         for n in 0..3 * MANY as u64 {
             let limit = Limit { key: n.to_string(), max: 1, window: Duration::from_secs(1) };
-            windows.take(&[limit], Timestamp::from_millis(n as i64 * 10));
+            windows.acquire(&[limit], Timestamp::from_millis(n as i64 * 10));
         }
         assert!(windows.uses.len() <= MANY + 1, "{}", windows.uses.len());
     }

@@ -1,6 +1,6 @@
 //! The contract of every port, on this backend.
 
-use embedded::{
+use proxytorrent_embedded::{
     Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, OpenError, SpaceLimits, SqliteGuards,
     SqliteRequests, SqliteTorrents,
 };
@@ -39,6 +39,7 @@ async fn swarm() -> (MemorySwarm, ()) {
 }
 
 ports::requests_contract!(requests);
+ports::transitions_contract!(requests);
 ports::torrents_contract!(torrents);
 ports::contents_contract!(contents);
 ports::guards_contract!(guards);
@@ -121,7 +122,7 @@ mod this_backend {
         let listed = requests.list(&good.owner, None, None, 100).await.unwrap();
         assert_eq!(listed.len(), columns.len() + 1);
         let due = requests.due(NOW + LEASE, 100).await.unwrap();
-        assert!(due.contains(&ports::Wakeup::Fetch(good.id)));
+        assert!(due.contains(&ports::Task::Fetch(good.id)));
         for id in &bad {
             assert!(requests.claim(*id, Step::Fetch, NOW, LEASE).await.unwrap().is_none());
             let row = requests.get(*id).await.unwrap().unwrap();
@@ -129,7 +130,7 @@ mod this_backend {
             assert_eq!(row.failure.unwrap().code, FailureCode::Internal);
         }
         let due = requests.due(NOW + LEASE * 2, 100).await.unwrap();
-        assert_eq!(due, [ports::Wakeup::Fetch(good.id)], "a quarantined row is not found again");
+        assert_eq!(due, [ports::Task::Fetch(good.id)], "a quarantined row is not found again");
         assert!(requests.claim(good.id, Step::Fetch, NOW, LEASE).await.unwrap().is_some());
     }
 
@@ -145,12 +146,12 @@ mod this_backend {
             requests.create(row).await.unwrap();
         }
         requests.claim(claimed.id, Step::Fetch, NOW + hour * 5, LEASE).await.unwrap().unwrap();
-        assert_eq!(requests.hasten(NOW, NOW + hour, NOW + hour * 15, LEASE).await.unwrap(), 2);
+        assert_eq!(requests.clamp_due_times(NOW, NOW + hour, NOW + hour * 15, LEASE).await.unwrap(), 2);
         assert!(requests.claim(queued.id, Step::Fetch, NOW, LEASE).await.unwrap().is_some());
         assert!(requests.claim(claimed.id, Step::Fetch, NOW, LEASE).await.unwrap().is_none(), "it is being worked on");
         assert!(requests.claim(claimed.id, Step::Fetch, NOW + LEASE, LEASE).await.unwrap().is_some());
         assert!(requests.claim(soon.id, Step::Fetch, NOW, LEASE).await.unwrap().is_none());
-        assert_eq!(requests.hasten(NOW, NOW + hour, NOW + hour * 15, LEASE).await.unwrap(), 0);
+        assert_eq!(requests.clamp_due_times(NOW, NOW + hour, NOW + hour * 15, LEASE).await.unwrap(), 0);
     }
 
     #[tokio::test]
@@ -161,11 +162,11 @@ mod this_backend {
         row.spec.callback_url = Some("https://example.org/hook".parse().unwrap());
         requests.create(&row).await.unwrap();
         let claim = requests.claim(row.id, Step::Fetch, NOW, LEASE).await.unwrap().unwrap();
-        let mut row = claim.request.clone();
-        row.fail(domain::Failure::new(FailureCode::TooLarge, "x"), NOW + hour * 20);
-        requests.save(&claim, &row).await.unwrap();
+        let failure = domain::Failure::new(FailureCode::TooLarge, "x");
+        let failed = domain::Transition::fail(&claim.request, failure, None, NOW + hour * 20);
+        requests.save(&claim, &failed, NOW + hour * 20).await.unwrap();
         assert_eq!(requests.notifications(NOW, 10).await.unwrap(), []);
-        requests.hasten(NOW, NOW + hour, NOW + hour * 15, LEASE).await.unwrap();
+        requests.clamp_due_times(NOW, NOW + hour, NOW + hour * 15, LEASE).await.unwrap();
         assert_eq!(requests.notifications(NOW, 10).await.unwrap(), [row.id]);
     }
 

@@ -30,7 +30,7 @@ pub(crate) fn redirect_target(from: &Url, response: &Response) -> Result<Url, Fe
 }
 
 /// A URL as it may be shown.
-pub(crate) fn shown(url: &Url) -> Url {
+pub(crate) fn redacted(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_fragment(None);
     // Into the void if there are none, or none can be.

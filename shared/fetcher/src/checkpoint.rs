@@ -13,7 +13,7 @@ use crate::download::ask_for_rest;
 use crate::media_type;
 
 /// The length from which on an entity tag, quotes and all, is taken to name the bytes and not just a version.
-const TELLING_TAG: usize = 16;
+const MIN_STRONG_ETAG: usize = 16;
 
 /// Where a transfer was left off: enough to ask for the rest, to know that it is the rest of the same content, and to
 /// end with the same hashes. It holds no request header and no query of a URL.
@@ -40,7 +40,7 @@ pub struct Checkpoint {
     /// The status of the first answer.
     pub(crate) origin_status: u16,
     /// What the first bytes have shown.
-    pub(crate) beginning: Beginning,
+    pub(crate) beginning: SniffBuffer,
 }
 
 /// A digest that the origin declared, and the state of the one that is to match it.
@@ -73,7 +73,7 @@ impl TryFrom<String> for State {
 
 /// The first bytes of a content, by which its type is told.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
-pub(crate) struct Beginning {
+pub(crate) struct SniffBuffer {
     pub bytes: Vec<u8>,
     pub told: bool,
     pub shows: Option<String>,
@@ -96,12 +96,13 @@ impl Checkpoint {
     /// Whether this is where the content came from. A redirect to a storage service often leads to a link that is
     /// signed anew, so the query may be another, if the tag is long enough to be more than a counter.
     pub(crate) fn is_at(&self, url: &Url) -> bool {
-        let telling = self.validator.starts_with('"') && self.validator.len() >= TELLING_TAG && self.total.is_some();
+        let telling =
+            self.validator.starts_with('"') && self.validator.len() >= MIN_STRONG_ETAG && self.total.is_some();
         self.location == location(url) && (telling || self.query == query(url))
     }
 }
 
-impl Beginning {
+impl SniffBuffer {
     /// True if there are enough bytes now, and were not before.
     pub fn take(&mut self, chunk: &[u8]) -> bool {
         if self.told {

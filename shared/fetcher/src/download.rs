@@ -16,14 +16,14 @@ use crate::answer::check_status;
 use crate::checkpoint::{Checkpoint, DeclaredDigest};
 use crate::digests::Digests;
 use crate::failure::{FetchError, classify};
-use crate::pace::{Pace, TooSlow};
+use crate::min_rate::{MinRate, TooSlow};
 use crate::proxy::Session;
-use crate::transfer::{Fetcher, Hop, Progress};
+use crate::transfer::{Fetcher, OutboundRequest, Progress};
 
 /// Bytes after which a resumption counts as fruitful.
 const FRUITFUL: u64 = 64 * 1024;
 
-/// The wait before the first resumption that follows a fruitless one; doubled from there.
+/// The wait before the first resumption that follows a failed_resumes one; doubled from there.
 const BACKOFF: Duration = Duration::from_millis(250);
 
 /// The longest an origin may have us wait within one fetch; beyond, the request goes back to the queue.
@@ -56,7 +56,7 @@ pub(crate) struct Paused {
 pub(crate) struct Download<'a> {
     fetcher: &'a Fetcher,
     session: &'a Session<'a>,
-    hop: &'a Hop,
+    hop: &'a OutboundRequest,
     progress: &'a Progress,
     response: Response,
     received: u64,
@@ -66,10 +66,10 @@ pub(crate) struct Download<'a> {
     total: Option<u64>,
     /// Where the part ends that is coming in, if it is one.
     part_end: Option<u64>,
-    pace: Pace,
+    pace: MinRate,
     digests: Digests,
     /// Resumptions since the last one that brought something.
-    fruitless: u32,
+    failed_resumes: u32,
     resumed_at: u64,
 }
 
@@ -77,7 +77,7 @@ impl<'a> Download<'a> {
     pub fn new(
         fetcher: &'a Fetcher,
         session: &'a Session<'a>,
-        hop: &'a Hop,
+        hop: &'a OutboundRequest,
         progress: &'a Progress,
         response: Response,
     ) -> Self {
@@ -89,7 +89,7 @@ impl<'a> Download<'a> {
             validator: (hop.method == Method::GET).then(|| strong_validator(headers)).flatten(),
             encoding: headers.get(CONTENT_ENCODING).cloned(),
             digests: Digests::declared(headers),
-            pace: Pace::new(fetcher.min_rate),
+            pace: MinRate::new(fetcher.min_rate),
             fetcher,
             session,
             hop,
@@ -98,7 +98,7 @@ impl<'a> Download<'a> {
             received: 0,
             total,
             part_end: None,
-            fruitless: 0,
+            failed_resumes: 0,
             resumed_at: 0,
         }
     }
@@ -178,15 +178,15 @@ impl<'a> Download<'a> {
             return Err(Stop::Failed(failure.into()));
         };
         if self.received - self.resumed_at >= FRUITFUL {
-            self.fruitless = 0;
+            self.failed_resumes = 0;
         }
         self.resumed_at = self.received;
         loop {
-            self.fruitless += 1;
-            if self.fruitless > self.fetcher.max_resumptions {
+            self.failed_resumes += 1;
+            if self.failed_resumes > self.fetcher.max_resumptions {
                 return Err(Stop::Failed(failure.into()));
             }
-            let wait = BACKOFF * 2_u32.saturating_pow(self.fruitless - 1);
+            let wait = BACKOFF * 2_u32.saturating_pow(self.failed_resumes - 1);
             tokio::time::sleep(wait.min(LONGEST_WAIT).mul_f64(rand::random_range(0.5..1.0))).await;
             info!(received_bytes = self.received, error.code = %failure.code, "resuming a broken transfer");
 

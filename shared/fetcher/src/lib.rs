@@ -18,7 +18,7 @@ mod failure;
 mod file_name;
 mod guard;
 mod media_type;
-mod pace;
+mod min_rate;
 mod proxy;
 mod receive;
 mod stream_hasher;

@@ -47,9 +47,9 @@ pub enum ProxyHealth {
 
 /// Every way out: the configured proxies, or the direct one if there are none. With proxies, there is no
 /// direct way.
-pub(crate) struct WaysOut {
+pub(crate) struct ProxyPool {
     clients: Clients,
-    ways: Vec<Way>,
+    ways: Vec<ProxyRoute>,
     /// By owner and the index of the way: an origin must not see by a shared connection that two requests of different
     /// owners come from one service.
     owners: Mutex<LruCache<(UserId, usize), Client>>,
@@ -57,30 +57,30 @@ pub(crate) struct WaysOut {
     connect_timeout: Duration,
 }
 
-struct Way {
+struct ProxyRoute {
     /// `None`: direct.
     proxy: Option<ProxyAddress>,
     client: Client,
-    rest: Mutex<Rest>,
+    rest: Mutex<Cooldown>,
 }
 
 #[derive(Default)]
-struct Rest {
+struct Cooldown {
     until: Option<Instant>,
     failures: u32,
 }
 
-impl fmt::Debug for WaysOut {
+impl fmt::Debug for ProxyPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WaysOut").field("ways", &self.ways.len()).finish_non_exhaustive()
+        f.debug_struct("ProxyPool").field("ways", &self.ways.len()).finish_non_exhaustive()
     }
 }
 
-impl WaysOut {
+impl ProxyPool {
     pub fn new(fetcher: &settings::Fetcher, proxy: &settings::Proxy, guard: Guard) -> Result<Self, ClientError> {
         let clients = Clients::new(fetcher, proxy.resolve, guard);
         let way = |proxy: Option<ProxyAddress>| {
-            Ok(Way { client: clients.build(proxy.as_ref())?, proxy, rest: Mutex::default() })
+            Ok(ProxyRoute { client: clients.build(proxy.as_ref())?, proxy, rest: Mutex::default() })
         };
         let ways = if proxy.proxy_enabled {
             proxy.addresses().into_iter().map(|proxy| way(Some(proxy))).collect::<Result<Vec<_>, _>>()?
@@ -196,7 +196,7 @@ async fn check_http(client: &Client) -> Result<(), Failure> {
 
 /// The ways out for one fetch.
 pub(crate) struct Session<'a> {
-    ways: &'a WaysOut,
+    ways: &'a ProxyPool,
     owner: UserId,
     /// The user name that makes this fetch's connections its own, and a client for each proxy used.
     isolated: Option<Isolated>,
@@ -232,7 +232,7 @@ impl Session<'_> {
                     }
                     Some(failure) => failure,
                 },
-                Err(error) => self.judge(way, &client, &error).await,
+                Err(error) => self.classify_with_health(way, &client, &error).await,
             };
             let Some(proxy) = &way.proxy else { return Err(failure.into()) };
             match failure.code {
@@ -250,7 +250,7 @@ impl Session<'_> {
     }
 
     /// What an error means; where that is not plain, the proxy is asked how it is.
-    async fn judge(&self, way: &Way, client: &Client, error: &reqwest::Error) -> Failure {
+    async fn classify_with_health(&self, way: &ProxyRoute, client: &Client, error: &reqwest::Error) -> Failure {
         let is_https = error.url().is_some_and(|url| url.scheme() == "https");
         let failure = classify(error, way.proxy.is_some(), is_https);
         let speaks_http = way.proxy.as_ref().is_some_and(|proxy| proxy.kind != ProxyType::Socks5);
@@ -273,7 +273,7 @@ impl Session<'_> {
 
     /// Whether an answer is not the origin's but the proxy's, which does not like our credentials, or would not or could
     /// not ask the origin: it is the proxy that answers `http` URLs.
-    async fn refused_by_proxy(&self, way: &Way, client: &Client, response: &Response) -> Option<Failure> {
+    async fn refused_by_proxy(&self, way: &ProxyRoute, client: &Client, response: &Response) -> Option<Failure> {
         let proxy = way.proxy.as_ref().filter(|proxy| proxy.kind != ProxyType::Socks5)?;
         if response.url().scheme() != "http" {
             return None;
@@ -314,7 +314,7 @@ impl Session<'_> {
     }
 }
 
-impl WaysOut {
+impl ProxyPool {
     /// Those that are not resting in their order, then the others, the soonest rested first.
     fn in_order(&self) -> Vec<usize> {
         let now = Instant::now();
@@ -324,18 +324,18 @@ impl WaysOut {
     }
 }
 
-impl Way {
-    fn rest(&self) -> std::sync::MutexGuard<'_, Rest> {
+impl ProxyRoute {
+    fn rest(&self) -> std::sync::MutexGuard<'_, Cooldown> {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn worked(&self) {
-        *self.rest() = Rest::default();
+        *self.rest() = Cooldown::default();
     }
 
     fn failed(&self) {
         let mut rest = self.rest();
         let time = (REST * 2_u32.saturating_pow(rest.failures.min(10))).min(LONGEST_REST);
-        *rest = Rest { until: Some(Instant::now() + time), failures: rest.failures + 1 };
+        *rest = Cooldown { until: Some(Instant::now() + time), failures: rest.failures + 1 };
     }
 }

@@ -5,14 +5,14 @@ use std::io;
 use bytes::Bytes;
 use domain::{ContentHash, FailureCode};
 use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING};
-use ports::Staged;
+use ports::StagedUpload;
 use reqwest::Response;
 use sha2::Sha256;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::checkpoint::{Beginning, Checkpoint, location, query, sha256_state};
+use crate::checkpoint::{Checkpoint, SniffBuffer, location, query, sha256_state};
 use crate::decode::{Coding, Decoder, coding};
 use crate::download::{self, Download, Stop};
 use crate::failure::FetchError;
@@ -25,7 +25,7 @@ const CHUNKS_AHEAD: usize = 8;
 
 impl Fetcher {
     /// Checks what the answer's headers say of the content.
-    pub(crate) fn check_declared(&self, response: &Response) -> Result<Answer, FetchError> {
+    pub(crate) fn check_declared(&self, response: &Response) -> Result<ResponseInfo, FetchError> {
         let headers = response.headers();
         // Chunks are the connection's matter, and undone by now; another transfer coding is not.
         if headers.get_all(TRANSFER_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
@@ -41,7 +41,7 @@ impl Fetcher {
             self.check_media_type(declared, "declared")?;
         }
         let disposition = headers.get(CONTENT_DISPOSITION);
-        Ok(Answer {
+        Ok(ResponseInfo {
             coding: coding(headers, declared.as_deref())?,
             declared,
             disposition: disposition.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
@@ -61,9 +61,9 @@ impl Fetcher {
     pub(crate) async fn receive(
         &self,
         mut download: Download<'_>,
-        answer: &Answer,
-        (mut beginning, mut hasher): (Beginning, StreamHasher),
-        staged: &mut dyn Staged,
+        answer: &ResponseInfo,
+        (mut beginning, mut hasher): (SniffBuffer, StreamHasher),
+        staged: &mut dyn StagedUpload,
         pause: &CancellationToken,
     ) -> Result<End, Stop> {
         let (sender, chunks) = mpsc::channel::<Bytes>(CHUNKS_AHEAD);
@@ -111,7 +111,7 @@ impl Fetcher {
     }
 
     /// Checks the type that the first bytes show against the whitelist and against what was declared.
-    fn check_shown(&self, declared: Option<&str>, beginning: &Beginning) -> Result<(), FetchError> {
+    fn check_shown(&self, declared: Option<&str>, beginning: &SniffBuffer) -> Result<(), FetchError> {
         let shown = beginning.shows.as_deref();
         if let Some(shown) = shown {
             self.check_media_type(shown, "actual")?;
@@ -149,14 +149,14 @@ impl Body {
 }
 
 /// What the head of an answer says of the content.
-pub(crate) struct Answer {
+pub(crate) struct ResponseInfo {
     pub coding: Option<Coding>,
     pub declared: Option<String>,
     pub disposition: Option<String>,
     pub origin_status: u16,
 }
 
-impl Answer {
+impl ResponseInfo {
     pub fn of(checkpoint: &Checkpoint) -> Self {
         Self {
             coding: None,
@@ -181,12 +181,12 @@ pub(crate) struct Received {
 
 pub(crate) struct Paused {
     download: download::Paused,
-    beginning: Beginning,
+    beginning: SniffBuffer,
     hasher: Sha256,
 }
 
 impl Paused {
-    pub fn checkpoint(self, answer: Answer, url: &Url) -> Checkpoint {
+    pub fn checkpoint(self, answer: ResponseInfo, url: &Url) -> Checkpoint {
         let download::Paused { validator, received, total, digests } = self.download;
         Checkpoint {
             location: location(url),

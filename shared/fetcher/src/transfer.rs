@@ -10,21 +10,21 @@ use http::header::{
     USER_AGENT,
 };
 use http::{Method, StatusCode};
-use ports::Staged;
+use ports::StagedUpload;
 use reqwest::Response;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use url::Url;
 
-use crate::answer::{check_status, is_redirect, keeps_method, redirect_target, shown};
-use crate::checkpoint::{Beginning, Checkpoint, sha256_from};
+use crate::answer::{check_status, is_redirect, keeps_method, redacted, redirect_target};
+use crate::checkpoint::{Checkpoint, SniffBuffer, sha256_from};
 use crate::client::ClientError;
 use crate::download::{Download, Stop};
 use crate::failure::FetchError;
 use crate::file_name::file_name;
 use crate::guard::Guard;
-use crate::proxy::{ProxyHealth, Session, WaysOut};
-use crate::receive::{Answer, End};
+use crate::proxy::{ProxyHealth, ProxyPool, Session};
+use crate::receive::{End, ResponseInfo};
 use crate::stream_hasher::StreamHasher;
 
 /// How often a content that changes while it is fetched is fetched from the beginning.
@@ -82,7 +82,7 @@ pub enum Transfer {
 /// Fetches content: one for the whole process, so that each owner's connections are reused.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
-    ways: Arc<WaysOut>,
+    ways: Arc<ProxyPool>,
     guard: Guard,
     max_size: u64,
     max_redirects: u64,
@@ -94,7 +94,7 @@ pub struct Fetcher {
 
 /// A request to one origin: the last one is that of the content.
 #[derive(Clone)]
-pub(crate) struct Hop {
+pub(crate) struct OutboundRequest {
     pub url: Url,
     pub method: Method,
     pub headers: HeaderMap,
@@ -106,7 +106,7 @@ impl Fetcher {
     pub fn new(fetcher: &settings::Fetcher, proxy: &settings::Proxy) -> Result<Self, ClientError> {
         let guard = Guard::new(fetcher, proxy);
         Ok(Self {
-            ways: Arc::new(WaysOut::new(fetcher, proxy, guard.clone())?),
+            ways: Arc::new(ProxyPool::new(fetcher, proxy, guard.clone())?),
             guard,
             max_size: fetcher.max_size.get(),
             max_redirects: fetcher.max_redirects.get(),
@@ -133,7 +133,7 @@ impl Fetcher {
         &self,
         owner: &UserId,
         spec: &FetchSpec,
-        staged: &mut dyn Staged,
+        staged: &mut dyn StagedUpload,
         progress: &Progress,
         from: Option<&Checkpoint>,
         pause: &CancellationToken,
@@ -164,7 +164,7 @@ impl Fetcher {
                         continue;
                     };
                     info!(received_bytes = checkpoint.received, "going on with a transfer that was left off");
-                    answer = Answer::of(checkpoint);
+                    answer = ResponseInfo::of(checkpoint);
                     (beginning, hasher, download) = (checkpoint.beginning.clone(), sha256.into(), rest);
                 }
                 checkpoint => {
@@ -187,7 +187,7 @@ impl Fetcher {
                     check_status(&response)?;
                     answer = self.check_declared(&response)?;
                     staged.check_room(response.content_length().unwrap_or(0))?;
-                    (beginning, hasher) = (Beginning::default(), StreamHasher::new());
+                    (beginning, hasher) = (SniffBuffer::default(), StreamHasher::new());
                     download = Download::new(self, &session, &hop, progress, response);
                 }
             }
@@ -207,7 +207,7 @@ impl Fetcher {
                 let message = format!("the content's SHA-256 is {}, not {expected}", received.hash);
                 return Err(FetchError::new(FailureCode::ChecksumMismatch, message));
             }
-            let final_url = shown(&hop.url);
+            let final_url = redacted(&hop.url);
             return Ok(Transfer::Complete(Fetched {
                 hash: received.hash,
                 size: received.size,
@@ -224,8 +224,8 @@ impl Fetcher {
     async fn anew(
         &self,
         session: &Session<'_>,
-        hop: &Hop,
-        staged: &mut dyn Staged,
+        hop: &OutboundRequest,
+        staged: &mut dyn StagedUpload,
         pause: &CancellationToken,
     ) -> Result<Option<Response>, FetchError> {
         info!("the content cannot be gone on with: asking for the whole");
@@ -244,7 +244,7 @@ impl Fetcher {
         patience: Duration,
     ) -> Result<u16, FetchError> {
         let session = self.ways.session(owner);
-        let hop = Hop { url: url.clone(), method: Method::POST, headers, body: Some(body) };
+        let hop = OutboundRequest { url: url.clone(), method: Method::POST, headers, body: Some(body) };
         let answer = tokio::time::timeout(patience, self.send(&session, &hop, &hop.headers)).await;
         let late = || FetchError::new(FailureCode::ReadTimeout, "the receiver did not answer in time");
         Ok(answer.map_err(|_| late())??.status().as_u16())
@@ -256,8 +256,8 @@ impl Fetcher {
         session: &Session<'_>,
         spec: &FetchSpec,
         from: Option<&Checkpoint>,
-    ) -> Result<(Response, Hop), FetchError> {
-        let mut hop = Hop {
+    ) -> Result<(Response, OutboundRequest), FetchError> {
+        let mut hop = OutboundRequest {
             url: spec.url.clone(),
             method: Method::from(spec.method),
             headers: headers(spec)?,
@@ -295,7 +295,7 @@ impl Fetcher {
     pub(crate) async fn send(
         &self,
         session: &Session<'_>,
-        hop: &Hop,
+        hop: &OutboundRequest,
         headers: &HeaderMap,
     ) -> Result<Response, FetchError> {
         self.guard.check_url(&hop.url)?;

@@ -10,7 +10,7 @@ use crate::pieces::Pieces;
 
 /// What goes into a torrent beside its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recipe {
+pub struct TorrentBuilder {
     /// The file's name: not empty, no path separators.
     pub name: String,
     /// BEP 27: peers come from the tracker alone.
@@ -34,7 +34,7 @@ pub enum BuildError {
     BadName(String),
 }
 
-impl Recipe {
+impl TorrentBuilder {
     /// The torrent of a content with these hashes. The same hashes, name, privacy and source always make
     /// the same infohash.
     pub fn build(&self, pieces: Pieces) -> Result<Metainfo, BuildError> {
@@ -113,7 +113,7 @@ impl Metainfo {
 
 /// What is added to a metainfo file when it is handed to one user. None of it is part of the infohash.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Handout {
+pub struct MetainfoExtras {
     /// Tracker URLs, the preferred first (BEP 12).
     pub trackers: Vec<String>,
     /// Webseed URLs (BEP 19).
@@ -122,7 +122,7 @@ pub struct Handout {
     pub comment: Option<String>,
 }
 
-impl Handout {
+impl MetainfoExtras {
     /// The metainfo file with these additions; its info dictionary stays as it is, byte for byte.
     pub fn apply(&self, metainfo: &[u8]) -> Result<Vec<u8>, BencodeError> {
         let mut torrent = Value::decode_shallow(metainfo)?;
@@ -148,8 +148,8 @@ impl Handout {
 mod tests {
     use super::*;
 
-    fn recipe() -> Recipe {
-        Recipe {
+    fn recipe() -> TorrentBuilder {
+        TorrentBuilder {
             name: "a.txt".into(),
             private: true,
             source: None,
@@ -164,14 +164,14 @@ mod tests {
 
     #[test]
     fn program_and_date_do_not_change_the_infohash_but_name_and_privacy_do() {
-        let build = |recipe: Recipe| recipe.build(pieces(TorrentFormat::Hybrid)).unwrap();
+        let build = |recipe: TorrentBuilder| recipe.build(pieces(TorrentFormat::Hybrid)).unwrap();
         let base = build(recipe());
-        let later = build(Recipe { created_by: None, creation_date: Some(8), ..recipe() });
+        let later = build(TorrentBuilder { created_by: None, creation_date: Some(8), ..recipe() });
         assert_eq!((base.infohash(), base.infohash_v2()), (later.infohash(), later.infohash_v2()));
         for other in [
-            Recipe { name: "b.txt".into(), ..recipe() },
-            Recipe { private: false, ..recipe() },
-            Recipe { source: Some("salt".into()), ..recipe() },
+            TorrentBuilder { name: "b.txt".into(), ..recipe() },
+            TorrentBuilder { private: false, ..recipe() },
+            TorrentBuilder { source: Some("salt".into()), ..recipe() },
         ] {
             let other = build(other);
             assert_ne!(base.infohash(), other.infohash());
@@ -183,7 +183,7 @@ mod tests {
     fn a_handout_leaves_the_info_dictionary_alone() {
         for format in [TorrentFormat::V1, TorrentFormat::Hybrid] {
             let base = recipe().build(pieces(format)).unwrap();
-            let handout = Handout {
+            let handout = MetainfoExtras {
                 trackers: vec!["http://a/announce".into(), "http://b/announce".into()],
                 webseeds: vec!["http://c/".into()],
                 comment: Some("c".into()),
@@ -201,7 +201,7 @@ mod tests {
         let empty = Pieces::of(TorrentFormat::V1, 32 * 1024, &[]);
         assert_eq!(recipe().build(empty), Err(BuildError::Empty));
         for name in ["", ".", "..", "a/b", "a\\b", "a\0b"] {
-            let recipe = Recipe { name: name.into(), ..recipe() };
+            let recipe = TorrentBuilder { name: name.into(), ..recipe() };
             assert_eq!(recipe.build(pieces(TorrentFormat::V1)), Err(BuildError::BadName(name.into())));
         }
     }

@@ -4,11 +4,11 @@
 //! One pass over the content makes the torrent:
 //!
 //! ```
-//! use metainfo::{Pieces, Recipe, TorrentFormat, piece_length_for};
+//! use metainfo::{Pieces, TorrentBuilder, TorrentFormat, piece_length_for};
 //!
 //! let content = b"hello";
 //! let pieces = Pieces::of(TorrentFormat::V1, piece_length_for(content.len() as u64), content);
-//! let recipe = Recipe { name: "hello.txt".into(), private: true, source: None, created_by: None, creation_date: None };
+//! let recipe = TorrentBuilder { name: "hello.txt".into(), private: true, source: None, created_by: None, creation_date: None };
 //! let metainfo = recipe.build(pieces)?;
 //! assert_eq!(metainfo.infohash().as_bytes().len(), 20);
 //! # Ok::<(), metainfo::BuildError>(())
@@ -20,7 +20,7 @@ mod magnet;
 mod pieces;
 
 pub use bencode::{BencodeError, Value};
-pub use builder::{BuildError, Handout, Metainfo, Recipe};
+pub use builder::{BuildError, Metainfo, MetainfoExtras, TorrentBuilder};
 pub use domain::TorrentFormat;
 pub use magnet::Magnet;
 pub use pieces::{BLOCK, Pieces, piece_length_for};

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use metainfo::{BLOCK, Metainfo, Pieces, Recipe, TorrentFormat, Value};
+use proxytorrent_metainfo::{BLOCK, Metainfo, Pieces, TorrentBuilder, TorrentFormat, Value};
 use sha1::{Digest, Sha1};
 
 const PIECE: usize = 32 * 1024;
@@ -29,7 +29,7 @@ fn content(size: usize) -> Vec<u8> {
 }
 
 fn ours(content: &[u8], name: &str, piece_length: usize, format: TorrentFormat, private: bool) -> Metainfo {
-    let recipe = Recipe { name: name.into(), private, source: None, created_by: None, creation_date: None };
+    let recipe = TorrentBuilder { name: name.into(), private, source: None, created_by: None, creation_date: None };
     recipe.build(Pieces::of(format, piece_length as u32, content)).expect("a torrent")
 }
 

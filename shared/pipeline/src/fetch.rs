@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Content, Failure, FailureCode, FetchRequest, RequestId, Step, Timestamp};
+use domain::{Content, Failure, FailureCode, FetchRequest, RequestId, Step, Timestamp, Transition, Update};
 use fetcher::{Checkpoint, FetchError, Fetched, Fetcher, Progress, Transfer};
-use ports::{Claim, Clock, Contents, Requests, Share, Staged, StoreError, Wakeup, Wakeups};
+use ports::{Claim, Clock, Contents, Requests, Share, StagedUpload, StoreError, Task, TaskQueue};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::lease;
 use crate::retry::{next_try, store_failure};
 use crate::{LEASE, Outcome, SUSPENDED};
-use crate::{lease, meter};
 
 /// How far a request is when its content has come, in percent.
 const RECEIVED: u8 = 90;
@@ -23,7 +23,7 @@ const RECEIVED: u8 = 90;
 pub struct Fetch {
     pub requests: Arc<dyn Requests>,
     pub contents: Arc<dyn Contents>,
-    pub wakeups: Arc<dyn Wakeups>,
+    pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,
     pub fetcher: Fetcher,
     /// Whether identical requests share a content.
@@ -32,7 +32,7 @@ pub struct Fetch {
     pub max_retries: u32,
     /// Whether a stop comes from a limit that the next try has as well, as a function's: then it is a failure, if the
     /// fetch cannot be gone on with. Else the request goes back to the queue, to begin anew.
-    pub bounded: bool,
+    pub has_deadline: bool,
 }
 
 /// The row is another's now, or cancelled.
@@ -67,21 +67,19 @@ impl Fetch {
     async fn work(&self, claim: &Claim, stopping: &CancellationToken) -> Result<Outcome, StoreError> {
         // What was begun is gone on with.
         if self.reuse && claim.request.spec.ttl > 0 && claim.request.checkpoint.is_none() {
-            let twins = self.requests.twins(&claim.request.fingerprint).await?;
-            if let Some(content) = self.reusable(&claim.request, twins.freshest).await? {
+            let identical = self.requests.find_identical(&claim.request.fingerprint).await?;
+            if let Some(content) = self.reusable(&claim.request, identical.freshest).await? {
                 info!(request.id = %claim.request.id, "reusing the content of an identical request");
                 metrics::counter!("proxytorrent_reused_total", "what" => "request").increment(1);
                 self.fetched(claim, content).await?;
                 return Ok(Outcome::Done);
             }
-            if let Some(first) = twins.first_in_flight.filter(|first| *first < claim.request.id) {
-                let mut row = claim.request.clone();
+            if let Some(first) = identical.first_in_flight.filter(|first| *first < claim.request.id) {
                 let now = self.clock.now();
-                row.requeue(now, now + LEASE);
-                self.requests.save(claim, &row).await?;
+                let (row, _) = self.requests.save(claim, &Transition::requeue(now + LEASE), now).await?;
                 // In this order: whoever ends the other one finds this one queued.
-                if !self.requests.wait_behind(row.id, first).await? {
-                    wake(&*self.requests, &*self.wakeups, &[row.id], now).await?;
+                if !self.requests.add_waiter(row.id, first).await? {
+                    wake(&*self.requests, &*self.tasks, &[row.id], now).await?;
                 }
                 return Ok(Outcome::Nothing);
             }
@@ -114,13 +112,13 @@ impl Fetch {
     async fn reusable(
         &self,
         request: &FetchRequest,
-        twin: Option<FetchRequest>,
+        other: Option<FetchRequest>,
     ) -> Result<Option<Content>, StoreError> {
-        let Some(twin) = twin else { return Ok(None) };
-        let Some(content) = twin.content else { return Ok(None) };
+        let Some(other) = other else { return Ok(None) };
+        let Some(content) = other.content else { return Ok(None) };
         let now = self.clock.now();
         let fresh = content.fetched_at >= request.created_at
-            || twin.completed_at.is_some_and(|at| at + Duration::from_secs(twin.spec.ttl.into()) > now);
+            || other.completed_at.is_some_and(|at| at + Duration::from_secs(other.spec.ttl.into()) > now);
         let wanted = request.spec.sha256.is_none_or(|hash| hash == content.hash);
         // Touched before it is referred to, so that it is not removed in between.
         let usable = fresh && wanted && self.contents.touch(content.hash, now).await?;
@@ -128,7 +126,7 @@ impl Fetch {
     }
 
     /// Where the content is to come in: what was set aside of it, if it was and is still there.
-    async fn stage(&self, request: &FetchRequest) -> Result<(Box<dyn Staged>, Option<Suspended>), StoreError> {
+    async fn stage(&self, request: &FetchRequest) -> Result<(Box<dyn StagedUpload>, Option<Suspended>), StoreError> {
         let suspended = request.checkpoint.as_ref().and_then(|text| serde_json::from_str::<Suspended>(text).ok());
         if let Some(suspended) = suspended
             && let Some(staged) = self.contents.resume(request.id, &suspended.staged).await?
@@ -142,44 +140,41 @@ impl Fetch {
     async fn paused(
         &self,
         claim: &Claim,
-        staged: Box<dyn Staged>,
+        staged: Box<dyn StagedUpload>,
         before: Option<Suspended>,
         checkpoint: Option<Checkpoint>,
     ) -> Result<Outcome, StoreError> {
-        let (mut row, now) = (claim.request.clone(), self.clock.now());
+        let (id, now) = (claim.request.id, self.clock.now());
         let begun_at = before.as_ref().map_or(now, |before| before.begun_at);
         let had = before.as_ref().map_or(0, |before| before.transfer.received());
         // A function that has had all its time and got nothing will not get more in another.
-        let further = !self.bounded || checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.received() != had);
-        match checkpoint.filter(|_| further && now.since(begun_at) < SUSPENDED / 2) {
-            Some(transfer) => {
-                info!(request.id = %row.id, received_bytes = transfer.received(), "set aside, to be gone on with");
-                let staged = match self.holding(claim, staged.suspend()).await {
-                    Ok(staged) => staged,
-                    Err(error) => return self.failed(claim, error.into()).await,
-                };
-                let suspended = serde_json::to_string(&Suspended { begun_at, staged, transfer });
-                row.suspend(suspended.map_err(|error| StoreError::unavailable("the checkpoint", error))?, now);
-                self.save(claim, &row).await?;
-                self.wakeups.wake_for(Share::from(&row), Wakeup::Fetch(row.id), Duration::ZERO).await?;
-                return Ok(Outcome::Suspended);
-            }
-            None if self.bounded => {
-                let why = "the content did not come within the time that one run of the fetch may take, and could not \
-                           be gone on with in another: that takes an origin that serves ranges (Accept-Ranges) and a \
-                           strong ETag or Last-Modified, and is done for six hours";
-                return self.failed(claim, Failure::new(FailureCode::TimeLimit, why).into()).await;
-            }
-            None => row.requeue(now, now),
+        let further = !self.has_deadline || checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.received() != had);
+        if let Some(transfer) = checkpoint.filter(|_| further && now.since(begun_at) < SUSPENDED / 2) {
+            info!(request.id = %id, received_bytes = transfer.received(), "fetch suspended");
+            let staged = match self.holding(claim, staged.suspend()).await {
+                Ok(staged) => staged,
+                Err(error) => return self.failed(claim, error.into()).await,
+            };
+            let suspended = serde_json::to_string(&Suspended { begun_at, staged, transfer });
+            let suspended = suspended.map_err(|error| StoreError::unavailable("the checkpoint", error))?;
+            let (row, _) = self.save(claim, &Transition::suspend(suspended, now), now).await?;
+            self.tasks.enqueue_for(Share::from(&row), Task::Fetch(id), Duration::ZERO).await?;
+            return Ok(Outcome::Suspended);
         }
-        self.requests.save(claim, &row).await?;
+        if self.has_deadline {
+            let why = "the content did not come within the time that one run of the fetch may take, and could not \
+                       be resumed in another: that takes an origin that serves ranges (Accept-Ranges) and a \
+                       strong ETag or Last-Modified, and is done for six hours";
+            return self.failed(claim, Failure::new(FailureCode::TimeLimit, why).into()).await;
+        }
+        self.requests.save(claim, &Transition::requeue(now), now).await?;
         Ok(Outcome::Nothing)
     }
 
     async fn download(
         &self,
         claim: &Claim,
-        staged: &mut dyn Staged,
+        staged: &mut dyn StagedUpload,
         from: Option<&Checkpoint>,
         stopping: &CancellationToken,
     ) -> Result<Result<Transfer, FetchError>, Lost> {
@@ -198,7 +193,7 @@ impl Fetch {
         lease::during(&*self.requests, &*self.clock, claim, RECEIVED, work).await
     }
 
-    async fn commit(&self, claim: &Claim, staged: Box<dyn Staged>, fetched: Fetched) -> Result<(), FetchError> {
+    async fn commit(&self, claim: &Claim, staged: Box<dyn StagedUpload>, fetched: Fetched) -> Result<(), FetchError> {
         let now = self.clock.now();
         // Never left in the middle: what is in place is to be recorded.
         let new = self.holding(claim, staged.commit(fetched.hash, now)).await?;
@@ -223,7 +218,10 @@ impl Fetch {
             fetched_at: now,
         };
         let saved = self.fetched(claim, content).await;
-        if new && matches!(saved, Err(StoreError::ClaimLost)) && self.requests.holders(fetched.hash).await?.is_empty() {
+        if new
+            && matches!(saved, Err(StoreError::ClaimLost))
+            && self.requests.references(fetched.hash).await?.is_empty()
+        {
             // Cancelled at the last moment, and nobody else's, unless another has touched it since.
             self.contents.remove(fetched.hash, now + Duration::from_millis(1)).await?;
         }
@@ -231,17 +229,23 @@ impl Fetch {
     }
 
     async fn fetched(&self, claim: &Claim, content: Content) -> Result<(), StoreError> {
-        let mut row = claim.request.clone();
-        row.fetched(content, self.clock.now());
-        let waiting = self.requests.save(claim, &row).await?;
-        self.wakeups.wake_for(Share::from(&row), Wakeup::Package(row.id), Duration::ZERO).await?;
-        wake(&*self.requests, &*self.wakeups, &waiting, self.clock.now()).await
+        let now = self.clock.now();
+        let (row, waiting) = self.requests.save(claim, &Transition::fetched(content, now), now).await?;
+        self.tasks.enqueue_for(Share::from(&row), Task::Package(row.id), Duration::ZERO).await?;
+        wake(&*self.requests, &*self.tasks, &waiting, self.clock.now()).await
     }
 
-    /// Saves a row that may have a checkpoint; what that sets aside is discarded if the row is another's now.
-    async fn save(&self, claim: &Claim, row: &FetchRequest) -> Result<Vec<RequestId>, StoreError> {
-        let saved = self.requests.save(claim, row).await;
-        if let (Err(StoreError::ClaimLost), Some(suspended)) = (&saved, row.checkpoint.as_deref().and_then(set_aside)) {
+    /// Applies a transition that may set a checkpoint. What that refers to is discarded if the claim was lost.
+    async fn save(
+        &self,
+        claim: &Claim,
+        transition: &Transition,
+        now: Timestamp,
+    ) -> Result<(FetchRequest, Vec<RequestId>), StoreError> {
+        let saved = self.requests.save(claim, transition, now).await;
+        if let (Err(StoreError::ClaimLost), Update::Set(checkpoint)) = (&saved, &transition.checkpoint)
+            && let Some(suspended) = set_aside(checkpoint)
+        {
             self.contents.discard(&suspended).await?;
         }
         saved
@@ -251,7 +255,7 @@ impl Fetch {
     async fn refused(
         &self,
         claim: &Claim,
-        staged: Box<dyn Staged>,
+        staged: Box<dyn StagedUpload>,
         suspended: Option<Suspended>,
         error: FetchError,
     ) -> Result<Outcome, StoreError> {
@@ -282,35 +286,31 @@ impl Fetch {
             FetchError::Store(StoreError::ClaimLost) => return Err(StoreError::ClaimLost),
             FetchError::Store(error) => (store_failure(&error), None),
         };
-        let now = self.clock.now();
-        let mut row = claim.request.clone();
-        let next = next_try(&row, &failure, retry_after, self.max_retries, now);
+        let (row, now) = (&claim.request, self.clock.now());
+        let next = next_try(row, &failure, retry_after, self.max_retries, now);
         info!(
             request.id = %row.id,
             error.code = %failure.code,
+            error.message = failure.message,
             retry_count = row.retry_count,
-            retried = next.is_some(),
-            "not fetched"
+            will_retry = next.is_some(),
+            "fetch failed"
         );
-        meter::failed("fetch", failure.code, next.is_some());
-        match next {
-            Some(at) => row.retry(failure, now, at),
-            None => row.fail(failure, now),
-        }
-        // Of a request that has failed it is discarded when it is released.
-        row.checkpoint = checkpoint;
-        if row.checkpoint.is_some() {
-            row.due_at = next.or(Some(now));
-        }
-        let waiting = self.save(claim, &row).await?;
+        crate::metrics::failed("fetch", failure.code, next.is_some());
+        // The checkpoint of a request that has failed is discarded when it is released.
+        let transition = match next {
+            Some(at) => Transition::retry_fetch(failure, checkpoint, at),
+            None => Transition::fail(row, failure, checkpoint, now),
+        };
+        let (row, waiting) = self.save(claim, &transition, now).await?;
         if let Some(at) = next {
-            self.wakeups.wake_for(Share::from(&row), Wakeup::Fetch(row.id), at.since(now)).await?;
+            self.tasks.enqueue_for(Share::from(&row), Task::Fetch(row.id), at.since(now)).await?;
             return Ok(Outcome::Retried);
         }
         if row.spec.callback_url.is_some() {
-            self.wakeups.wake_for(Share::from(&row), Wakeup::Notify(row.id), Duration::ZERO).await?;
+            self.tasks.enqueue_for(Share::from(&row), Task::Notify(row.id), Duration::ZERO).await?;
         }
-        wake(&*self.requests, &*self.wakeups, &waiting, now).await?;
+        wake(&*self.requests, &*self.tasks, &waiting, now).await?;
         Ok(Outcome::Failed)
     }
 }
@@ -323,12 +323,12 @@ pub(crate) fn set_aside(checkpoint: &str) -> Option<String> {
 /// Lets requests that have waited for another one look again.
 pub(crate) async fn wake(
     requests: &dyn Requests,
-    wakeups: &dyn Wakeups,
+    tasks: &dyn TaskQueue,
     waiting: &[RequestId],
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for id in requests.wake(waiting, now).await? {
-        wakeups.wake(Wakeup::Fetch(id), Duration::ZERO).await?;
+        tasks.enqueue(Task::Fetch(id), Duration::ZERO).await?;
     }
     Ok(())
 }

@@ -8,24 +8,24 @@
 //! Each step is a struct of the ports it needs and no other, with one `run`. No step knows what it
 //! runs on.
 
+mod collect_orphans;
+mod dead_letter;
 mod fetch;
-mod give_up;
 mod lease;
-mod meter;
+mod metrics;
 mod notify;
 mod package;
-mod reconcile;
 mod release;
 mod retry;
 mod scrub;
 mod seed;
 mod sweep;
 
+pub use collect_orphans::CollectOrphans;
+pub use dead_letter::DeadLetter;
 pub use fetch::Fetch;
-pub use give_up::GiveUp;
 pub use notify::{Notify, WebhookKey};
 pub use package::{Package, Salt};
-pub use reconcile::Reconcile;
 pub use release::Release;
 pub use scrub::{Scrub, ScrubFindings};
 pub use seed::{Seed, SeedStepError};

@@ -11,7 +11,7 @@ use fetcher::{FetchError, Fetcher};
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ports::{Clock, Requests, Share, StoreError, Wakeup, Wakeups};
+use ports::{Clock, Requests, Share, StoreError, Task, TaskQueue};
 use serde_json::json;
 use sha2::Sha256;
 use tracing::{info, warn};
@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
 pub struct Notify {
     pub requests: Arc<dyn Requests>,
-    pub wakeups: Arc<dyn Wakeups>,
+    pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,
     pub fetcher: Fetcher,
     pub key: WebhookKey,
@@ -97,7 +97,7 @@ impl Notify {
             let why = told.map_or_else(|error| error.to_string(), |status| format!("the receiver answered {status}"));
             warn!(request.id = %id, why, tries = tries + 1, "its end was not told, and will be tried again");
             self.requests.notified(id, Some(now + *wait)).await?;
-            self.wakeups.wake_for(Share::from(&row), Wakeup::Notify(id), *wait).await?;
+            self.tasks.enqueue_for(Share::from(&row), Task::Notify(id), *wait).await?;
             return Ok(Outcome::Retried);
         }
         self.requests.notified(id, None).await?;

@@ -5,20 +5,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use domain::{
-    Content, Failure, FailureCode, FetchRequest, RequestId, Status, Step, Timestamp, Torrent, TorrentState, UserId,
+    Content, Failure, FailureCode, FetchRequest, RequestId, Status, Step, Timestamp, Torrent, TorrentState, Transition,
+    UserId,
 };
 use hmac::{Hmac, KeyInit, Mac};
-use metainfo::{Metainfo, Pieces, Recipe, piece_length_for};
-use ports::{Claim, Clock, Contents, Requests, Share, StoreError, Torrents, Wakeup, Wakeups};
+use metainfo::{Metainfo, Pieces, TorrentBuilder, piece_length_for};
+use ports::{Claim, Clock, Contents, Requests, Share, StoreError, Task, TaskQueue, Torrents};
 use settings::ExposeSecret;
 use sha2::Sha256;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tracing::info;
 
+use crate::lease;
 use crate::retry::{next_try, store_failure};
 use crate::{LEASE, Outcome};
-use crate::{lease, meter};
 
 /// Makes the torrent of a request's content.
 #[derive(Clone)]
@@ -27,7 +28,7 @@ pub struct Package {
     pub requests: Arc<dyn Requests>,
     pub torrents: Arc<dyn Torrents>,
     pub contents: Arc<dyn Contents>,
-    pub wakeups: Arc<dyn Wakeups>,
+    pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,
     /// BEP 27.
     pub private: bool,
@@ -88,52 +89,56 @@ impl Package {
             None => Err(StoreError::NotFound),
         };
         let now = self.clock.now();
-        let mut row = claim.request.clone();
-        let (outcome, wakeup) = match result {
+        let (outcome, transition, task) = match result {
             Ok((torrent, TorrentState::Seeding)) => {
-                row.seeded(torrent.infohash, torrent.infohash_v2, now);
-                (Outcome::Done, None)
+                (Outcome::Done, Transition::packaged_and_seeded(torrent.infohash, torrent.infohash_v2), None)
             }
             Ok((torrent, _)) => {
-                row.packaged(torrent.infohash, torrent.infohash_v2, now, now + LEASE);
-                (Outcome::Done, Some((Wakeup::Seed(torrent.infohash, Some(id)), Duration::ZERO)))
+                let packaged = Transition::packaged(torrent.infohash, torrent.infohash_v2, now + LEASE);
+                (Outcome::Done, packaged, Some((Task::Seed(torrent.infohash, Some(id)), Duration::ZERO)))
             }
             Err(StoreError::ClaimLost) => return Ok(Outcome::Lost),
             // The content is gone: fetch it again.
             Err(StoreError::NotFound) => {
-                row.requeue(now, now);
-                (Outcome::Retried, Some((Wakeup::Fetch(id), Duration::ZERO)))
+                (Outcome::Retried, Transition::requeue(now), Some((Task::Fetch(id), Duration::ZERO)))
             }
-            Err(error) => {
-                let failure = match error {
-                    // Unlike a fetch, another try costs nothing but hashing.
-                    StoreError::Full => Failure::new(FailureCode::Internal, "no space left to store the torrent"),
-                    error => store_failure(&error),
-                };
-                let next = next_try(&row, &failure, None, 0, now);
-                meter::failed("package", failure.code, next.is_some());
-                if let Some(at) = next {
-                    row.retry(failure, now, at);
-                    (Outcome::Retried, Some((Wakeup::Package(id), at.since(now))))
-                } else {
-                    row.fail(failure, now);
-                    (Outcome::Failed, None)
-                }
-            }
+            Err(error) => Self::failed(&claim.request, error, now),
         };
-        match self.requests.save(&claim, &row).await {
+        let row = match self.requests.save(&claim, &transition, now).await {
             Err(StoreError::ClaimLost) => return Ok(Outcome::Lost),
-            saved => drop(saved?),
-        }
+            saved => saved?.0,
+        };
         if row.status == Status::Ready {
-            meter::ready();
+            crate::metrics::ready();
         }
-        if let Some((wakeup, delay)) = wakeup {
-            self.wakeups.wake_for(Share::from(&row), wakeup, delay).await?;
+        if let Some((task, delay)) = task {
+            self.tasks.enqueue_for(Share::from(&row), task, delay).await?;
         } else if row.spec.callback_url.is_some() {
-            self.wakeups.wake_for(Share::from(&row), Wakeup::Notify(id), Duration::ZERO).await?;
+            self.tasks.enqueue_for(Share::from(&row), Task::Notify(id), Duration::ZERO).await?;
         }
         Ok(outcome)
+    }
+
+    /// What becomes of a request that could not be packaged.
+    fn failed(
+        row: &FetchRequest,
+        error: StoreError,
+        now: Timestamp,
+    ) -> (Outcome, Transition, Option<(Task, Duration)>) {
+        let failure = match error {
+            // Unlike a fetch, another try costs nothing but hashing.
+            StoreError::Full => Failure::new(FailureCode::Internal, "no space left to store the torrent"),
+            error => store_failure(&error),
+        };
+        let next = next_try(row, &failure, None, 0, now);
+        crate::metrics::failed("package", failure.code, next.is_some());
+        match next {
+            Some(at) => {
+                let task = (Task::Package(row.id), at.since(now));
+                (Outcome::Retried, Transition::retry_package(failure, at), Some(task))
+            }
+            None => (Outcome::Failed, Transition::fail(row, failure, None, now), None),
+        }
     }
 
     /// Makes and stores the torrent, and tells what the seeder has to do with it.
@@ -165,7 +170,7 @@ impl Package {
         pieces: Pieces,
         now: Timestamp,
     ) -> Result<Metainfo, StoreError> {
-        let recipe = Recipe {
+        let recipe = TorrentBuilder {
             name: content.file_name.clone(),
             private: self.private,
             source: self.salt.as_ref().filter(|_| self.private).map(|salt| salt.source(&row.owner)),

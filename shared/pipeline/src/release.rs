@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{ContentHash, RequestId, Status, Step, Torrent, TorrentState};
-use ports::{Clock, Contents, Holder, Removal, Requests, StoreError, Torrents, Wakeup, Wakeups};
+use domain::{ContentHash, RequestId, Status, Step, Torrent, TorrentState, Transition};
+use ports::{Clock, ContentReference, Contents, Removal, Requests, StoreError, Task, TaskQueue, Torrents};
 use tracing::info;
 
 use crate::fetch;
@@ -14,14 +14,14 @@ use crate::{GRACE, LEASE, Outcome};
 ///
 /// Nothing that another request refers to, or is just about to refer to, is removed: a torrent is
 /// retired only if its version has not counted up since it was looked at, and whoever has it must be seen by now
-/// ([`Requests::lag`]); a content only if it has not been touched for [`GRACE`].
+/// ([`Requests::max_staleness`]); a content only if it has not been touched for [`GRACE`].
 #[derive(Clone)]
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
 pub struct Release {
     pub requests: Arc<dyn Requests>,
     pub torrents: Arc<dyn Torrents>,
     pub contents: Arc<dyn Contents>,
-    pub wakeups: Arc<dyn Wakeups>,
+    pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -32,7 +32,7 @@ impl Release {
             return Ok(Outcome::Nothing);
         };
         // It may have been cancelled while others waited for it.
-        fetch::wake(&*self.requests, &*self.wakeups, &claim.waiting, self.clock.now()).await?;
+        fetch::wake(&*self.requests, &*self.tasks, &claim.waiting, self.clock.now()).await?;
         if let Some(suspended) = claim.request.checkpoint.as_deref().and_then(fetch::set_aside) {
             self.contents.discard(&suspended).await?;
         }
@@ -40,15 +40,14 @@ impl Release {
             None => true,
             Some(content) => self.release(content.hash).await?,
         };
-        let mut row = claim.request.clone();
-        let again = (!released).then(|| self.clock.now() + GRACE);
-        row.released(again);
-        match self.requests.save(&claim, &row).await {
+        let now = self.clock.now();
+        let again = (!released).then(|| now + GRACE);
+        match self.requests.save(&claim, &Transition::release(again), now).await {
             Err(StoreError::ClaimLost) => return Ok(Outcome::Lost),
             result => drop(result?),
         }
         if again.is_some() {
-            self.wakeups.wake(Wakeup::Release(id), GRACE).await?;
+            self.tasks.enqueue(Task::Release(id), GRACE).await?;
             return Ok(Outcome::Retried);
         }
         Ok(Outcome::Done)
@@ -58,19 +57,19 @@ impl Release {
     async fn release(&self, content: ContentHash) -> Result<bool, StoreError> {
         // The torrents first, with their versions: a request that comes after this counts one up.
         let torrents = self.torrents.of_content(content).await?;
-        let holders = self.requests.holders(content).await?;
-        let seen = self.clock.now() - self.requests.lag();
+        let references = self.requests.references(content).await?;
+        let seen = self.clock.now() - self.requests.max_staleness();
         let mut released = true;
-        for torrent in torrents.iter().filter(|torrent| !is_held(torrent, &holders)) {
+        for torrent in torrents.iter().filter(|torrent| !is_referenced(torrent, &references)) {
             let retired = torrent.state == TorrentState::Retired
                 || self.torrents.retire(torrent.infohash, torrent.version, seen).await?;
             if retired {
                 info!(infohash = %torrent.infohash, "no request needs the torrent any more");
-                self.wakeups.wake(Wakeup::Unseed(torrent.infohash), Duration::ZERO).await?;
+                self.tasks.enqueue(Task::Unseed(torrent.infohash), Duration::ZERO).await?;
             }
             released &= retired;
         }
-        if !released || !holders.is_empty() {
+        if !released || !references.is_empty() {
             return Ok(released);
         }
         let removal = self.contents.remove(content, self.clock.now() - GRACE).await?;
@@ -82,6 +81,8 @@ impl Release {
 }
 
 /// Whether a live request has this torrent, or may be about to.
-pub(crate) fn is_held(torrent: &Torrent, holders: &[Holder]) -> bool {
-    holders.iter().any(|holder| holder.status == Status::Packaging || holder.infohash == Some(torrent.infohash))
+pub(crate) fn is_referenced(torrent: &Torrent, references: &[ContentReference]) -> bool {
+    references
+        .iter()
+        .any(|reference| reference.status == Status::Packaging || reference.infohash == Some(torrent.infohash))
 }

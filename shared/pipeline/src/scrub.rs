@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use domain::{ContentHash, FetchRequest, InfoHash, RequestId, Status, Torrent, TorrentState};
-use ports::{Clock, Contents, Requests, Share, StoreError, Torrents, Wakeup, Wakeups};
+use domain::{ContentHash, FetchRequest, InfoHash, RequestId, Status, Torrent, TorrentState, Transition};
+use ports::{Clock, Condition, Contents, Requests, Share, StoreError, Task, TaskQueue, Torrents};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
-
-use crate::meter;
 
 /// Bytes that are read and hashed at a time.
 const CHUNK: usize = 1024 * 1024;
@@ -35,7 +33,7 @@ pub struct Scrub {
     pub requests: Arc<dyn Requests>,
     pub torrents: Arc<dyn Torrents>,
     pub contents: Arc<dyn Contents>,
-    pub wakeups: Arc<dyn Wakeups>,
+    pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,
     /// Bytes a second that are read to look for damage; `None`: contents are only looked for, and read when a read fails.
     pub rate: Option<u64>,
@@ -195,7 +193,7 @@ impl Scrub {
         self.findings.damaged.fetch_add(1, Ordering::Relaxed);
         self.contents.quarantine(content).await?;
         loop {
-            let ids = self.requests.ready_with(content, PAGE).await?;
+            let ids = self.requests.ready_requests_of(content, PAGE).await?;
             let mut changed = false;
             for id in ids {
                 changed |= self.restore_request(id, content).await?;
@@ -207,7 +205,7 @@ impl Scrub {
         }
         for torrent in torrents {
             if self.torrents.retire(torrent.infohash, torrent.version, self.clock.now()).await? {
-                self.wakeups.wake(Wakeup::Unseed(torrent.infohash), Duration::ZERO).await?;
+                self.tasks.enqueue(Task::Unseed(torrent.infohash), Duration::ZERO).await?;
             }
         }
         Ok(())
@@ -219,24 +217,24 @@ impl Scrub {
             row.status == Status::Ready && row.content.as_ref().is_some_and(|stored| stored.hash == content)
         };
         let Some(seen) = self.requests.get(id).await?.filter(refers) else { return Ok(false) };
-        let mut row = seen.clone();
-        row.lose_content(self.clock.now());
-        if !self.requests.replace(&seen, &row).await? {
+        let now = self.clock.now();
+        let lost = Transition::lose_content(&seen, now);
+        let Some(row) = self.requests.apply(id, Condition::Unchanged(&seen), &lost, now).await?.done() else {
             return Ok(false);
-        }
+        };
         let share = Share::from(&row);
         if row.status == Status::Queued {
             warn!(request.id = %id, content.hash = %content, "content lost, request is fetched again");
-            self.wakeups.wake_for(share, Wakeup::Fetch(id), Duration::ZERO).await?;
+            self.tasks.enqueue_for(share, Task::Fetch(id), Duration::ZERO).await?;
             return Ok(true);
         }
         warn!(request.id = %id, content.hash = %content, "content lost, request failed");
         if let Some(failure) = &row.failure {
-            meter::failed("scrub", failure.code, false);
+            crate::metrics::failed("scrub", failure.code, false);
         }
-        self.wakeups.wake_for(share.clone(), Wakeup::Release(id), Duration::ZERO).await?;
+        self.tasks.enqueue_for(share.clone(), Task::Release(id), Duration::ZERO).await?;
         if row.spec.callback_url.is_some() {
-            self.wakeups.wake_for(share, Wakeup::Notify(id), Duration::ZERO).await?;
+            self.tasks.enqueue_for(share, Task::Notify(id), Duration::ZERO).await?;
         }
         Ok(true)
     }

@@ -4,11 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Failure, FailureCode, InfoHash, RequestId, Torrent, TorrentState};
-use ports::{Clock, Requests, SeedError, Seeder, Settlement, Share, StoreError, Torrents, Wakeup, Wakeups};
+use domain::{Failure, FailureCode, InfoHash, RequestId, Status, Torrent, TorrentState, Transition};
+use ports::{Clock, Condition, Requests, SeedError, Seeder, Share, StoreError, Task, TaskQueue, Torrents};
 use tracing::{error, info};
-
-use crate::meter;
 
 /// Keeps the seeder's session as the torrents' table wants it.
 ///
@@ -20,7 +18,7 @@ pub struct Seed {
     pub requests: Arc<dyn Requests>,
     pub torrents: Arc<dyn Torrents>,
     pub seeder: Arc<dyn Seeder>,
-    pub wakeups: Arc<dyn Wakeups>,
+    pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -36,28 +34,30 @@ pub enum SeedStepError {
 }
 
 impl Seed {
-    /// Seeds a torrent, and settles `request` that waits for it.
+    /// Seeds a torrent, and makes `request` ready, which waits for it.
     pub async fn run(&self, infohash: InfoHash, request: Option<RequestId>) -> Result<(), SeedStepError> {
-        let settlement = match self.seed(infohash).await {
-            Ok(true) => Settlement::Ready,
-            Ok(false) => Settlement::Repackage,
+        let now = self.clock.now();
+        let transition = match self.seed(infohash).await {
+            Ok(true) => Transition::seeded(),
+            Ok(false) => Transition::repackage(now),
             Err(SeedStepError::Seeder(SeedError::Refused(why))) => {
                 error!(%infohash, why, "the seeder refused a torrent");
-                Settlement::Failed(Failure::new(FailureCode::SeedingFailed, "the seeder refused the torrent"))
+                let failure = Failure::new(FailureCode::SeedingFailed, "the seeder refused the torrent");
+                Transition::seeding_failed(failure, now)
             }
             Err(error) => return Err(error),
         };
         let Some(id) = request else { return Ok(()) };
-        let settled = self.requests.settle(id, infohash, settlement.clone(), self.clock.now()).await?;
-        let Some(row) = settled else { return Ok(()) };
-        match settlement {
-            Settlement::Repackage => return Ok(self.wakeups.wake(Wakeup::Package(id), Duration::ZERO).await?),
-            Settlement::Ready => meter::ready(),
-            Settlement::Failed(failure) => meter::failed("seed", failure.code, false),
+        let applied = self.requests.apply(id, Condition::HasTorrent(infohash), &transition, now).await?;
+        let Some(row) = applied.done() else { return Ok(()) };
+        match (row.status, &row.failure) {
+            (Status::Packaging, _) => return Ok(self.tasks.enqueue(Task::Package(id), Duration::ZERO).await?),
+            (Status::Failed, Some(failure)) => crate::metrics::failed("seed", failure.code, false),
+            _ => crate::metrics::ready(),
         }
-        info!(request.id = %id, %infohash, "settled");
+        info!(request.id = %id, %infohash, status = %row.status, "seeding ended");
         if row.spec.callback_url.is_some() {
-            self.wakeups.wake_for(Share::from(&row), Wakeup::Notify(id), Duration::ZERO).await?;
+            self.tasks.enqueue_for(Share::from(&row), Task::Notify(id), Duration::ZERO).await?;
         }
         Ok(())
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use domain::{RequestId, Step};
-use ports::{Clock, Contents, Requests, Staging, StoreError, Wakeup, Wakeups};
+use domain::{RequestId, Step, Transition};
+use ports::{Clock, Contents, Requests, StagingEntry, StoreError, Task, TaskQueue};
 use tracing::{info, warn};
 
 use crate::{LEASE, SUSPENDED, notify};
@@ -20,7 +20,7 @@ const LATEST: Duration = Duration::from_secs(3600);
 pub struct Sweep {
     pub requests: Arc<dyn Requests>,
     pub contents: Arc<dyn Contents>,
-    pub wakeups: Arc<dyn Wakeups>,
+    pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,
     /// Rows that one sweep looks at, of each kind.
     pub limit: u32,
@@ -49,23 +49,23 @@ impl Sweep {
         // After a start, and when the clock has gone back: looking costs more the more requests there are.
         let before = self.last.swap(now.as_millis(), Ordering::Relaxed);
         if before == 0 || before > now.as_millis() {
-            let hastened = self.requests.hasten(now, now + LATEST, now + notify::LONGEST_WAIT, LEASE).await?;
-            if hastened > 0 {
-                warn!(requests = hastened, "the clock was set back: requests made due");
+            let clamped = self.requests.clamp_due_times(now, now + LATEST, now + notify::LONGEST_WAIT, LEASE).await?;
+            if clamped > 0 {
+                warn!(requests = clamped, "the clock was set back: requests made due");
             }
         }
-        for id in self.requests.outlived(now, self.limit).await? {
+        for id in self.requests.list_expired(now, self.limit).await? {
             swept.expired += usize::from(self.expire(id).await?);
         }
-        for wakeup in self.requests.due(now, self.limit).await? {
-            self.wakeups.wake(wakeup, Duration::ZERO).await?;
+        for task in self.requests.due(now, self.limit).await? {
+            self.tasks.enqueue(task, Duration::ZERO).await?;
             swept.woken += 1;
         }
         for id in self.requests.notifications(now, self.limit).await? {
-            self.wakeups.wake(Wakeup::Notify(id), Duration::ZERO).await?;
+            self.tasks.enqueue(Task::Notify(id), Duration::ZERO).await?;
             swept.woken += 1;
         }
-        swept.forgotten = self.requests.forget(now, self.limit).await?;
+        swept.forgotten = self.requests.purge_history(now, self.limit).await?;
         swept.discarded = self.tidy().await?;
         if swept != Swept::default() {
             let Swept { woken, expired, forgotten, discarded } = swept;
@@ -86,7 +86,7 @@ impl Sweep {
         self.discard(|staging| staging.set_aside).await
     }
 
-    async fn discard(&self, may_be_needed: impl Fn(&Staging) -> bool + Send + Sync) -> Result<u64, StoreError> {
+    async fn discard(&self, may_be_needed: impl Fn(&StagingEntry) -> bool + Send + Sync) -> Result<u64, StoreError> {
         // Stores note times by the wall clock.
         let now = self.clock.wall();
         let mut discarded = 0;
@@ -107,13 +107,11 @@ impl Sweep {
     async fn expire(&self, id: RequestId) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let Some(claim) = self.requests.claim(id, Step::Expire, now, LEASE).await? else { return Ok(false) };
-        let mut row = claim.request.clone();
-        row.expire(now);
-        match self.requests.save(&claim, &row).await {
+        match self.requests.save(&claim, &Transition::expire(now), now).await {
             Err(StoreError::ClaimLost) => return Ok(false),
             result => drop(result?),
         }
-        self.wakeups.wake(Wakeup::Release(id), Duration::ZERO).await?;
+        self.tasks.enqueue(Task::Release(id), Duration::ZERO).await?;
         Ok(true)
     }
 }

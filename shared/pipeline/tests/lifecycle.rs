@@ -5,35 +5,35 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{ContentHash, FetchRequest, InfoHash, Method, RequestId, Status, Step, Timestamp, TorrentState};
-use embedded::{
-    Database, DatabaseOptions, FolderContents, SpaceLimits, SqliteRequests, SqliteTorrents, WakeupReceiver,
+use domain::{
+    ContentHash, FetchRequest, InfoHash, Method, RequestId, Status, Step, Timestamp, TorrentState, Transition,
 };
-use pipeline::{GRACE, LEASE, Outcome, Package, Reconcile, Release, Scrub, Seed, Sweep, Swept};
+use embedded::{Database, DatabaseOptions, FolderContents, SpaceLimits, SqliteRequests, SqliteTorrents, TaskReceiver};
 use ports::contract::{NOW, content, request};
-use ports::{Clock, Contents, ManualClock, Requests, Torrents, Wakeup, Wakeups};
+use ports::{Clock, Contents, ManualClock, Requests, Task, TaskQueue, Torrents};
+use proxytorrent_pipeline::{CollectOrphans, GRACE, LEASE, Outcome, Package, Release, Scrub, Seed, Sweep, Swept};
 use seeder::SeedSession;
 use settings::Settings;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-struct House {
+struct TestEnv {
     requests: Arc<dyn Requests>,
     torrents: Arc<dyn Torrents>,
     contents: Arc<dyn Contents>,
     clock: Arc<ManualClock>,
     session: Arc<SeedSession>,
-    wakeups: WakeupReceiver,
+    tasks: TaskReceiver,
     package: Package,
     seed: Seed,
     release: Release,
     sweep: Sweep,
-    reconcile: Reconcile,
+    collect_orphans: CollectOrphans,
     scrub: Scrub,
     folder: TempDir,
 }
 
-impl House {
+impl TestEnv {
     async fn new() -> Self {
         Self::at(NOW).await
     }
@@ -47,8 +47,8 @@ impl House {
             Arc::new(SqliteTorrents::open(database, path("torrents"), path("resume")).unwrap());
         let contents: Arc<dyn Contents> =
             Arc::new(FolderContents::open(path("content"), SpaceLimits::default()).unwrap());
-        let (sender, wakeups) = embedded::channel();
-        let sender: Arc<dyn Wakeups> = Arc::new(sender);
+        let (sender, tasks) = embedded::channel();
+        let sender: Arc<dyn TaskQueue> = Arc::new(sender);
         let clock = Arc::new(ManualClock::at(now));
         let settings = Settings::from_pairs([("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0")]).unwrap();
         let session =
@@ -60,7 +60,7 @@ impl House {
                 requests: requests.clone(),
                 torrents: torrents.clone(),
                 contents: contents.clone(),
-                wakeups: sender.clone(),
+                tasks: sender.clone(),
                 clock: ticking.clone(),
                 private: true,
                 piece_length: None,
@@ -71,36 +71,36 @@ impl House {
                 requests: requests.clone(),
                 torrents: torrents.clone(),
                 seeder: session.clone(),
-                wakeups: sender.clone(),
+                tasks: sender.clone(),
                 clock: ticking.clone(),
             },
             release: Release {
                 requests: requests.clone(),
                 torrents: torrents.clone(),
                 contents: contents.clone(),
-                wakeups: sender.clone(),
+                tasks: sender.clone(),
                 clock: ticking.clone(),
             },
             sweep: Sweep {
                 requests: requests.clone(),
                 contents: contents.clone(),
-                wakeups: sender.clone(),
+                tasks: sender.clone(),
                 clock: ticking.clone(),
                 limit: 100,
                 last: Arc::default(),
             },
-            reconcile: Reconcile {
+            collect_orphans: CollectOrphans {
                 requests: requests.clone(),
                 torrents: torrents.clone(),
                 contents: contents.clone(),
-                wakeups: sender.clone(),
+                tasks: sender.clone(),
                 clock: ticking.clone(),
             },
             scrub: Scrub {
                 requests: requests.clone(),
                 torrents: torrents.clone(),
                 contents: contents.clone(),
-                wakeups: sender,
+                tasks: sender,
                 clock: ticking,
                 rate: None,
                 findings: Arc::default(),
@@ -110,7 +110,7 @@ impl House {
             contents,
             clock,
             session,
-            wakeups,
+            tasks,
             folder,
         }
     }
@@ -134,7 +134,7 @@ impl House {
         self.fetched_as(url, byte, ContentHash::new([byte; 32])).await
     }
 
-    /// As [`House::fetched`], with the true hash, which a scrub verifies.
+    /// As [`TestEnv::fetched`], with the true hash, which a scrub verifies.
     async fn fetched_truly(&self, url: &str, byte: u8) -> RequestId {
         self.fetched_as(url, byte, ContentHash::new(Sha256::digest([byte; 5]).into())).await
     }
@@ -147,9 +147,8 @@ impl House {
         (row.spec.method, row.spec.sha256) = (Method::Get, None);
         self.requests.create(&row).await.unwrap();
         let claim = self.requests.claim(row.id, Step::Fetch, self.now(), LEASE).await.unwrap().unwrap();
-        let mut row = claim.request.clone();
-        row.fetched(content(hash, self.now()), self.now());
-        self.requests.save(&claim, &row).await.unwrap();
+        let fetched = Transition::fetched(content(hash, self.now()), self.now());
+        self.requests.save(&claim, &fetched, self.now()).await.unwrap();
         row.id
     }
 
@@ -173,282 +172,282 @@ impl House {
     }
 
     /// Every part once, a minute each, when nobody has touched anything for two hours; how many were left.
-    async fn reconcile(&self) -> u64 {
+    async fn collect_orphans(&self) -> u64 {
         self.clock.advance(Duration::from_secs(2 * 3600));
         let mut found = 0;
         for _ in 0..256 {
             self.clock.advance(Duration::from_secs(60));
-            found += self.reconcile.run().await.unwrap();
+            found += self.collect_orphans.run().await.unwrap();
         }
         found
     }
 
     /// Everything that was woken, without what waits for its time.
-    fn woken(&mut self) -> Vec<Wakeup> {
-        std::iter::from_fn(|| self.wakeups.try_recv().ok().map(|delivery| delivery.wakeup)).collect()
+    fn woken(&mut self) -> Vec<Task> {
+        std::iter::from_fn(|| self.tasks.try_recv().ok().map(|delivery| delivery.task)).collect()
     }
 }
 
 #[tokio::test]
 async fn an_outlived_request_expires_and_lets_go_of_torrent_and_content() {
-    let mut house = House::new().await;
-    let row = house.ready("http://example.org/", 1).await;
+    let mut env = TestEnv::new().await;
+    let row = env.ready("http://example.org/", 1).await;
     let (infohash, hash) = (row.infohash.unwrap(), row.content.as_ref().unwrap().hash);
-    assert_eq!(house.session.seeding(), 1);
-    house.clock.advance(row.keep_for.saturating_sub(Duration::from_millis(1)));
-    assert_eq!(house.sweep.run().await.unwrap(), Swept::default());
-    house.woken();
+    assert_eq!(env.session.seeding(), 1);
+    env.clock.advance(row.keep_for.saturating_sub(Duration::from_millis(1)));
+    assert_eq!(env.sweep.run().await.unwrap(), Swept::default());
+    env.woken();
 
-    house.clock.advance(Duration::from_millis(1));
-    assert_eq!(house.sweep.run().await.unwrap().expired, 1);
-    assert_eq!(house.row(row.id).await.status, Status::Expired);
-    assert!(house.woken().contains(&Wakeup::Release(row.id)));
-    assert_eq!(house.release.run(row.id).await.unwrap(), Outcome::Done);
-    assert_eq!(house.woken(), [Wakeup::Unseed(infohash)]);
-    assert_eq!(house.contents.size(hash).await.unwrap(), None);
-    house.seed.unseed(infohash).await.unwrap();
-    assert_eq!(house.torrents.get(infohash).await.unwrap(), None);
-    assert_eq!(house.torrents.metainfo(infohash).await.unwrap(), None);
-    assert_eq!(house.release.run(row.id).await.unwrap(), Outcome::Nothing, "once");
+    env.clock.advance(Duration::from_millis(1));
+    assert_eq!(env.sweep.run().await.unwrap().expired, 1);
+    assert_eq!(env.row(row.id).await.status, Status::Expired);
+    assert!(env.woken().contains(&Task::Release(row.id)));
+    assert_eq!(env.release.run(row.id).await.unwrap(), Outcome::Done);
+    assert_eq!(env.woken(), [Task::Unseed(infohash)]);
+    assert_eq!(env.contents.size(hash).await.unwrap(), None);
+    env.seed.unseed(infohash).await.unwrap();
+    assert_eq!(env.torrents.get(infohash).await.unwrap(), None);
+    assert_eq!(env.torrents.metainfo(infohash).await.unwrap(), None);
+    assert_eq!(env.release.run(row.id).await.unwrap(), Outcome::Nothing, "once");
 }
 
 #[tokio::test]
 async fn an_ended_request_is_forgotten_when_its_history_is_over() {
-    let house = House::new().await;
-    let row = house.ready("http://example.org/", 1).await;
-    house.clock.advance(row.keep_for + row.history * 2);
-    house.sweep.run().await.unwrap();
-    let swept = house.sweep.run().await.unwrap();
-    assert_eq!((house.row(row.id).await.status, swept.forgotten), (Status::Expired, 0), "it was live so long");
-    assert_eq!(house.release.run(row.id).await.unwrap(), Outcome::Done);
-    house.clock.advance(row.history.saturating_sub(Duration::from_millis(1)));
-    assert_eq!(house.sweep.run().await.unwrap(), Swept::default());
-    house.clock.advance(Duration::from_millis(1));
-    assert_eq!(house.sweep.run().await.unwrap().forgotten, 1);
-    assert_eq!(house.requests.get(row.id).await.unwrap(), None);
+    let env = TestEnv::new().await;
+    let row = env.ready("http://example.org/", 1).await;
+    env.clock.advance(row.keep_for + row.history * 2);
+    env.sweep.run().await.unwrap();
+    let swept = env.sweep.run().await.unwrap();
+    assert_eq!((env.row(row.id).await.status, swept.forgotten), (Status::Expired, 0), "it was live so long");
+    assert_eq!(env.release.run(row.id).await.unwrap(), Outcome::Done);
+    env.clock.advance(row.history.saturating_sub(Duration::from_millis(1)));
+    assert_eq!(env.sweep.run().await.unwrap(), Swept::default());
+    env.clock.advance(Duration::from_millis(1));
+    assert_eq!(env.sweep.run().await.unwrap().forgotten, 1);
+    assert_eq!(env.requests.get(row.id).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn a_content_that_was_touched_lately_is_kept_until_the_grace_is_over() {
-    let house = House::new().await;
-    let row = house.ready("http://example.org/", 1).await;
+    let env = TestEnv::new().await;
+    let row = env.ready("http://example.org/", 1).await;
     let hash = row.content.as_ref().unwrap().hash;
-    house.requests.cancel(row.id, &row.owner, house.now()).await.unwrap();
-    assert_eq!(house.release.run(row.id).await.unwrap(), Outcome::Retried);
-    assert!(house.contents.size(hash).await.unwrap().is_some());
-    house.clock.advance(GRACE + Duration::from_secs(1));
-    assert_eq!(house.release.run(row.id).await.unwrap(), Outcome::Done);
-    assert_eq!(house.contents.size(hash).await.unwrap(), None);
+    env.requests.cancel(row.id, &row.owner, env.now()).await.unwrap();
+    assert_eq!(env.release.run(row.id).await.unwrap(), Outcome::Retried);
+    assert!(env.contents.size(hash).await.unwrap().is_some());
+    env.clock.advance(GRACE + Duration::from_secs(1));
+    assert_eq!(env.release.run(row.id).await.unwrap(), Outcome::Done);
+    assert_eq!(env.contents.size(hash).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn what_a_live_request_needs_stays() {
-    let mut house = House::new().await;
-    let one = house.ready("http://example.org/1", 1).await;
-    let two = house.ready("http://example.org/2", 1).await;
+    let mut env = TestEnv::new().await;
+    let one = env.ready("http://example.org/1", 1).await;
+    let two = env.ready("http://example.org/2", 1).await;
     assert_eq!(one.infohash, two.infohash, "the same content and name");
-    house.clock.advance(GRACE * 2);
-    house.woken();
-    house.requests.cancel(one.id, &one.owner, house.now()).await.unwrap();
-    assert_eq!(house.release.run(one.id).await.unwrap(), Outcome::Done);
-    assert_eq!(house.woken(), []);
-    assert!(house.contents.size(two.content.as_ref().unwrap().hash).await.unwrap().is_some());
+    env.clock.advance(GRACE * 2);
+    env.woken();
+    env.requests.cancel(one.id, &one.owner, env.now()).await.unwrap();
+    assert_eq!(env.release.run(one.id).await.unwrap(), Outcome::Done);
+    assert_eq!(env.woken(), []);
+    assert!(env.contents.size(two.content.as_ref().unwrap().hash).await.unwrap().is_some());
 
     // One that is only about to have a torrent holds all of its content's.
-    let third = house.fetched("http://example.org/3", 1).await;
-    house.clock.advance(GRACE * 2);
-    house.requests.cancel(two.id, &two.owner, house.now()).await.unwrap();
-    assert_eq!(house.release.run(two.id).await.unwrap(), Outcome::Done);
-    assert_eq!(house.woken(), []);
-    assert_eq!(house.package.run(third).await.unwrap(), Outcome::Done);
-    assert_eq!(house.row(third).await.status, Status::Ready, "the torrent is still seeded");
+    let third = env.fetched("http://example.org/3", 1).await;
+    env.clock.advance(GRACE * 2);
+    env.requests.cancel(two.id, &two.owner, env.now()).await.unwrap();
+    assert_eq!(env.release.run(two.id).await.unwrap(), Outcome::Done);
+    assert_eq!(env.woken(), []);
+    assert_eq!(env.package.run(third).await.unwrap(), Outcome::Done);
+    assert_eq!(env.row(third).await.status, Status::Ready, "the torrent is still seeded");
 }
 
 #[tokio::test]
 async fn a_content_that_is_gone_is_fetched_again() {
-    let mut house = House::new().await;
-    let id = house.fetched("http://example.org/", 1).await;
-    house.contents.remove(ContentHash::new([1; 32]), NOW + LEASE).await.unwrap();
-    assert_eq!(house.package.run(id).await.unwrap(), Outcome::Retried);
-    let row = house.row(id).await;
+    let mut env = TestEnv::new().await;
+    let id = env.fetched("http://example.org/", 1).await;
+    env.contents.remove(ContentHash::new([1; 32]), NOW + LEASE).await.unwrap();
+    assert_eq!(env.package.run(id).await.unwrap(), Outcome::Retried);
+    let row = env.row(id).await;
     assert_eq!((row.status, row.content, row.retry_count), (Status::Queued, None, 0));
-    assert_eq!(house.woken(), [Wakeup::Fetch(id)]);
+    assert_eq!(env.woken(), [Task::Fetch(id)]);
 }
 
 #[tokio::test]
 async fn a_torrent_whose_file_is_gone_is_packaged_again() {
-    let mut house = House::new().await;
-    let id = house.fetched("http://example.org/", 1).await;
-    house.package.run(id).await.unwrap();
-    let infohash = house.row(id).await.infohash.unwrap();
-    std::fs::remove_file(house.folder.path().join(format!("torrents/{infohash}.torrent"))).unwrap();
-    house.woken();
-    house.seed.run(infohash, Some(id)).await.unwrap();
-    assert_eq!(house.woken(), [Wakeup::Package(id)]);
-    house.package.run(id).await.unwrap();
-    house.seed.run(infohash, Some(id)).await.unwrap();
-    assert_eq!(house.row(id).await.status, Status::Ready);
+    let mut env = TestEnv::new().await;
+    let id = env.fetched("http://example.org/", 1).await;
+    env.package.run(id).await.unwrap();
+    let infohash = env.row(id).await.infohash.unwrap();
+    std::fs::remove_file(env.folder.path().join(format!("torrents/{infohash}.torrent"))).unwrap();
+    env.woken();
+    env.seed.run(infohash, Some(id)).await.unwrap();
+    assert_eq!(env.woken(), [Task::Package(id)]);
+    env.package.run(id).await.unwrap();
+    env.seed.run(infohash, Some(id)).await.unwrap();
+    assert_eq!(env.row(id).await.status, Status::Ready);
 }
 
 #[tokio::test]
 async fn a_torrent_that_the_seeder_refuses_fails_its_requests() {
-    let house = House::new().await;
-    let id = house.fetched("http://example.org/", 1).await;
-    house.package.run(id).await.unwrap();
-    let infohash = house.row(id).await.infohash.unwrap();
-    std::fs::write(house.folder.path().join(format!("torrents/{infohash}.torrent")), "no torrent").unwrap();
-    house.seed.run(infohash, Some(id)).await.unwrap();
-    let row = house.row(id).await;
+    let env = TestEnv::new().await;
+    let id = env.fetched("http://example.org/", 1).await;
+    env.package.run(id).await.unwrap();
+    let infohash = env.row(id).await.infohash.unwrap();
+    std::fs::write(env.folder.path().join(format!("torrents/{infohash}.torrent")), "no torrent").unwrap();
+    env.seed.run(infohash, Some(id)).await.unwrap();
+    let row = env.row(id).await;
     assert_eq!(row.status, Status::Failed);
     assert_eq!(row.failure.unwrap().code, domain::FailureCode::SeedingFailed);
 }
 
 #[tokio::test]
 async fn a_request_that_was_cancelled_while_it_was_packaged_stays_cancelled() {
-    let house = House::new().await;
-    let id = house.fetched("http://example.org/", 1).await;
-    let claim = house.requests.claim(id, Step::Package, house.now(), LEASE).await.unwrap().unwrap();
-    house.requests.cancel(id, &claim.request.owner, house.now()).await.unwrap();
-    assert_eq!(house.package.run(id).await.unwrap(), Outcome::Nothing);
-    assert_eq!(house.row(id).await.status, Status::Cancelled);
+    let env = TestEnv::new().await;
+    let id = env.fetched("http://example.org/", 1).await;
+    let claim = env.requests.claim(id, Step::Package, env.now(), LEASE).await.unwrap().unwrap();
+    env.requests.cancel(id, &claim.request.owner, env.now()).await.unwrap();
+    assert_eq!(env.package.run(id).await.unwrap(), Outcome::Nothing);
+    assert_eq!(env.row(id).await.status, Status::Cancelled);
 }
 
 #[tokio::test]
 async fn what_was_left_and_nobody_needs_is_found() {
-    let mut house = House::new().await;
+    let mut env = TestEnv::new().await;
     // By a fetch that was killed between the commit and the save.
     let left = ContentHash::new([7; 32]);
-    let mut staged = house.contents.stage(RequestId::new()).await.unwrap();
+    let mut staged = env.contents.stage(RequestId::new()).await.unwrap();
     staged.write(vec![7; 5].into()).await.unwrap();
-    staged.commit(left, house.now()).await.unwrap();
-    let needed = house.ready("http://example.org/", 1).await;
+    staged.commit(left, env.now()).await.unwrap();
+    let needed = env.ready("http://example.org/", 1).await;
     // By a cancel while the torrent was stored, and by a wake-up that was lost.
-    let ended = [house.ready("http://example.org/2", 2).await, house.ready("http://example.org/3", 3).await];
+    let ended = [env.ready("http://example.org/2", 2).await, env.ready("http://example.org/3", 3).await];
     for row in &ended {
-        house.requests.cancel(row.id, &row.owner, house.now()).await.unwrap();
+        env.requests.cancel(row.id, &row.owner, env.now()).await.unwrap();
     }
     let [live, retired] = ended.map(|row| row.infohash.unwrap());
-    assert!(house.torrents.retire(retired, 1, house.now()).await.unwrap());
+    assert!(env.torrents.retire(retired, 1, env.now()).await.unwrap());
     for infohash in [live, retired, needed.infohash.unwrap()] {
-        let file = File::options().append(true).open(house.torrent_file(infohash)).unwrap();
-        file.set_modified(house.now().into()).unwrap();
+        let file = File::options().append(true).open(env.torrent_file(infohash)).unwrap();
+        file.set_modified(env.now().into()).unwrap();
     }
-    house.woken();
+    env.woken();
 
-    assert_eq!(house.reconcile().await, 5, "three contents, two torrents");
-    let woken = house.woken();
-    assert!(woken.len() == 2 && [live, retired].iter().all(|hash| woken.contains(&Wakeup::Unseed(*hash))), "{woken:?}");
-    assert_eq!(house.contents.size(left).await.unwrap(), None);
+    assert_eq!(env.collect_orphans().await, 5, "three contents, two torrents");
+    let woken = env.woken();
+    assert!(woken.len() == 2 && [live, retired].iter().all(|hash| woken.contains(&Task::Unseed(*hash))), "{woken:?}");
+    assert_eq!(env.contents.size(left).await.unwrap(), None);
     for infohash in [live, retired] {
-        house.seed.unseed(infohash).await.unwrap();
-        assert!(!house.torrent_file(infohash).exists());
+        env.seed.unseed(infohash).await.unwrap();
+        assert!(!env.torrent_file(infohash).exists());
     }
-    assert!(house.contents.size(needed.content.unwrap().hash).await.unwrap().is_some());
-    assert_eq!(house.torrents.get(needed.infohash.unwrap()).await.unwrap().unwrap().state, TorrentState::Seeding);
-    assert_eq!(house.reconcile().await, 0);
+    assert!(env.contents.size(needed.content.unwrap().hash).await.unwrap().is_some());
+    assert_eq!(env.torrents.get(needed.infohash.unwrap()).await.unwrap().unwrap().state, TorrentState::Seeding);
+    assert_eq!(env.collect_orphans().await, 0);
 }
 
 #[tokio::test]
 async fn what_is_staged_stays_as_long_as_its_request_is_fetched() {
     // The folder keeps the real time.
-    let house = House::at(std::time::SystemTime::now().into()).await;
+    let env = TestEnv::at(std::time::SystemTime::now().into()).await;
     let stage = async |id| {
-        let mut staged = house.contents.stage(id).await.unwrap();
+        let mut staged = env.contents.stage(id).await.unwrap();
         staged.write(vec![1; 1 << 20].into()).await.unwrap();
         staged
     };
-    let row = FetchRequest { due_at: Some(house.now()), ..request("alice", "http://example.org/1") };
-    house.requests.create(&row).await.unwrap();
+    let row = FetchRequest { due_at: Some(env.now()), ..request("alice", "http://example.org/1") };
+    env.requests.create(&row).await.unwrap();
     let (mine, aside) = (stage(row.id).await, stage(row.id).await);
     let suspended = aside.suspend().await.unwrap();
     // Of a request that has gone on, and of none.
-    for id in [house.fetched("http://example.org/2", 2).await, RequestId::new()] {
+    for id in [env.fetched("http://example.org/2", 2).await, RequestId::new()] {
         std::mem::forget(stage(id).await);
         stage(id).await.suspend().await.unwrap();
     }
-    assert_eq!(house.contents.staging().await.unwrap().len(), 6);
-    assert_eq!(house.sweep.run().await.unwrap().discarded, 4);
-    assert_eq!(house.contents.staging().await.unwrap().len(), 2);
+    assert_eq!(env.contents.staging().await.unwrap().len(), 6);
+    assert_eq!(env.sweep.run().await.unwrap().discarded, 4);
+    assert_eq!(env.contents.staging().await.unwrap().len(), 2);
 
     // At a start nobody is at it.
     std::mem::forget(mine);
-    assert_eq!(house.sweep.clear_staging().await.unwrap(), 1);
-    drop(house.contents.resume(row.id, &suspended).await.unwrap().expect("it was set aside"));
+    assert_eq!(env.sweep.clear_staging().await.unwrap(), 1);
+    drop(env.contents.resume(row.id, &suspended).await.unwrap().expect("it was set aside"));
     stage(row.id).await.suspend().await.unwrap();
-    house.clock.advance(Duration::from_secs(13 * 3600));
-    assert_eq!(house.sweep.tidy().await.unwrap(), 1, "not for ever");
+    env.clock.advance(Duration::from_secs(13 * 3600));
+    assert_eq!(env.sweep.tidy().await.unwrap(), 1, "not for ever");
 }
 
 #[tokio::test]
 async fn files_whose_record_is_gone_are_deleted() {
-    let mut house = House::new().await;
+    let mut env = TestEnv::new().await;
     let infohash = InfoHash::new([9; 20]);
-    std::fs::write(house.torrent_file(infohash), "left").unwrap();
-    File::open(house.torrent_file(infohash)).unwrap().set_modified(house.now().into()).unwrap();
-    assert_eq!(house.reconcile().await, 1);
-    assert_eq!(house.woken(), [Wakeup::Unseed(infohash)]);
-    house.seed.unseed(infohash).await.unwrap();
-    assert!(!house.torrent_file(infohash).exists());
+    std::fs::write(env.torrent_file(infohash), "left").unwrap();
+    File::open(env.torrent_file(infohash)).unwrap().set_modified(env.now().into()).unwrap();
+    assert_eq!(env.collect_orphans().await, 1);
+    assert_eq!(env.woken(), [Task::Unseed(infohash)]);
+    env.seed.unseed(infohash).await.unwrap();
+    assert!(!env.torrent_file(infohash).exists());
 }
 
 #[tokio::test]
 async fn everything_that_was_seeded_is_seeded_again_after_a_restart() {
-    let house = House::new().await;
+    let env = TestEnv::new().await;
     for byte in 1..=3 {
-        house.ready(&format!("http://example.org/{byte}"), byte).await;
+        env.ready(&format!("http://example.org/{byte}"), byte).await;
     }
     let settings = Settings::from_pairs([("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0")]).unwrap();
-    house.session.stop().await;
+    env.session.stop().await;
     let next =
-        SeedSession::start(&settings.seeder, &settings.torrent, house.contents.clone(), house.torrents.clone()).await;
-    let seed = Seed { seeder: Arc::new(next.unwrap()), ..house.seed.clone() };
+        SeedSession::start(&settings.seeder, &settings.torrent, env.contents.clone(), env.torrents.clone()).await;
+    let seed = Seed { seeder: Arc::new(next.unwrap()), ..env.seed.clone() };
     assert_eq!(seed.restore().await.unwrap(), 3);
 }
 
 #[tokio::test]
 async fn a_damaged_content_is_quarantined_and_its_requests_fetch_it_again() {
-    let mut house = House::new().await;
-    let ids = [house.fetched_truly("http://h/1", 1).await, house.fetched_truly("http://h/2", 1).await];
-    let [first, second] = [house.made_ready(ids[0]).await, house.made_ready(ids[1]).await];
+    let mut env = TestEnv::new().await;
+    let ids = [env.fetched_truly("http://h/1", 1).await, env.fetched_truly("http://h/2", 1).await];
+    let [first, second] = [env.made_ready(ids[0]).await, env.made_ready(ids[1]).await];
     let (hash, infohash) = (first.content.as_ref().unwrap().hash, first.infohash.unwrap());
     assert_eq!(second.infohash, Some(infohash));
-    house.scrub.verify(hash, None).await.unwrap();
-    assert_eq!((house.row(ids[0]).await.status, house.scrub.findings.damaged()), (Status::Ready, 0), "it is intact");
-    house.woken();
+    env.scrub.verify(hash, None).await.unwrap();
+    assert_eq!((env.row(ids[0]).await.status, env.scrub.findings.damaged()), (Status::Ready, 0), "it is intact");
+    env.woken();
 
-    let path = house.content_file(hash);
+    let path = env.content_file(hash);
     std::fs::write(&path, [1, 1, 9, 1, 1]).unwrap();
-    house.scrub.verify(hash, None).await.unwrap();
-    assert_eq!(house.scrub.findings.damaged(), 1);
+    env.scrub.verify(hash, None).await.unwrap();
+    assert_eq!(env.scrub.findings.damaged(), 1);
     assert!(!path.exists());
-    let damaged = house.folder.path().join(format!("content/damaged/{hash}"));
+    let damaged = env.folder.path().join(format!("content/damaged/{hash}"));
     assert_eq!(std::fs::read(&damaged).unwrap(), [1, 1, 9, 1, 1]);
-    let woken = house.woken();
+    let woken = env.woken();
     for id in ids {
-        let row = house.row(id).await;
+        let row = env.row(id).await;
         assert_eq!((row.status, row.spec.sha256), (Status::Queued, Some(hash)));
-        assert!(woken.contains(&Wakeup::Fetch(id)));
+        assert!(woken.contains(&Task::Fetch(id)));
     }
-    assert!(woken.contains(&Wakeup::Unseed(infohash)));
-    house.seed.unseed(infohash).await.unwrap();
-    assert_eq!(house.session.seeding(), 0);
+    assert!(woken.contains(&Task::Unseed(infohash)));
+    env.seed.unseed(infohash).await.unwrap();
+    assert_eq!(env.session.seeding(), 0);
 
-    house.fetched_truly("http://h/3", 1).await;
+    env.fetched_truly("http://h/3", 1).await;
     assert!(path.exists() && !damaged.exists(), "an intact copy takes its place");
 }
 
 #[tokio::test]
 async fn a_content_that_is_gone_is_noticed_when_it_is_read() {
-    let house = House::new().await;
-    let id = house.fetched_truly("http://h/", 1).await;
-    let hash = house.made_ready(id).await.content.unwrap().hash;
-    std::fs::remove_file(house.content_file(hash)).unwrap();
-    assert_eq!(house.contents.size(hash).await.unwrap(), None);
+    let env = TestEnv::new().await;
+    let id = env.fetched_truly("http://h/", 1).await;
+    let hash = env.made_ready(id).await.content.unwrap().hash;
+    std::fs::remove_file(env.content_file(hash)).unwrap();
+    assert_eq!(env.contents.size(hash).await.unwrap(), None);
     tokio::select! {
-        () = house.scrub.run() => unreachable!("it runs for ever"),
+        () = env.scrub.run() => unreachable!("it runs for ever"),
         row = async {
             loop {
-                let row = house.row(id).await;
+                let row = env.row(id).await;
                 if row.status != Status::Ready {
                     break row;
                 }
@@ -460,17 +459,17 @@ async fn a_content_that_is_gone_is_noticed_when_it_is_read() {
 
 #[tokio::test]
 async fn a_folder_without_most_contents_is_no_reason_to_fetch_them_again() {
-    let house = House::new().await;
+    let env = TestEnv::new().await;
     let mut ids = vec![];
     for byte in 1..=12 {
-        let id = house.fetched_truly(&format!("http://h/{byte}"), byte).await;
-        let hash = house.made_ready(id).await.content.unwrap().hash;
-        std::fs::remove_file(house.content_file(hash)).unwrap();
+        let id = env.fetched_truly(&format!("http://h/{byte}"), byte).await;
+        let hash = env.made_ready(id).await.content.unwrap().hash;
+        std::fs::remove_file(env.content_file(hash)).unwrap();
         ids.push(id);
     }
-    let run = tokio::time::timeout(Duration::from_secs(1), house.scrub.run()).await;
-    assert!(run.is_err() && house.scrub.findings.is_mostly_missing());
+    let run = tokio::time::timeout(Duration::from_secs(1), env.scrub.run()).await;
+    assert!(run.is_err() && env.scrub.findings.is_mostly_missing());
     for id in ids {
-        assert_eq!(house.row(id).await.status, Status::Ready);
+        assert_eq!(env.row(id).await.status, Status::Ready);
     }
 }

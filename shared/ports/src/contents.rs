@@ -8,14 +8,14 @@ use crate::StoreError;
 
 /// Something that is coming in, or was left by a process that was killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Staging {
+pub struct StagingEntry {
     /// What [`Contents::discard`] deletes it by.
     pub handle: String,
     /// Whose it is, if that can be told.
     pub request: Option<RequestId>,
     /// When it began, or was written last.
     pub since: Timestamp,
-    /// Whether it may have been [set aside](Staged::suspend); a store that cannot tell says so of all.
+    /// Whether it may have been [set aside](StagedUpload::suspend); a store that cannot tell says so of all.
     pub set_aside: bool,
 }
 
@@ -36,18 +36,18 @@ pub enum Removal {
 #[async_trait]
 pub trait Contents: Send + Sync {
     /// Begins to take a content in for this request. Dropped uncommitted, it leaves nothing behind.
-    async fn stage(&self, id: RequestId) -> Result<Box<dyn Staged>, StoreError>;
+    async fn stage(&self, id: RequestId) -> Result<Box<dyn StagedUpload>, StoreError>;
 
-    /// Goes on with a content that was [set aside](Staged::suspend), from that point; `None` if it is not there any
+    /// Goes on with a content that was [set aside](StagedUpload::suspend), from that point; `None` if it is not there any
     /// more. It stays set aside as it was until this is committed or dropped: should the process be killed, it can be
     /// gone on with again.
-    async fn resume(&self, id: RequestId, suspended: &str) -> Result<Option<Box<dyn Staged>>, StoreError>;
+    async fn resume(&self, id: RequestId, suspended: &str) -> Result<Option<Box<dyn StagedUpload>>, StoreError>;
 
     /// Deletes what was set aside, or what [`Contents::staging`] names; nothing there is fine.
     async fn discard(&self, suspended: &str) -> Result<(), StoreError>;
 
     /// All that is coming in, beyond what is in memory, was set aside, or was left.
-    async fn staging(&self) -> Result<Vec<Staging>, StoreError>;
+    async fn staging(&self) -> Result<Vec<StagingEntry>, StoreError>;
 
     /// Fills `buffer` with the bytes from `offset` on; [`StoreError::NotFound`] if there is no such
     /// content, and an error if it ends before the buffer does.
@@ -73,7 +73,7 @@ pub trait Contents: Send + Sync {
 
     /// The contents whose hash begins with `part` and that were stored before `before`; some may have been touched
     /// since.
-    async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError>;
+    async fn list_unmodified(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError>;
 
     /// A URL that the content can be had from for a while, without this service in between: saved as `file_name`,
     /// told to be of `media_type`. `None`: this store has none.
@@ -98,7 +98,7 @@ pub trait Contents: Send + Sync {
 
 /// A content that is coming in. Memory stays bounded at any size.
 #[async_trait]
-pub trait Staged: Send {
+pub trait StagedUpload: Send {
     /// [`StoreError::Full`] unless there is room for `bytes` more; called as soon as the size is known.
     fn check_room(&self, _bytes: u64) -> Result<(), StoreError> {
         Ok(())

@@ -24,12 +24,12 @@ pub struct Usage {
     /// Uses in the window that ends now, this one among them if it was allowed.
     pub used: u32,
     /// How long until one of them leaves the window; zero if there are none.
-    pub frees_in: Duration,
+    pub retry_after: Duration,
 }
 
 /// What became of a use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Taken {
+pub struct Decision {
     /// Whether every limit allowed it. If one did not, it counts for none.
     pub allowed: bool,
     /// How each limit stands, in the order in which they were given.
@@ -41,7 +41,7 @@ pub struct Taken {
 pub trait Guards: Send + Sync {
     /// Counts one use against each of the limits, if all of them allow it. Exact also for many callers at
     /// once; a backend may keep a use in its window up to a hundredth of it too long.
-    async fn take(&self, limits: &[Limit], now: Timestamp) -> Result<Taken, StoreError>;
+    async fn acquire(&self, limits: &[Limit], now: Timestamp) -> Result<Decision, StoreError>;
 
     /// Notes `value` under `key` until `until`, if nothing stands there `now`; else returns what does. Of
     /// callers at the same time, one wins.

@@ -10,18 +10,18 @@ mod guards;
 mod requests;
 mod seeder;
 mod swarm;
+mod task_queue;
 mod torrents;
-mod wakeups;
 
 #[cfg(feature = "contract")]
 pub mod contract;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use contents::{Contents, Removal, Staged, Staging};
+pub use contents::{Contents, Removal, StagedUpload, StagingEntry};
 pub use error::StoreError;
-pub use guards::{Guards, Limit, Taken, Usage};
-pub use requests::{Claim, Holder, Load, Requests, Settlement, Twins};
+pub use guards::{Decision, Guards, Limit, Usage};
+pub use requests::{Applied, Claim, Condition, ContentReference, IdenticalRequests, QuotaUsage, Requests};
 pub use seeder::{SeedError, Seeder};
-pub use swarm::{Announce, MAX_PEERS_PER_ADDRESS, Peer, Swarm, SwarmCounts, neighbourhood, selected};
+pub use swarm::{Announce, MAX_PEERS_PER_ADDRESS, Peer, Swarm, SwarmCounts, client_network, select_peers};
+pub use task_queue::{Share, Task, TaskQueue};
 pub use torrents::Torrents;
-pub use wakeups::{Share, Wakeup, Wakeups};

@@ -37,12 +37,12 @@ pub struct SwarmCounts {
     pub leechers: u32,
 }
 
-/// Peers of one torrent that one [neighbourhood] may have: the oldest gives way to a new one. Enough for those behind
+/// Peers of one torrent that one [client_network] may have: the oldest gives way to a new one. Enough for those behind
 /// one NAT, and too few to fill a swarm with peers that there are not.
 pub const MAX_PEERS_PER_ADDRESS: usize = 64;
 
 /// The addresses that one customer has, all told: an IPv4 address, or the /64 of an IPv6 one.
-pub fn neighbourhood(ip: IpAddr) -> IpAddr {
+pub fn client_network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
@@ -51,7 +51,7 @@ pub fn neighbourhood(ip: IpAddr) -> IpAddr {
 
 /// Which peers are told of, `wanted` at the most: seeds first, and no more of them than half where there are others to
 /// be told of, so that nobody drowns those out.
-pub fn selected(mut seeds: Vec<Peer>, others: Vec<Peer>, wanted: usize) -> Vec<Peer> {
+pub fn select_peers(mut seeds: Vec<Peer>, others: Vec<Peer>, wanted: usize) -> Vec<Peer> {
     seeds.truncate((wanted / 2).max(wanted.saturating_sub(others.len())));
     seeds.into_iter().chain(others).take(wanted).collect()
 }
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_network_of_one_customer_is_one_neighbourhood() {
-        let of = |address: &str| neighbourhood(address.parse().unwrap());
+        let of = |address: &str| client_network(address.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));

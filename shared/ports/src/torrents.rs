@@ -27,7 +27,7 @@ pub trait Torrents: Send + Sync {
 
     /// The torrents whose infohash begins with `part` and whose metainfo file was stored before `before`, also those
     /// whose record is gone; a request may have been added to them since.
-    async fn idle(&self, part: u8, before: Timestamp) -> Result<Vec<InfoHash>, StoreError>;
+    async fn list_unmodified(&self, part: u8, before: Timestamp) -> Result<Vec<InfoHash>, StoreError>;
 
     /// Notes that the seeder has it; false if it is retired or unknown.
     async fn mark_seeding(&self, infohash: InfoHash) -> Result<bool, StoreError>;

@@ -50,45 +50,45 @@ pub struct Settings {
 
 pub use sections::Proxy;
 
-/// What a process does of the whole: the secrets of the other parts it need not have.
+/// The role of a process. It decides which secrets are required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// All of it.
-    Whole,
-    /// Answers callers, and fetches nothing.
+pub enum Role {
+    /// Everything in one process.
+    AllInOne,
+    /// Serves the API and the tracker, and fetches nothing.
     Api,
-    /// Fetches, and answers no one.
-    Fetch,
-    /// Neither.
-    Rest,
+    /// Fetches, and serves nobody.
+    Fetcher,
+    /// Neither: packaging, sweeps, the seeder.
+    Worker,
 }
 
 impl Settings {
     /// Reads `.env` in the working directory and the environment. `profile` overrides `PROFILE`.
     pub fn load(profile: Option<Profile>) -> Result<Self, Problems> {
-        Self::read(Source::from_environment(profile)?, Part::Whole).0
+        Self::read(Source::from_environment(profile)?, Role::AllInOne).0
     }
 
-    /// As [`Settings::load`], for a process that does this part alone.
-    pub fn load_part(part: Part) -> Result<Self, Problems> {
-        Self::read(Source::from_environment(None)?, part).0
+    /// As [`Settings::load`], for a process of this role.
+    pub fn load_role(role: Role) -> Result<Self, Problems> {
+        Self::read(Source::from_environment(None)?, role).0
     }
 
     /// Reads these variables alone: for tests and tools.
     pub fn from_pairs<K: Into<String>, V: Into<String>>(
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, Problems> {
-        Self::read(Source::from_pairs(pairs)?, Part::Whole).0
+        Self::read(Source::from_pairs(pairs)?, Role::AllInOne).0
     }
 
     /// Every setting with its documentation, default and present value, secrets masked; and the
     /// problems, if there are any.
     pub fn describe(profile: Option<Profile>) -> Result<(Vec<Description>, Option<Problems>), Problems> {
-        let (settings, descriptions) = Self::read(Source::from_environment(profile)?, Part::Whole);
+        let (settings, descriptions) = Self::read(Source::from_environment(profile)?, Role::AllInOne);
         Ok((descriptions, settings.err()))
     }
 
-    fn read(mut source: Source, part: Part) -> (Result<Self, Problems>, Vec<Description>) {
+    fn read(mut source: Source, role: Role) -> (Result<Self, Problems>, Vec<Description>) {
         let settings = (
             Server::read(&mut source),
             Security::read(&mut source),
@@ -143,7 +143,7 @@ impl Settings {
         };
         let mut settings = settings;
         if let Some(settings) = &mut settings {
-            settings.refuse_contradictions(&mut source, part);
+            settings.refuse_contradictions(&mut source, role);
             settings.warnings.extend(settings.proxy.warning());
         }
         let (problems, descriptions) = source.finish();
@@ -153,13 +153,13 @@ impl Settings {
         }
     }
 
-    fn refuse_contradictions(&self, source: &mut Source, part: Part) {
+    fn refuse_contradictions(&self, source: &mut Source, role: Role) {
         let mut refuse = |name: &str, problem: &str| source.refuse(name, problem);
 
         let security = &self.security;
         let nobody =
             security.bearer_tokens.is_empty() && security.hmac_secret.is_none() && security.hmac_keys.is_empty();
-        if security.auth_enabled && nobody && matches!(part, Part::Whole | Part::Api) {
+        if security.auth_enabled && nobody && matches!(role, Role::AllInOne | Role::Api) {
             refuse(
                 "SECURITY__BEARER_TOKENS",
                 "authentication is on, but there is nothing to authenticate with: set SECURITY__BEARER_TOKENS \
@@ -167,7 +167,7 @@ impl Settings {
                  SECURITY__AUTH_ENABLED=false",
             );
         }
-        if matches!(part, Part::Whole | Part::Fetch) {
+        if matches!(role, Role::AllInOne | Role::Fetcher) {
             self.proxy.refuse_absence(&mut refuse);
         }
         self.proxy.refuse_contradictions(&mut refuse);

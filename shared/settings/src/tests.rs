@@ -25,10 +25,10 @@ fn a_part_needs_its_own_secrets_and_no_others() {
         let (settings, _) = Settings::read(Source::from_pairs::<&str, &str>([]).unwrap(), part);
         settings.err().unwrap_or_default().0.iter().map(|problem| problem[..8].to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(names(Part::Whole), ["SECURITY", "PROXY__P"]);
-    assert_eq!(names(Part::Api), ["SECURITY"]);
-    assert_eq!(names(Part::Fetch), ["PROXY__P"]);
-    assert!(names(Part::Rest).is_empty());
+    assert_eq!(names(Role::AllInOne), ["SECURITY", "PROXY__P"]);
+    assert_eq!(names(Role::Api), ["SECURITY"]);
+    assert_eq!(names(Role::Fetcher), ["PROXY__P"]);
+    assert!(names(Role::Worker).is_empty());
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn secrets_are_shown_nowhere() {
     assert!(!format!("{settings:?}").contains("geheim"));
     assert!(!format!("{settings:?}").contains("hunter2"));
     let source = Source::from_pairs(pairs).unwrap();
-    let (_, descriptions) = Settings::read(source, Part::Whole);
+    let (_, descriptions) = Settings::read(source, Role::AllInOne);
     let password = descriptions.iter().find(|d| d.name == "PROXY__PROXY_PASSWORD").unwrap();
     assert_eq!(password.value.as_deref(), Some("********"));
     assert!(descriptions.iter().all(|d| !d.documentation.is_empty()), "every setting is documented");

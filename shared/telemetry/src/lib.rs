@@ -15,11 +15,8 @@ pub fn start(settings: &Settings) {
     let level: LevelFilter = level.as_str().parse().unwrap_or(LevelFilter::INFO);
     // Other crates' details are for those who debug them.
     let mut targets = Targets::new().with_default(level.min(LevelFilter::WARN));
-    for own in
-        ["api", "aws", "embedded", "fetcher", "functions", "pipeline", "proxytorrent", "seeder", "seeder_container"]
-    {
-        targets = targets.with_target(own, level);
-    }
+    // Our crates, whose names all begin so.
+    targets = targets.with_target("proxytorrent", level);
     if settings.database.echo_sql {
         targets = targets.with_target("sqlx::query", LevelFilter::DEBUG);
     }

@@ -36,7 +36,7 @@ pub(super) struct SignatureKeys {
     /// The key of requests that name none, whose user is `hmac`.
     unnamed: Option<Key>,
     /// Stands in for a key that there is not: the answer takes as long.
-    nobodys: Key,
+    dummy_key: Key,
     legacy: bool,
 }
 
@@ -81,7 +81,7 @@ impl SignatureKeys {
         Self {
             named: settings.hmac_keys.iter().map(|named| (named.name.clone(), key(&named.secret))).collect(),
             unnamed: settings.hmac_secret.as_ref().map(key),
-            nobodys: Key::new_from_slice(b"nobody's").expect("HMAC takes keys of any length"),
+            dummy_key: Key::new_from_slice(b"nobody's").expect("HMAC takes keys of any length"),
             legacy: settings.legacy_hmac,
         }
     }
@@ -124,7 +124,7 @@ impl SignatureKeys {
         let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
         let target = uri.path_and_query().map_or(uri.path(), |target| target.as_str());
         let message = message(&parts.method, target, timestamp, nonce, body);
-        let fits = fits(key.unwrap_or(&self.nobodys), message.as_bytes(), signature);
+        let fits = fits(key.unwrap_or(&self.dummy_key), message.as_bytes(), signature);
         if !fits || key.is_none() {
             return Err(wrong());
         }

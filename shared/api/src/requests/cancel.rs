@@ -7,7 +7,7 @@ use axum::Extension;
 use axum::extract::State;
 use domain::{Principal, Status};
 use http::StatusCode;
-use ports::{Share, Wakeup};
+use ports::{Share, Task};
 use tracing::{info, warn};
 
 use super::Id;
@@ -32,7 +32,7 @@ pub(crate) async fn cancel(
     let row = row.ok_or_else(Problem::not_found)?;
     if row.status == Status::Cancelled {
         info!(request.id = %id, "cancelled");
-        if let Err(error) = api.wakeups.wake_for(Share::from(&row), Wakeup::Release(id), Duration::ZERO).await {
+        if let Err(error) = api.tasks.enqueue_for(Share::from(&row), Task::Release(id), Duration::ZERO).await {
             // The sweep finds it.
             warn!(request.id = %id, %error, "no wake-up was sent");
         }

@@ -73,7 +73,7 @@ pub(crate) async fn webseed(
     if !api.passkeys.opens_content(id, &key) {
         return Err(not_found());
     }
-    let row = api.requests.get(id).await?.map(|row| row.seen_at(api.clock.now()));
+    let row = api.requests.get(id).await?.map(|row| row.as_of(api.clock.now()));
     let row = row.filter(|row| row.status == Status::Ready);
     let content = row.and_then(|row| row.content).ok_or_else(not_found)?;
     serve(api.contents.clone(), &content, &method, &headers).await
@@ -88,7 +88,7 @@ pub(super) fn webseeds(api: &Api, id: RequestId) -> Vec<String> {
 
 /// What of the content is asked for.
 #[derive(Debug, PartialEq, Eq)]
-enum Part {
+enum ByteRange {
     Whole,
     /// First and last byte.
     Range(u64, u64),
@@ -141,13 +141,14 @@ async fn serve(
     let range = asked.get(RANGE).and_then(|value| value.to_str().ok());
     // The strong comparison (RFC 9110, 13.1.5).
     let fresh = asked.get(IF_RANGE).is_none_or(|value| value.as_bytes() == etag.as_bytes());
-    let (status, first, last) = match range.filter(|_| fresh).map_or(Part::Whole, |range| part(range, size)) {
-        Part::Whole => (StatusCode::OK, 0, size.saturating_sub(1)),
-        Part::Range(first, last) => {
+    let (status, first, last) = match range.filter(|_| fresh).map_or(ByteRange::Whole, |range| parse_range(range, size))
+    {
+        ByteRange::Whole => (StatusCode::OK, 0, size.saturating_sub(1)),
+        ByteRange::Range(first, last) => {
             set(CONTENT_RANGE, &format!("bytes {first}-{last}/{size}"));
             (StatusCode::PARTIAL_CONTENT, first, last)
         }
-        Part::Unsatisfiable => {
+        ByteRange::Unsatisfiable => {
             let detail = format!("the content has {size} bytes: the range is outside");
             let length = HeaderValue::from_str(&format!("bytes */{size}")).map(|value| vec![(CONTENT_RANGE, value)]);
             return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail)
@@ -182,10 +183,10 @@ fn repr_digest(hash: ContentHash) -> String {
 
 /// The part that a `Range` header asks for (RFC 9110, 14.1.2). Several at once, and what is no range of
 /// bytes, are answered with the whole, as the RFC lets a server.
-fn part(range: &str, size: u64) -> Part {
+fn parse_range(range: &str, size: u64) -> ByteRange {
     let unit = range.get(..6).filter(|unit| unit.eq_ignore_ascii_case("bytes="));
     let Some((first, last)) = unit.and_then(|_| range[6..].trim().split_once('-')) else {
-        return Part::Whole;
+        return ByteRange::Whole;
     };
     // Digits and nothing else; whatever is too large for a number is beyond the end as well.
     let number = |text: &str| {
@@ -194,14 +195,14 @@ fn part(range: &str, size: u64) -> Part {
     };
     let (first, last) = (first.trim(), last.trim());
     match (number(first), number(last)) {
-        (Some(first), Some(last)) if first > last => Part::Whole,
-        (Some(first), Some(_)) if first >= size => Part::Unsatisfiable,
-        (Some(first), None) if first >= size && last.is_empty() => Part::Unsatisfiable,
-        (Some(first), Some(last)) => Part::Range(first, last.min(size - 1)),
-        (Some(first), None) if last.is_empty() => Part::Range(first, size - 1),
-        (None, Some(0)) if first.is_empty() => Part::Unsatisfiable,
-        (None, Some(length)) if first.is_empty() => Part::Range(size.saturating_sub(length), size - 1),
-        _ => Part::Whole,
+        (Some(first), Some(last)) if first > last => ByteRange::Whole,
+        (Some(first), Some(_)) if first >= size => ByteRange::Unsatisfiable,
+        (Some(first), None) if first >= size && last.is_empty() => ByteRange::Unsatisfiable,
+        (Some(first), Some(last)) => ByteRange::Range(first, last.min(size - 1)),
+        (Some(first), None) if last.is_empty() => ByteRange::Range(first, size - 1),
+        (None, Some(0)) if first.is_empty() => ByteRange::Unsatisfiable,
+        (None, Some(length)) if first.is_empty() => ByteRange::Range(size.saturating_sub(length), size - 1),
+        _ => ByteRange::Whole,
     }
 }
 
@@ -212,26 +213,26 @@ mod tests {
     #[test]
     fn ranges_are_read_as_the_rfc_has_them() {
         for (range, expected) in [
-            ("bytes=0-0", Part::Range(0, 0)),
-            ("bytes=2-5", Part::Range(2, 5)),
-            ("bytes=2-", Part::Range(2, 9)),
-            ("bytes=2-100", Part::Range(2, 9)),
-            ("bytes=-3", Part::Range(7, 9)),
-            ("bytes=-100", Part::Range(0, 9)),
-            ("bytes=10-", Part::Unsatisfiable),
-            ("bytes=10-12", Part::Unsatisfiable),
-            ("bytes=-0", Part::Unsatisfiable),
-            ("Bytes=0-0", Part::Range(0, 0)),
-            ("bytes=99999999999999999999-", Part::Unsatisfiable),
-            ("bytes=+5-+9", Part::Whole),
-            ("bytes=5-2", Part::Whole),
-            ("bytes=0-1,3-4", Part::Whole),
-            ("items=0-1", Part::Whole),
-            ("bytes=", Part::Whole),
-            ("bytes=-", Part::Whole),
-            ("bytes=a-b", Part::Whole),
+            ("bytes=0-0", ByteRange::Range(0, 0)),
+            ("bytes=2-5", ByteRange::Range(2, 5)),
+            ("bytes=2-", ByteRange::Range(2, 9)),
+            ("bytes=2-100", ByteRange::Range(2, 9)),
+            ("bytes=-3", ByteRange::Range(7, 9)),
+            ("bytes=-100", ByteRange::Range(0, 9)),
+            ("bytes=10-", ByteRange::Unsatisfiable),
+            ("bytes=10-12", ByteRange::Unsatisfiable),
+            ("bytes=-0", ByteRange::Unsatisfiable),
+            ("Bytes=0-0", ByteRange::Range(0, 0)),
+            ("bytes=99999999999999999999-", ByteRange::Unsatisfiable),
+            ("bytes=+5-+9", ByteRange::Whole),
+            ("bytes=5-2", ByteRange::Whole),
+            ("bytes=0-1,3-4", ByteRange::Whole),
+            ("items=0-1", ByteRange::Whole),
+            ("bytes=", ByteRange::Whole),
+            ("bytes=-", ByteRange::Whole),
+            ("bytes=a-b", ByteRange::Whole),
         ] {
-            assert_eq!(part(range, 10), expected, "{range}");
+            assert_eq!(parse_range(range, 10), expected, "{range}");
         }
     }
 }

@@ -12,7 +12,7 @@ use axum::{Extension, Json};
 use domain::{FetchRequest, Principal, RequestId, Status, Timestamp, UserId};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, StatusCode};
-use ports::{Share, Wakeup};
+use ports::{Share, Task};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 use utoipa::ToSchema;
@@ -168,7 +168,7 @@ async fn accept(
     }
     info!(request.id = %row.id, owner = %row.owner, spec = ?row.spec, "accepted");
     metrics::counter!("proxytorrent_requests_created_total").increment(1);
-    if let Err(error) = api.wakeups.wake_for(Share::from(&row), Wakeup::Fetch(row.id), Duration::ZERO).await {
+    if let Err(error) = api.tasks.enqueue_for(Share::from(&row), Task::Fetch(row.id), Duration::ZERO).await {
         // The row is safe, and the sweep finds it.
         warn!(request.id = %row.id, %error, "no wake-up was sent");
     }

@@ -54,7 +54,7 @@ pub(crate) async fn events(
     Extension(principal): Extension<Principal>,
     Id(id): Id,
 ) -> Result<Response, Problem> {
-    let row = super::own(&api, &principal, id).await?;
+    let row = super::find_owned(&api, &principal, id).await?;
     let events = futures::stream::unfold(Next::This(Box::new(row)), move |next| {
         let api = api.clone();
         async move {
@@ -79,7 +79,7 @@ pub(crate) async fn events(
 async fn changed(api: &Api, seen: &FetchRequest) -> Option<FetchRequest> {
     let state = |row: &FetchRequest| (row.status, row.progress, row.retry_count);
     loop {
-        let row = api.requests.changed(seen, PATIENCE).await.ok()??;
+        let row = api.requests.wait_for_change(seen, PATIENCE).await.ok()??;
         if state(&row) != state(seen) {
             return Some(row);
         }

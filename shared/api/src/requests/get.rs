@@ -200,7 +200,7 @@ pub(crate) async fn get(
     let mut query = Query::parse(query.as_deref());
     let wait = query.number("wait", 0..=MAX_WAIT).unwrap_or(0);
     query.finish()?;
-    let row = super::own(&api, &principal, id).await?;
+    let row = super::find_owned(&api, &principal, id).await?;
     let row = wait_for_change(&api, row, Duration::from_secs(wait.into())).await?;
     if let (Status::Ready, Some(at)) = (row.status, row.completed_at) {
         api.estimate.note(at, at.since(row.created_at));
@@ -217,7 +217,7 @@ async fn wait_for_change(api: &Api, row: FetchRequest, wait: Duration) -> Result
         if left.is_zero() {
             break;
         }
-        row = api.requests.changed(&row, left).await?.ok_or_else(Problem::not_found)?;
+        row = api.requests.wait_for_change(&row, left).await?.ok_or_else(Problem::not_found)?;
     }
     Ok(row)
 }

@@ -35,14 +35,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 }
 
 /// The caller's own request; another's does not exist.
-async fn own(api: &Api, principal: &Principal, id: RequestId) -> Result<FetchRequest, Problem> {
+async fn find_owned(api: &Api, principal: &Principal, id: RequestId) -> Result<FetchRequest, Problem> {
     let row = api.requests.get(id).await?.filter(|row| row.owner == principal.user);
-    row.map(|row| row.seen_at(api.clock.now())).ok_or_else(Problem::not_found)
+    row.map(|row| row.as_of(api.clock.now())).ok_or_else(Problem::not_found)
 }
 
 /// The torrent of the caller's own request, if it is ready; else why it is not to be had.
 async fn ready_torrent(api: &Api, principal: &Principal, id: RequestId) -> Result<(FetchRequest, Torrent), Problem> {
-    let row = own(api, principal, id).await?;
+    let row = find_owned(api, principal, id).await?;
     let infohash: Option<InfoHash> = match row.status {
         Status::Ready => row.infohash,
         Status::Cancelled | Status::Expired => {

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use domain::{FetchRequest, Principal, Torrent};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
-use metainfo::Handout;
+use metainfo::MetainfoExtras;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ports::StoreError;
 
@@ -37,10 +37,10 @@ pub(crate) async fn torrent(
     let (row, torrent) = super::ready_torrent(&api, &principal, id).await?;
     let gone = || Problem::new(StatusCode::GONE, "request_gone", "the torrent is gone");
     let (metainfo, _) = api.torrents.metainfo(torrent.infohash).await?.ok_or_else(gone)?;
-    let handout = Handout {
+    let handout = MetainfoExtras {
         trackers: trackers(&api, &row, &torrent).await?,
         webseeds: super::content::webseeds(&api, row.id),
-        ..Handout::default()
+        ..MetainfoExtras::default()
     };
     let bytes = handout.apply(&metainfo).map_err(|error| StoreError::unavailable("the torrent store", error))?;
     let headers = [

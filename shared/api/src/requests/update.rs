@@ -51,7 +51,7 @@ pub(crate) async fn update(
     }
     let keep_for = validation::read_changes(&body)?;
     let now = api.clock.now();
-    let before = super::own(&api, &principal, id).await?;
+    let before = super::find_owned(&api, &principal, id).await?;
     if before.status.is_final() {
         let detail = format!("the request is {}: what it had is not kept any more", before.status);
         return Err(Problem::new(StatusCode::GONE, "request_gone", detail));
@@ -62,5 +62,5 @@ pub(crate) async fn update(
         return Err(Problem::new(StatusCode::CONFLICT, "not_ready", detail).retry_after(1));
     }
     info!(request.id = %id, keep_seconds = keep_for.as_secs(), "retention changed");
-    Ok(Json(row.seen_at(now).into()))
+    Ok(Json(row.as_of(now).into()))
 }

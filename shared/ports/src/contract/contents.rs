@@ -273,11 +273,11 @@ pub async fn idle_contents_are_found_part_by_part<C: Contents>(store: &C) {
     // Stores that keep the time themselves keep the real one.
     let (real, hour) = (Timestamp::from(SystemTime::now()), Duration::from_secs(3600));
     let (early, late) = (real.min(NOW) - hour, real.max(NOW) + hour);
-    assert_eq!(store.idle(part, late).await.unwrap(), []);
+    assert_eq!(store.list_unmodified(part, late).await.unwrap(), []);
     put(store, &bytes, hash).await;
-    assert_eq!(store.idle(part, late).await.unwrap(), [hash]);
-    assert_eq!(store.idle(part, early).await.unwrap(), []);
-    assert_eq!(store.idle(part.wrapping_add(1), late).await.unwrap(), []);
+    assert_eq!(store.list_unmodified(part, late).await.unwrap(), [hash]);
+    assert_eq!(store.list_unmodified(part, early).await.unwrap(), []);
+    assert_eq!(store.list_unmodified(part.wrapping_add(1), late).await.unwrap(), []);
     store.remove(hash, late).await.unwrap();
-    assert_eq!(store.idle(part, late).await.unwrap(), []);
+    assert_eq!(store.list_unmodified(part, late).await.unwrap(), []);
 }

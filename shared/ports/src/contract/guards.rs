@@ -66,24 +66,24 @@ pub async fn what_was_reserved_is_told_to_all_others<G: Guards>(guards: &G) {
 /// Two hundred at once.
 pub async fn of_many_takers_exactly_the_limit_pass<G: Guards>(guards: &G) {
     let limits = [limit("a", 60, MINUTE)];
-    let taken = join_all((0..200).map(|_| guards.take(&limits, NOW))).await;
+    let taken = join_all((0..200).map(|_| guards.acquire(&limits, NOW))).await;
     let allowed: Vec<_> = taken.into_iter().map(Result::unwrap).filter(|taken| taken.allowed).collect();
     assert_eq!(allowed.len(), 60);
     let mut used: Vec<_> = allowed.iter().map(|taken| taken.usage[0].used).collect();
     used.sort_unstable();
     assert_eq!(used, (1..=60).collect::<Vec<_>>());
-    assert!(guards.take(&[limit("b", 60, MINUTE)], NOW).await.unwrap().allowed, "another's limit is another");
+    assert!(guards.acquire(&[limit("b", 60, MINUTE)], NOW).await.unwrap().allowed, "another's limit is another");
 }
 
 /// A use leaves the window when the window has passed, and not at the turn of some minute.
 pub async fn the_window_slides<G: Guards>(guards: &G) {
     let limits = [limit("a", 2, MINUTE)];
-    let take = async |at| guards.take(&limits, NOW + Duration::from_secs(at)).await.unwrap();
+    let take = async |at| guards.acquire(&limits, NOW + Duration::from_secs(at)).await.unwrap();
     assert!(take(0).await.allowed);
     assert!(take(50).await.allowed);
     let refused = take(59).await;
     assert_eq!((refused.allowed, refused.usage[0].used), (false, 2));
-    assert!((1..=2).contains(&refused.usage[0].frees_in.as_secs()), "{refused:?}");
+    assert!((1..=2).contains(&refused.usage[0].retry_after.as_secs()), "{refused:?}");
     assert!(take(62).await.allowed);
     assert!(!take(109).await.allowed);
     assert!(take(112).await.allowed);
@@ -93,23 +93,23 @@ pub async fn the_window_slides<G: Guards>(guards: &G) {
 pub async fn a_use_that_one_limit_refuses_counts_for_none<G: Guards>(guards: &G) {
     let (wide, narrow) = (limit("wide", 10, MINUTE), limit("narrow", 1, MINUTE));
     let both = [wide.clone(), narrow];
-    assert!(guards.take(&both, NOW).await.unwrap().allowed);
+    assert!(guards.acquire(&both, NOW).await.unwrap().allowed);
     for _ in 0..20 {
-        let refused = guards.take(&both, NOW).await.unwrap();
+        let refused = guards.acquire(&both, NOW).await.unwrap();
         assert_eq!((refused.allowed, refused.usage[0].used, refused.usage[1].used), (false, 1, 1));
     }
     for used in 2..=10 {
-        let taken = guards.take(std::slice::from_ref(&wide), NOW).await.unwrap();
+        let taken = guards.acquire(std::slice::from_ref(&wide), NOW).await.unwrap();
         assert_eq!((taken.allowed, taken.usage[0].used), (true, used));
     }
-    assert!(!guards.take(&[wide], NOW).await.unwrap().allowed);
+    assert!(!guards.acquire(&[wide], NOW).await.unwrap().allowed);
 }
 
 /// A minute and an hour.
 pub async fn windows_of_one_key_slide_apart<G: Guards>(guards: &G) {
     let limits = [limit("a", 2, MINUTE), limit("a", 3, MINUTE * 60)];
     let take = async |at| {
-        let taken = guards.take(&limits, NOW + Duration::from_secs(at)).await.unwrap();
+        let taken = guards.acquire(&limits, NOW + Duration::from_secs(at)).await.unwrap();
         (taken.allowed, taken.usage[0].used, taken.usage[1].used)
     };
     assert_eq!(take(0).await, (true, 1, 1));

@@ -9,8 +9,9 @@ pub mod contents;
 pub mod guards;
 pub mod requests;
 pub mod swarm;
+pub mod task_queue;
 pub mod torrents;
-pub mod wakeups;
+pub mod transitions;
 
 use std::time::Duration;
 

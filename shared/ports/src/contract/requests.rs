@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use domain::{
-    ContentHash, Failure, FailureCode, FetchRequest, InfoHash, InfoHashV2, Method, RequestId, Status, Step, UserId,
-};
+use domain::{ContentHash, Failure, FailureCode, FetchRequest, InfoHash, RequestId, Status, Step, Transition, UserId};
 use futures::future::{join, join_all};
 
 use super::{LEASE, NOW, content, request};
-use crate::{Claim, Holder, Load, Requests, Settlement, StoreError, Twins, Wakeup};
+use crate::{Claim, Condition, ContentReference, IdenticalRequests, QuotaUsage, Requests, StoreError, Task};
 
 /// Runs the suite against what the function `$make` makes.
 #[macro_export]
@@ -20,10 +18,10 @@ macro_rules! requests_contract {
             a_row_reads_back_as_it_was_written,
             an_id_is_taken_once,
             an_owner_lists_their_own_rows_newest_first,
-            a_load_is_what_an_owners_requests_take,
-            who_waits_for_a_row_is_woken_by_its_change,
-            the_end_of_a_request_is_told_to_who_wants_to_know,
-            the_settling_of_a_request_is_told_to_who_wants_to_know,
+            quota_usage_counts_live_requests,
+            a_waiter_returns_when_the_row_changes,
+            the_webhook_of_a_failed_request_is_due,
+            the_webhook_of_a_seeded_request_is_due,
             of_many_claimers_one_wins,
             a_row_is_claimed_only_when_due_and_for_its_own_step,
             a_lease_that_ran_out_is_claimed_anew_and_its_holder_can_write_no_more,
@@ -33,14 +31,12 @@ macro_rules! requests_contract {
             a_retention_can_be_changed_until_the_request_ends,
             an_ended_request_stays_as_it_ended,
             what_is_due_is_found_oldest_first,
-            ready_rows_are_outlived_and_not_woken,
+            ready_rows_expire_and_are_not_due,
             a_row_is_kept_for_its_history,
-            twins_find_each_other,
+            identical_requests_find_each_other,
             the_freshest_content_is_found,
-            settling_moves_the_request_that_waits_for_the_torrent,
-            holders_are_the_live_requests_of_a_content,
+            references_are_the_live_requests_of_a_content,
             the_ready_requests_of_a_content_are_found,
-            a_row_is_replaced_only_as_it_was_seen,
         );
     };
 }
@@ -56,18 +52,21 @@ pub async fn a_retention_can_be_changed_until_the_request_ends<R: Requests>(stor
 
     let seeding = seeding(store, "http://h/seeding", hash, infohash).await;
     store.keep(seeding, &alice, long, NOW).await.unwrap();
-    let row = store.settle(seeding, infohash, Settlement::Ready, NOW).await.unwrap().expect("the row");
+    let row = seeded(store, seeding, infohash).await;
     assert_eq!(row.expires_at, Some(NOW + long));
     let row = store.keep(seeding, &alice, long * 2, later).await.unwrap().expect("the row");
     assert_eq!((row.expires_at, row.due_at), (Some(later + long * 2), Some(later + long * 2)));
     assert_eq!(store.get(seeding).await.unwrap(), Some(row.clone()));
-    assert!(store.outlived(NOW + long, 10).await.unwrap().is_empty());
+    assert!(store.list_expired(NOW + long, 10).await.unwrap().is_empty());
 
     assert_eq!(store.keep(seeding, &UserId::new("bob"), long, later).await.unwrap(), None);
     assert_eq!(store.keep(RequestId::new(), &alice, long, later).await.unwrap(), None);
+    // While a worker holds the row, too.
     let packaging = packaging(store, "http://h/packaging", hash).await;
-    let before = store.get(packaging).await.unwrap();
-    assert_eq!(store.keep(packaging, &alice, long, later).await.unwrap(), before);
+    let claim = claimed(store, packaging, Step::Package).await;
+    store.keep(packaging, &alice, long, later).await.unwrap().expect("the row");
+    let (row, _) = store.save(&claim, &Transition::packaged_and_seeded(infohash, None), NOW).await.unwrap();
+    assert_eq!(row.expires_at, Some(NOW + long));
     store.cancel(seeding, &alice, later).await.unwrap();
     let ended = store.get(seeding).await.unwrap();
     assert_eq!(store.keep(seeding, &alice, long, later).await.unwrap(), ended);
@@ -100,57 +99,55 @@ pub async fn an_owner_lists_their_own_rows_newest_first<R: Requests>(store: &R) 
 }
 
 /// Ended ones take nothing.
-pub async fn a_load_is_what_an_owners_requests_take<R: Requests>(store: &R) {
+pub async fn quota_usage_counts_live_requests<R: Requests>(store: &R) {
     let (alice, hash) = (UserId::new("alice"), ContentHash::new([1; 32]));
-    assert_eq!(store.load(&alice).await.unwrap(), Load::default());
+    assert_eq!(store.quota_usage(&alice).await.unwrap(), QuotaUsage::default());
     store.create(&request("alice", "http://h/queued")).await.unwrap();
     store.create(&request("bob", "http://h/queued")).await.unwrap();
     packaging(store, "http://h/packaging", hash).await;
     let infohash = InfoHash::new([1; 20]);
     let ready = seeding(store, "http://h/ready", hash, infohash).await;
-    assert_eq!(store.load(&alice).await.unwrap(), Load { active: 3, stored_bytes: 0 });
-    store.settle(ready, infohash, Settlement::Ready, NOW).await.unwrap();
+    assert_eq!(store.quota_usage(&alice).await.unwrap(), QuotaUsage { active: 3, stored_bytes: 0 });
+    seeded(store, ready, infohash).await;
     let size = store.get(ready).await.unwrap().unwrap().content.unwrap().size;
-    assert_eq!(store.load(&alice).await.unwrap(), Load { active: 2, stored_bytes: size });
+    assert_eq!(store.quota_usage(&alice).await.unwrap(), QuotaUsage { active: 2, stored_bytes: size });
     store.cancel(ready, &alice, NOW).await.unwrap();
-    assert_eq!(store.load(&alice).await.unwrap(), Load { active: 2, stored_bytes: 0 });
+    assert_eq!(store.quota_usage(&alice).await.unwrap(), QuotaUsage { active: 2, stored_bytes: 0 });
 }
 
-/// Whichever write it is; and who has patience for so long only is told how it is.
-pub async fn who_waits_for_a_row_is_woken_by_its_change<R: Requests>(store: &R) {
-    let patience = Duration::from_secs(30);
+/// Whichever write it is. After the timeout it returns the row as it is.
+pub async fn a_waiter_returns_when_the_row_changes<R: Requests>(store: &R) {
+    let timeout = Duration::from_secs(30);
     let row = request("alice", "http://h/");
     store.create(&row).await.unwrap();
-    let same = store.changed(&row, Duration::from_millis(20)).await.unwrap().expect("the row");
+    let same = store.wait_for_change(&row, Duration::from_millis(20)).await.unwrap().expect("the row");
     assert_eq!(same.status, Status::Queued);
 
-    let (waited, claim) = join(store.changed(&row, patience), claimed(store, row.id, Step::Fetch)).await;
+    let (waited, claim) = join(store.wait_for_change(&row, timeout), claimed(store, row.id, Step::Fetch)).await;
     let waited = waited.unwrap().expect("the row");
     assert_eq!(waited.status, Status::Fetching);
-    let (waited, beat) = join(store.changed(&waited, patience), store.heartbeat(&claim, 40, NOW, LEASE)).await;
+    let (waited, beat) = join(store.wait_for_change(&waited, timeout), store.heartbeat(&claim, 40, NOW, LEASE)).await;
     beat.unwrap();
     let waited = waited.unwrap().expect("the row");
     assert_eq!(waited.progress, 40);
     let alice = UserId::new("alice");
-    let (ended, cancelled) = join(store.changed(&waited, patience), store.cancel(row.id, &alice, NOW)).await;
+    let (ended, cancelled) = join(store.wait_for_change(&waited, timeout), store.cancel(row.id, &alice, NOW)).await;
     cancelled.unwrap();
     assert_eq!(ended.unwrap().expect("the row").status, Status::Cancelled);
     // What has changed already is not waited for.
-    assert_eq!(store.changed(&row, patience).await.unwrap().expect("the row").status, Status::Cancelled);
-    assert!(store.changed(&request("alice", "http://h/"), Duration::ZERO).await.unwrap().is_none());
+    assert_eq!(store.wait_for_change(&row, timeout).await.unwrap().expect("the row").status, Status::Cancelled);
+    assert!(store.wait_for_change(&request("alice", "http://h/"), Duration::ZERO).await.unwrap().is_none());
 }
 
 /// By one teller at a time, and until it is done.
-pub async fn the_end_of_a_request_is_told_to_who_wants_to_know<R: Requests>(store: &R) {
+pub async fn the_webhook_of_a_failed_request_is_due<R: Requests>(store: &R) {
     let mut wanted = request("alice", "http://h/wanted");
     wanted.spec.callback_url = Some("https://alice.example/hook".parse().unwrap());
     for row in [&request("alice", "http://h/not"), &wanted] {
         store.create(row).await.unwrap();
         assert!(store.notifications(NOW, 10).await.unwrap().is_empty(), "nothing has ended that is to be told");
         let claim = claimed(store, row.id, Step::Fetch).await;
-        let mut failed = claim.request.clone();
-        failed.fail(Failure::new(FailureCode::TooLarge, "too large"), NOW);
-        store.save(&claim, &failed).await.unwrap();
+        failed(store, &claim).await;
     }
     assert_eq!(store.notifications(NOW, 10).await.unwrap(), [wanted.id]);
     let claims = join_all((0..10).map(|_| store.claim_notification(wanted.id, NOW, LEASE))).await;
@@ -166,20 +163,23 @@ pub async fn the_end_of_a_request_is_told_to_who_wants_to_know<R: Requests>(stor
     assert!(store.claim_notification(wanted.id, NOW + LEASE * 10, LEASE).await.unwrap().is_none());
 }
 
-/// And not before it has settled for good.
-pub async fn the_settling_of_a_request_is_told_to_who_wants_to_know<R: Requests>(store: &R) {
+/// And not before it is ready or has failed.
+pub async fn the_webhook_of_a_seeded_request_is_due<R: Requests>(store: &R) {
     let (hash, infohash) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]));
     let failure = Failure::new(FailureCode::SeedingFailed, "no");
-    for settlement in [Settlement::Ready, Settlement::Failed(failure)] {
+    for end in [Transition::seeded(), Transition::seeding_failed(failure, NOW)] {
         let mut row = request("alice", "http://h/");
         row.spec.callback_url = Some("https://alice.example/hook".parse().unwrap());
         let id = fetched(store, row, hash).await;
+        let apply = async |transition: &Transition| {
+            let applied = store.apply(id, Condition::HasTorrent(infohash), transition, NOW).await;
+            applied.unwrap().done().expect("the row").status
+        };
         packaged(store, id, infohash).await;
-        let again = store.settle(id, infohash, Settlement::Repackage, NOW).await.unwrap();
-        assert_eq!(again.map(|row| row.status), Some(Status::Packaging));
+        assert_eq!(apply(&Transition::repackage(NOW)).await, Status::Packaging);
         packaged(store, id, infohash).await;
         assert_eq!(store.notifications(NOW, 10).await.unwrap(), []);
-        store.settle(id, infohash, settlement, NOW).await.unwrap().expect("the row");
+        apply(&end).await;
         assert_eq!(store.notifications(NOW, 10).await.unwrap(), [id]);
         store.notified(id, None).await.unwrap();
     }
@@ -197,9 +197,7 @@ async fn packaging<R: Requests>(store: &R, url: &str, hash: ContentHash) -> Requ
 async fn fetched<R: Requests>(store: &R, row: FetchRequest, hash: ContentHash) -> RequestId {
     store.create(&row).await.unwrap();
     let claim = claimed(store, row.id, Step::Fetch).await;
-    let mut row = claim.request.clone();
-    row.fetched(content(hash, NOW), NOW);
-    store.save(&claim, &row).await.unwrap();
+    store.save(&claim, &Transition::fetched(content(hash, NOW), NOW), NOW).await.unwrap();
     row.id
 }
 
@@ -212,9 +210,19 @@ async fn seeding<R: Requests>(store: &R, url: &str, hash: ContentHash, infohash:
 
 async fn packaged<R: Requests>(store: &R, id: RequestId, infohash: InfoHash) {
     let claim = claimed(store, id, Step::Package).await;
-    let mut row = claim.request.clone();
-    row.packaged(infohash, None, NOW, NOW + LEASE);
-    store.save(&claim, &row).await.unwrap();
+    store.save(&claim, &Transition::packaged(infohash, None, NOW + LEASE), NOW).await.unwrap();
+}
+
+/// Makes a request that is seeding ready.
+async fn seeded<R: Requests>(store: &R, id: RequestId, infohash: InfoHash) -> FetchRequest {
+    let applied = store.apply(id, Condition::HasTorrent(infohash), &Transition::seeded(), NOW).await.unwrap();
+    applied.done().expect("the row")
+}
+
+/// Ends a claimed request, which holds nothing.
+async fn failed<R: Requests>(store: &R, claim: &Claim) -> FetchRequest {
+    let failure = Failure::new(FailureCode::TooLarge, "too large");
+    store.save(claim, &Transition::fail(&claim.request, failure, None, NOW), NOW).await.unwrap().0
 }
 
 /// Every field survives.
@@ -222,22 +230,6 @@ pub async fn a_row_reads_back_as_it_was_written<R: Requests>(store: &R) {
     let row = request("alice", "https://example.org/?a=ü");
     store.create(&row).await.unwrap();
     assert_eq!(store.get(row.id).await.unwrap().as_ref(), Some(&row));
-
-    let claim = claimed(store, row.id, Step::Fetch).await;
-    let mut full = claim.request.clone();
-    full.retry(Failure::new(FailureCode::ReadTimeout, "slow"), NOW, NOW);
-    store.save(&claim, &full).await.unwrap();
-    assert_eq!(store.get(row.id).await.unwrap().as_ref(), Some(&full));
-
-    let claim = claimed(store, row.id, Step::Fetch).await;
-    full = claim.request.clone();
-    full.fetched(content(ContentHash::new([1; 32]), NOW), NOW);
-    store.save(&claim, &full).await.unwrap();
-    let claim = claimed(store, row.id, Step::Package).await;
-    full = claim.request.clone();
-    full.seeded(InfoHash::new([2; 20]), Some(InfoHashV2::new([3; 32])), NOW);
-    store.save(&claim, &full).await.unwrap();
-    assert_eq!(store.get(row.id).await.unwrap(), Some(full));
     assert_eq!(store.get(RequestId::new()).await.unwrap(), None);
 }
 
@@ -280,16 +272,14 @@ pub async fn a_lease_that_ran_out_is_claimed_anew_and_its_holder_can_write_no_mo
     let later = NOW + LEASE;
     let second = store.claim(row.id, Step::Fetch, later, LEASE).await.unwrap().expect("the lease is over");
 
-    let mut late = first.request.clone();
-    late.fail(Failure::new(FailureCode::TooLarge, "x"), later);
-    assert!(matches!(store.save(&first, &late).await, Err(StoreError::ClaimLost)));
+    let fetched = Transition::fetched(content(ContentHash::new([1; 32]), later), later);
+    assert!(matches!(store.save(&first, &fetched, later).await, Err(StoreError::ClaimLost)));
     assert!(matches!(store.heartbeat(&first, 5, later, LEASE).await, Err(StoreError::ClaimLost)));
 
-    let mut row = second.request.clone();
-    row.fetched(content(ContentHash::new([1; 32]), later), later);
-    store.save(&second, &row).await.unwrap();
-    assert!(matches!(store.save(&second, &row).await, Err(StoreError::ClaimLost)), "a claim is given up by saving");
-    assert_eq!(store.get(row.id).await.unwrap(), Some(row));
+    let (saved, _) = store.save(&second, &fetched, later).await.unwrap();
+    let again = store.save(&second, &fetched, later).await;
+    assert!(matches!(again, Err(StoreError::ClaimLost)), "a claim is given up by saving");
+    assert_eq!(store.get(row.id).await.unwrap(), Some(saved));
 }
 
 /// While it works on, nobody else gets it.
@@ -313,9 +303,8 @@ pub async fn a_cancel_ends_a_claimed_request<R: Requests>(store: &R) {
     assert_eq!(cancelled.status, Status::Cancelled);
     assert_eq!(cancelled.completed_at, Some(NOW));
     assert!(matches!(store.heartbeat(&claim, 5, NOW, LEASE).await, Err(StoreError::ClaimLost)));
-    let mut row = claim.request.clone();
-    row.fetched(content(ContentHash::new([1; 32]), NOW), NOW);
-    assert!(matches!(store.save(&claim, &row).await, Err(StoreError::ClaimLost)));
+    let fetched = Transition::fetched(content(ContentHash::new([1; 32]), NOW), NOW);
+    assert!(matches!(store.save(&claim, &fetched, NOW).await, Err(StoreError::ClaimLost)));
     assert_eq!(store.get(row.id).await.unwrap().unwrap().status, Status::Cancelled);
 }
 
@@ -333,9 +322,7 @@ pub async fn an_ended_request_stays_as_it_ended<R: Requests>(store: &R) {
     let row = request("alice", "https://example.org/");
     store.create(&row).await.unwrap();
     let claim = claimed(store, row.id, Step::Fetch).await;
-    let mut failed = claim.request.clone();
-    failed.fail(Failure::new(FailureCode::BlockedAddress, "no"), NOW);
-    store.save(&claim, &failed).await.unwrap();
+    let failed = failed(store, &claim).await;
     let seen = store.cancel(row.id, &row.owner, NOW + LEASE).await.unwrap();
     assert_eq!(seen.as_ref(), Some(&failed));
     assert_eq!(store.get(row.id).await.unwrap(), Some(failed));
@@ -353,32 +340,30 @@ pub async fn what_is_due_is_found_oldest_first<R: Requests>(store: &R) {
     store.create(&later).await.unwrap();
     let seeding = seeding(store, "https://example.org/s", hash, infohash).await;
 
-    assert_eq!(store.due(NOW, 10).await.unwrap(), [Wakeup::Fetch(oldest.id), Wakeup::Package(packaging)]);
-    assert_eq!(store.due(NOW, 1).await.unwrap(), [Wakeup::Fetch(oldest.id)]);
+    assert_eq!(store.due(NOW, 10).await.unwrap(), [Task::Fetch(oldest.id), Task::Package(packaging)]);
+    assert_eq!(store.due(NOW, 1).await.unwrap(), [Task::Fetch(oldest.id)]);
     let all = store.due(NOW + LEASE, 10).await.unwrap();
     assert_eq!(all.len(), 4);
-    assert!(all.contains(&Wakeup::Seed(infohash, Some(seeding))) && all.contains(&Wakeup::Fetch(later.id)));
+    assert!(all.contains(&Task::Seed(infohash, Some(seeding))) && all.contains(&Task::Fetch(later.id)));
 
     store.cancel(seeding, &oldest.owner, NOW).await.unwrap();
-    assert!(store.due(NOW, 10).await.unwrap().contains(&Wakeup::Release(seeding)));
+    assert!(store.due(NOW, 10).await.unwrap().contains(&Task::Release(seeding)));
 }
 
 /// They end without a wake-up: the sweep sees to them.
-pub async fn ready_rows_are_outlived_and_not_woken<R: Requests>(store: &R) {
+pub async fn ready_rows_expire_and_are_not_due<R: Requests>(store: &R) {
     let infohash = InfoHash::new([2; 20]);
     let id = seeding(store, "https://example.org/", ContentHash::new([1; 32]), infohash).await;
-    store.settle(id, infohash, Settlement::Ready, NOW).await.unwrap();
+    seeded(store, id, infohash).await;
     let end = store.get(id).await.unwrap().unwrap().expires_at.expect("an end");
     assert_eq!(end, NOW + Duration::from_secs(3600));
-    assert_eq!(store.outlived(end - Duration::from_millis(1), 10).await.unwrap(), []);
-    assert_eq!(store.outlived(end, 10).await.unwrap(), [id]);
+    assert_eq!(store.list_expired(end - Duration::from_millis(1), 10).await.unwrap(), []);
+    assert_eq!(store.list_expired(end, 10).await.unwrap(), [id]);
     assert_eq!(store.due(end, 10).await.unwrap(), []);
     let claim = store.claim(id, Step::Expire, end, LEASE).await.unwrap().expect("a claim");
-    let mut row = claim.request.clone();
-    row.expire(end);
-    store.save(&claim, &row).await.unwrap();
-    assert_eq!(store.outlived(end, 10).await.unwrap(), []);
-    assert_eq!(store.due(end, 10).await.unwrap(), [Wakeup::Release(id)]);
+    store.save(&claim, &Transition::expire(end), end).await.unwrap();
+    assert_eq!(store.list_expired(end, 10).await.unwrap(), []);
+    assert_eq!(store.due(end, 10).await.unwrap(), [Task::Release(id)]);
 }
 
 /// Not a moment earlier, and not while something is to be done for it.
@@ -390,43 +375,38 @@ pub async fn a_row_is_kept_for_its_history<R: Requests>(store: &R) {
         store.create(row).await.unwrap();
     }
     let claim = claimed(store, ended.id, Step::Fetch).await;
-    let mut failed = claim.request.clone();
-    assert_eq!(failed.history, history);
-    failed.fail(Failure::new(FailureCode::TooLarge, "too large"), NOW);
-    store.save(&claim, &failed).await.unwrap();
-    store.forget(NOW + history - Duration::from_millis(1), 10).await.unwrap();
+    assert_eq!(claim.request.history, history);
+    let failed = failed(store, &claim).await;
+    store.purge_history(NOW + history - Duration::from_millis(1), 10).await.unwrap();
     assert_eq!(store.get(ended.id).await.unwrap(), Some(failed));
 
     store.cancel(live.id, &live.owner, NOW).await.unwrap();
-    store.forget(NOW + history * 2, 10).await.unwrap();
+    store.purge_history(NOW + history * 2, 10).await.unwrap();
     let row = store.get(live.id).await.unwrap().expect("it is still to be released");
     assert_eq!((row.status, row.due_at), (Status::Cancelled, Some(NOW)));
 }
 
 /// The oldest in flight leads; the others can be woken.
-pub async fn twins_find_each_other<R: Requests>(store: &R) {
+pub async fn identical_requests_find_each_other<R: Requests>(store: &R) {
     let (first, second) = (request("alice", "https://example.org/"), request("alice", "https://example.org/"));
     let stranger = request("bob", "https://example.org/");
     for row in [&second, &first, &stranger] {
         store.create(row).await.unwrap();
     }
-    assert_eq!(store.twins(&first.fingerprint).await.unwrap().first_in_flight, Some(first.id));
+    assert_eq!(store.find_identical(&first.fingerprint).await.unwrap().first_in_flight, Some(first.id));
     let claim = claimed(store, first.id, Step::Fetch).await;
-    assert_eq!(store.twins(&first.fingerprint).await.unwrap().first_in_flight, Some(first.id));
+    assert_eq!(store.find_identical(&first.fingerprint).await.unwrap().first_in_flight, Some(first.id));
 
     let waiting = claimed(store, second.id, Step::Fetch).await;
-    let mut row = waiting.request.clone();
-    row.requeue(NOW, NOW + LEASE);
-    store.save(&waiting, &row).await.unwrap();
-    assert!(store.wait_behind(second.id, first.id).await.unwrap());
+    store.save(&waiting, &Transition::requeue(NOW + LEASE), NOW).await.unwrap();
+    assert!(store.add_waiter(second.id, first.id).await.unwrap());
 
-    let mut row = claim.request.clone();
-    row.fetched(content(ContentHash::new([1; 32]), NOW), NOW);
-    assert_eq!(store.save(&claim, &row).await.unwrap(), [second.id]);
+    let fetched = Transition::fetched(content(ContentHash::new([1; 32]), NOW), NOW);
+    assert_eq!(store.save(&claim, &fetched, NOW).await.unwrap().1, [second.id]);
     assert_eq!(claimed(store, first.id, Step::Package).await.waiting, [second.id], "whoever comes later knows it, too");
-    assert!(!store.wait_behind(second.id, first.id).await.unwrap(), "it is in flight no longer");
-    assert!(!store.wait_behind(second.id, RequestId::new()).await.unwrap());
-    assert_eq!(store.twins(&first.fingerprint).await.unwrap().first_in_flight, Some(second.id));
+    assert!(!store.add_waiter(second.id, first.id).await.unwrap(), "it is in flight no longer");
+    assert!(!store.add_waiter(second.id, RequestId::new()).await.unwrap());
+    assert_eq!(store.find_identical(&first.fingerprint).await.unwrap().first_in_flight, Some(second.id));
     assert_eq!(store.wake(&[second.id, first.id], NOW).await.unwrap(), [second.id]);
     claimed(store, second.id, Step::Fetch).await;
     assert_eq!(store.wake(&[second.id], NOW).await.unwrap(), [], "a claimed one is not disturbed");
@@ -438,56 +418,33 @@ pub async fn the_freshest_content_is_found<R: Requests>(store: &R) {
     for (row, age) in rows.iter().zip([1_u32, 0, 2]) {
         store.create(row).await.unwrap();
         let claim = claimed(store, row.id, Step::Fetch).await;
-        let mut row = claim.request.clone();
-        row.fetched(content(ContentHash::new([age as u8; 32]), NOW - LEASE * age), NOW);
-        store.save(&claim, &row).await.unwrap();
+        let content = content(ContentHash::new([age as u8; 32]), NOW - LEASE * age);
+        store.save(&claim, &Transition::fetched(content, NOW), NOW).await.unwrap();
     }
     let fingerprint = rows[0].fingerprint;
-    assert_eq!(store.twins(&fingerprint).await.unwrap().freshest.map(|row| row.id), Some(rows[1].id));
+    assert_eq!(store.find_identical(&fingerprint).await.unwrap().freshest.map(|row| row.id), Some(rows[1].id));
     store.cancel(rows[1].id, &rows[1].owner, NOW).await.unwrap();
-    assert_eq!(store.twins(&fingerprint).await.unwrap().freshest.map(|row| row.id), Some(rows[0].id));
-    assert_eq!(store.twins(&request("bob", "https://example.org/").fingerprint).await.unwrap(), Twins::default());
-}
-
-/// Only while it is seeding that torrent.
-pub async fn settling_moves_the_request_that_waits_for_the_torrent<R: Requests>(store: &R) {
-    let (hash, infohash) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]));
-    let id = seeding(store, "https://example.org/1", hash, infohash).await;
-    let other = seeding(store, "https://example.org/2", hash, infohash).await;
-    let settle = async |id, settlement| store.settle(id, infohash, settlement, NOW).await.unwrap();
-
-    let strange = store.settle(id, InfoHash::new([3; 20]), Settlement::Ready, NOW).await.unwrap();
-    assert_eq!((strange, settle(RequestId::new(), Settlement::Ready).await), (None, None));
-    assert_eq!(settle(id, Settlement::Repackage).await.map(|row| row.id), Some(id));
-    assert_eq!(settle(id, Settlement::Ready).await, None, "it is packaging");
-    packaged(store, id, infohash).await;
-
-    let row = settle(id, Settlement::Ready).await.expect("the row");
-    assert_eq!((row.status, row.progress, row.completed_at), (Status::Ready, 100, Some(NOW)));
-    assert_eq!(row.due_at, row.expires_at);
-    assert_eq!(store.get(id).await.unwrap(), Some(row));
-    assert_eq!(settle(id, Settlement::Ready).await, None, "once");
-
-    let failure = Failure::new(FailureCode::SeedingFailed, "no");
-    let row = settle(other, Settlement::Failed(failure.clone())).await.expect("the row");
-    assert_eq!((row.status, &row.failure, row.due_at), (Status::Failed, &Some(failure), Some(NOW)));
-    assert_eq!(store.get(other).await.unwrap(), Some(row));
+    assert_eq!(store.find_identical(&fingerprint).await.unwrap().freshest.map(|row| row.id), Some(rows[0].id));
+    assert_eq!(
+        store.find_identical(&request("bob", "https://example.org/").fingerprint).await.unwrap(),
+        IdenticalRequests::default()
+    );
 }
 
 /// Ended ones hold nothing.
-pub async fn holders_are_the_live_requests_of_a_content<R: Requests>(store: &R) {
+pub async fn references_are_the_live_requests_of_a_content<R: Requests>(store: &R) {
     let (hash, infohash) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]));
-    assert_eq!(store.holders(hash).await.unwrap(), []);
+    assert_eq!(store.references(hash).await.unwrap(), []);
     let packaging = packaging(store, "https://example.org/1", hash).await;
     let seeding_one = seeding(store, "https://example.org/2", hash, infohash).await;
     let _alike = seeding(store, "https://example.org/3", hash, infohash).await;
-    let holders = store.holders(hash).await.unwrap();
-    assert_eq!(holders.len(), 2);
-    assert!(holders.contains(&Holder { status: Status::Packaging, infohash: None }));
-    assert!(holders.contains(&Holder { status: Status::Seeding, infohash: Some(infohash) }));
+    let references = store.references(hash).await.unwrap();
+    assert_eq!(references.len(), 2);
+    assert!(references.contains(&ContentReference { status: Status::Packaging, infohash: None }));
+    assert!(references.contains(&ContentReference { status: Status::Seeding, infohash: Some(infohash) }));
     store.cancel(packaging, &UserId::new("alice"), NOW).await.unwrap();
     store.cancel(seeding_one, &UserId::new("alice"), NOW).await.unwrap();
-    assert_eq!(store.holders(hash).await.unwrap().len(), 1);
+    assert_eq!(store.references(hash).await.unwrap().len(), 1);
 }
 
 /// Neither those before nor those after, and no more than asked for.
@@ -496,40 +453,16 @@ pub async fn the_ready_requests_of_a_content_are_found<R: Requests>(store: &R) {
     let mut ready = vec![];
     for url in ["http://h/1", "http://h/2"] {
         let id = seeding(store, url, hash, infohash).await;
-        store.settle(id, infohash, Settlement::Ready, NOW).await.unwrap();
+        seeded(store, id, infohash).await;
         ready.push(id);
     }
     seeding(store, "http://h/seeding", hash, infohash).await;
     let cancelled = seeding(store, "http://h/cancelled", hash, infohash).await;
-    store.settle(cancelled, infohash, Settlement::Ready, NOW).await.unwrap();
+    seeded(store, cancelled, infohash).await;
     store.cancel(cancelled, &UserId::new("alice"), NOW).await.unwrap();
-    let mut found = store.ready_with(hash, 10).await.unwrap();
+    let mut found = store.ready_requests_of(hash, 10).await.unwrap();
     found.sort();
     assert_eq!(found, ready);
-    assert_eq!(store.ready_with(hash, 1).await.unwrap().len(), 1);
-    assert_eq!(store.ready_with(ContentHash::new([9; 32]), 10).await.unwrap(), []);
-}
-
-/// Every field is written; a row that was changed or claimed since stays as it is.
-pub async fn a_row_is_replaced_only_as_it_was_seen<R: Requests>(store: &R) {
-    let (alice, hash, infohash) = (UserId::new("alice"), ContentHash::new([1; 32]), InfoHash::new([2; 20]));
-    let id = seeding(store, "http://h/", hash, infohash).await;
-    let seen = store.settle(id, infohash, Settlement::Ready, NOW).await.unwrap().expect("the row");
-    let later = NOW + Duration::from_secs(5);
-    let mut row = seen.clone();
-    row.spec.method = Method::Get;
-    row.lose_content(later);
-    // The method of a request never changes.
-    row.spec.method = seen.spec.method;
-    assert!(store.replace(&seen, &row).await.unwrap());
-    assert_eq!(store.get(id).await.unwrap().as_ref(), Some(&row));
-    assert!(!store.replace(&seen, &row).await.unwrap(), "changed since");
-    assert_eq!(store.twins(&row.fingerprint).await.unwrap().first_in_flight, Some(id));
-
-    let seen = row;
-    store.claim(id, Step::Fetch, later, LEASE).await.unwrap().expect("it is due");
-    assert!(!store.replace(&seen, &seen).await.unwrap(), "claimed since");
-    let cancelled = store.cancel(id, &alice, later).await.unwrap();
-    assert!(!store.replace(&seen, &seen).await.unwrap(), "ended since");
-    assert_eq!(store.get(id).await.unwrap(), cancelled);
+    assert_eq!(store.ready_requests_of(hash, 1).await.unwrap().len(), 1);
+    assert_eq!(store.ready_requests_of(ContentHash::new([9; 32]), 10).await.unwrap(), []);
 }

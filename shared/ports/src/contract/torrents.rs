@@ -138,13 +138,13 @@ pub async fn idle_torrents_are_found_part_by_part<T: Torrents>(store: &T) {
     }
     let real: Timestamp = SystemTime::now().into();
     let (hour, one) = (Duration::from_secs(3600), torrent(1).infohash);
-    assert_eq!(store.idle(1, real + hour).await.unwrap(), [one]);
-    assert_eq!(store.idle(1, real - hour).await.unwrap(), []);
-    assert_eq!(store.idle(3, real + hour).await.unwrap(), []);
+    assert_eq!(store.list_unmodified(1, real + hour).await.unwrap(), [one]);
+    assert_eq!(store.list_unmodified(1, real - hour).await.unwrap(), []);
+    assert_eq!(store.list_unmodified(3, real + hour).await.unwrap(), []);
     store.retire(one, 1, NOW).await.unwrap();
-    assert_eq!(store.idle(1, real + hour).await.unwrap(), [one]);
+    assert_eq!(store.list_unmodified(1, real + hour).await.unwrap(), [one]);
     store.purge(one).await.unwrap();
-    assert_eq!(store.idle(1, real + hour).await.unwrap(), []);
+    assert_eq!(store.list_unmodified(1, real + hour).await.unwrap(), []);
 }
 
 /// It is the seeder's; any bytes.

@@ -20,7 +20,7 @@ pub(crate) struct TooSlow;
 /// Watches the average rate over the last 20 seconds of waiting for the origin: the time in which our own
 /// disk was waited for does not count.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct MinRate {
     min_rate: u64,
     waited: Duration,
     received: u64,
@@ -28,7 +28,7 @@ pub(crate) struct Pace {
     readings: VecDeque<(Duration, u64)>,
 }
 
-impl Pace {
+impl MinRate {
     /// `min_rate` in bytes a second; 0 is no limit.
     pub fn new(min_rate: u64) -> Self {
         Self { min_rate, waited: Duration::ZERO, received: 0, readings: VecDeque::from([(Duration::ZERO, 0)]) }
@@ -70,7 +70,7 @@ mod tests {
 
     /// Receives `size` bytes every `every` until it is too slow, for an hour at most; tells when it was.
     async fn given_up_after(min_rate: u64, size: usize, every: Duration) -> Option<Duration> {
-        let mut pace = Pace::new(min_rate);
+        let mut pace = MinRate::new(min_rate);
         let began = Instant::now();
         let mut due = began;
         while began.elapsed() < Duration::from_secs(3600) {
@@ -100,7 +100,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_good_beginning_does_not_excuse_a_slow_end() {
-        let mut pace = Pace::new(1000);
+        let mut pace = MinRate::new(1000);
         pace.wait(std::future::ready(()), |()| 100_000_000).await.unwrap();
         let began = Instant::now();
         while pace.wait(tokio::time::sleep(Duration::from_millis(500)), |()| 1).await.is_ok() {}
@@ -109,7 +109,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn our_own_slowness_is_not_the_origins() {
-        let mut pace = Pace::new(1000);
+        let mut pace = MinRate::new(1000);
         for _ in 0..100 {
             tokio::time::sleep(Duration::from_secs(10)).await;
             pace.wait(std::future::ready(()), |()| 1).await.unwrap();

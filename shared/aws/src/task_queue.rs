@@ -1,4 +1,4 @@
-//! [`Wakeups`] by SQS.
+//! [`TaskQueue`] by SQS.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use domain::{InfoHash, RequestId, UserId};
-use ports::{Share, StoreError, Wakeup, Wakeups};
+use ports::{Share, StoreError, Task, TaskQueue};
 use serde_json::{Value, json};
 
 use crate::torrents::infohash_of;
@@ -18,22 +18,22 @@ const LONGEST_DELAY: Duration = Duration::from_secs(15 * 60);
 /// The queues' URLs; who sends nothing to one need not know it.
 #[derive(Debug, Clone, Default)]
 pub struct Queues {
-    /// Of the fetch function: [`Wakeup::Fetch`] and [`Wakeup::Notify`], which both go to the network.
+    /// Of the fetch function: [`Task::Fetch`] and [`Task::Notify`], which both go to the network.
     pub fetch: Option<String>,
-    /// Of the package function: [`Wakeup::Package`] and [`Wakeup::Release`].
+    /// Of the package function: [`Task::Package`] and [`Task::Release`].
     pub package: Option<String>,
-    /// Of the seeder: [`Wakeup::Seed`], [`Wakeup::Unseed`] and [`Wakeup::Connect`].
+    /// Of the seeder: [`Task::Seed`], [`Task::Unseed`] and [`Task::Connect`].
     pub seed: Option<String>,
 }
 
 /// The queues.
 #[derive(Debug, Clone)]
-pub struct SqsWakeups {
+pub struct SqsTaskQueue {
     client: Client,
     queues: Queues,
 }
 
-impl SqsWakeups {
+impl SqsTaskQueue {
     /// These queues.
     pub fn new(client: Client, queues: Queues) -> Self {
         Self { client, queues }
@@ -48,22 +48,22 @@ where
 }
 
 /// A wake-up as a message's body.
-pub fn message(wakeup: Wakeup) -> String {
-    match wakeup {
-        Wakeup::Fetch(id) => json!({ "fetch": id }),
-        Wakeup::Package(id) => json!({ "package": id }),
-        Wakeup::Release(id) => json!({ "release": id }),
-        Wakeup::Notify(id) => json!({ "notify": id }),
-        Wakeup::Seed(infohash, None) => json!({ "seed": infohash }),
-        Wakeup::Seed(infohash, Some(id)) => json!({ "seed": infohash, "request": id }),
-        Wakeup::Unseed(infohash) => json!({ "unseed": infohash }),
-        Wakeup::Connect(infohash, peer) => json!({ "connect": infohash, "peer": peer }),
+pub fn message(task: Task) -> String {
+    match task {
+        Task::Fetch(id) => json!({ "fetch": id }),
+        Task::Package(id) => json!({ "package": id }),
+        Task::Release(id) => json!({ "release": id }),
+        Task::Notify(id) => json!({ "notify": id }),
+        Task::Seed(infohash, None) => json!({ "seed": infohash }),
+        Task::Seed(infohash, Some(id)) => json!({ "seed": infohash, "request": id }),
+        Task::Unseed(infohash) => json!({ "unseed": infohash }),
+        Task::Connect(infohash, peer) => json!({ "connect": infohash, "peer": peer }),
     }
     .to_string()
 }
 
 /// The wake-ups in a message's body: one of [`message`], or S3's notification that metainfo files were created.
-pub fn wakeups(body: &str) -> Vec<Wakeup> {
+pub fn tasks(body: &str) -> Vec<Task> {
     let Ok(Value::Object(object)) = serde_json::from_str(body) else { return vec![] };
     if let Some(Value::Array(records)) = object.get("Records") {
         return records.iter().filter_map(created).collect();
@@ -72,38 +72,38 @@ pub fn wakeups(body: &str) -> Vec<Wakeup> {
     let hash = |name: &str| object.get(name).and_then(Value::as_str).and_then(|hash| hash.parse::<InfoHash>().ok());
     let peer = object.get("peer").and_then(Value::as_str).and_then(|peer| peer.parse::<SocketAddr>().ok());
     let found = [
-        id("fetch").map(Wakeup::Fetch),
-        id("package").map(Wakeup::Package),
-        id("release").map(Wakeup::Release),
-        id("notify").map(Wakeup::Notify),
-        hash("seed").map(|hash| Wakeup::Seed(hash, id("request"))),
-        hash("unseed").map(Wakeup::Unseed),
-        hash("connect").and_then(|hash| Some(Wakeup::Connect(hash, peer?))),
+        id("fetch").map(Task::Fetch),
+        id("package").map(Task::Package),
+        id("release").map(Task::Release),
+        id("notify").map(Task::Notify),
+        hash("seed").map(|hash| Task::Seed(hash, id("request"))),
+        hash("unseed").map(Task::Unseed),
+        hash("connect").and_then(|hash| Some(Task::Connect(hash, peer?))),
     ];
     found.into_iter().flatten().collect()
 }
 
 /// The torrent whose metainfo file a record of S3 tells the creation of.
-fn created(record: &Value) -> Option<Wakeup> {
+fn created(record: &Value) -> Option<Task> {
     record["eventName"].as_str().filter(|name| name.contains("ObjectCreated"))?;
     let infohash = infohash_of(record["s3"]["object"]["key"].as_str()?)?;
-    Some(Wakeup::Seed(infohash, None))
+    Some(Task::Seed(infohash, None))
 }
 
-impl SqsWakeups {
+impl SqsTaskQueue {
     /// Sends a message. Those that name an owner are delivered fairly between owners, also by a standard queue (Amazon SQS
     /// Developer Guide, "Fair queues").
-    async fn send(&self, owner: Option<&UserId>, wakeup: Wakeup, delay: Duration) -> Result<(), StoreError> {
-        let queue = match wakeup {
-            Wakeup::Fetch(_) | Wakeup::Notify(_) => &self.queues.fetch,
-            Wakeup::Package(_) | Wakeup::Release(_) => &self.queues.package,
-            Wakeup::Seed(..) | Wakeup::Unseed(_) | Wakeup::Connect(..) => &self.queues.seed,
+    async fn send(&self, owner: Option<&UserId>, task: Task, delay: Duration) -> Result<(), StoreError> {
+        let queue = match task {
+            Task::Fetch(_) | Task::Notify(_) => &self.queues.fetch,
+            Task::Package(_) | Task::Release(_) => &self.queues.package,
+            Task::Seed(..) | Task::Unseed(_) | Task::Connect(..) => &self.queues.seed,
         };
         let Some(queue) = queue else {
             return Err(StoreError::unavailable("SQS", "the queue for this wake-up is not configured (AWS__*_QUEUE)"));
         };
         let delay = delay.min(LONGEST_DELAY).as_millis().div_ceil(1000) as i32;
-        let send = self.client.send_message().queue_url(queue).message_body(message(wakeup)).delay_seconds(delay);
+        let send = self.client.send_message().queue_url(queue).message_body(message(task)).delay_seconds(delay);
         send.set_message_group_id(owner.map(group)).send().await.map_err(unavailable).map(drop)
     }
 }
@@ -116,13 +116,13 @@ fn group(owner: &UserId) -> String {
 }
 
 #[async_trait]
-impl Wakeups for SqsWakeups {
-    async fn wake(&self, wakeup: Wakeup, delay: Duration) -> Result<(), StoreError> {
-        self.send(None, wakeup, delay).await
+impl TaskQueue for SqsTaskQueue {
+    async fn enqueue(&self, task: Task, delay: Duration) -> Result<(), StoreError> {
+        self.send(None, task, delay).await
     }
 
-    async fn wake_for(&self, share: Share, wakeup: Wakeup, delay: Duration) -> Result<(), StoreError> {
-        self.send(Some(&share.owner), wakeup, delay).await
+    async fn enqueue_for(&self, share: Share, task: Task, delay: Duration) -> Result<(), StoreError> {
+        self.send(Some(&share.owner), task, delay).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -140,19 +140,19 @@ mod tests {
     #[test]
     fn a_message_reads_back_as_it_was_written() {
         let (id, hash) = (RequestId::new(), InfoHash::new([7; 20]));
-        for wakeup in [
-            Wakeup::Fetch(id),
-            Wakeup::Package(id),
-            Wakeup::Release(id),
-            Wakeup::Notify(id),
-            Wakeup::Seed(hash, None),
-            Wakeup::Seed(hash, Some(id)),
-            Wakeup::Unseed(hash),
+        for task in [
+            Task::Fetch(id),
+            Task::Package(id),
+            Task::Release(id),
+            Task::Notify(id),
+            Task::Seed(hash, None),
+            Task::Seed(hash, Some(id)),
+            Task::Unseed(hash),
         ] {
-            assert_eq!(wakeups(&message(wakeup)), [wakeup]);
+            assert_eq!(tasks(&message(task)), [task]);
         }
         for foreign in ["", "[]", "{}", "{\"fetch\": 5}", "{\"seed\": \"x\"}", "{\"Records\": [{}]}"] {
-            assert_eq!(wakeups(foreign), [], "{foreign}");
+            assert_eq!(tasks(foreign), [], "{foreign}");
         }
     }
 
@@ -165,6 +165,6 @@ mod tests {
             record("ObjectRemoved:Delete", format!("torrents/{hash}.torrent")),
             record("ObjectCreated:Put", format!("resume/{hash}.resume")),
         ] });
-        assert_eq!(wakeups(&body.to_string()), [Wakeup::Seed(hash, None)]);
+        assert_eq!(tasks(&body.to_string()), [Task::Seed(hash, None)]);
     }
 }

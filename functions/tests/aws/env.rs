@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use domain::{FetchRequest, RequestId, Status};
-use functions::port::{CONTENTS, FETCH_QUEUE, GUARDS, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SWARM, TORRENTS};
-use functions::{Backend, endpoints, routes};
 use pipeline::{LEASE, Seed};
-use ports::{Clock, ManualClock, Wakeup};
+use ports::{Clock, ManualClock, Task};
+use proxytorrent_functions::port::{
+    CONTENTS, FETCH_QUEUE, GUARDS, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SWARM, TORRENTS,
+};
+use proxytorrent_functions::{Backend, endpoints, routes};
 use seeder::SeedSession;
 use serde_json::{Value, json};
 use settings::Settings;
@@ -20,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::emulator::Account;
-use crate::wire::{Fault, Life, Wire};
+use crate::transport::{Fault, FaultPlan, FaultyTransport};
 
 const EVERY_PORT: u16 = REQUESTS | TORRENTS | CONTENTS | GUARDS | SWARM | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
 
-pub struct World {
+pub struct TestEnv {
     account: Account,
     settings: Settings,
     environment: Vec<(&'static str, String)>,
@@ -58,7 +60,7 @@ async fn origin() -> String {
     url
 }
 
-impl World {
+impl TestEnv {
     pub async fn new() -> Self {
         let account = Box::pin(Account::new()).await;
         let mut queues = vec![];
@@ -124,30 +126,34 @@ impl World {
     }
 
     /// Runs `work` as a process of its own, with these ports.
-    pub async fn process<const PORTS: u16, T, F>(&self, life: &Arc<Life>, work: impl FnOnce(Backend) -> F) -> Ended<T>
+    pub async fn process<const PORTS: u16, T, F>(
+        &self,
+        plan: &Arc<FaultPlan>,
+        work: impl FnOnce(Backend) -> F,
+    ) -> Ended<T>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let wire = Wire::new(life);
-        let clients = self.account.clients_by(wire.client()).await;
+        let transport = FaultyTransport::new(plan);
+        let clients = self.account.clients_by(transport.client()).await;
         let clock = Arc::new(self.clock.clone());
         let work = tokio::spawn(work(Backend::new::<PORTS>(self.settings.clone(), &clients, clock).unwrap()));
         let abort = work.abort_handle();
         let ended = tokio::select! {
             biased;
-            () = wire.killed.cancelled() => Ended::Killed,
+            () = transport.killed.cancelled() => Ended::Killed,
             done = work => Ended::With(done.unwrap()),
         };
         abort.abort();
-        wire.buried.cancel();
+        transport.buried.cancel();
         ended
     }
 
     /// A call to an endpoint, by a user: the status and the JSON that came back, if it came to that.
     pub async fn call<const PORTS: u16>(
         &self,
-        life: &Arc<Life>,
+        plan: &Arc<FaultPlan>,
         endpoint: endpoints::Endpoint,
         request: http::request::Builder,
         body: Option<Value>,
@@ -156,7 +162,7 @@ impl World {
         // As API Gateway tells it.
         let request = request.extension(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 0))));
         let request = request.body(body.map_or_else(Body::empty, |body| Body::from(body.to_string()))).unwrap();
-        self.process::<PORTS, _, _>(life, |backend| async move {
+        self.process::<PORTS, _, _>(plan, |backend| async move {
             let answer = routes(endpoint, &backend).unwrap().oneshot(request).await.unwrap();
             let status = answer.status().as_u16();
             let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
@@ -166,18 +172,18 @@ impl World {
     }
 
     /// Creates a request as a client does that is not sure: again with the same key until it is answered.
-    pub async fn create(&self, life: &Arc<Life>, path: &str) -> RequestId {
-        self.create_url(life, &format!("{}/{path}", self.origin)).await
+    pub async fn create(&self, plan: &Arc<FaultPlan>, path: &str) -> RequestId {
+        self.create_url(plan, &format!("{}/{path}", self.origin)).await
     }
 
-    /// As [`World::create`], for a whole URL.
-    pub async fn create_url(&self, life: &Arc<Life>, url: &str) -> RequestId {
+    /// As [`TestEnv::create`], for a whole URL.
+    pub async fn create_url(&self, plan: &Arc<FaultPlan>, url: &str) -> RequestId {
         let key = format!("{:032x}", rand::random::<u128>());
         loop {
             let request = http::Request::post("/v1/requests").header("idempotency-key", &key);
             let body = json!({ "url": url });
             match self
-                .call::<{ REQUESTS | GUARDS | FETCH_QUEUE }>(life, endpoints::create_request(), request, Some(body))
+                .call::<{ REQUESTS | GUARDS | FETCH_QUEUE }>(plan, endpoints::create_request(), request, Some(body))
                 .await
             {
                 Ended::With((201, created)) => return created["id"].as_str().unwrap().parse().unwrap(),
@@ -203,12 +209,12 @@ impl World {
     }
 
     /// Does what a wake-up asks for, in a process of its own, as its function does; whether it is done with.
-    pub async fn handle(&self, life: &Arc<Life>, wakeup: Wakeup, stopping: CancellationToken) -> bool {
+    pub async fn handle(&self, plan: &Arc<FaultPlan>, task: Task, stopping: CancellationToken) -> bool {
         let session = self.session.clone();
-        let ended = match wakeup {
-            Wakeup::Fetch(id) => {
+        let ended = match task {
+            Task::Fetch(id) => {
                 self.process::<{ REQUESTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE }, _, _>(
-                    life,
+                    plan,
                     |backend| async move {
                         let (fetch, _) = backend.fetch().unwrap();
                         fetch.run(id, &stopping).await.map(drop).map_err(|error| error.to_string())
@@ -216,12 +222,12 @@ impl World {
                 )
                 .await
             }
-            Wakeup::Package(id) | Wakeup::Release(id) => {
+            Task::Package(id) | Task::Release(id) => {
                 self.process::<{ REQUESTS | TORRENTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE }, _, _>(
-                    life,
+                    plan,
                     move |backend| async move {
-                        let done = match wakeup {
-                            Wakeup::Package(_) => backend.package().run(id).await,
+                        let done = match task {
+                            Task::Package(_) => backend.package().run(id).await,
                             _ => backend.release().run(id).await,
                         };
                         done.map(drop).map_err(|error| error.to_string())
@@ -229,19 +235,19 @@ impl World {
                 )
                 .await
             }
-            Wakeup::Seed(infohash, _) | Wakeup::Unseed(infohash) => {
+            Task::Seed(infohash, _) | Task::Unseed(infohash) => {
                 self.process::<{ REQUESTS | TORRENTS | FETCH_QUEUE | PACKAGE_QUEUE }, _, _>(
-                    life,
+                    plan,
                     move |backend| async move {
                         let seed = Seed {
                             requests: backend.requests.clone(),
                             torrents: backend.torrents.clone(),
                             seeder: session,
-                            wakeups: backend.wakeups.clone(),
+                            tasks: backend.tasks.clone(),
                             clock: backend.clock.clone(),
                         };
-                        let done = match wakeup {
-                            Wakeup::Seed(_, request) => seed.run(infohash, request).await,
+                        let done = match task {
+                            Task::Seed(_, request) => seed.run(infohash, request).await,
                             _ => seed.unseed(infohash).await,
                         };
                         done.map_err(|error| error.to_string())
@@ -249,16 +255,16 @@ impl World {
                 )
                 .await
             }
-            Wakeup::Notify(_) | Wakeup::Connect(..) => Ended::With(Ok(())),
+            Task::Notify(_) | Task::Connect(..) => Ended::With(Ok(())),
         };
         matches!(ended, Ended::With(Ok(())))
     }
 
     /// Hands the queues' messages to their functions, each so many times and in whatever order, lets time pass and the
     /// sweep run, until the request has come to an end.
-    pub async fn settle(&self, life: &Arc<Life>, id: RequestId, deliveries: usize) -> FetchRequest {
+    pub async fn settle(&self, plan: &Arc<FaultPlan>, id: RequestId, deliveries: usize) -> FetchRequest {
         for _ in 0..30 {
-            while self.deliver(life, deliveries).await {}
+            while self.deliver(plan, deliveries).await {}
             let row = self.row(id).await;
             if row.status == Status::Ready || row.status.is_final() {
                 return row;
@@ -266,7 +272,7 @@ impl World {
             self.clock.advance(LEASE + Duration::from_secs(1));
             // On AWS the schedule runs it again in a minute, come what may.
             self.process::<{ REQUESTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE }, _, _>(
-                life,
+                plan,
                 |backend| async move { drop(backend.sweep().run().await) },
             )
             .await;
@@ -278,33 +284,33 @@ impl World {
     pub async fn cancel(&self, id: RequestId) {
         let row = self.row(id).await;
         self.observer.requests.cancel(id, &row.owner, self.clock.now()).await.unwrap();
-        self.observer.wakeups.wake(Wakeup::Release(id), Duration::ZERO).await.unwrap();
+        self.observer.tasks.enqueue(Task::Release(id), Duration::ZERO).await.unwrap();
     }
 
     /// Lets everything that is to be done be done.
-    pub async fn run_down(&self, life: &Arc<Life>) {
+    pub async fn run_down(&self, plan: &Arc<FaultPlan>) {
         for _ in 0..4 {
-            while self.deliver(life, 1).await {}
+            while self.deliver(plan, 1).await {}
             self.clock.advance(LEASE + Duration::from_secs(1));
             self.observer.sweep().run().await.unwrap();
         }
     }
 
     /// Looks for what was left, everywhere.
-    pub async fn reconcile(&self) {
+    pub async fn collect_orphans(&self) {
         self.clock.advance(Duration::from_secs(2 * 3600));
         for _ in 0..256 {
             self.clock.advance(Duration::from_secs(60));
-            self.observer.reconcile().run().await.unwrap();
+            self.observer.collect_orphans().run().await.unwrap();
         }
     }
 
     /// What the schedule runs, as a process.
-    pub async fn sweep(&self, life: &Arc<Life>) {
+    pub async fn sweep(&self, plan: &Arc<FaultPlan>) {
         const PORTS: u16 = REQUESTS | TORRENTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
-        self.process::<PORTS, _, _>(life, |backend| async move {
+        self.process::<PORTS, _, _>(plan, |backend| async move {
             backend.sweep().run().await.unwrap();
-            backend.reconcile().run().await.unwrap();
+            backend.collect_orphans().run().await.unwrap();
         })
         .await;
     }
@@ -326,7 +332,7 @@ impl World {
     }
 
     /// One round over the queues; whether there was anything.
-    pub async fn deliver(&self, life: &Arc<Life>, deliveries: usize) -> bool {
+    pub async fn deliver(&self, plan: &Arc<FaultPlan>, deliveries: usize) -> bool {
         let mut found = vec![];
         for (queue, _) in &self.queues {
             for message in self.messages(queue).await {
@@ -339,8 +345,8 @@ impl World {
         }
         let mut failed = vec![false; found.len()];
         for i in schedule {
-            for wakeup in aws::wakeups(found[i].1.body.as_deref().unwrap()) {
-                failed[i] |= !self.handle(life, wakeup, CancellationToken::new()).await;
+            for task in aws::tasks(found[i].1.body.as_deref().unwrap()) {
+                failed[i] |= !self.handle(plan, task, CancellationToken::new()).await;
             }
         }
         for ((queue, message), _) in found.iter().zip(&failed).filter(|(_, failed)| !**failed) {
@@ -386,7 +392,7 @@ impl World {
     }
 }
 
-/// A life that nothing befalls.
-pub fn undisturbed() -> Arc<Life> {
-    Life::new(Fault::None)
+/// A plan that nothing befalls.
+pub fn undisturbed() -> Arc<FaultPlan> {
+    FaultPlan::new(Fault::None)
 }

@@ -10,7 +10,7 @@ use crate::StoreError;
 
 /// What is to be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Wakeup {
+pub enum Task {
     /// A request is to be fetched.
     Fetch(RequestId),
     /// A request's torrent is to be made.
@@ -44,14 +44,14 @@ impl From<&FetchRequest> for Share {
 
 /// Sends wake-ups to the workers.
 #[async_trait]
-pub trait Wakeups: Send + Sync {
+pub trait TaskQueue: Send + Sync {
     /// Sends it, to arrive after `delay`.
-    async fn wake(&self, wakeup: Wakeup, delay: Duration) -> Result<(), StoreError>;
+    async fn enqueue(&self, task: Task, delay: Duration) -> Result<(), StoreError>;
 
-    /// As [`Wakeups::wake`], by a caller who knows whose share of the workers it takes. A backend that serves owners
+    /// As [`TaskQueue::wake`], by a caller who knows whose share of the workers it takes. A backend that serves owners
     /// fairly then need not look it up.
-    async fn wake_for(&self, _share: Share, wakeup: Wakeup, delay: Duration) -> Result<(), StoreError> {
-        self.wake(wakeup, delay).await
+    async fn enqueue_for(&self, _share: Share, task: Task, delay: Duration) -> Result<(), StoreError> {
+        self.enqueue(task, delay).await
     }
 
     /// Whether the channel or queue takes messages.

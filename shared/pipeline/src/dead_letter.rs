@@ -3,29 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Failure, FailureCode, RequestId, Step};
-use ports::{Clock, Requests, StoreError, Wakeup, Wakeups};
+use domain::{Failure, FailureCode, RequestId, Step, Transition};
+use ports::{Clock, Requests, StoreError, Task, TaskQueue};
 use tracing::error;
 
-use crate::{LEASE, Outcome, fetch, meter};
+use crate::{LEASE, Outcome, fetch};
 
 /// Ends requests whose wake-ups were given up by their queue.
 #[derive(Clone)]
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
-pub struct GiveUp {
+pub struct DeadLetter {
     pub requests: Arc<dyn Requests>,
-    pub wakeups: Arc<dyn Wakeups>,
+    pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,
 }
 
-impl GiveUp {
+impl DeadLetter {
     /// Marks the request of a fetch or package wake-up as failed. [`StoreError::Unavailable`] while a worker holds the
     /// row: to be tried again when its lease is over. Wake-ups of other kinds are left to the sweep.
-    pub async fn run(&self, wakeup: Wakeup) -> Result<Outcome, StoreError> {
-        let (id, step) = match wakeup {
-            Wakeup::Fetch(id) => (id, Step::Fetch),
-            Wakeup::Package(id) => (id, Step::Package),
-            Wakeup::Seed(..) | Wakeup::Release(_) | Wakeup::Unseed(_) | Wakeup::Notify(_) | Wakeup::Connect(..) => {
+    pub async fn run(&self, task: Task) -> Result<Outcome, StoreError> {
+        let (id, step) = match task {
+            Task::Fetch(id) => (id, Step::Fetch),
+            Task::Package(id) => (id, Step::Package),
+            Task::Seed(..) | Task::Release(_) | Task::Unseed(_) | Task::Notify(_) | Task::Connect(..) => {
                 return Ok(Outcome::Nothing);
             }
         };
@@ -33,16 +33,15 @@ impl GiveUp {
         let Some(claim) = self.requests.claim(id, step, now, LEASE).await? else {
             return self.held(id, step).await;
         };
-        let mut row = claim.request.clone();
         let failure = Failure::new(FailureCode::Internal, "its work was begun again and again and never ended");
         error!(request.id = %id, ?step, "given up");
-        meter::failed("give_up", failure.code, false);
-        row.fail(failure, now);
-        let waiting = self.requests.save(&claim, &row).await?;
+        crate::metrics::failed("dead_letter", failure.code, false);
+        let failed = Transition::fail(&claim.request, failure, None, now);
+        let (row, waiting) = self.requests.save(&claim, &failed, now).await?;
         if row.spec.callback_url.is_some() {
-            self.wakeups.wake(Wakeup::Notify(id), Duration::ZERO).await?;
+            self.tasks.enqueue(Task::Notify(id), Duration::ZERO).await?;
         }
-        fetch::wake(&*self.requests, &*self.wakeups, &waiting, now).await?;
+        fetch::wake(&*self.requests, &*self.tasks, &waiting, now).await?;
         Ok(Outcome::Failed)
     }
 

@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use tokio_util::sync::CancellationToken;
 
-/// What becomes of the calls of one request's life, which are counted from 1.
+/// What becomes of the calls of one request's plan, which are counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     None,
@@ -36,15 +36,15 @@ pub struct Call {
     pub body: String,
 }
 
-/// The calls of one request's life, over all processes that have a part in it.
+/// The calls of one request's plan, over all processes that have a part in it.
 #[derive(Debug)]
-pub struct Life {
+pub struct FaultPlan {
     fault: Fault,
     count: AtomicUsize,
     pub calls: Mutex<Vec<Call>>,
 }
 
-impl Life {
+impl FaultPlan {
     pub fn new(fault: Fault) -> Arc<Self> {
         Arc::new(Self { fault, count: AtomicUsize::new(0), calls: Mutex::default() })
     }
@@ -61,9 +61,9 @@ impl Life {
 
 /// One process's way to AWS.
 #[derive(Debug, Clone)]
-pub struct Wire {
+pub struct FaultyTransport {
     inner: SharedHttpClient,
-    life: Arc<Life>,
+    plan: Arc<FaultPlan>,
     dead: Arc<AtomicBool>,
     /// Cancelled when the process is killed.
     pub killed: CancellationToken,
@@ -71,11 +71,11 @@ pub struct Wire {
     pub buried: CancellationToken,
 }
 
-impl Wire {
-    pub fn new(life: &Arc<Life>) -> Self {
+impl FaultyTransport {
+    pub fn new(plan: &Arc<FaultPlan>) -> Self {
         Self {
             inner: aws::http_client(),
-            life: life.clone(),
+            plan: plan.clone(),
             dead: Arc::default(),
             killed: CancellationToken::new(),
             buried: CancellationToken::new(),
@@ -93,42 +93,42 @@ impl Wire {
     }
 }
 
-impl HttpClient for Wire {
+impl HttpClient for FaultyTransport {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
         let inner = self.inner.http_connector(settings, components);
-        SharedHttpConnector::new(Connector { inner, wire: self.clone() })
+        SharedHttpConnector::new(Connector { inner, transport: self.clone() })
     }
 }
 
 #[derive(Debug)]
 struct Connector {
     inner: SharedHttpConnector,
-    wire: Wire,
+    transport: FaultyTransport,
 }
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (wire, inner) = (self.wire.clone(), self.inner.clone());
+        let (transport, inner) = (self.transport.clone(), self.inner.clone());
         HttpConnectorFuture::new(async move {
-            if wire.dead.load(Ordering::SeqCst) {
-                return Err(wire.hang().await);
+            if transport.dead.load(Ordering::SeqCst) {
+                return Err(transport.hang().await);
             }
             let call = Call::of(&request);
             let refusal = refusal(&call.action);
-            wire.life.calls.lock().unwrap().push(call);
-            let number = wire.life.count.fetch_add(1, Ordering::SeqCst) + 1;
-            match wire.life.fault {
+            transport.plan.calls.lock().unwrap().push(call);
+            let number = transport.plan.count.fetch_add(1, Ordering::SeqCst) + 1;
+            match transport.plan.fault {
                 Fault::Refused(first, times) if (first..first + times).contains(&number) => Ok(refusal),
                 Fault::Lost(nth) if number == nth => {
                     inner.call(request).await?;
                     Err(ConnectorError::io("the connection was reset".into()))
                 }
                 Fault::Killed(nth) if number == nth => {
-                    wire.dead.store(true, Ordering::SeqCst);
+                    transport.dead.store(true, Ordering::SeqCst);
                     // Whatever AWS said, nobody hears it.
                     let _ = inner.call(request).await;
-                    wire.killed.cancel();
-                    Err(wire.hang().await)
+                    transport.killed.cancel();
+                    Err(transport.hang().await)
                 }
                 _ => inner.call(request).await,
             }

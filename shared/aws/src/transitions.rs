@@ -1,0 +1,169 @@
+//! Transitions as updates of an item, with their condition.
+
+use domain::{Completed, Due, FromNow, Lease, RequestId, Retries, Status, Step, Timestamp, Transition, Update};
+use ports::Condition;
+
+use crate::dynamo::{Change, n, s, time, time_to_live};
+use crate::rows::{INDEXED, due_shard, shard};
+
+/// Whether an update must know if the request has a callback URL: only then a webhook becomes due, and an item stands in
+/// the index by notification only as long as one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Callback {
+    /// The update is the same in either case, or the caller knows that there is none.
+    Irrelevant,
+    /// The request has none; the update is refused if it has.
+    Absent,
+    /// The request has one.
+    Present,
+}
+
+/// The update that applies a transition.
+pub(crate) fn update(
+    id: RequestId,
+    condition: Condition<'_>,
+    transition: &Transition,
+    callback: Callback,
+    now: Timestamp,
+) -> Change {
+    let names: Vec<_> = (0..transition.from.len()).map(|i| format!(":from_{i}")).collect();
+    let mut change = Change::when(&format!("#status IN ({})", names.join(", ")));
+    for (i, status) in transition.from.iter().enumerate() {
+        change = change.value(&format!("from_{i}"), s(status));
+    }
+    change = match condition {
+        Condition::Always => change,
+        Condition::Due => change.and("#due_at <= :due_by").value("due_by", time(now)),
+        Condition::Held(claim) => change.and("#lease = :held").value("held", s(claim.token)),
+        Condition::OwnedBy(owner) => change.and("#owner = :owned_by").value("owned_by", s(owner)),
+        Condition::HasTorrent(infohash) => change.and("#infohash = :torrent").value("torrent", s(infohash)),
+        Condition::Unchanged(seen) => change
+            .and("attribute_not_exists(#lease) AND #status = :seen AND #updated_at = :seen_at")
+            .value("seen", s(seen.status))
+            .value("seen_at", time(seen.updated_at)),
+    };
+    if callback == Callback::Absent {
+        change = change.and("attribute_not_exists(#callback_url)");
+    }
+    change = state(change, id, transition, now);
+    change = times(change, id, condition, transition, now);
+    if transition.notifies() && callback == Callback::Present {
+        change = change.set("notify_at", time(now)).set("notify_shard", s(shard(id)));
+    }
+    change
+}
+
+/// What a transition writes, without times.
+fn state(mut change: Change, id: RequestId, transition: &Transition, now: Timestamp) -> Change {
+    if let Some(to) = transition.to {
+        change = change.set("status", s(to));
+        if transition.due != Due::Never {
+            change = change.set("due_shard", s(due_shard(to, id)));
+        }
+        // The indices find live requests alone.
+        if to.is_final() {
+            change = change.set_all(INDEXED.map(|name| (name, None)));
+        }
+    }
+    if let Some(progress) = transition.progress {
+        change = change.set("progress", n(progress));
+    }
+    change = match transition.retries {
+        Retries::Keep => change,
+        Retries::Increment => change.add("retry_count", 1),
+        Retries::Reset => change.set("retry_count", n(0)),
+    };
+    change = match transition.sha256 {
+        Update::Keep => change,
+        Update::Set(hash) => change.set("sha256", s(hash)),
+        Update::Clear => change.set("sha256", None),
+    };
+    change = match &transition.content {
+        Update::Keep => change,
+        Update::Set(content) => change
+            .set("content_hash", s(content.hash))
+            .set("content_size", n(content.size))
+            .set("content_type", s(&content.media_type))
+            .set("file_name", s(&content.file_name))
+            .set("final_url", s(&content.final_url))
+            .set("origin_status", n(content.origin_status))
+            .set("fetched_at", time(content.fetched_at))
+            .set("live_content", s(content.hash)),
+        Update::Clear => ["content_hash", "content_size", "content_type", "file_name", "final_url", "origin_status"]
+            .into_iter()
+            .chain(["fetched_at", "live_content"])
+            .fold(change, |change, name| change.set(name, None)),
+    };
+    change = match &transition.checkpoint {
+        Update::Keep => change,
+        Update::Set(checkpoint) => change.set("checkpoint", s(checkpoint)),
+        Update::Clear => change.set("checkpoint", None),
+    };
+    change = match transition.torrent {
+        Update::Keep => change,
+        Update::Set((infohash, v2)) => change.set("infohash", s(infohash)).set("infohash_v2", v2.map(s)),
+        Update::Clear => change.set("infohash", None).set("infohash_v2", None),
+    };
+    change = match &transition.failure {
+        Update::Keep => change,
+        Update::Set(failure) => change.set("error_code", s(failure.code)).set("error_message", s(&failure.message)),
+        Update::Clear => change.set("error_code", None).set("error_message", None),
+    };
+    change = match transition.lease {
+        Lease::Keep => change,
+        Lease::Begin(token) => change.set("lease", s(token)),
+        Lease::End => change.set("lease", None),
+    };
+    if let Some(keep_for) = transition.keep_for {
+        change = change.set("keep_for", n(keep_for.as_millis()));
+    }
+    if transition.updates { change.set("updated_at", time(now)) } else { change }
+}
+
+fn times(
+    mut change: Change,
+    id: RequestId,
+    condition: Condition<'_>,
+    transition: &Transition,
+    now: Timestamp,
+) -> Change {
+    change = match transition.completed_at {
+        Update::Keep => change,
+        Update::Set(Completed::Now) => change.set("completed_at", time(now)),
+        Update::Set(Completed::NowUnlessSet) => change
+            .value("completed_now", time(now))
+            .compute("completed_at", "if_not_exists(#completed_at, :completed_now)"),
+        Update::Clear => change.set("completed_at", None),
+    };
+    // An expression sees the item as it was: a new retention is not in `keep_for` yet.
+    let at_expiry = |change: Change, name: &str| match transition.keep_for {
+        Some(keep_for) => change.set(name, time(now + keep_for)),
+        None => change.value("now", time(now)).compute(name, ":now + #keep_for"),
+    };
+    change = match transition.expires_at {
+        Update::Keep => change,
+        Update::Set(FromNow) => at_expiry(change, "expires_at"),
+        Update::Clear => change.set("expires_at", None),
+    };
+    match transition.due {
+        Due::Keep => change,
+        Due::At(at) => change.set("due_at", time(at)),
+        Due::AtExpiry => at_expiry(change, "due_at"),
+        Due::Never => {
+            let end = match condition {
+                Condition::Held(claim) if !transition.updates => claim.request.updated_at,
+                _ => now,
+            };
+            debug_assert!(
+                transition.to.is_some_and(Status::is_final) || transition.from == Step::Release.statuses(),
+                "{id}"
+            );
+            // DynamoDB deletes the item when its time to live is over.
+            change
+                .set("due_at", None)
+                .set("due_shard", None)
+                .value("end", time_to_live(end))
+                .compute("expires", ":end + #history")
+        }
+    }
+}

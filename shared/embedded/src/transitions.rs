@@ -1,0 +1,156 @@
+//! Transitions as SQL: one `UPDATE` with its condition.
+
+use domain::{Completed, Due, FromNow, Lease, RequestId, Retries, Timestamp, Transition, Update};
+use ports::Condition;
+use sqlx::query_builder::Separated;
+use sqlx::sqlite::Sqlite;
+use sqlx::{Encode, QueryBuilder, Type};
+
+/// The statement that applies a transition and returns the row, if there is one that meets the condition.
+pub(crate) fn update(
+    id: RequestId,
+    condition: Condition<'_>,
+    transition: &Transition,
+    now: Timestamp,
+) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new("UPDATE requests SET ");
+    assign(&mut Assignments(sql.separated(", ")), transition, now);
+    sql.push(" WHERE id = ").push_bind(id.to_string()).push(" AND status IN (");
+    let mut statuses = sql.separated(", ");
+    for status in transition.from {
+        statuses.push_bind(status.as_str());
+    }
+    sql.push(")");
+    match condition {
+        Condition::Always => {}
+        Condition::Due => {
+            sql.push(" AND due_at <= ").push_bind(now.as_millis());
+        }
+        Condition::Held(claim) => {
+            sql.push(" AND lease = ").push_bind(claim.token.to_string());
+        }
+        Condition::OwnedBy(owner) => {
+            sql.push(" AND owner = ").push_bind(owner.as_str().to_owned());
+        }
+        Condition::HasTorrent(infohash) => {
+            sql.push(" AND infohash = ").push_bind(infohash.to_string());
+        }
+        Condition::Unchanged(seen) => {
+            sql.push(" AND lease IS NULL AND status = ").push_bind(seen.status.as_str());
+            sql.push(" AND updated_at = ").push_bind(seen.updated_at.as_millis());
+        }
+    }
+    sql.push(" RETURNING *");
+    sql
+}
+
+/// The assignments of an `UPDATE`. Column names are constants: what varies is bound.
+struct Assignments<'a>(Separated<'a, Sqlite, &'static str>);
+
+impl Assignments<'_> {
+    fn set<'t, T: 't + Encode<'t, Sqlite> + Type<Sqlite>>(&mut self, column: &'static str, value: T) {
+        self.0.push(column).push_unseparated(" = ").push_bind_unseparated(value);
+    }
+
+    /// Sets a column to an expression that has one value bound in its middle.
+    fn compute(&mut self, before: &'static str, value: i64, after: &'static str) {
+        self.0.push(before).push_bind_unseparated(value).push_unseparated(after);
+    }
+
+    fn expression(&mut self, assignment: &'static str) {
+        self.0.push(assignment);
+    }
+}
+
+fn assign(columns: &mut Assignments<'_>, transition: &Transition, now: Timestamp) {
+    let now = now.as_millis();
+    if let Some(to) = transition.to {
+        columns.set("status", to.as_str());
+    }
+    if let Some(progress) = transition.progress {
+        columns.set("progress", progress);
+    }
+    match transition.retries {
+        Retries::Keep => {}
+        Retries::Increment => columns.expression("retry_count = retry_count + 1"),
+        Retries::Reset => columns.expression("retry_count = 0"),
+    }
+    match transition.sha256 {
+        Update::Keep => {}
+        Update::Set(hash) => columns.set("sha256", hash.to_string()),
+        Update::Clear => columns.expression("sha256 = NULL"),
+    }
+    match &transition.content {
+        Update::Keep => {}
+        Update::Set(content) => {
+            columns.set("content_hash", content.hash.to_string());
+            columns.set("content_size", content.size as i64);
+            columns.set("content_type", content.media_type.clone());
+            columns.set("file_name", content.file_name.clone());
+            columns.set("final_url", content.final_url.to_string());
+            columns.set("origin_status", content.origin_status);
+            columns.set("fetched_at", content.fetched_at.as_millis());
+        }
+        Update::Clear => columns.expression(
+            "content_hash = NULL, content_size = NULL, content_type = NULL, file_name = NULL, final_url = NULL, \
+             origin_status = NULL, fetched_at = NULL",
+        ),
+    }
+    match &transition.checkpoint {
+        Update::Keep => {}
+        Update::Set(checkpoint) => columns.set("checkpoint", checkpoint.clone()),
+        Update::Clear => columns.expression("checkpoint = NULL"),
+    }
+    match transition.torrent {
+        Update::Keep => {}
+        Update::Set((infohash, infohash_v2)) => {
+            columns.set("infohash", infohash.to_string());
+            columns.set("infohash_v2", infohash_v2.map(|hash| hash.to_string()));
+        }
+        Update::Clear => columns.expression("infohash = NULL, infohash_v2 = NULL"),
+    }
+    match &transition.failure {
+        Update::Keep => {}
+        Update::Set(failure) => {
+            columns.set("error_code", failure.code.as_str());
+            columns.set("error_message", failure.message.clone());
+        }
+        Update::Clear => columns.expression("error_code = NULL, error_message = NULL"),
+    }
+    if let Some(keep_for) = transition.keep_for {
+        columns.set("keep_for", keep_for.as_millis() as i64);
+    }
+    match transition.completed_at {
+        Update::Keep => {}
+        Update::Set(Completed::Now) => columns.set("completed_at", now),
+        Update::Set(Completed::NowUnlessSet) => columns.compute("completed_at = coalesce(completed_at, ", now, ")"),
+        Update::Clear => columns.expression("completed_at = NULL"),
+    }
+    // An expression sees the row as it was: a new retention is not in `keep_for` yet.
+    let at_expiry = |columns: &mut Assignments<'_>, column: &'static str, sum: &'static str| match transition.keep_for {
+        Some(keep_for) => columns.set(column, now + keep_for.as_millis() as i64),
+        None => columns.compute(sum, now, " + keep_for"),
+    };
+    match transition.expires_at {
+        Update::Keep => {}
+        Update::Set(FromNow) => at_expiry(columns, "expires_at", "expires_at = "),
+        Update::Clear => columns.expression("expires_at = NULL"),
+    }
+    match transition.due {
+        Due::Keep => {}
+        Due::At(at) => columns.set("due_at", at.as_millis()),
+        Due::AtExpiry => at_expiry(columns, "due_at", "due_at = "),
+        Due::Never => columns.expression("due_at = NULL"),
+    }
+    match transition.lease {
+        Lease::Keep => {}
+        Lease::Begin(token) => columns.set("lease", token.to_string()),
+        Lease::End => columns.expression("lease = NULL"),
+    }
+    if transition.updates {
+        columns.set("updated_at", now);
+    }
+    if transition.notifies() {
+        columns.compute("notify_at = CASE WHEN callback_url IS NOT NULL THEN ", now, " ELSE notify_at END");
+    }
+}

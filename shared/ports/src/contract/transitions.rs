@@ -1,0 +1,141 @@
+//! The contract of [`Requests::apply`](crate::Requests::apply): a store does to a row what
+//! [`Transition::apply`](domain::Transition::apply) does in memory.
+
+use std::time::Duration;
+
+use domain::{ContentHash, FetchRequest, InfoHash, LeaseToken, RequestId, Status, Step, Timestamp, Transition, UserId};
+
+use super::{LEASE, NOW, content, request};
+use crate::{Applied, Condition, Requests};
+
+/// Runs the suite against what the function `$make` makes.
+#[macro_export]
+macro_rules! transitions_contract {
+    ($make:path) => {
+        $crate::contract_tests!(
+            transitions,
+            $make,
+            every_transition_does_in_the_store_what_it_does_in_memory,
+            a_transition_makes_the_webhook_of_its_request_due,
+            a_condition_that_does_not_hold_changes_nothing,
+        );
+    };
+}
+
+const LATER: Timestamp = Timestamp::from_millis(NOW.as_millis() + 5_000);
+
+/// A new row that the store has brought to this status, by the transitions on the shortest way.
+async fn row_in<R: Requests>(store: &R, status: Status, callback: bool) -> FetchRequest {
+    let mut row = request("alice", "https://example.org/");
+    row.spec.callback_url = callback.then(|| "https://alice.example/hook".parse().unwrap());
+    store.create(&row).await.unwrap();
+    let (infohash, content) = (InfoHash::new([2; 20]), content(ContentHash::new([1; 32]), NOW));
+    let to_ready = [
+        Transition::claim(Step::Fetch, LeaseToken::new(), NOW + LEASE),
+        Transition::fetched(content, NOW),
+        Transition::packaged(infohash, None, NOW + LEASE),
+        Transition::seeded(),
+    ];
+    let way: Vec<_> = match status {
+        Status::Queued => vec![],
+        Status::Fetching => to_ready[..1].to_vec(),
+        Status::Packaging => to_ready[..2].to_vec(),
+        Status::Seeding => to_ready[..3].to_vec(),
+        Status::Ready => to_ready.to_vec(),
+        Status::Expired => [&to_ready[..], &[Transition::expire(NOW)]].concat(),
+        Status::Cancelled => [&to_ready[..2], &[Transition::cancel(NOW)]].concat(),
+        Status::Failed => {
+            let failure = domain::Failure::new(domain::FailureCode::TooLarge, "too large");
+            [&to_ready[..1], &[Transition::fail(&row, failure, None, NOW)]].concat()
+        }
+    };
+    for transition in way {
+        let applied = store.apply(row.id, Condition::Always, &transition, NOW).await.unwrap();
+        row = applied.done().unwrap_or_else(|| panic!("{} to reach {status}", transition.name));
+    }
+    assert_eq!(row.status, status);
+    row
+}
+
+/// Every transition on a row in every status, with a webhook and without.
+pub async fn every_transition_does_in_the_store_what_it_does_in_memory<R: Requests>(store: &R) {
+    for status in Status::ALL {
+        for callback in [false, true] {
+            let sample = request("alice", "https://example.org/");
+            let examples = Transition::examples(&sample, &content(ContentHash::new([9; 32]), LATER), LATER);
+            for transition in examples {
+                let before = row_in(store, status, callback).await;
+                let applied = store.apply(before.id, Condition::Always, &transition, LATER).await.unwrap();
+                let mut expected = before.clone();
+                if transition.starts_from(status) {
+                    transition.apply(&mut expected, LATER);
+                    let row = applied.done().unwrap_or_else(|| panic!("{} from {status}", transition.name));
+                    assert_eq!(row, expected, "{} from {status}", transition.name);
+                } else {
+                    let refused = match applied {
+                        Applied::Refused(row) => row.is_none_or(|row| *row == before),
+                        Applied::Done(..) => false,
+                    };
+                    assert!(refused, "{} does not start from {status}", transition.name);
+                }
+                let stored = store.get(before.id).await.unwrap().expect("the row");
+                assert_eq!(stored, expected, "{} from {status}", transition.name);
+            }
+        }
+    }
+}
+
+/// Those that end it or make it ready, and only if it has a callback URL.
+pub async fn a_transition_makes_the_webhook_of_its_request_due<R: Requests>(store: &R) {
+    let sample = request("alice", "https://example.org/");
+    for transition in Transition::examples(&sample, &content(ContentHash::new([9; 32]), LATER), LATER) {
+        for callback in [false, true] {
+            let row = row_in(store, transition.from[0], callback).await;
+            // What led the row here may have made it due before.
+            store.notified(row.id, None).await.unwrap();
+            store.apply(row.id, Condition::Always, &transition, LATER).await.unwrap().done().expect("the row");
+            let due = store.claim_notification(row.id, LATER, LEASE).await.unwrap().is_some();
+            assert_eq!(due, callback && transition.notifies(), "{}", transition.name);
+        }
+    }
+}
+
+/// For each condition, on a row that has the status.
+pub async fn a_condition_that_does_not_hold_changes_nothing<R: Requests>(store: &R) {
+    let (bob, cancel) = (UserId::new("bob"), Transition::cancel(LATER));
+    let seen = row_in(store, Status::Queued, false).await;
+    let claim = store.claim(seen.id, Step::Fetch, NOW, LEASE).await.unwrap().expect("a claim");
+    let mut lost = claim.clone();
+    lost.token = LeaseToken::new();
+    let claimed = store.get(seen.id).await.unwrap().expect("the row");
+    for condition in [
+        Condition::Due,
+        Condition::Held(&lost),
+        Condition::OwnedBy(&bob),
+        Condition::HasTorrent(InfoHash::new([9; 20])),
+        Condition::Unchanged(&seen),
+        // It is held.
+        Condition::Unchanged(&claimed),
+    ] {
+        let applied = store.apply(seen.id, condition, &cancel, NOW).await.unwrap();
+        assert!(applied.done().is_none(), "{condition:?}");
+        assert_eq!(store.get(seen.id).await.unwrap().as_ref(), Some(&claimed), "{condition:?}");
+    }
+    let absent = store.apply(RequestId::new(), Condition::Always, &cancel, NOW).await.unwrap();
+    assert_eq!(absent, Applied::Refused(None));
+
+    let ready = row_in(store, Status::Ready, false).await;
+    let unchanged = Condition::Unchanged(&ready);
+    let extended = store.apply(ready.id, unchanged, &Transition::extend_retention(LEASE), LATER).await.unwrap();
+    assert!(extended.done().is_some());
+    let again = store.apply(ready.id, unchanged, &Transition::extend_retention(LEASE), LATER).await.unwrap();
+    assert!(again.done().is_none(), "changed since");
+    let held = Condition::Held(&claim);
+    assert!(store.apply(claim.request.id, held, &cancel, LATER).await.unwrap().done().is_some());
+    let owner = Condition::OwnedBy(&ready.owner);
+    let torrent = Condition::HasTorrent(ready.infohash.expect("a torrent"));
+    for condition in [owner, torrent] {
+        let extend = Transition::extend_retention(Duration::from_secs(7));
+        assert!(store.apply(ready.id, condition, &extend, LATER).await.unwrap().done().is_some(), "{condition:?}");
+    }
+}
