@@ -1,4 +1,4 @@
-//! The ports on AWS, as the settings name them.
+//! The ports on AWS, on the tables, bucket and queues that the settings name.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use aws::{
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
-use pipeline::{CollectOrphans, DeadLetter, Fetch, Notify, Package, Release, Salt, Sweep, WebhookKey};
+use pipeline::{Fetch, Notify, Stores};
 use ports::{Clock, Contents, Guards, Requests, Swarm, SystemClock, TaskQueue, Torrents};
-use settings::{ExposeSecret, Role, Settings};
+use settings::{Role, Settings};
 
 use crate::Error;
 use crate::denied_port::DeniedPort;
 
-/// Rows that one sweep looks at, of each kind: what it takes within its minute.
-const SWEEP_LIMIT: u32 = 2_000;
+/// The most rows of each kind in one sweep: what a function can process within its minute.
+pub const SWEEP_LIMIT: u32 = 2_000;
 
-/// The ports that a function may take, to be joined by `|`.
+/// The ports that a function may take, combined with `|`.
 pub mod port {
     /// None of them.
     pub const NONE: u16 = 0;
@@ -44,23 +44,19 @@ const TABLES: u16 = REQUESTS | TORRENTS | CONTENTS | GUARDS | SWARM;
 const BUCKET: u16 = TORRENTS | CONTENTS;
 const QUEUES: u16 = FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
 
-/// The stores of one function, made once per container. A port that the function does not take refuses every call, and
-/// what it would need is not linked.
+/// The stores of one function, created once per container. A port that the function does not take refuses every call, and
+/// the linker drops the code of its store.
 #[expect(missing_docs, missing_debug_implementations, reason = "the settings and the ports")]
 pub struct Backend {
     pub settings: Settings,
-    pub clock: Arc<dyn Clock>,
-    pub requests: Arc<dyn Requests>,
-    pub torrents: Arc<dyn Torrents>,
-    pub contents: Arc<dyn Contents>,
+    pub stores: Stores,
     pub guards: Arc<dyn Guards>,
     pub swarm: Arc<dyn Swarm>,
-    pub tasks: Arc<dyn TaskQueue>,
     ports: u16,
 }
 
 impl Backend {
-    /// Reads the settings of this role, begins to log, and makes and connects the clients that these ports need.
+    /// Reads the settings of this role, starts logging, and creates and connects the clients that these ports need.
     pub async fn load<const PORTS: u16>(role: Role) -> Result<Self, Error> {
         let settings = Settings::load_role(role)?;
         telemetry::start(&settings);
@@ -71,7 +67,7 @@ impl Backend {
         Ok(backend)
     }
 
-    /// These ports, on the stores that the settings name.
+    /// The backend with these ports, on the stores that the settings name.
     pub fn new<const PORTS: u16>(settings: Settings, clients: &Clients, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let aws = &settings.aws;
         let bucket = || Ok::<_, Error>(Bucket::new(clients.s3(), named("AWS__BUCKET", aws.bucket.as_deref())?));
@@ -112,7 +108,8 @@ impl Backend {
             };
             tasks = Arc::new(SqsTaskQueue::new(clients.sqs(), queues));
         }
-        Ok(Self { settings, clock, requests, torrents, contents, guards, swarm, tasks, ports: PORTS })
+        let stores = Stores { requests, torrents, contents, tasks, clock };
+        Ok(Self { settings, stores, guards, swarm, ports: PORTS })
     }
 
     /// Whether the function takes this port.
@@ -120,86 +117,15 @@ impl Backend {
         self.ports & port != 0
     }
 
-    /// The fetch step, and the telling of ends if there is a key to sign it with.
+    /// The fetch step and, if there is a webhook secret, the notify step.
     pub fn fetch(&self) -> Result<(Fetch, Option<Notify>), Error> {
         let fetcher = fetcher::Fetcher::new(&self.settings.fetcher, &self.settings.proxy)?;
-        let fetch = Fetch {
-            requests: self.requests.clone(),
-            contents: self.contents.clone(),
-            tasks: self.tasks.clone(),
-            clock: self.clock.clone(),
-            fetcher: fetcher.clone(),
-            reuse: self.settings.cache.cache_enabled,
-            max_retries: self.settings.fetcher.max_retries.get() as u32,
-            has_deadline: true,
-        };
-        let Some(secret) = &self.settings.security.webhook_secret else { return Ok((fetch, None)) };
-        let key = WebhookKey::new(secret.expose_secret());
-        let key = key.ok_or("SECURITY__WEBHOOK_SECRET: what follows whsec_ is empty or not base64")?;
-        let (requests, tasks, clock) = (self.requests.clone(), self.tasks.clone(), self.clock.clone());
-        Ok((fetch, Some(Notify { requests, tasks, clock, fetcher, key })))
-    }
-
-    /// The package step.
-    pub fn package(&self) -> Package {
-        Package {
-            requests: self.requests.clone(),
-            torrents: self.torrents.clone(),
-            contents: self.contents.clone(),
-            tasks: self.tasks.clone(),
-            clock: self.clock.clone(),
-            private: self.settings.torrent.private_tracker,
-            piece_length: self.settings.torrent.piece_size.map(settings::PieceLength::get),
-            created_by: self
-                .settings
-                .torrent
-                .names_program()
-                .then(|| format!("{}/{}", self.settings.server.app_name, self.settings.server.app_version)),
-            salt: Salt::from_settings(&self.settings.torrent),
-        }
-    }
-
-    /// The release step.
-    pub fn release(&self) -> Release {
-        Release {
-            requests: self.requests.clone(),
-            torrents: self.torrents.clone(),
-            contents: self.contents.clone(),
-            tasks: self.tasks.clone(),
-            clock: self.clock.clone(),
-        }
-    }
-
-    /// The sweep.
-    pub fn sweep(&self) -> Sweep {
-        Sweep {
-            requests: self.requests.clone(),
-            contents: self.contents.clone(),
-            tasks: self.tasks.clone(),
-            clock: self.clock.clone(),
-            limit: SWEEP_LIMIT,
-            last: Arc::default(),
-        }
-    }
-
-    /// The search for what was left.
-    pub fn collect_orphans(&self) -> CollectOrphans {
-        CollectOrphans {
-            requests: self.requests.clone(),
-            torrents: self.torrents.clone(),
-            contents: self.contents.clone(),
-            tasks: self.tasks.clone(),
-            clock: self.clock.clone(),
-        }
-    }
-
-    /// The end of what never ends.
-    pub fn dead_letter(&self) -> DeadLetter {
-        DeadLetter { requests: self.requests.clone(), tasks: self.tasks.clone(), clock: self.clock.clone() }
+        let notify = Notify::new(&self.stores, fetcher.clone(), &self.settings.security)?;
+        Ok((Fetch::new(&self.stores, fetcher, &self.settings, true), notify))
     }
 }
 
-// An `await` of what is not to be linked would link it: these hand out futures instead.
+// An `await` would link the code of an unused store, so these functions return boxed futures.
 
 fn clients<const PORTS: u16>() -> BoxFuture<'static, Clients> {
     if const { PORTS == NONE } { ready(Clients::unconfigured()).boxed() } else { Clients::load().boxed() }
@@ -219,7 +145,7 @@ fn connections<'a, const PORTS: u16>(clients: &'a Clients, bucket: &'a str) -> V
     connections
 }
 
-/// What the settings call a store that the function needs.
+/// The name of a store from the settings; an error if it is not set.
 fn named(variable: &str, name: Option<&str>) -> Result<String, Error> {
     name.map(str::to_owned).ok_or_else(|| format!("{variable} is not set: this function needs it").into())
 }

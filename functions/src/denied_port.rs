@@ -1,4 +1,4 @@
-//! The ports that a function does not take.
+//! The ports that a function does not use.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use ports::{
     StagedUpload, StagingEntry, StoreError, SwarmCounts, Task,
 };
 
-/// Stands where a function takes no port, so that its binary has no code for that store. Whoever calls it all the same
-/// is told.
+/// Takes the place of a port that a function does not use, so that its binary has no code for that store. Every call
+/// fails.
 #[derive(Debug)]
 pub(crate) struct DeniedPort;
 

@@ -27,7 +27,7 @@ pub fn routes(endpoint: Endpoint, backend: &Backend) -> Result<Router, Error> {
     Ok(endpoint.serve(Arc::new(api(backend)?)))
 }
 
-/// The caller's address is the one that API Gateway saw.
+/// Sets the client's address, as API Gateway reports it.
 fn with_address(mut request: Request) -> Request {
     if let Some(RequestContext::ApiGatewayV2(context)) = request.request_context_ref() {
         let address = context.http.source_ip.as_deref().and_then(|ip| ip.parse().ok());
@@ -45,13 +45,13 @@ fn api(backend: &Backend) -> Result<Api, Error> {
     let secret = secret.ok_or("TRACKER__SECRET is not set: all functions need the same")?;
     let public_url = settings.server.public_url.clone();
     Ok(Api {
-        requests: backend.requests.clone(),
-        torrents: backend.torrents.clone(),
-        contents: backend.contents.clone(),
-        tasks: backend.tasks.clone(),
+        requests: backend.stores.requests.clone(),
+        torrents: backend.stores.torrents.clone(),
+        contents: backend.stores.contents.clone(),
+        tasks: backend.stores.tasks.clone(),
         guards: backend.guards.clone(),
         swarm: backend.swarm.clone(),
-        clock: backend.clock.clone(),
+        clock: backend.stores.clock.clone(),
         passkeys: Passkeys::new(secret.expose_secret().as_bytes(), authenticator.users()),
         authenticator,
         health: health_checks(backend),
@@ -62,7 +62,7 @@ fn api(backend: &Backend) -> Result<Api, Error> {
         tracker: settings.tracker.clone(),
         allow_credentials: settings.fetcher.allow_credential_headers,
         limits: Limits::new(&settings.rate_limit, &settings.limits),
-        // API Gateway says itself who is asking.
+        // API Gateway itself reports the address of the client.
         trusted_proxies: vec![],
         webhooks: settings.security.webhook_secret.is_some(),
         public_url: public_url.ok_or("PUBLIC_URL is not set: it is the base of what is handed out")?,
@@ -80,26 +80,26 @@ fn health_checks(backend: &Backend) -> HealthChecks {
         |result: Result<(), ports::StoreError>, bad: &str| result.map(|()| json!({})).map_err(|_| bad.to_owned());
     let mut checks = HealthChecks::new();
     if backend.takes(port::REQUESTS) {
-        let requests = backend.requests.clone();
+        let requests = backend.stores.requests.clone();
         checks = checks.with("database", move || {
             let requests = requests.clone();
             async move { says(requests.check().await, "the database does not answer") }
         });
     }
     if backend.takes(port::CONTENTS) {
-        let contents = backend.contents.clone();
+        let contents = backend.stores.contents.clone();
         checks = checks.with("storage", move || {
             let contents = contents.clone();
             async move { says(contents.check().await, "the bucket does not answer") }
         });
     }
     if backend.takes(port::FETCH_QUEUE) {
-        let tasks = backend.tasks.clone();
+        let tasks = backend.stores.tasks.clone();
         checks = checks.with("task_queue", move || {
             let tasks = tasks.clone();
             async move { says(tasks.check().await, "a queue does not answer") }
         });
     }
-    // The seeder is elsewhere, and looks after itself.
+    // The seeder is another process, with its own health.
     checks.with("seeder", || async { Ok::<Value, String>(json!({ "status": "elsewhere" })) })
 }

@@ -1,5 +1,5 @@
-//! What the Lambda functions are wired of. Each binary names the ports that it takes, which are those that its role in
-//! `template.yaml` allows; one that it does not name refuses every call.
+//! The wiring of the Lambda functions. Each binary names the ports that it takes; its role in `template.yaml` allows the
+//! same. A port that it does not name refuses every call.
 
 mod backend;
 mod denied_port;
@@ -7,10 +7,10 @@ mod http;
 mod queue;
 
 pub use api::endpoints;
-pub use backend::{Backend, port};
+pub use backend::{Backend, SWEEP_LIMIT, port};
 pub use http::{routes, serve};
 pub use queue::{Handled, consume, scheduled};
 pub use settings::Role;
 
-/// Why a function cannot start, or gave up.
+/// The error of a function that cannot start, or failed.
 pub type Error = lambda_runtime::Error;

@@ -13,13 +13,13 @@ use tracing::{error, warn};
 
 use crate::Error;
 
-/// How long before the function's time is over work is to stop, so that it can be handed on.
+/// How long before its deadline a function stops its work, so that it can be suspended.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// Whether a message was handled, or is to come again.
+/// Whether a message was handled; if not, SQS redelivers it.
 pub type Handled = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-/// What SQS hands to a function.
+/// The event of an SQS event source.
 #[derive(Debug, Deserialize)]
 struct Batch {
     #[serde(rename = "Records")]
@@ -33,7 +33,7 @@ struct Message {
     body: String,
 }
 
-/// `ReportBatchItemFailures`: which messages are to come again.
+/// The response for `ReportBatchItemFailures`: the messages that SQS must redeliver.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct BatchResponse {
@@ -46,8 +46,8 @@ struct ItemFailure {
     item_identifier: String,
 }
 
-/// Handles the wake-ups in each message with `work`, whose token is cancelled shortly before the function's time is
-/// over. Messages of a batch are handled side by side; only those that failed come again.
+/// Handles the tasks in each message with `work`, whose token is cancelled shortly before the function's deadline. Messages
+/// of a batch are handled concurrently; only those that failed are redelivered.
 pub async fn consume<F>(work: impl Fn(Task, CancellationToken) -> F + Sync) -> Result<(), Error>
 where
     F: Future<Output = Handled>,
@@ -79,18 +79,18 @@ where
 {
     let tasks = aws::tasks(&message.body);
     if tasks.is_empty() {
-        warn!(message.id = message.message_id, "a message says nothing that is known, and is dropped");
+        warn!(message.id = message.message_id, "unknown message dropped");
     }
     for task in tasks {
         if let Err(error) = work(task, stopping.clone()).await {
-            error!(message.id = message.message_id, %error, "a message was not handled, and comes again");
+            error!(message.id = message.message_id, %error, "message failed, will be redelivered");
             return Some(ItemFailure { item_identifier: message.message_id.clone() });
         }
     }
     None
 }
 
-/// Does `work` whenever the schedule says so.
+/// Runs `work` at every event of the schedule.
 pub async fn scheduled<F>(work: impl Fn() -> F + Sync) -> Result<(), Error>
 where
     F: Future<Output = Handled>,

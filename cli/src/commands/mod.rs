@@ -42,6 +42,11 @@ pub(crate) enum CommandError {
 }
 
 impl CommandError {
+    /// An error that prevents the server from starting.
+    pub fn start(error: impl std::fmt::Display) -> Self {
+        Self::Start(error.to_string())
+    }
+
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Failed(_) => 1,

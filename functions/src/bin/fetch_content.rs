@@ -1,4 +1,4 @@
-//! The fetch queue: fetches contents, and tells the ends of requests.
+//! The fetch queue: fetches contents and delivers webhooks.
 
 use ports::Task;
 use proxytorrent_functions::port::{CONTENTS, FETCH_QUEUE, PACKAGE_QUEUE, REQUESTS};

@@ -1,17 +1,18 @@
-//! The schedule: every minute, finds what is due, ends what has outlived its time, and looks for what was left.
+//! The schedule, every minute: sweep and orphan collection.
 
+use pipeline::{CollectOrphans, Sweep};
 use proxytorrent_functions::port::{CONTENTS, FETCH_QUEUE, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, TORRENTS};
-use proxytorrent_functions::{Backend, Error, Role, scheduled};
+use proxytorrent_functions::{Backend, Error, Role, SWEEP_LIMIT, scheduled};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let backend =
         Backend::load::<{ REQUESTS | TORRENTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE }>(Role::Worker)
             .await?;
-    let backend = &backend;
+    let (sweep, orphans) = &(Sweep::new(&backend.stores, SWEEP_LIMIT), CollectOrphans::new(&backend.stores));
     scheduled(|| async move {
-        backend.sweep().run().await?;
-        backend.collect_orphans().run().await?;
+        sweep.run().await?;
+        orphans.run().await?;
         Ok(())
     })
     .await

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use domain::{FetchRequest, RequestId, Status};
-use pipeline::{LEASE, Seed};
+use pipeline::{CollectOrphans, LEASE, Package, Release, Seed, Sweep};
 use ports::{Clock, ManualClock, Task};
 use proxytorrent_functions::port::{
     CONTENTS, FETCH_QUEUE, GUARDS, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SWARM, TORRENTS,
 };
-use proxytorrent_functions::{Backend, endpoints, routes};
+use proxytorrent_functions::{Backend, SWEEP_LIMIT, endpoints, routes};
 use seeder::SeedSession;
 use serde_json::{Value, json};
 use settings::Settings;
@@ -95,8 +95,8 @@ impl TestEnv {
         let session = SeedSession::start(
             &settings.seeder,
             &settings.torrent,
-            observer.contents.clone(),
-            observer.torrents.clone(),
+            observer.stores.contents.clone(),
+            observer.stores.torrents.clone(),
         )
         .await;
         let session = Arc::new(session.unwrap());
@@ -227,8 +227,8 @@ impl TestEnv {
                     plan,
                     move |backend| async move {
                         let done = match task {
-                            Task::Package(_) => backend.package().run(id).await,
-                            _ => backend.release().run(id).await,
+                            Task::Package(_) => Package::new(&backend.stores, &backend.settings).run(id).await,
+                            _ => Release::new(&backend.stores).run(id).await,
                         };
                         done.map(drop).map_err(|error| error.to_string())
                     },
@@ -239,13 +239,7 @@ impl TestEnv {
                 self.process::<{ REQUESTS | TORRENTS | FETCH_QUEUE | PACKAGE_QUEUE }, _, _>(
                     plan,
                     move |backend| async move {
-                        let seed = Seed {
-                            requests: backend.requests.clone(),
-                            torrents: backend.torrents.clone(),
-                            seeder: session,
-                            tasks: backend.tasks.clone(),
-                            clock: backend.clock.clone(),
-                        };
+                        let seed = Seed::new(&backend.stores, session);
                         let done = match task {
                             Task::Seed(_, request) => seed.run(infohash, request).await,
                             _ => seed.unseed(infohash).await,
@@ -273,7 +267,7 @@ impl TestEnv {
             // On AWS the schedule runs it again in a minute, come what may.
             self.process::<{ REQUESTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE }, _, _>(
                 plan,
-                |backend| async move { drop(backend.sweep().run().await) },
+                |backend| async move { drop(Sweep::new(&backend.stores, SWEEP_LIMIT).run().await) },
             )
             .await;
         }
@@ -283,8 +277,8 @@ impl TestEnv {
     /// Cancels a request, as its owner.
     pub async fn cancel(&self, id: RequestId) {
         let row = self.row(id).await;
-        self.observer.requests.cancel(id, &row.owner, self.clock.now()).await.unwrap();
-        self.observer.tasks.enqueue(Task::Release(id), Duration::ZERO).await.unwrap();
+        self.observer.stores.requests.cancel(id, &row.owner, self.clock.now()).await.unwrap();
+        self.observer.stores.tasks.enqueue(Task::Release(id), Duration::ZERO).await.unwrap();
     }
 
     /// Lets everything that is to be done be done.
@@ -292,7 +286,7 @@ impl TestEnv {
         for _ in 0..4 {
             while self.deliver(plan, 1).await {}
             self.clock.advance(LEASE + Duration::from_secs(1));
-            self.observer.sweep().run().await.unwrap();
+            Sweep::new(&self.observer.stores, SWEEP_LIMIT).run().await.unwrap();
         }
     }
 
@@ -301,7 +295,7 @@ impl TestEnv {
         self.clock.advance(Duration::from_secs(2 * 3600));
         for _ in 0..256 {
             self.clock.advance(Duration::from_secs(60));
-            self.observer.collect_orphans().run().await.unwrap();
+            CollectOrphans::new(&self.observer.stores).run().await.unwrap();
         }
     }
 
@@ -309,15 +303,15 @@ impl TestEnv {
     pub async fn sweep(&self, plan: &Arc<FaultPlan>) {
         const PORTS: u16 = REQUESTS | TORRENTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
         self.process::<PORTS, _, _>(plan, |backend| async move {
-            backend.sweep().run().await.unwrap();
-            backend.collect_orphans().run().await.unwrap();
+            Sweep::new(&backend.stores, SWEEP_LIMIT).run().await.unwrap();
+            CollectOrphans::new(&backend.stores).run().await.unwrap();
         })
         .await;
     }
 
     /// Leaves a content that no request has.
     pub async fn abandon(&self) {
-        let mut staged = self.observer.contents.stage(RequestId::new()).await.unwrap();
+        let mut staged = self.observer.stores.contents.stage(RequestId::new()).await.unwrap();
         staged.write(vec![7; 1_000].into()).await.unwrap();
         let hash = domain::ContentHash::new(Sha256::digest([7; 1_000]).into());
         staged.commit(hash, self.clock.now() - Duration::from_secs(2 * 3600)).await.unwrap();
@@ -357,7 +351,7 @@ impl TestEnv {
     }
 
     pub async fn row(&self, id: RequestId) -> FetchRequest {
-        self.observer.requests.get(id).await.unwrap().unwrap()
+        self.observer.stores.requests.get(id).await.unwrap().unwrap()
     }
 
     /// That the request is ready, its content is there whole, and the seeder has its torrent.
@@ -366,16 +360,16 @@ impl TestEnv {
         let stored = row.content.as_ref().unwrap();
         assert_eq!(hex::encode(stored.hash.as_bytes()), hex::encode(Sha256::digest(expected)), "{context}");
         let mut bytes = vec![0; expected.len()];
-        self.observer.contents.read_at(stored.hash, 0, &mut bytes).await.unwrap();
+        self.observer.stores.contents.read_at(stored.hash, 0, &mut bytes).await.unwrap();
         assert!(bytes == expected, "{context}: another content");
-        let torrent = self.observer.torrents.get(row.infohash.unwrap()).await.unwrap().unwrap();
+        let torrent = self.observer.stores.torrents.get(row.infohash.unwrap()).await.unwrap().unwrap();
         assert_eq!(torrent.state, domain::TorrentState::Seeding, "{context}");
-        assert!(self.observer.torrents.metainfo(torrent.infohash).await.unwrap().is_some(), "{context}");
+        assert!(self.observer.stores.torrents.metainfo(torrent.infohash).await.unwrap().is_some(), "{context}");
     }
 
     /// The keys under `staging/` and the uploads that are under way, once it was tidied up.
     pub async fn assert_nothing_staged(&self, context: &str) {
-        self.observer.sweep().tidy().await.unwrap();
+        Sweep::new(&self.observer.stores, SWEEP_LIMIT).tidy().await.unwrap();
         assert_eq!(self.staged().await, 0, "{context}");
     }
 

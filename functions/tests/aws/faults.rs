@@ -1,6 +1,7 @@
 //! Whatever befalls a call to AWS, a request ends ready, once, or failed with its reason.
 
 use domain::Status;
+use pipeline::DeadLetter;
 use tokio_util::sync::CancellationToken;
 
 use crate::env::{TestEnv, content, undisturbed};
@@ -17,7 +18,7 @@ async fn live(env: &TestEnv, fault: Fault, size: usize, seed: usize, deliveries:
         assert_eq!(env.staged().await, 0, "{context}: without a sweep");
     }
     env.assert_nothing_staged(&context).await;
-    let owned = env.observer.requests.list(&row.owner, None, None, 1000).await.unwrap();
+    let owned = env.observer.stores.requests.list(&row.owner, None, None, 1000).await.unwrap();
     let mine = owned.iter().filter(|other| other.spec.url == row.spec.url).count();
     assert_eq!(mine, 1, "{context}: one request was made");
     plan.count()
@@ -101,7 +102,7 @@ async fn a_request_whose_work_never_ends_fails_with_its_reason() {
         assert!(!env.handle(&dies, ports::Task::Fetch(id), CancellationToken::new()).await);
         env.clock.advance(pipeline::LEASE);
     }
-    env.observer.dead_letter().run(ports::Task::Fetch(id)).await.unwrap();
+    DeadLetter::new(&env.observer.stores).run(ports::Task::Fetch(id)).await.unwrap();
     let row = env.row(id).await;
     assert_eq!(row.status, Status::Failed);
     assert!(row.failure.unwrap().message.contains("never ended"));

@@ -234,7 +234,7 @@ async fn a_cancel_of_a_fetch_that_was_left_off_leaves_nothing() {
     let row = env.row(id).await;
     assert!(row.checkpoint.is_some(), "{row:#?}");
     assert!(env.staged().await > 0);
-    env.observer.requests.cancel(id, &row.owner, ports::Clock::now(&env.clock)).await.unwrap();
+    env.observer.stores.requests.cancel(id, &row.owner, ports::Clock::now(&env.clock)).await.unwrap();
     let mut package = Function::start(&env, "package_torrent").await;
     package.invoke(message(&json!({ "release": id })), Duration::from_secs(30)).await.unwrap();
     assert_eq!(env.staged().await, 0);

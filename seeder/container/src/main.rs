@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use aws::{Bucket, Clients, DynamoRequests, DynamoTorrents, Queues, S3Contents, SqsTaskQueue};
 use aws_sdk_sqs::types::Message;
-use pipeline::Seed;
-use ports::{Contents, Requests, Seeder, SystemClock, Task, Torrents};
+use pipeline::{Seed, Stores};
+use ports::{Contents, Requests, SystemClock, Task, Torrents};
 use seeder::SeedSession;
 use settings::{Role, Settings};
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,22 +47,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let queues =
         Queues { fetch: names.fetch_queue.clone(), package: names.package_queue.clone(), seed: Some(queue.clone()) };
 
-    let session = SeedSession::start(&settings.seeder, &settings.torrent, contents, torrents.clone()).await?;
+    let session = SeedSession::start(&settings.seeder, &settings.torrent, contents.clone(), torrents.clone()).await?;
     let session = Arc::new(session);
-    let seed = Seed {
+    let stores = Stores {
         requests,
         torrents,
-        seeder: session.clone() as Arc<dyn Seeder>,
+        contents,
         tasks: Arc::new(SqsTaskQueue::new(clients.sqs(), queues)),
         clock: Arc::new(SystemClock),
     };
+    let seed = Seed::new(&stores, session.clone());
     let Some(restored) = stop.run_until_cancelled(seed.restore()).await else {
         session.stop().await;
         return Ok(());
     };
     let restored = restored?;
     let addresses: Vec<_> = session.addresses().iter().map(ToString::to_string).collect();
-    info!(torrents = restored, "picked up where the last run ended");
+    info!(torrents = restored, "restored");
     println!("The seeder listens on {}.", addresses.join(", "));
     watch(&clients.sqs(), &queue, &seed, &stop).await;
     let closed = session.stop().await;

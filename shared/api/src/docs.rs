@@ -87,7 +87,7 @@ fn by_method(create: Object) -> [Object; 2] {
     // Null stands for what is not there.
     let null = || ObjectBuilder::new().schema_type(Type::Null).build();
     [true, false].map(|with_body| {
-        let methods = Method::ALL.into_iter().filter(|method| method.takes_body() == with_body).map(Method::as_str);
+        let methods = Method::ALL.iter().copied().filter(|method| method.takes_body() == with_body).map(Method::as_str);
         let method = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(methods)).build();
         let mut object = create.clone();
         if with_body {

@@ -96,7 +96,6 @@ errors! {
         401 Unauthorized "You are not known.",
         404 NotFound "You have no such request.",
         408 TooSlow "The body did not come in time.",
-        409 NotReady "The request cannot be changed at this moment; try again after Retry-After.",
         410 Gone "The request has ended.",
         413 TooLarge "The body has more than 256 KiB.",
         415 NotJson "The body is not application/json.",

@@ -1,4 +1,4 @@
-//! Names of things: requests by UUID, contents and torrents by hash.
+//! Identifiers: request ids, lease tokens, and the hashes of contents and torrents.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,16 +6,16 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A request's id: a UUIDv7 (RFC 9562), so ids sort by creation time.
+/// The id of a request: a UUIDv7 (RFC 9562), so that ids sort by creation time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RequestId(Uuid);
 
 impl RequestId {
-    /// Characters of its text.
+    /// The length of its text in characters.
     pub const LENGTH: usize = 36;
 
-    /// A new id, later than all before it in this process.
+    /// A new id, later than all earlier ones of this process.
     #[expect(clippy::new_without_default, reason = "each call gives another value")]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
@@ -36,12 +36,12 @@ impl FromStr for RequestId {
     }
 }
 
-/// Tells one claim of a row from the next, so that a worker whose lease ran out cannot write.
+/// The token of a lease. A worker whose lease has ended cannot write, since the row has another token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseToken(Uuid);
 
 impl LeaseToken {
-    /// A new token, unlike all others.
+    /// A new random token.
     #[expect(clippy::new_without_default, reason = "each call gives another value")]
     pub fn new() -> Self {
         Self(Uuid::new_v4())
@@ -54,7 +54,7 @@ impl fmt::Display for LeaseToken {
     }
 }
 
-/// A text that should have been a hash.
+/// The text is not a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected} hexadecimal digits")]
 pub struct ParseHashError {
@@ -68,7 +68,7 @@ macro_rules! hash_type {
         pub struct $name([u8; $length]);
 
         impl $name {
-            /// The hash made of these bytes.
+            /// The hash with these bytes.
             pub const fn new(bytes: [u8; $length]) -> Self {
                 Self(bytes)
             }
@@ -117,7 +117,7 @@ macro_rules! hash_type {
 }
 
 hash_type! {
-    /// The SHA-256 of a content: its name in the store.
+    /// The SHA-256 of a content, which is its key in the store.
     ContentHash, 32
 }
 hash_type! {
@@ -129,7 +129,7 @@ hash_type! {
     InfoHashV2, 32
 }
 hash_type! {
-    /// What makes two requests identical: the SHA-256 over owner, method, URL, headers and body.
+    /// The fingerprint of a request: the SHA-256 over owner, method, URL, headers and body.
     Fingerprint, 32
 }
 

@@ -1,12 +1,11 @@
-//! What things are in ProxyTorrent, and the rules they carry. No I/O.
-//!
-//! A type here cannot hold a bad value: parsing happens once, at the door.
+//! The types of ProxyTorrent and their rules, without I/O: requests and their transitions, contents, torrents, failures.
 
 mod failure;
 mod ids;
 mod principal;
 mod request;
 mod status;
+mod text_enum;
 mod timestamp;
 mod torrent;
 mod transition;
@@ -16,6 +15,7 @@ pub use ids::{ContentHash, Fingerprint, InfoHash, InfoHashV2, LeaseToken, ParseH
 pub use principal::{Principal, UserId};
 pub use request::{Content, FetchRequest, FetchSpec, HISTORY, KEPT_UNTIL_CANCELLED, Method};
 pub use status::{Status, Step};
+pub use text_enum::UnknownText;
 pub use timestamp::Timestamp;
 pub use torrent::{Torrent, TorrentFormat, TorrentState};
 pub use transition::{Completed, Due, FromNow, Lease, Retries, Transition, Update, diagram};

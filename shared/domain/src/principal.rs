@@ -1,10 +1,10 @@
-//! Who is asking.
+//! Users and authenticated callers.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A user's name as the settings give it. Not a secret: it stands in rows and logs.
+/// The name of a user, from the settings. It is not a secret: rows and logs have it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UserId(String);
@@ -15,7 +15,7 @@ impl UserId {
         Self(name.into())
     }
 
-    /// Everybody, where authentication is off.
+    /// The only user while authentication is off.
     pub fn anonymous() -> Self {
         Self::new("anonymous")
     }
@@ -32,9 +32,9 @@ impl fmt::Display for UserId {
     }
 }
 
-/// A caller whose credentials have been checked.
+/// An authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// Whose requests the caller may see.
+    /// The user whose requests the caller may see.
     pub user: UserId,
 }

@@ -1,60 +1,35 @@
-//! A request: the row that everything else moves along.
+//! Requests: what a user asked for, and one row of the store for each.
 
 use std::net::IpAddr;
-use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use crate::text_enum::text_enum;
 use crate::{
     ContentHash, Failure, FailureCode, Fingerprint, InfoHash, InfoHashV2, RequestId, Status, Timestamp, TorrentFormat,
     UserId,
 };
 
-/// The HTTP methods a fetch may use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-#[expect(missing_docs, reason = "RFC 9110 says what they are")]
-pub enum Method {
-    #[default]
-    Get,
-    Post,
-    Put,
-    Delete,
-    Patch,
+text_enum! {
+    /// The HTTP methods of a fetch.
+    #[derive(Default)]
+    #[expect(missing_docs, reason = "RFC 9110 defines them")]
+    pub enum Method ("method") {
+        #[default]
+        Get = "GET",
+        Post = "POST",
+        Put = "PUT",
+        Delete = "DELETE",
+        Patch = "PATCH",
+    }
 }
 
 impl Method {
-    /// Every method.
-    pub const ALL: [Self; 5] = [Self::Get, Self::Post, Self::Put, Self::Delete, Self::Patch];
-
-    /// As it is written in HTTP.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Delete => "DELETE",
-            Self::Patch => "PATCH",
-        }
-    }
-
     /// Whether a request body has a meaning (RFC 9110, 9.3).
     pub const fn takes_body(self) -> bool {
         matches!(self, Self::Post | Self::Put | Self::Patch)
-    }
-}
-
-impl FromStr for Method {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|method| method.as_str() == s)
-            .ok_or_else(|| format!("'{s}' is none of GET, POST, PUT, DELETE, PATCH"))
     }
 }
 
@@ -70,34 +45,34 @@ impl From<Method> for http::Method {
     }
 }
 
-/// What to fetch, and what to make of it.
+/// The specification of a fetch, as its owner gave it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FetchSpec {
-    /// Where the content is.
+    /// The URL of the content.
     pub url: Url,
-    /// How to ask for it.
+    /// The HTTP method.
     pub method: Method,
-    /// Sent along, in this order.
+    /// Request headers, in this order.
     pub headers: Vec<(String, String)>,
-    /// Sent along.
+    /// The request body.
     pub body: Option<String>,
-    /// What the content must hash to.
+    /// The SHA-256 that the content must have.
     pub sha256: Option<ContentHash>,
-    /// The torrent's format.
+    /// The format of the torrent.
     pub format: TorrentFormat,
-    /// For how long after `ready` identical requests may reuse the content, in seconds; with 0
-    /// this request neither reuses nor is reused.
+    /// Seconds after `ready` for which identical requests reuse the content; with 0 this request neither reuses another
+    /// nor is reused.
     pub ttl: u32,
-    /// Who is to be told when it is ready or has failed.
+    /// The receiver of the webhook when the request is ready or has failed.
     pub callback_url: Option<Url>,
 }
 
 impl FetchSpec {
-    /// What makes this and another request of `owner` identical.
+    /// Returns the fingerprint, which is equal for identical requests of one owner.
     pub fn fingerprint(&self, owner: &UserId) -> Fingerprint {
         let mut hasher = Sha256::new();
         let mut field = |bytes: &[u8]| {
-            // Lengths first: no two lists of fields may run together to the same bytes.
+            // Lengths first, so that no two lists of fields are the same bytes.
             hasher.update((bytes.len() as u64).to_be_bytes());
             hasher.update(bytes);
         };
@@ -115,7 +90,7 @@ impl FetchSpec {
     }
 }
 
-// URLs carry credentials and queries, headers and bodies carry secrets: none of them in a log.
+// URLs, headers and bodies may contain secrets, so the log has none of them.
 impl std::fmt::Debug for FetchSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FetchSpec")
@@ -126,59 +101,59 @@ impl std::fmt::Debug for FetchSpec {
     }
 }
 
-/// What was fetched.
+/// A fetched content and its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
     /// The SHA-256 of its bytes.
     pub hash: ContentHash,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// The MIME type the origin declared, or the one its bytes show.
+    /// The MIME type that the origin declared, or that the first bytes show.
     pub media_type: String,
-    /// Safe for every file system.
+    /// The file name, safe for every file system.
     pub file_name: String,
-    /// Where the last redirect led.
+    /// The URL after the last redirect.
     pub final_url: Url,
-    /// The origin's HTTP status.
+    /// The HTTP status of the origin's response.
     pub origin_status: u16,
-    /// When the last byte came.
+    /// When the last byte was received.
     pub fetched_at: Timestamp,
 }
 
-/// A request and all that is known of it: one row of the store.
+/// A request: one row of the store. [`Transition`](crate::Transition) declares how it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchRequest {
-    /// Its id.
+    /// The id.
     pub id: RequestId,
-    /// Who asked.
+    /// The user who created it.
     pub owner: UserId,
-    /// Where from.
+    /// The address of the client that created it.
     pub client_ip: Option<IpAddr>,
-    /// What for.
+    /// What to fetch.
     pub spec: FetchSpec,
     /// Equal for identical requests of one owner.
     pub fingerprint: Fingerprint,
-    /// For how long after `ready` the torrent is kept and seeded.
+    /// The retention: for how long after `ready` the content is stored and seeded.
     pub keep_for: Duration,
-    /// For how long after its end the row is kept, in whole seconds.
+    /// The history: for how long after its end the row is kept, in whole seconds.
     pub history: Duration,
-    /// Where it stands.
+    /// The status.
     pub status: Status,
-    /// 0 to 100, over all steps.
+    /// The progress over all steps, 0 to 100.
     pub progress: u8,
-    /// How often it was tried again.
+    /// The number of retries.
     pub retry_count: u32,
-    /// What was fetched.
+    /// The content, once it is fetched.
     pub content: Option<Content>,
-    /// Where a fetch was left off, to be gone on with; what it says is the fetch step's.
+    /// The checkpoint of a suspended fetch, in the format of the fetch step.
     pub checkpoint: Option<String>,
-    /// The torrent's v1 infohash.
+    /// The v1 infohash of the torrent.
     pub infohash: Option<InfoHash>,
-    /// A hybrid torrent's v2 infohash.
+    /// The v2 infohash of a hybrid torrent.
     pub infohash_v2: Option<InfoHashV2>,
-    /// The last failure: of the last try, or final.
+    /// The failure of the last try, or the final one.
     pub failure: Option<Failure>,
-    /// When it was accepted.
+    /// When it was created.
     pub created_at: Timestamp,
     /// When the row last changed.
     pub updated_at: Timestamp,
@@ -186,19 +161,18 @@ pub struct FetchRequest {
     pub completed_at: Option<Timestamp>,
     /// When a ready request expires.
     pub expires_at: Option<Timestamp>,
-    /// When its [step](Status::step) is next due; for a claimed row, when the lease ends. `None`:
-    /// nothing is left to do.
+    /// When its [step](Status::step) is next due. For a claimed row, when the lease ends. `None`: nothing is left to do.
     pub due_at: Option<Timestamp>,
 }
 
 /// The retention of a request that is kept until it is cancelled: 100 years.
 pub const KEPT_UNTIL_CANCELLED: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// For how long a request is remembered after its end, if nobody says otherwise: 30 days.
+/// The default history: how long the row of an ended request is kept, 30 days.
 pub const HISTORY: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl FetchRequest {
-    /// A new request, queued and due at once, to be remembered for [`HISTORY`].
+    /// A new request: queued, due at once, with the default [`HISTORY`].
     pub fn new(owner: UserId, client_ip: Option<IpAddr>, spec: FetchSpec, keep_for: Duration, now: Timestamp) -> Self {
         Self {
             id: RequestId::new(),
@@ -227,9 +201,9 @@ impl FetchRequest {
 
 impl FetchRequest {
     /// The message of a request whose row cannot be read.
-    pub const UNREADABLE: &str = "the stored request cannot be read; the service's log names what is wrong with it";
+    pub const UNREADABLE: &str = "the stored request cannot be read; the log of the service has the reason";
 
-    /// Stands for a row that the store cannot read: failed, with nothing left to do.
+    /// A failed request in the place of a row that the store cannot read.
     pub fn unreadable(id: RequestId, owner: UserId, created_at: Timestamp) -> Self {
         let spec = FetchSpec {
             url: Url::parse("about:invalid").expect("a URL"),

@@ -438,9 +438,9 @@ impl Transition {
 pub fn diagram(transitions: &[Transition]) -> String {
     use std::fmt::Write;
     let mut text = String::new();
-    for from in Status::ALL {
+    for &from in Status::ALL {
         let leaving = transitions.iter().filter(|transition| transition.starts_from(from));
-        for to in Status::ALL {
+        for &to in Status::ALL {
             let mut names: Vec<_> = leaving
                 .clone()
                 .filter(|transition| transition.to.unwrap_or(from) == to)
@@ -494,7 +494,7 @@ mod tests {
 
     #[test]
     fn no_status_follows_an_end() {
-        for end in Status::ALL.into_iter().filter(|status| status.is_final()) {
+        for &end in Status::ALL.iter().filter(|status| status.is_final()) {
             for transition in examples().iter().filter(|transition| transition.starts_from(end)) {
                 assert_eq!(transition.to.unwrap_or(end), end, "{}", transition.name);
             }
@@ -503,14 +503,14 @@ mod tests {
 
     #[test]
     fn everything_before_an_end_can_be_cancelled() {
-        for status in Status::ALL {
+        for &status in Status::ALL {
             assert_eq!(Transition::cancel(NOW).starts_from(status), !status.is_final(), "{status}");
         }
     }
 
     #[test]
     fn every_status_can_be_reached_and_left() {
-        for status in Status::ALL {
+        for &status in Status::ALL {
             let reached = status == Status::Queued || examples().iter().any(|transition| transition.to == Some(status));
             let left = examples().iter().any(|transition| transition.starts_from(status));
             assert!(reached && left, "{status}");

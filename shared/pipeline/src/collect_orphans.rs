@@ -1,5 +1,5 @@
-//! Finds what a process that was killed, or a message that was lost, has left in the stores: contents and torrents that
-//! no request has.
+//! Orphan collection: removes contents and torrents that no request refers to. A killed process or a lost message leaves
+//! them behind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use domain::{InfoHash, Timestamp, TorrentState};
 use ports::{Clock, Contents, Requests, StoreError, Task, TaskQueue, Torrents};
 use tracing::warn;
 
+use crate::Stores;
 use crate::release::is_referenced;
 
-/// How long nobody has had anything to do with what is looked at: far longer than any step takes between having
-/// something and referring to it.
+/// How long an orphan must be unmodified: far longer than any step takes between storing something and referring to it.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Goes through the stores, a 256th at a time.
+/// Orphan collection, over a 256th of the stores at a time.
 #[derive(Clone)]
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
 pub struct CollectOrphans {
@@ -26,22 +26,33 @@ pub struct CollectOrphans {
 }
 
 impl CollectOrphans {
-    /// Looks at this minute's part: to be run every minute, so that each part is looked at every four hours. How many
-    /// contents and torrents nobody needed.
+    /// The collection on these ports.
+    pub fn new(stores: &Stores) -> Self {
+        Self {
+            requests: stores.requests.clone(),
+            torrents: stores.torrents.clone(),
+            contents: stores.contents.clone(),
+            tasks: stores.tasks.clone(),
+            clock: stores.clock.clone(),
+        }
+    }
+
+    /// Checks the part of this minute. Runs every minute, so that each part is checked every four hours. Returns how many
+    /// orphans were found.
     pub async fn run(&self) -> Result<u64, StoreError> {
         let now = self.clock.now();
         let (part, before) = ((now.as_millis() / 60_000) as u8, now - IDLE);
         let mut found = 0;
         for infohash in self.torrents.list_unmodified(part, before).await? {
             if self.is_unneeded(infohash, before).await? {
-                warn!(%infohash, "a torrent was left that no request needs");
+                warn!(%infohash, "orphaned torrent");
                 self.tasks.enqueue(Task::Unseed(infohash), Duration::ZERO).await?;
                 found += 1;
             }
         }
         for content in self.contents.list_unmodified(part, before).await? {
             if self.requests.references(content).await?.is_empty() {
-                warn!(content.hash = %content, "a content was left that no request needs");
+                warn!(content.hash = %content, "orphaned content removed");
                 self.contents.remove(content, before).await?;
                 found += 1;
             }
@@ -49,7 +60,8 @@ impl CollectOrphans {
         Ok(found)
     }
 
-    /// Whether a torrent is to go: one that has files and no record, that is retired already, or that is so now.
+    /// Whether a torrent must be removed: it has files and no record, it is retired already, or it is an orphan and was
+    /// retired now.
     async fn is_unneeded(&self, infohash: InfoHash, before: Timestamp) -> Result<bool, StoreError> {
         let Some(torrent) = self.torrents.get(infohash).await? else { return Ok(true) };
         if torrent.state == TorrentState::Retired {

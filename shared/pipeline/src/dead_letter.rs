@@ -1,4 +1,5 @@
-//! Giving up a step that never comes to an end: its wake-up was taken again and again, and whoever took it died.
+//! Dead letters: fails the request of a task that was received again and again without a result, for instance because
+//! every worker crashed on it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +8,9 @@ use domain::{Failure, FailureCode, RequestId, Step, Transition};
 use ports::{Clock, Requests, StoreError, Task, TaskQueue};
 use tracing::error;
 
-use crate::{LEASE, Outcome, fetch};
+use crate::{LEASE, Outcome, Stores, fetch};
 
-/// Ends requests whose wake-ups were given up by their queue.
+/// Fails requests whose tasks the queue moved to the dead letters.
 #[derive(Clone)]
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
 pub struct DeadLetter {
@@ -19,8 +20,13 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// Marks the request of a fetch or package wake-up as failed. [`StoreError::Unavailable`] while a worker holds the
-    /// row: to be tried again when its lease is over. Wake-ups of other kinds are left to the sweep.
+    /// On these ports.
+    pub fn new(stores: &Stores) -> Self {
+        Self { requests: stores.requests.clone(), tasks: stores.tasks.clone(), clock: stores.clock.clone() }
+    }
+
+    /// Fails the request of a fetch or package task. [`StoreError::Unavailable`] while a worker holds the row: the caller
+    /// must try again when its lease is over. The sweep takes care of other tasks.
     pub async fn run(&self, task: Task) -> Result<Outcome, StoreError> {
         let (id, step) = match task {
             Task::Fetch(id) => (id, Step::Fetch),
@@ -33,8 +39,8 @@ impl DeadLetter {
         let Some(claim) = self.requests.claim(id, step, now, LEASE).await? else {
             return self.held(id, step).await;
         };
-        let failure = Failure::new(FailureCode::Internal, "its work was begun again and again and never ended");
-        error!(request.id = %id, ?step, "given up");
+        let failure = Failure::new(FailureCode::Internal, "its step was started again and again and never ended");
+        error!(request.id = %id, ?step, "request failed by dead letter");
         crate::metrics::failed("dead_letter", failure.code, false);
         let failed = Transition::fail(&claim.request, failure, None, now);
         let (row, waiting) = self.requests.save(&claim, &failed, now).await?;
@@ -45,7 +51,7 @@ impl DeadLetter {
         Ok(Outcome::Failed)
     }
 
-    /// Whether the row cannot be claimed because it has gone on, or because it is held.
+    /// The result for a row that cannot be claimed: nothing if it has moved on, an error if it is held.
     async fn held(&self, id: RequestId, step: Step) -> Result<Outcome, StoreError> {
         let row = self.requests.get(id).await?;
         if row.is_some_and(|row| row.status.step() == step) {

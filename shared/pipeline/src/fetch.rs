@@ -1,4 +1,4 @@
-//! The fetch step: from a URL to a stored content.
+//! The fetch step: downloads the content of a request and stores it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,17 +7,19 @@ use domain::{Content, Failure, FailureCode, FetchRequest, RequestId, Step, Times
 use fetcher::{Checkpoint, FetchError, Fetched, Fetcher, Progress, Transfer};
 use ports::{Claim, Clock, Contents, Requests, Share, StagedUpload, StoreError, Task, TaskQueue};
 use serde::{Deserialize, Serialize};
+use settings::Settings;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::Stores;
 use crate::lease;
 use crate::retry::{next_try, store_failure};
 use crate::{LEASE, Outcome, SUSPENDED};
 
-/// How far a request is when its content has come, in percent.
+/// The progress of a request when its content has been received, in percent.
 const RECEIVED: u8 = 90;
 
-/// Fetches the content of a request.
+/// The fetch step.
 #[derive(Clone)]
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
 pub struct Fetch {
@@ -28,17 +30,17 @@ pub struct Fetch {
     pub fetcher: Fetcher,
     /// Whether identical requests share a content.
     pub reuse: bool,
-    /// Tries after the first.
+    /// The most retries after the first try.
     pub max_retries: u32,
-    /// Whether a stop comes from a limit that the next try has as well, as a function's: then it is a failure, if the
-    /// fetch cannot be gone on with. Else the request goes back to the queue, to begin anew.
+    /// Whether every run has a deadline, as in a Lambda function: then a fetch that is stopped and cannot be resumed has
+    /// failed, since the next run has the same deadline. Otherwise it returns to the queue.
     pub has_deadline: bool,
 }
 
-/// The row is another's now, or cancelled.
+/// The claim was lost: another worker holds it, or the request was cancelled.
 struct Lost;
 
-/// What a row's checkpoint says.
+/// The checkpoint of a suspended fetch, as JSON in the row.
 #[derive(Serialize, Deserialize)]
 struct Suspended {
     begun_at: Timestamp,
@@ -47,11 +49,25 @@ struct Suspended {
 }
 
 impl Fetch {
-    /// Runs the step for this request, until `stopping` is cancelled: then the request goes back to the
-    /// queue, with a checkpoint if it can be gone on with.
+    /// The step on these ports. `has_deadline` is whether every run has a deadline.
+    pub fn new(stores: &Stores, fetcher: Fetcher, settings: &Settings, has_deadline: bool) -> Self {
+        Self {
+            requests: stores.requests.clone(),
+            contents: stores.contents.clone(),
+            tasks: stores.tasks.clone(),
+            clock: stores.clock.clone(),
+            fetcher,
+            reuse: settings.cache.cache_enabled,
+            max_retries: settings.fetcher.max_retries.get() as u32,
+            has_deadline,
+        }
+    }
+
+    /// Runs the step for this request. When `stopping` is cancelled, the request returns to the queue, with a checkpoint
+    /// if the fetch can be resumed.
     pub async fn run(&self, id: RequestId, stopping: &CancellationToken) -> Result<Outcome, StoreError> {
         if let Err(StoreError::Full) = self.contents.check_room(0) {
-            // The request keeps its place: the sweep finds it again.
+            // The request stays due: the sweep finds it again.
             warn!(request.id = %id, "fetch postponed: no space left");
             return Ok(Outcome::Nothing);
         }
@@ -65,7 +81,7 @@ impl Fetch {
     }
 
     async fn work(&self, claim: &Claim, stopping: &CancellationToken) -> Result<Outcome, StoreError> {
-        // What was begun is gone on with.
+        // A suspended fetch is resumed, whatever identical requests do.
         if self.reuse && claim.request.spec.ttl > 0 && claim.request.checkpoint.is_none() {
             let identical = self.requests.find_identical(&claim.request.fingerprint).await?;
             if let Some(content) = self.reusable(&claim.request, identical.freshest).await? {
@@ -77,7 +93,7 @@ impl Fetch {
             if let Some(first) = identical.first_in_flight.filter(|first| *first < claim.request.id) {
                 let now = self.clock.now();
                 let (row, _) = self.requests.save(claim, &Transition::requeue(now + LEASE), now).await?;
-                // In this order: whoever ends the other one finds this one queued.
+                // In this order: when the other request ends, this one must be queued.
                 if !self.requests.add_waiter(row.id, first).await? {
                     wake(&*self.requests, &*self.tasks, &[row.id], now).await?;
                 }
@@ -94,7 +110,7 @@ impl Fetch {
             Ok(Ok(Transfer::Paused(checkpoint))) => return self.paused(claim, staged, suspended, checkpoint).await,
             Ok(Ok(Transfer::Refused(error))) => return self.refused(claim, staged, suspended, error).await,
             Ok(Err(error)) => {
-                // On a full disk the row can be written only once this space is free again.
+                // On a full disk the row can be written only after this space is free again.
                 drop(staged);
                 return self.failed(claim, error).await;
             }
@@ -107,8 +123,8 @@ impl Fetch {
         }
     }
 
-    /// The content of an identical request, if it is fresh enough: fetched after this request was made,
-    /// or ready within its own ttl.
+    /// Returns the content of an identical request if it is fresh: fetched after this request was created, or ready for
+    /// less than its own ttl.
     async fn reusable(
         &self,
         request: &FetchRequest,
@@ -120,12 +136,12 @@ impl Fetch {
         let fresh = content.fetched_at >= request.created_at
             || other.completed_at.is_some_and(|at| at + Duration::from_secs(other.spec.ttl.into()) > now);
         let wanted = request.spec.sha256.is_none_or(|hash| hash == content.hash);
-        // Touched before it is referred to, so that it is not removed in between.
+        // A touched content is not removed before the row refers to it.
         let usable = fresh && wanted && self.contents.touch(content.hash, now).await?;
         Ok(usable.then_some(content))
     }
 
-    /// Where the content is to come in: what was set aside of it, if it was and is still there.
+    /// Returns the staged upload for the content: the suspended one, if there is one and it still exists.
     async fn stage(&self, request: &FetchRequest) -> Result<(Box<dyn StagedUpload>, Option<Suspended>), StoreError> {
         let suspended = request.checkpoint.as_ref().and_then(|text| serde_json::from_str::<Suspended>(text).ok());
         if let Some(suspended) = suspended
@@ -136,7 +152,7 @@ impl Fetch {
         Ok((self.contents.stage(request.id).await?, None))
     }
 
-    /// Sets a fetch aside that was to stop, if it has come further and can be gone on with.
+    /// Suspends a fetch that was stopped, if it has progressed and can be resumed.
     async fn paused(
         &self,
         claim: &Claim,
@@ -147,7 +163,7 @@ impl Fetch {
         let (id, now) = (claim.request.id, self.clock.now());
         let begun_at = before.as_ref().map_or(now, |before| before.begun_at);
         let had = before.as_ref().map_or(0, |before| before.transfer.received());
-        // A function that has had all its time and got nothing will not get more in another.
+        // A run that received nothing until its deadline will receive nothing in the next one.
         let further = !self.has_deadline || checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.received() != had);
         if let Some(transfer) = checkpoint.filter(|_| further && now.since(begun_at) < SUSPENDED / 2) {
             info!(request.id = %id, received_bytes = transfer.received(), "fetch suspended");
@@ -181,21 +197,21 @@ impl Fetch {
         let progress = Progress::default();
         let percent = || (u16::from(progress.percent()) * u16::from(RECEIVED) / 100) as u8;
         tokio::select! {
-            // A fetch that is done is not thrown away.
+            // A fetch that is complete is not discarded.
             biased;
             fetched = self.fetcher.fetch(&claim.request.owner, &claim.request.spec, staged, &progress, from, stopping) => Ok(fetched),
             () = lease::keep(&*self.requests, &*self.clock, claim, percent) => Err(Lost),
         }
     }
 
-    /// Does what comes behind the download, keeping the lease.
+    /// Runs `work` while the lease is extended.
     async fn holding<T>(&self, claim: &Claim, work: impl Future<Output = T>) -> T {
         lease::during(&*self.requests, &*self.clock, claim, RECEIVED, work).await
     }
 
     async fn commit(&self, claim: &Claim, staged: Box<dyn StagedUpload>, fetched: Fetched) -> Result<(), FetchError> {
         let now = self.clock.now();
-        // Never left in the middle: what is in place is to be recorded.
+        // Not interrupted: a content that is in place must be recorded.
         let new = self.holding(claim, staged.commit(fetched.hash, now)).await?;
         info!(
             request.id = %claim.request.id,
@@ -222,7 +238,7 @@ impl Fetch {
             && matches!(saved, Err(StoreError::ClaimLost))
             && self.requests.references(fetched.hash).await?.is_empty()
         {
-            // Cancelled at the last moment, and nobody else's, unless another has touched it since.
+            // Cancelled meanwhile: the content has no reference, unless another request has touched it since.
             self.contents.remove(fetched.hash, now + Duration::from_millis(1)).await?;
         }
         Ok(saved?)
@@ -251,7 +267,7 @@ impl Fetch {
         saved
     }
 
-    /// Keeps what is set aside for the next try.
+    /// Handles a resumption that the origin refused: keeps the checkpoint for the next try.
     async fn refused(
         &self,
         claim: &Claim,
@@ -274,7 +290,7 @@ impl Fetch {
         self.failed_with(claim, error, None).await
     }
 
-    /// Ends a try that has failed, which leaves this checkpoint.
+    /// Ends a failed try: retries it later, from the checkpoint if there is one, or fails the request.
     async fn failed_with(
         &self,
         claim: &Claim,
@@ -315,12 +331,12 @@ impl Fetch {
     }
 }
 
-/// What a checkpoint has set aside in the store of contents.
+/// The token of the suspended upload in a checkpoint.
 pub(crate) fn set_aside(checkpoint: &str) -> Option<String> {
     serde_json::from_str(checkpoint).ok().map(|suspended: Suspended| suspended.staged)
 }
 
-/// Lets requests that have waited for another one look again.
+/// Makes the requests that waited for another one due.
 pub(crate) async fn wake(
     requests: &dyn Requests,
     tasks: &dyn TaskQueue,

@@ -1,4 +1,4 @@
-//! Keeping a claim while long work goes on.
+//! Heartbeats: extends the lease of a claim during long work.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use tracing::warn;
 
 use crate::LEASE;
 
-/// How often progress is shown and a cancel looked for.
+/// How often the progress is reported and a cancel noticed.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Does `work` to its end, keeping the lease meanwhile; also if the claim is lost on the way.
+/// Runs `work` to its end while the lease is extended, also if the claim is lost meanwhile.
 pub(crate) async fn during<T>(
     requests: &dyn Requests,
     clock: &dyn Clock,
@@ -27,8 +27,8 @@ pub(crate) async fn during<T>(
     }
 }
 
-/// Keeps the lease and shows the progress (0 to 100); returns when the claim is lost: cancelled, or
-/// another's.
+/// Extends the lease and reports the progress (0 to 100). Returns when the claim is lost: the request was cancelled, or
+/// another worker claimed it.
 pub(crate) async fn keep(requests: &dyn Requests, clock: &dyn Clock, claim: &Claim, progress: impl Fn() -> u8) {
     let mut shown = claim.request.progress;
     let mut written = Instant::now();
@@ -36,13 +36,13 @@ pub(crate) async fn keep(requests: &dyn Requests, clock: &dyn Clock, claim: &Cla
         tokio::time::sleep(TICK).await;
         let now = clock.now();
         let percent = progress();
-        // By the monotonic clock: the other one may be set.
+        // The monotonic clock, since the wall clock may be set.
         let lost = if percent != shown || written.elapsed() >= LEASE / 3 {
             (shown, written) = (percent, Instant::now());
             match requests.heartbeat(claim, percent, now, LEASE).await {
                 Err(StoreError::ClaimLost) => true,
                 Err(error) => {
-                    warn!(%error, request.id = %claim.request.id, "the lease was not extended");
+                    warn!(%error, request.id = %claim.request.id, "lease not extended");
                     false
                 }
                 Ok(()) => false,

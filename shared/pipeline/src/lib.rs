@@ -1,12 +1,10 @@
-//! The steps of a request: fetch, package, seed, release; the sweep that keeps them going, and the telling of
-//! their end.
+//! The steps of a request (fetch, package, seed, release, notify) and the periodic work: sweep, orphan collection, scrub.
 //!
-//! **The store is the truth, a wake-up only a hint.** A step claims its row with one conditional
-//! write, works, and saves it with another; so a lost message costs a minute, a duplicated one
-//! nothing, a killed worker one lease, and a cancel is seen at the next write.
+//! **The row is the source of truth, a task is a hint.** A step claims its row with one conditional write, works, and
+//! applies a [transition](domain::Transition) with another. So a lost task costs a minute, a duplicate nothing, and a
+//! killed worker one lease. A cancel is noticed at the next write.
 //!
-//! Each step is a struct of the ports it needs and no other, with one `run`. No step knows what it
-//! runs on.
+//! Each step is a struct of the ports that it needs and no others, with one `run`. No step knows its backend.
 
 mod collect_orphans;
 mod dead_letter;
@@ -19,42 +17,44 @@ mod release;
 mod retry;
 mod scrub;
 mod seed;
+mod stores;
 mod sweep;
 
 pub use collect_orphans::CollectOrphans;
 pub use dead_letter::DeadLetter;
 pub use fetch::Fetch;
-pub use notify::{Notify, WebhookKey};
+pub use notify::{BadWebhookSecret, Notify, WebhookKey};
 pub use package::{Package, Salt};
 pub use release::Release;
 pub use scrub::{Scrub, ScrubFindings};
 pub use seed::{Seed, SeedStepError};
+pub use stores::Stores;
 pub use sweep::{Sweep, Swept};
 
 use std::time::Duration;
 
-/// For how long a worker may be silent before its row is given to another.
+/// How long a worker may be silent before another one can claim its row.
 pub const LEASE: Duration = Duration::from_secs(60);
 
-/// How long after its last touch a content that nothing refers to is kept: longer than it takes from
-/// finding a content to referring to it.
+/// How long a content without references is kept after its last touch: longer than the time between finding a content and
+/// referring to it.
 pub const GRACE: Duration = LEASE;
 
-/// For how long what has come in of a content is kept at the most, from when it began.
+/// The longest that a suspended fetch can be resumed, counted from its start.
 const SUSPENDED: Duration = Duration::from_secs(12 * 3600);
 
-/// What a run of a step did.
+/// The result of a run of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The row moved on.
+    /// The transition was applied.
     Done,
-    /// There was nothing to do: another has the row, or it is not due, or it has ended.
+    /// There was nothing to do: another worker holds the row, it is not due, or it has ended.
     Nothing,
-    /// The step was left off, and goes on where it stopped.
+    /// The fetch was suspended and will be resumed.
     Suspended,
-    /// The row was cancelled, or taken by another, while this worker was at it.
+    /// The claim was lost: the request was cancelled, or another worker claimed it.
     Lost,
-    /// The step failed, and is to be tried again.
+    /// The step failed and will be retried.
     Retried,
     /// The request has failed.
     Failed,

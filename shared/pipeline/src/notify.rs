@@ -1,5 +1,4 @@
-//! Telling a request's end to its callback URL: a webhook as Standard Webhooks has it
-//! (standardwebhooks.com), signed, tried again, and sent the guarded and proxied way.
+//! Webhook delivery (Standard Webhooks, standardwebhooks.com): signed, retried, and sent through the guard and the proxy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +12,13 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ports::{Clock, Requests, Share, StoreError, Task, TaskQueue};
 use serde_json::json;
+use settings::ExposeSecret;
 use sha2::Sha256;
 use tracing::{info, warn};
 
-use crate::{LEASE, Outcome};
+use crate::{LEASE, Outcome, Stores};
 
-/// The waits between tries, as the specification suggests; after the last the telling is given up.
+/// The waits between tries, as the specification suggests. After the last one the webhook is given up.
 const WAITS: [Duration; 7] = [
     Duration::from_secs(5),
     Duration::from_secs(5 * 60),
@@ -32,10 +32,10 @@ const WAITS: [Duration; 7] = [
 /// The longest that a webhook waits for its next try.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(15 * 3600);
 
-/// How long a receiver may take to answer: the lease is to outlast it.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest that a receiver may take to respond; shorter than the lease.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Tells the end of requests.
+/// The notify step.
 #[derive(Clone)]
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
 pub struct Notify {
@@ -46,7 +46,7 @@ pub struct Notify {
     pub key: WebhookKey,
 }
 
-/// What webhooks are signed with.
+/// The key that signs webhooks.
 #[derive(Clone)]
 pub struct WebhookKey(Hmac<Sha256>);
 
@@ -57,7 +57,8 @@ impl std::fmt::Debug for WebhookKey {
 }
 
 impl WebhookKey {
-    /// The key of a secret such as `whsec_…`: base64 after the prefix, and as it stands without one. `None` if it is none, or is empty.
+    /// The key of a secret such as `whsec_…`: base64 after the prefix, raw bytes without one. `None` if it is not valid or
+    /// empty.
     pub fn new(secret: &str) -> Option<Self> {
         let bytes = match secret.strip_prefix("whsec_") {
             Some(encoded) => STANDARD.decode(encoded).ok()?,
@@ -76,26 +77,49 @@ impl WebhookKey {
     }
 }
 
+/// The webhook secret is not valid.
+#[derive(Debug, thiserror::Error)]
+#[error("SECURITY__WEBHOOK_SECRET: what follows whsec_ must be base64 and not empty")]
+pub struct BadWebhookSecret;
+
 impl Notify {
-    /// Tells the end of this request, if that is due.
+    /// The step on these ports; `None` if no webhook secret is set.
+    pub fn new(
+        stores: &Stores,
+        fetcher: Fetcher,
+        security: &settings::Security,
+    ) -> Result<Option<Self>, BadWebhookSecret> {
+        let Some(secret) = &security.webhook_secret else { return Ok(None) };
+        let key = WebhookKey::new(secret.expose_secret()).ok_or(BadWebhookSecret)?;
+        Ok(Some(Self {
+            requests: stores.requests.clone(),
+            tasks: stores.tasks.clone(),
+            clock: stores.clock.clone(),
+            fetcher,
+            key,
+        }))
+    }
+
+    /// Delivers the webhook of this request, if it is due.
     pub async fn run(&self, id: RequestId) -> Result<Outcome, StoreError> {
         let Some((row, tries)) = self.requests.claim_notification(id, self.clock.now(), LEASE).await? else {
             return Ok(Outcome::Nothing);
         };
-        let told = self.tell(&row).await;
+        let delivered = self.deliver(&row).await;
         let now = self.clock.now();
-        let wait = match &told {
+        let wait = match &delivered {
             Ok(status) if (200..300).contains(status) => {
-                info!(request.id = %id, status, "its end was told");
+                info!(request.id = %id, status, "webhook delivered");
                 None
             }
-            // The receiver is gone for good.
+            // The receiver wants no more webhooks.
             Ok(410) => None,
             _ => WAITS.get(tries as usize),
         };
         if let Some(wait) = wait {
-            let why = told.map_or_else(|error| error.to_string(), |status| format!("the receiver answered {status}"));
-            warn!(request.id = %id, why, tries = tries + 1, "its end was not told, and will be tried again");
+            let why =
+                delivered.map_or_else(|error| error.to_string(), |status| format!("the receiver responded {status}"));
+            warn!(request.id = %id, why, tries = tries + 1, "webhook delivery failed, will retry");
             self.requests.notified(id, Some(now + *wait)).await?;
             self.tasks.enqueue_for(Share::from(&row), Task::Notify(id), *wait).await?;
             return Ok(Outcome::Retried);
@@ -104,11 +128,11 @@ impl Notify {
         Ok(Outcome::Done)
     }
 
-    async fn tell(&self, row: &FetchRequest) -> Result<u16, FetchError> {
+    async fn deliver(&self, row: &FetchRequest) -> Result<u16, FetchError> {
         let Some(url) = &row.spec.callback_url else { return Ok(410) };
         let body = payload(row);
-        // The same for every try, so that the receiver knows a repeated one.
-        let message = format!("msg_{}_{}", row.id, told(row));
+        // The same for every try, so that the receiver recognizes a repetition.
+        let message = format!("msg_{}_{}", row.id, event_status(row));
         let timestamp = (self.clock.wall().as_millis() / 1000).to_string();
         let signature = self.key.sign(&message, &timestamp, &body);
         let headers = [
@@ -119,23 +143,23 @@ impl Notify {
         ];
         let headers: HeaderMap =
             headers.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect();
-        self.fetcher.post(&row.owner, url, headers, body, PATIENCE).await
+        self.fetcher.post(&row.owner, url, headers, body, TIMEOUT).await
     }
 }
 
-/// What is told: that it is ready, as it was when this became due, whatever has become of it since, or has failed.
-fn told(row: &FetchRequest) -> Status {
+/// The status in the event: ready or failed, as it was when the webhook became due.
+fn event_status(row: &FetchRequest) -> Status {
     if row.status == Status::Failed { Status::Failed } else { Status::Ready }
 }
 
 fn payload(row: &FetchRequest) -> String {
     let content = row.content.as_ref();
     json!({
-        "type": format!("request.{}", told(row)),
+        "type": format!("request.{}", event_status(row)),
         "timestamp": row.completed_at,
         "data": {
             "id": row.id,
-            "status": told(row),
+            "status": event_status(row),
             "url": row.spec.url,
             "infohash": row.infohash,
             "infohash_v2": row.infohash_v2,

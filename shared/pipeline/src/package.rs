@@ -1,4 +1,4 @@
-//! The package step: from a stored content to a stored torrent.
+//! The package step: makes the torrent of a stored content.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,17 +11,18 @@ use domain::{
 use hmac::{Hmac, KeyInit, Mac};
 use metainfo::{Metainfo, Pieces, TorrentBuilder, piece_length_for};
 use ports::{Claim, Clock, Contents, Requests, Share, StoreError, Task, TaskQueue, Torrents};
-use settings::ExposeSecret;
+use settings::{ExposeSecret, Settings};
 use sha2::Sha256;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tracing::info;
 
+use crate::Stores;
 use crate::lease;
 use crate::retry::{next_try, store_failure};
 use crate::{LEASE, Outcome};
 
-/// Makes the torrent of a request's content.
+/// The package step.
 #[derive(Clone)]
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
 pub struct Package {
@@ -32,20 +33,20 @@ pub struct Package {
     pub clock: Arc<dyn Clock>,
     /// BEP 27.
     pub private: bool,
-    /// Bytes a piece, where it is not to follow the content's size.
+    /// Bytes per piece; `None`: it depends on the size of the content.
     pub piece_length: Option<u32>,
-    /// The program's name and version for `created by`, beside the creation date; `None` leaves both out.
+    /// The name and version of the program for `created by`, beside the creation date; `None`: the torrent has neither.
     pub created_by: Option<String>,
-    /// Makes the infohashes of private torrents unpredictable.
+    /// Makes the infohashes of private torrents unpredictable; `None`: they follow from content and name.
     pub salt: Option<Salt>,
 }
 
-/// A secret from which the `source` in the info dictionary of private torrents is derived. Without it the infohash
-/// follows from the content and its name, and people who have both can ask the seeder whether it seeds them.
+/// A secret from which the `source` field in the info dictionary of private torrents is derived. Without it the infohash
+/// follows from the content and its name, and anybody who has both can ask the seeder whether it seeds them.
 #[derive(Clone)]
 pub struct Salt {
     key: Hmac<Sha256>,
-    /// Whether each owner has a salt of their own. Then equal contents of two owners are two torrents.
+    /// Whether each owner has a separate salt. Then equal contents of two owners are two torrents.
     per_owner: bool,
 }
 
@@ -55,13 +56,13 @@ impl Salt {
         Self { key: Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"), per_owner }
     }
 
-    /// The salt that the settings ask for.
+    /// The salt of `TORRENT__SALT`, if it is set.
     pub fn from_settings(torrent: &settings::Torrent) -> Option<Self> {
         let per_owner = torrent.salt_scope == settings::SaltScope::Owner;
         torrent.salt.as_ref().map(|secret| Self::new(secret.expose_secret().as_bytes(), per_owner))
     }
 
-    /// 32 hexadecimal digits.
+    /// The `source` of an owner: 32 hexadecimal digits.
     fn source(&self, owner: &UserId) -> String {
         let mut mac = self.key.clone();
         mac.update(b"torrent source\n");
@@ -79,6 +80,22 @@ impl std::fmt::Debug for Salt {
 }
 
 impl Package {
+    /// The step on these ports.
+    pub fn new(stores: &Stores, settings: &Settings) -> Self {
+        let (server, torrent) = (&settings.server, &settings.torrent);
+        Self {
+            requests: stores.requests.clone(),
+            torrents: stores.torrents.clone(),
+            contents: stores.contents.clone(),
+            tasks: stores.tasks.clone(),
+            clock: stores.clock.clone(),
+            private: torrent.private_tracker,
+            piece_length: torrent.piece_size.map(settings::PieceLength::get),
+            created_by: torrent.names_program().then(|| format!("{}/{}", server.app_name, server.app_version)),
+            salt: Salt::from_settings(torrent),
+        }
+    }
+
     /// Runs the step for this request.
     pub async fn run(&self, id: RequestId) -> Result<Outcome, StoreError> {
         let Some(claim) = self.requests.claim(id, Step::Package, self.clock.now(), LEASE).await? else {
@@ -119,14 +136,14 @@ impl Package {
         Ok(outcome)
     }
 
-    /// What becomes of a request that could not be packaged.
+    /// Decides whether a request that could not be packaged is retried.
     fn failed(
         row: &FetchRequest,
         error: StoreError,
         now: Timestamp,
     ) -> (Outcome, Transition, Option<(Task, Duration)>) {
         let failure = match error {
-            // Unlike a fetch, another try costs nothing but hashing.
+            // Unlike a fetch, another try costs only hashing.
             StoreError::Full => Failure::new(FailureCode::Internal, "no space left to store the torrent"),
             error => store_failure(&error),
         };
@@ -141,7 +158,7 @@ impl Package {
         }
     }
 
-    /// Makes and stores the torrent, and tells what the seeder has to do with it.
+    /// Makes and stores the torrent. Returns it with its state, which says whether the seeder must add it.
     async fn torrent(&self, claim: &Claim, content: &Content) -> Result<(Torrent, TorrentState), StoreError> {
         let pieces = self.hash(claim, content).await?;
         let (size, piece_length) = (pieces.size(), pieces.piece_length());
@@ -177,11 +194,11 @@ impl Package {
             created_by: self.created_by.clone(),
             creation_date: self.created_by.as_ref().map(|_| now.as_millis() / 1000),
         };
-        // Names are made safe and empty contents refused when they are fetched.
+        // The fetch makes names safe and refuses empty contents.
         recipe.build(pieces).map_err(|error| StoreError::unavailable("packaging", error))
     }
 
-    /// Hashes the content on all cores, keeping the lease meanwhile.
+    /// Hashes the content on all cores while the lease is extended.
     async fn hash(&self, claim: &Claim, content: &Content) -> Result<Pieces, StoreError> {
         let piece_length = self.piece_length.unwrap_or_else(|| piece_length_for(content.size));
         let (format, size, hash) = (claim.request.spec.format, content.size, content.hash);

@@ -1,4 +1,4 @@
-//! The release step: an ended request lets go of what no other needs.
+//! The release step: removes the torrent and the content of an ended request, if no other request needs them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use domain::{ContentHash, RequestId, Status, Step, Torrent, TorrentState, Transi
 use ports::{Clock, ContentReference, Contents, Removal, Requests, StoreError, Task, TaskQueue, Torrents};
 use tracing::info;
 
-use crate::fetch;
 use crate::{GRACE, LEASE, Outcome};
+use crate::{Stores, fetch};
 
-/// Releases the torrent and content of an ended request.
+/// The release step.
 ///
-/// Nothing that another request refers to, or is just about to refer to, is removed: a torrent is
-/// retired only if its version has not counted up since it was looked at, and whoever has it must be seen by now
-/// ([`Requests::max_staleness`]); a content only if it has not been touched for [`GRACE`].
+/// Nothing that another request refers to, or is about to refer to, is removed. A torrent is retired only if its version
+/// has not changed since it was read, and if every request that has it must be visible by now
+/// ([`Requests::max_staleness`]). A content is removed only if it has not been touched for [`GRACE`].
 #[derive(Clone)]
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
 pub struct Release {
@@ -26,12 +26,23 @@ pub struct Release {
 }
 
 impl Release {
+    /// The step on these ports.
+    pub fn new(stores: &Stores) -> Self {
+        Self {
+            requests: stores.requests.clone(),
+            torrents: stores.torrents.clone(),
+            contents: stores.contents.clone(),
+            tasks: stores.tasks.clone(),
+            clock: stores.clock.clone(),
+        }
+    }
+
     /// Runs the step for this request.
     pub async fn run(&self, id: RequestId) -> Result<Outcome, StoreError> {
         let Some(claim) = self.requests.claim(id, Step::Release, self.clock.now(), LEASE).await? else {
             return Ok(Outcome::Nothing);
         };
-        // It may have been cancelled while others waited for it.
+        // A request that was cancelled may have waiters.
         fetch::wake(&*self.requests, &*self.tasks, &claim.waiting, self.clock.now()).await?;
         if let Some(suspended) = claim.request.checkpoint.as_deref().and_then(fetch::set_aside) {
             self.contents.discard(&suspended).await?;
@@ -53,9 +64,9 @@ impl Release {
         Ok(Outcome::Done)
     }
 
-    /// Lets go of a content and its torrents; false if it is to be tried again later.
+    /// Removes a content and its torrents where no request needs them. Returns whether nothing is left to try again.
     async fn release(&self, content: ContentHash) -> Result<bool, StoreError> {
-        // The torrents first, with their versions: a request that comes after this counts one up.
+        // The torrents first, with their versions: a later request increments the version.
         let torrents = self.torrents.of_content(content).await?;
         let references = self.requests.references(content).await?;
         let seen = self.clock.now() - self.requests.max_staleness();
@@ -64,7 +75,7 @@ impl Release {
             let retired = torrent.state == TorrentState::Retired
                 || self.torrents.retire(torrent.infohash, torrent.version, seen).await?;
             if retired {
-                info!(infohash = %torrent.infohash, "no request needs the torrent any more");
+                info!(infohash = %torrent.infohash, "torrent retired");
                 self.tasks.enqueue(Task::Unseed(torrent.infohash), Duration::ZERO).await?;
             }
             released &= retired;
@@ -74,13 +85,13 @@ impl Release {
         }
         let removal = self.contents.remove(content, self.clock.now() - GRACE).await?;
         if removal == Removal::Gone {
-            info!(content.hash = %content, "no request needs the content any more");
+            info!(content.hash = %content, "content removed");
         }
         Ok(removal == Removal::Gone)
     }
 }
 
-/// Whether a live request has this torrent, or may be about to.
+/// Whether a live request has this torrent, or may be about to refer to it.
 pub(crate) fn is_referenced(torrent: &Torrent, references: &[ContentReference]) -> bool {
     references
         .iter()

@@ -1,19 +1,18 @@
-//! When to try again.
+//! Retries: exponential back-off with jitter.
 
 use std::time::Duration;
 
 use domain::{Failure, FailureCode, FetchRequest, Timestamp};
 use ports::StoreError;
 
-/// Tries of a step that failed over our own stores: they are few, and a store is down for long or not
-/// at all.
+/// The most retries of a step that failed because of one of our stores.
 const INTERNAL_RETRIES: u32 = 10;
 
 /// The longest wait between two tries.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 
-/// Whether, and when, a request that failed is tried again: exponentially later each time, at random
-/// within the upper half so that many do not come together, and no sooner than the origin asked.
+/// Returns when a failed step is retried, or `None` if it is not: after an exponential back-off with jitter in its upper
+/// half, so that many retries do not coincide, and no sooner than the origin asked for.
 pub(crate) fn next_try(
     request: &FetchRequest,
     failure: &Failure,
@@ -30,13 +29,13 @@ pub(crate) fn next_try(
     Some(now + wait.max(retry_after.unwrap_or_default().min(LONGEST)))
 }
 
-/// A store's error as a failure of the request. What it says is for the log, not for the caller.
+/// The error of a store as a failure of the request. The log has its text, the owner does not see it.
 pub(crate) fn store_failure(error: &StoreError) -> Failure {
     if matches!(error, StoreError::Full) {
         return Failure::new(FailureCode::StorageFull, "the content does not fit on this service's disk");
     }
-    tracing::error!(%error, "a store failed");
-    Failure::new(FailureCode::Internal, "a store of this service failed; its log knows more")
+    tracing::error!(%error, "store failed");
+    Failure::new(FailureCode::Internal, "a store of this service failed; see the log of the service")
 }
 
 #[cfg(test)]
@@ -75,7 +74,7 @@ mod tests {
             assert!(whole / 2 <= waited && waited <= whole, "{retry}: {waited:?}");
         }
         assert_eq!(wait(3, FailureCode::ReadTimeout, None), None);
-        assert!(wait(3, FailureCode::Internal, None).is_some(), "our own failures are borne longer");
+        assert!(wait(3, FailureCode::Internal, None).is_some(), "our own failures are retried more often");
     }
 
     #[test]

@@ -11,6 +11,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
+use crate::Stores;
+
 /// Bytes that are read and hashed at a time.
 const CHUNK: usize = 1024 * 1024;
 
@@ -62,6 +64,19 @@ impl ScrubFindings {
 }
 
 impl Scrub {
+    /// The scrub on these ports, at the rate of `STORAGE__SCRUB`.
+    pub fn new(stores: &Stores, storage: &settings::Storage) -> Self {
+        Self {
+            requests: stores.requests.clone(),
+            torrents: stores.torrents.clone(),
+            contents: stores.contents.clone(),
+            tasks: stores.tasks.clone(),
+            clock: stores.clock.clone(),
+            rate: Some(storage.scrub.get()).filter(|rate| *rate > 0),
+            findings: Arc::default(),
+        }
+    }
+
     /// Looks for all contents every ten minutes, reads them at the configured rate, and verifies at once what could not
     /// be read. Runs until it is dropped.
     pub async fn run(&self) {

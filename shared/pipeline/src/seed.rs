@@ -1,4 +1,4 @@
-//! The seed step: from a stored torrent to one that peers can download.
+//! The seed step: adds torrents to the seeder and removes retired ones.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,10 +8,12 @@ use domain::{Failure, FailureCode, InfoHash, RequestId, Status, Torrent, Torrent
 use ports::{Clock, Condition, Requests, SeedError, Seeder, Share, StoreError, Task, TaskQueue, Torrents};
 use tracing::{error, info};
 
-/// Keeps the seeder's session as the torrents' table wants it.
+use crate::Stores;
+
+/// The seed step: makes the seeder's session equal to the table of torrents.
 ///
-/// Its calls are to be made one after another: then whatever order wake-ups come in, the last one
-/// finds the table as it is and leaves the session so.
+/// Calls for one torrent must not run at the same time. Then the last one finds the table as it is, whatever the order of
+/// the tasks.
 #[derive(Clone)]
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
 pub struct Seed {
@@ -25,15 +27,26 @@ pub struct Seed {
 /// Why a torrent is not seeded yet.
 #[derive(Debug, thiserror::Error)]
 pub enum SeedStepError {
-    /// A store did not answer.
+    /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The seeder did not.
+    /// The seeder failed.
     #[error(transparent)]
     Seeder(#[from] SeedError),
 }
 
 impl Seed {
+    /// The step on these ports.
+    pub fn new(stores: &Stores, seeder: Arc<dyn Seeder>) -> Self {
+        Self {
+            seeder,
+            requests: stores.requests.clone(),
+            torrents: stores.torrents.clone(),
+            tasks: stores.tasks.clone(),
+            clock: stores.clock.clone(),
+        }
+    }
+
     /// Seeds a torrent, and makes `request` ready, which waits for it.
     pub async fn run(&self, infohash: InfoHash, request: Option<RequestId>) -> Result<(), SeedStepError> {
         let now = self.clock.now();
@@ -41,7 +54,7 @@ impl Seed {
             Ok(true) => Transition::seeded(),
             Ok(false) => Transition::repackage(now),
             Err(SeedStepError::Seeder(SeedError::Refused(why))) => {
-                error!(%infohash, why, "the seeder refused a torrent");
+                error!(%infohash, why, "torrent refused by the seeder");
                 let failure = Failure::new(FailureCode::SeedingFailed, "the seeder refused the torrent");
                 Transition::seeding_failed(failure, now)
             }
@@ -62,7 +75,7 @@ impl Seed {
         Ok(())
     }
 
-    /// Sees to it that a torrent is in the session; false if it has to be stored again first.
+    /// Adds a torrent to the session. Returns whether it could; if not, it must be packaged again.
     async fn seed(&self, infohash: InfoHash) -> Result<bool, SeedStepError> {
         if !self.seeder.has(infohash) {
             let Some((metainfo, content)) = self.torrents.metainfo(infohash).await? else { return Ok(false) };
@@ -76,10 +89,10 @@ impl Seed {
         Ok(false)
     }
 
-    /// Ends the seeding of a retired torrent and deletes it.
+    /// Removes a retired torrent from the session and deletes it.
     pub async fn unseed(&self, infohash: InfoHash) -> Result<(), SeedStepError> {
         let torrent = self.torrents.get(infohash).await?;
-        // Its files may have been left when the record was deleted.
+        // A deleted record may have left files behind.
         if torrent.is_none_or(|torrent| torrent.state == TorrentState::Retired) {
             self.seeder.remove(infohash).await?;
             self.torrents.purge(infohash).await?;
@@ -87,12 +100,12 @@ impl Seed {
         Ok(())
     }
 
-    /// Connects to a peer that downloads a torrent.
+    /// Connects the seeder to a peer that downloads a torrent.
     pub async fn connect(&self, infohash: InfoHash, peer: SocketAddr) -> Result<(), SeedStepError> {
         Ok(self.seeder.connect(infohash, peer).await?)
     }
 
-    /// Adds every torrent that is to be seeded, as at a start; returns how many.
+    /// Adds every live torrent, at a start. Returns how many.
     pub async fn restore(&self) -> Result<u64, SeedStepError> {
         let (mut restored, mut after) = (0, None);
         loop {
@@ -102,9 +115,9 @@ impl Seed {
             for torrent in &page {
                 match self.restore_one(torrent).await {
                     Ok(true) => restored += 1,
-                    Ok(false) => error!(infohash = %torrent.infohash, "a torrent's file is gone"),
+                    Ok(false) => error!(infohash = %torrent.infohash, "torrent file is missing"),
                     Err(SeedStepError::Seeder(SeedError::Refused(why))) => {
-                        error!(infohash = %torrent.infohash, why, "the seeder refused a torrent");
+                        error!(infohash = %torrent.infohash, why, "torrent refused by the seeder");
                     }
                     Err(error) => return Err(error),
                 }

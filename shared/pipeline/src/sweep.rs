@@ -1,5 +1,5 @@
-//! The sweep: finds what is due, whatever became of its wake-up, ends what has outlived its time, forgets what ended
-//! long ago, and tidies up behind fetches that were killed.
+//! The sweep: enqueues tasks for rows that are due, expires requests, purges the history, and removes uploads of fetches
+//! that were killed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,12 +9,12 @@ use domain::{RequestId, Step, Transition};
 use ports::{Clock, Contents, Requests, StagingEntry, StoreError, Task, TaskQueue};
 use tracing::{info, warn};
 
-use crate::{LEASE, SUSPENDED, notify};
+use crate::{LEASE, SUSPENDED, Stores, notify};
 
-/// The longest that a step lets a row wait is a quarter of an hour.
+/// No row waits longer: the longest back-off of a step is a quarter of an hour.
 const LATEST: Duration = Duration::from_secs(3600);
 
-/// Sweeps; to be run every minute.
+/// The sweep, which runs every minute.
 #[derive(Clone)]
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
 pub struct Sweep {
@@ -22,36 +22,48 @@ pub struct Sweep {
     pub contents: Arc<dyn Contents>,
     pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,
-    /// Rows that one sweep looks at, of each kind.
+    /// The most rows of each kind in one sweep.
     pub limit: u32,
-    /// When it ran last, in milliseconds since the epoch; 0 before its first run.
+    /// The time of the last run, in milliseconds since the epoch; 0 before the first run.
     pub last: Arc<AtomicI64>,
 }
 
-/// What a sweep found.
+/// The result of a sweep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Wake-ups sent.
+    /// Tasks enqueued.
     pub woken: usize,
-    /// Requests whose time was over.
+    /// Requests expired.
     pub expired: usize,
-    /// Rows that were deleted.
+    /// Rows deleted.
     pub forgotten: u64,
-    /// Pieces of contents that were deleted.
+    /// Uploads discarded.
     pub discarded: u64,
 }
 
 impl Sweep {
-    /// Sweeps once.
+    /// The sweep on these ports, over up to `limit` rows of each kind.
+    pub fn new(stores: &Stores, limit: u32) -> Self {
+        Self {
+            requests: stores.requests.clone(),
+            contents: stores.contents.clone(),
+            tasks: stores.tasks.clone(),
+            clock: stores.clock.clone(),
+            limit,
+            last: Arc::default(),
+        }
+    }
+
+    /// Runs once.
     pub async fn run(&self) -> Result<Swept, StoreError> {
         let now = self.clock.now();
         let mut swept = Swept::default();
-        // After a start, and when the clock has gone back: looking costs more the more requests there are.
+        // Only after a start and when the clock went back, since this reads every waiting row.
         let before = self.last.swap(now.as_millis(), Ordering::Relaxed);
         if before == 0 || before > now.as_millis() {
             let clamped = self.requests.clamp_due_times(now, now + LATEST, now + notify::LONGEST_WAIT, LEASE).await?;
             if clamped > 0 {
-                warn!(requests = clamped, "the clock was set back: requests made due");
+                warn!(requests = clamped, "clock was set back, requests made due");
             }
         }
         for id in self.requests.list_expired(now, self.limit).await? {
@@ -69,25 +81,25 @@ impl Sweep {
         swept.discarded = self.tidy().await?;
         if swept != Swept::default() {
             let Swept { woken, expired, forgotten, discarded } = swept;
-            info!(woken, expired, forgotten, discarded, "swept");
+            info!(tasks = woken, expired, purged = forgotten, discarded, "sweep finished");
         }
         Ok(swept)
     }
 
-    /// Deletes what came in for requests that are not being fetched any more; how much. Who was killed left it, or who
-    /// has lost the claim.
+    /// Discards uploads of requests that are not being fetched: workers that were killed or lost their claim left them.
+    /// Returns how many.
     pub async fn tidy(&self) -> Result<u64, StoreError> {
         self.discard(|_| true).await
     }
 
-    /// As [`Sweep::tidy`], and all that was not set aside. To be called before any fetch runs, where one process works on
-    /// the store.
+    /// As [`Sweep::tidy`], and every upload that is not suspended. Must be called before any fetch runs, by the only process
+    /// that works on the store.
     pub async fn clear_staging(&self) -> Result<u64, StoreError> {
         self.discard(|staging| staging.set_aside).await
     }
 
     async fn discard(&self, may_be_needed: impl Fn(&StagingEntry) -> bool + Send + Sync) -> Result<u64, StoreError> {
-        // Stores note times by the wall clock.
+        // Stores record the time of the wall clock.
         let now = self.clock.wall();
         let mut discarded = 0;
         for staging in self.contents.staging().await? {

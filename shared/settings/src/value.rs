@@ -308,7 +308,7 @@ impl Value for TorrentFormat {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse()
+        text.parse().map_err(|error: domain::UnknownText| error.to_string())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::{Extension, Json};
-use domain::{Principal, Status};
+use domain::{FetchRequest, Principal};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use tracing::info;
@@ -51,15 +51,18 @@ pub(crate) async fn update(
     }
     let keep_for = validation::read_changes(&body)?;
     let now = api.clock.now();
-    let before = super::find_owned(&api, &principal, id).await?;
-    if before.status.is_final() {
-        let detail = format!("the request is {}: what it had is not kept any more", before.status);
-        return Err(Problem::new(StatusCode::GONE, "request_gone", detail));
+    let gone = |row: &FetchRequest| {
+        let detail = format!("the request is {}: its content is not kept any more", row.status);
+        Problem::new(StatusCode::GONE, "request_gone", detail)
+    };
+    // Ready rows whose time is over are shown as expired, and stay so.
+    let seen = super::find_owned(&api, &principal, id).await?;
+    if seen.status.is_final() {
+        return Err(gone(&seen));
     }
     let row = api.requests.keep(id, &principal.user, keep_for, now).await?.ok_or_else(Problem::not_found)?;
-    if row.keep_for != keep_for || row.status == Status::Packaging {
-        let detail = format!("the request is {}: try again when it is ready", row.status);
-        return Err(Problem::new(StatusCode::CONFLICT, "not_ready", detail).retry_after(1));
+    if row.status.is_final() {
+        return Err(gone(&row));
     }
     info!(request.id = %id, keep_seconds = keep_for.as_secs(), "retention changed");
     Ok(Json(row.as_of(now).into()))

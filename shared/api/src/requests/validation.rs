@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{ContentHash, FetchSpec, KEPT_UNTIL_CANCELLED, Method, TorrentFormat};
+use domain::{ContentHash, FetchSpec, KEPT_UNTIL_CANCELLED, Method, TorrentFormat, UnknownText};
 use http::StatusCode;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue,
@@ -209,7 +209,7 @@ fn read_url(value: Value, credentials: bool) -> Result<Url, Wrong> {
 
 fn method(value: Value) -> Result<Method, Wrong> {
     let text = text(value, 16)?;
-    text.parse().or_else(|detail: String| wrong("invalid_method", detail))
+    text.parse().or_else(|error: UnknownText| wrong("invalid_method", error.to_string()))
 }
 
 /// The headers that can be set; what is wrong with the others is told header by header.
@@ -279,7 +279,7 @@ fn sha256(value: Value) -> Result<ContentHash, Wrong> {
 }
 
 fn format(value: Value) -> Result<TorrentFormat, Wrong> {
-    text(value, 16)?.parse().or_else(|detail: String| wrong("invalid_format", detail))
+    text(value, 16)?.parse().or_else(|error: UnknownText| wrong("invalid_format", error.to_string()))
 }
 
 #[cfg(test)]

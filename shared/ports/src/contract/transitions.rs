@@ -59,7 +59,7 @@ async fn row_in<R: Requests>(store: &R, status: Status, callback: bool) -> Fetch
 
 /// Every transition on a row in every status, with a webhook and without.
 pub async fn every_transition_does_in_the_store_what_it_does_in_memory<R: Requests>(store: &R) {
-    for status in Status::ALL {
+    for &status in Status::ALL {
         for callback in [false, true] {
             let sample = request("alice", "https://example.org/");
             let examples = Transition::examples(&sample, &content(ContentHash::new([9; 32]), LATER), LATER);

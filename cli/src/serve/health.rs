@@ -1,0 +1,70 @@
+//! The health checks of the embedded server.
+
+use std::sync::Arc;
+
+use api::HealthChecks;
+use fetcher::{Fetcher, ProxyHealth};
+use pipeline::{ScrubFindings, Stores};
+use ports::StoreError;
+use seeder::SeedSession;
+use serde_json::json;
+use tracing::warn;
+
+/// Checks of the database, the content folder, the task queue, the proxy and the seeder.
+pub(super) fn checks(
+    stores: &Stores,
+    fetcher: &Fetcher,
+    session: &Arc<SeedSession>,
+    findings: Arc<ScrubFindings>,
+) -> HealthChecks {
+    let (requests, contents, tasks) = (stores.requests.clone(), stores.contents.clone(), stores.tasks.clone());
+    let (fetcher, session) = (fetcher.clone(), session.clone());
+    HealthChecks::new()
+        .with("database", move || {
+            let requests = requests.clone();
+            async move {
+                let checked = requests.check().await;
+                checked.map(|()| json!({})).map_err(|error| reason(&error, "the database does not take writes"))
+            }
+        })
+        .with("storage", move || {
+            let (contents, findings) = (contents.clone(), findings.clone());
+            async move {
+                if findings.is_mostly_missing() {
+                    return Err("most contents are missing (STORAGE__CONTENT_PATH)".into());
+                }
+                let checked = contents.check().await;
+                checked
+                    .map(|()| json!({ "damaged_contents": findings.damaged() }))
+                    .map_err(|error| reason(&error, "the content folder does not take files"))
+            }
+        })
+        .with("task_queue", move || {
+            let tasks = tasks.clone();
+            async move { tasks.check().await.map(|()| json!({})).map_err(|_| "the workers have stopped".into()) }
+        })
+        .with("proxy", move || {
+            let fetcher = fetcher.clone();
+            async move {
+                match fetcher.check_proxy().await {
+                    Ok(ProxyHealth::Working { working, of }) => Ok(json!({ "working": working, "configured": of })),
+                    Ok(ProxyHealth::Disabled) => Ok(json!({ "status": "disabled" })),
+                    Err(failure) => Err(failure.message),
+                }
+            }
+        })
+        .with("seeder", move || {
+            let session = session.clone();
+            async move { Ok(json!({ "torrents": session.seeding() })) }
+        })
+}
+
+/// The detail of a failed check. The log has the error itself, which may contain paths.
+fn reason(error: &StoreError, otherwise: &str) -> String {
+    warn!(%error, "health check failed");
+    if matches!(error, StoreError::Full) {
+        "no space left (STORAGE__MIN_FREE, STORAGE__MAX_BYTES)".into()
+    } else {
+        otherwise.into()
+    }
+}

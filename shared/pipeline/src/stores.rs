@@ -1,0 +1,16 @@
+//! The ports of a backend that the steps share.
+
+use std::sync::Arc;
+
+use ports::{Clock, Contents, Requests, TaskQueue, Torrents};
+
+/// The ports from which each step takes those that it needs.
+#[derive(Clone)]
+#[expect(missing_docs, missing_debug_implementations, reason = "the ports document themselves")]
+pub struct Stores {
+    pub requests: Arc<dyn Requests>,
+    pub torrents: Arc<dyn Torrents>,
+    pub contents: Arc<dyn Contents>,
+    pub tasks: Arc<dyn TaskQueue>,
+    pub clock: Arc<dyn Clock>,
+}
