@@ -39,14 +39,8 @@ denied! { Requests:
     clamp_due_times(Timestamp, Timestamp, Timestamp, Duration) -> u64;
     list_expired(Timestamp, u32) -> Vec<RequestId>;
     purge_history(Timestamp, u32) -> u64;
-    find_identical(&Fingerprint) -> IdenticalRequests;
-    add_waiter(RequestId, RequestId) -> bool;
     references(ContentHash) -> Vec<ContentReference>;
     ready_requests_of(ContentHash, u32) -> Vec<RequestId>;
-    notifications(Timestamp, u32) -> Vec<RequestId>;
-    claim_notification(RequestId, Timestamp, Duration) -> Option<(FetchRequest, u32)>;
-    notified(RequestId, Option<Timestamp>) -> ();
-    check() -> ();
 }
 
 denied! { Torrents:
@@ -75,11 +69,9 @@ denied! { Contents:
     quarantine(ContentHash) -> ();
     list_unmodified(u8, Timestamp) -> Vec<ContentHash>;
     link(ContentHash, &str, &str) -> Option<String>;
-    check() -> ();
 }
 
-denied! { Guards:
-    acquire(&[Limit], Timestamp) -> Decision;
+denied! { Reservations:
     reserve(&str, &str, Timestamp, Timestamp) -> Option<String>;
     replace(&str, &str, &str, Timestamp) -> bool;
     value(&str, Timestamp) -> Option<String>;
@@ -93,5 +85,23 @@ denied! { Swarm:
 
 denied! { TaskQueue:
     enqueue(Task, Duration) -> ();
+}
+
+denied! { Deduplication:
+    find_identical(&Fingerprint) -> IdenticalRequests;
+    add_waiter(RequestId, RequestId) -> bool;
+}
+
+denied! { WebhookQueue:
+    due_webhooks(Timestamp, u32) -> Vec<RequestId>;
+    claim_webhook(RequestId, Timestamp, Duration) -> Option<(FetchRequest, u32)>;
+    finish_webhook(RequestId, Option<Timestamp>) -> ();
+}
+
+denied! { RateLimiter:
+    acquire(&[Limit], Timestamp) -> Decision;
+}
+
+denied! { Check:
     check() -> ();
 }

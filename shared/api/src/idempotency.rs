@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::{FetchRequest, RequestId, Timestamp, UserId};
 use http::{HeaderMap, HeaderName, StatusCode};
-use ports::{Guards, Requests};
+use ports::{Requests, Reservations};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -47,7 +47,7 @@ pub(crate) enum Key {
 
 /// Looks the request's key up, and notes it for this row if it is new.
 pub(crate) async fn check(
-    guards: &dyn Guards,
+    guards: &dyn Reservations,
     requests: &dyn Requests,
     headers: &HeaderMap,
     body: &[u8],

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domain::{Timestamp, UserId};
 use http::{HeaderName, HeaderValue, StatusCode};
-use ports::{Clock, Decision, Guards, Limit, Requests, StoreError, client_network};
+use ports::{Clock, Decision, Limit, RateLimiter, Requests, Reservations, StoreError, client_network};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
@@ -57,7 +57,7 @@ impl Limits {
     /// Counts a request of this user from this address. The headers go with whatever is answered.
     pub(crate) async fn count(
         &self,
-        guards: &dyn Guards,
+        guards: &dyn RateLimiter,
         user: &UserId,
         client: Option<IpAddr>,
         now: Timestamp,
@@ -94,7 +94,7 @@ impl Limits {
     /// there for the next. What this returns is to be released.
     pub(crate) async fn take_turn<'a>(
         &'a self,
-        guards: &dyn Guards,
+        guards: &dyn Reservations,
         clock: &dyn Clock,
         user: &UserId,
     ) -> Result<Option<Turn<'a>>, StoreError> {

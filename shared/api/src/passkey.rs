@@ -13,7 +13,7 @@ use axum::extract::State;
 use domain::{FetchRequest, InfoHash, Principal, RequestId, Timestamp, UserId};
 use hmac::{Hmac, KeyInit, Mac};
 use http::StatusCode;
-use ports::{Guards, StoreError};
+use ports::{Reservations, StoreError};
 use sha2::Sha256;
 use tracing::info;
 
@@ -69,7 +69,7 @@ impl Passkeys {
     /// The passkey of a request with this torrent: 64 hexadecimal digits.
     pub(crate) async fn of(
         &self,
-        guards: &dyn Guards,
+        guards: &dyn Reservations,
         now: Timestamp,
         row: &FetchRequest,
         infohash: InfoHash,
@@ -82,7 +82,7 @@ impl Passkeys {
     /// Whether a passkey is the one of this request with this torrent, and its owner is still known.
     pub(crate) async fn verify(
         &self,
-        guards: &dyn Guards,
+        guards: &dyn Reservations,
         now: Timestamp,
         passkey: &Passkey,
         row: &FetchRequest,
@@ -96,7 +96,7 @@ impl Passkeys {
     }
 
     /// Makes all passkeys of this user invalid: at once in this process, within five seconds in others.
-    async fn revoke(&self, guards: &dyn Guards, user: &UserId, now: Timestamp) -> Result<(), StoreError> {
+    async fn revoke(&self, guards: &dyn Reservations, user: &UserId, now: Timestamp) -> Result<(), StoreError> {
         let (key, until) = (generation_key(user), now + KEPT);
         // Of revocations at the same time one raises the generation, which serves all of them.
         if let Some(old) = guards.reserve(&key, "1", now, until).await? {
@@ -109,7 +109,7 @@ impl Passkeys {
         Ok(())
     }
 
-    async fn generation(&self, guards: &dyn Guards, user: &UserId, now: Timestamp) -> Result<String, StoreError> {
+    async fn generation(&self, guards: &dyn Reservations, user: &UserId, now: Timestamp) -> Result<String, StoreError> {
         let remembered = self.generations.lock().unwrap_or_else(PoisonError::into_inner).get(user).cloned();
         if let Some((generation, _)) = remembered.filter(|(_, read_at)| read_at.elapsed() < REMEMBERED) {
             return Ok(generation);

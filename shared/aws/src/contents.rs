@@ -8,7 +8,7 @@ use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
 use moka::future::Cache;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use ports::{Contents, Removal, StagedUpload, StagingEntry, StoreError};
+use ports::{Check, Contents, Removal, StagedUpload, StagingEntry, StoreError};
 
 use crate::bucket::{Bucket, status, unavailable};
 use crate::dynamo::{Change, Item, Table, Written, key, time};
@@ -182,7 +182,10 @@ impl Contents for S3Contents {
         let get = get.response_content_disposition(disposition(file_name)).response_content_type(media_type);
         Ok(Some(get.presigned(valid).await.map_err(unavailable)?.uri().to_owned()))
     }
+}
 
+#[async_trait]
+impl Check for S3Contents {
     async fn check(&self) -> Result<(), StoreError> {
         self.bucket.check().await
     }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use domain::Timestamp;
-use ports::{Decision, Guards, Limit, StoreError, Usage};
+use ports::{Decision, Limit, RateLimiter, Reservations, StoreError, Usage};
 
 use crate::dynamo::{Change, Item, Table, Written, key, n, number, s, text, time, time_to_live};
 
@@ -171,29 +171,7 @@ impl DynamoGuards {
 }
 
 #[async_trait]
-impl Guards for DynamoGuards {
-    async fn acquire(&self, limits: &[Limit], now: Timestamp) -> Result<Decision, StoreError> {
-        let mut groups: Vec<Group<'_>> = vec![];
-        // Where each limit's window is.
-        let mut places = vec![];
-        for limit in limits {
-            let known = groups.iter().position(|group| group.0[0].limit.key == limit.key);
-            let group = known.unwrap_or(groups.len());
-            if known.is_none() {
-                groups.push(Group(vec![]));
-            }
-            groups[group].0.push(Window::new(limit, now));
-            places.push((group, groups[group].0.len() - 1));
-        }
-        let results = futures::future::try_join_all(groups.iter().map(|group| self.take_one(group))).await?;
-        let allowed = results.iter().all(|(allowed, _)| *allowed);
-        let mut usage = vec![];
-        for (group, (taken, now_used)) in groups.iter().zip(results) {
-            usage.push(if taken && !allowed { self.give_back(group).await? } else { now_used });
-        }
-        Ok(Decision { allowed, usage: places.into_iter().map(|(group, window)| usage[group][window]).collect() })
-    }
-
+impl Reservations for DynamoGuards {
     async fn reserve(
         &self,
         name: &str,
@@ -223,6 +201,31 @@ impl Guards for DynamoGuards {
 
     async fn release(&self, name: &str) -> Result<(), StoreError> {
         self.table.delete(key("name", name), Change::default()).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl RateLimiter for DynamoGuards {
+    async fn acquire(&self, limits: &[Limit], now: Timestamp) -> Result<Decision, StoreError> {
+        let mut groups: Vec<Group<'_>> = vec![];
+        // Where each limit's window is.
+        let mut places = vec![];
+        for limit in limits {
+            let known = groups.iter().position(|group| group.0[0].limit.key == limit.key);
+            let group = known.unwrap_or(groups.len());
+            if known.is_none() {
+                groups.push(Group(vec![]));
+            }
+            groups[group].0.push(Window::new(limit, now));
+            places.push((group, groups[group].0.len() - 1));
+        }
+        let results = futures::future::try_join_all(groups.iter().map(|group| self.take_one(group))).await?;
+        let allowed = results.iter().all(|(allowed, _)| *allowed);
+        let mut usage = vec![];
+        for (group, (taken, now_used)) in groups.iter().zip(results) {
+            usage.push(if taken && !allowed { self.give_back(group).await? } else { now_used });
+        }
+        Ok(Decision { allowed, usage: places.into_iter().map(|(group, window)| usage[group][window]).collect() })
     }
 }
 

@@ -11,7 +11,10 @@ use domain::{
     UserId,
 };
 use futures::future::try_join_all;
-use ports::{Applied, Condition, ContentReference, IdenticalRequests, QuotaUsage, Requests, StoreError, Task};
+use ports::{
+    Applied, Check, Condition, ContentReference, Deduplication, IdenticalRequests, QuotaUsage, Requests, StoreError,
+    Task, WebhookQueue,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::dynamo::{
@@ -278,6 +281,28 @@ impl Requests for DynamoRequests {
         Ok(0)
     }
 
+    async fn references(&self, content: ContentHash) -> Result<Vec<ContentReference>, StoreError> {
+        let items = self.table.query_all(Query::of("live_content", s(content)).index("by_content")).await?;
+        let references = items
+            .iter()
+            .map(|item| Ok((parsed::<Status>(item, "status")?, optional(item, "infohash", parsed::<InfoHash>)?)));
+        let references: HashSet<_> = references.collect::<Result<_, StoreError>>()?;
+        Ok(references.into_iter().map(|(status, infohash)| ContentReference { status, infohash }).collect())
+    }
+
+    async fn ready_requests_of(&self, content: ContentHash, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+        let items = self.table.query_all(Query::of("live_content", s(content)).index("by_content")).await?;
+        let ready = items.iter().filter(|item| has_status(item, &[Status::Ready]));
+        ready.take(limit as usize).map(|item| parsed(item, "id")).collect()
+    }
+
+    fn max_staleness(&self) -> Duration {
+        LAG
+    }
+}
+
+#[async_trait]
+impl Deduplication for DynamoRequests {
     async fn find_identical(&self, fingerprint: &Fingerprint) -> Result<IdenticalRequests, StoreError> {
         let fetched = [Status::Packaging, Status::Seeding, Status::Ready];
         let mut identical = self.live_identical(fingerprint).await?;
@@ -308,28 +333,16 @@ impl Requests for DynamoRequests {
             Written::Refused(item) => item.is_some_and(|item| has_status(&item, &in_flight)),
         })
     }
+}
 
-    async fn references(&self, content: ContentHash) -> Result<Vec<ContentReference>, StoreError> {
-        let items = self.table.query_all(Query::of("live_content", s(content)).index("by_content")).await?;
-        let references = items
-            .iter()
-            .map(|item| Ok((parsed::<Status>(item, "status")?, optional(item, "infohash", parsed::<InfoHash>)?)));
-        let references: HashSet<_> = references.collect::<Result<_, StoreError>>()?;
-        Ok(references.into_iter().map(|(status, infohash)| ContentReference { status, infohash }).collect())
-    }
-
-    async fn ready_requests_of(&self, content: ContentHash, limit: u32) -> Result<Vec<RequestId>, StoreError> {
-        let items = self.table.query_all(Query::of("live_content", s(content)).index("by_content")).await?;
-        let ready = items.iter().filter(|item| has_status(item, &[Status::Ready]));
-        ready.take(limit as usize).map(|item| parsed(item, "id")).collect()
-    }
-
-    async fn notifications(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+#[async_trait]
+impl WebhookQueue for DynamoRequests {
+    async fn due_webhooks(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
         let items = self.earliest("by_notification", ("notify_shard", "notify_at"), "", now, limit).await?;
         items.iter().map(|item| parsed(item, "id")).collect()
     }
 
-    async fn claim_notification(
+    async fn claim_webhook(
         &self,
         id: RequestId,
         now: Timestamp,
@@ -342,16 +355,15 @@ impl Requests for DynamoRequests {
         }
     }
 
-    async fn notified(&self, id: RequestId, next: Option<Timestamp>) -> Result<(), StoreError> {
+    async fn finish_webhook(&self, id: RequestId, next: Option<Timestamp>) -> Result<(), StoreError> {
         let change = Change::when("attribute_exists(#id)").set("notify_at", next.map(time));
         let shard = next.map(|_| s(rows::shard(id)));
         self.change(id, change.set("notify_shard", shard)).await.map(drop)
     }
+}
 
-    fn max_staleness(&self) -> Duration {
-        LAG
-    }
-
+#[async_trait]
+impl Check for DynamoRequests {
     async fn check(&self) -> Result<(), StoreError> {
         // A read as any other: DynamoDB describes a table only so often.
         self.table.get(key("id", "none")).await.map(drop)

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use domain::{InfoHash, RequestId, UserId};
-use ports::{Share, StoreError, Task, TaskQueue};
+use ports::{Check, Share, StoreError, Task, TaskQueue};
 use serde_json::{Value, json};
 
 use crate::torrents::infohash_of;
@@ -124,7 +124,10 @@ impl TaskQueue for SqsTaskQueue {
     async fn enqueue_for(&self, share: Share, task: Task, delay: Duration) -> Result<(), StoreError> {
         self.send(Some(&share.owner), task, delay).await
     }
+}
 
+#[async_trait]
+impl Check for SqsTaskQueue {
     async fn check(&self) -> Result<(), StoreError> {
         for queue in [&self.queues.fetch, &self.queues.package, &self.queues.seed].into_iter().flatten() {
             self.client.get_queue_attributes().queue_url(queue).send().await.map_err(unavailable)?;

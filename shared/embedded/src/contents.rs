@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use domain::{ContentHash, RequestId, Timestamp};
 use lru::LruCache;
-use ports::{Contents, Removal, StagedUpload, StagingEntry, StoreError};
+use ports::{Check, Contents, Removal, StagedUpload, StagingEntry, StoreError};
 use rustix::io::{ReadWriteFlags, preadv2};
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempPath};
@@ -426,7 +426,10 @@ impl Contents for FolderContents {
     fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
         self.0.space.check(bytes)
     }
+}
 
+#[async_trait]
+impl Check for FolderContents {
     async fn check(&self) -> Result<(), StoreError> {
         self.check_room(0)?;
         let folder = self.0.clone();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use domain::Timestamp;
 use futures::FutureExt;
-use ports::{Decision, Guards, Limit, StoreError};
+use ports::{Decision, Limit, RateLimiter, Reservations, StoreError};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -27,11 +27,7 @@ impl SqliteGuards {
 }
 
 #[async_trait]
-impl Guards for SqliteGuards {
-    async fn acquire(&self, limits: &[Limit], now: Timestamp) -> Result<Decision, StoreError> {
-        Ok(self.windows.lock().unwrap_or_else(PoisonError::into_inner).acquire(limits, now))
-    }
-
+impl Reservations for SqliteGuards {
     async fn reserve(
         &self,
         key: &str,
@@ -108,5 +104,12 @@ impl Guards for SqliteGuards {
             .await
             .map(drop)
             .map_err(unavailable)
+    }
+}
+
+#[async_trait]
+impl RateLimiter for SqliteGuards {
+    async fn acquire(&self, limits: &[Limit], now: Timestamp) -> Result<Decision, StoreError> {
+        Ok(self.windows.lock().unwrap_or_else(PoisonError::into_inner).acquire(limits, now))
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::{ContentHash, FetchRequest, Fingerprint, RequestId, Status, Step, Timestamp, Transition, UserId};
 use futures::FutureExt;
-use ports::{Applied, Condition, ContentReference, IdenticalRequests, QuotaUsage, Requests, StoreError, Task};
+use ports::{
+    Applied, Check, Condition, ContentReference, Deduplication, IdenticalRequests, QuotaUsage, Requests, StoreError,
+    Task, WebhookQueue,
+};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use tokio::time::{Instant, timeout_at};
@@ -299,6 +302,31 @@ impl Requests for SqliteRequests {
         Ok(done.await.map_err(unavailable)?.rows_affected())
     }
 
+    async fn references(&self, content: ContentHash) -> Result<Vec<ContentReference>, StoreError> {
+        sqlx::query(
+            "SELECT DISTINCT status, infohash FROM requests \
+             WHERE content_hash = ? AND status IN ('packaging', 'seeding', 'ready')",
+        )
+        .bind(content.to_string())
+        .try_map(|row: SqliteRow| {
+            Ok(ContentReference { status: text(&row, "status")?, infohash: optional_text(&row, "infohash")? })
+        })
+        .fetch_all(self.database.readers())
+        .await
+        .map_err(unavailable)
+    }
+
+    async fn ready_requests_of(&self, content: ContentHash, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+        let query = sqlx::query("SELECT id FROM requests WHERE content_hash = ? AND status = 'ready' LIMIT ?")
+            .bind(content.to_string())
+            .bind(limit);
+        let rows = query.fetch_all(self.database.readers()).await.map_err(unavailable)?;
+        self.readable(rows, |row| text(row, "id")).await
+    }
+}
+
+#[async_trait]
+impl Deduplication for SqliteRequests {
     async fn find_identical(&self, fingerprint: &Fingerprint) -> Result<IdenticalRequests, StoreError> {
         let freshest = sqlx::query(
             "SELECT * FROM requests WHERE fingerprint = ? AND status IN ('packaging', 'seeding', 'ready') \
@@ -326,30 +354,11 @@ impl Requests for SqliteRequests {
         });
         Ok(done.await.map_err(unavailable)?.rows_affected() == 1)
     }
+}
 
-    async fn references(&self, content: ContentHash) -> Result<Vec<ContentReference>, StoreError> {
-        sqlx::query(
-            "SELECT DISTINCT status, infohash FROM requests \
-             WHERE content_hash = ? AND status IN ('packaging', 'seeding', 'ready')",
-        )
-        .bind(content.to_string())
-        .try_map(|row: SqliteRow| {
-            Ok(ContentReference { status: text(&row, "status")?, infohash: optional_text(&row, "infohash")? })
-        })
-        .fetch_all(self.database.readers())
-        .await
-        .map_err(unavailable)
-    }
-
-    async fn ready_requests_of(&self, content: ContentHash, limit: u32) -> Result<Vec<RequestId>, StoreError> {
-        let query = sqlx::query("SELECT id FROM requests WHERE content_hash = ? AND status = 'ready' LIMIT ?")
-            .bind(content.to_string())
-            .bind(limit);
-        let rows = query.fetch_all(self.database.readers()).await.map_err(unavailable)?;
-        self.readable(rows, |row| text(row, "id")).await
-    }
-
-    async fn notifications(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+#[async_trait]
+impl WebhookQueue for SqliteRequests {
+    async fn due_webhooks(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
         let query = sqlx::query("SELECT id FROM requests WHERE notify_at <= ? ORDER BY notify_at LIMIT ?")
             .bind(now.as_millis())
             .bind(limit);
@@ -357,7 +366,7 @@ impl Requests for SqliteRequests {
         self.readable(rows, |row| text(row, "id")).await
     }
 
-    async fn claim_notification(
+    async fn claim_webhook(
         &self,
         id: RequestId,
         now: Timestamp,
@@ -390,7 +399,7 @@ impl Requests for SqliteRequests {
             .map_err(unavailable)
     }
 
-    async fn notified(&self, id: RequestId, next: Option<Timestamp>) -> Result<(), StoreError> {
+    async fn finish_webhook(&self, id: RequestId, next: Option<Timestamp>) -> Result<(), StoreError> {
         self.database
             .write(Durability::Written, move |connection| {
                 sqlx::query("UPDATE requests SET notify_at = ? WHERE id = ?")
@@ -403,7 +412,10 @@ impl Requests for SqliteRequests {
             .map(drop)
             .map_err(unavailable)
     }
+}
 
+#[async_trait]
+impl Check for SqliteRequests {
     async fn check(&self) -> Result<(), StoreError> {
         self.database.check().await
     }

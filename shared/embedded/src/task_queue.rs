@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ports::{Share, StoreError, Task, TaskQueue};
+use ports::{Check, Share, StoreError, Task, TaskQueue};
 use tokio::sync::mpsc;
 
 /// The sending end.
@@ -56,7 +56,10 @@ impl TaskQueue for ChannelTaskQueue {
     async fn enqueue_for(&self, share: Share, task: Task, delay: Duration) -> Result<(), StoreError> {
         self.send(Delivery { task, share: Some(share) }, delay)
     }
+}
 
+#[async_trait]
+impl Check for ChannelTaskQueue {
     async fn check(&self) -> Result<(), StoreError> {
         if self.0.is_closed() { Err(closed(())) } else { Ok(()) }
     }

@@ -49,8 +49,8 @@ mod this_backend {
     use std::os::unix::fs::PermissionsExt;
 
     use domain::{FailureCode, FetchRequest, Status, Step};
-    use ports::Requests;
     use ports::contract::{LEASE, NOW, request};
+    use ports::{Requests, WebhookQueue};
     use sqlx::ConnectOptions;
     use sqlx::sqlite::SqliteConnectOptions;
 
@@ -165,9 +165,9 @@ mod this_backend {
         let failure = domain::Failure::new(FailureCode::TooLarge, "x");
         let failed = domain::Transition::fail(&claim.request, failure, None, NOW + hour * 20);
         requests.save(&claim, &failed, NOW + hour * 20).await.unwrap();
-        assert_eq!(requests.notifications(NOW, 10).await.unwrap(), []);
+        assert_eq!(requests.due_webhooks(NOW, 10).await.unwrap(), []);
         requests.clamp_due_times(NOW, NOW + hour, NOW + hour * 15, LEASE).await.unwrap();
-        assert_eq!(requests.notifications(NOW, 10).await.unwrap(), [row.id]);
+        assert_eq!(requests.due_webhooks(NOW, 10).await.unwrap(), [row.id]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use fetcher::{FetchError, Fetcher};
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ports::{Clock, Requests, Share, StoreError, Task, TaskQueue};
+use ports::{Clock, Share, StoreError, Task, TaskQueue, WebhookQueue};
 use serde_json::json;
 use settings::ExposeSecret;
 use sha2::Sha256;
@@ -39,7 +39,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
 pub struct Notify {
-    pub requests: Arc<dyn Requests>,
+    pub webhooks: Arc<dyn WebhookQueue>,
     pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,
     pub fetcher: Fetcher,
@@ -92,7 +92,7 @@ impl Notify {
         let Some(secret) = &security.webhook_secret else { return Ok(None) };
         let key = WebhookKey::new(secret.expose_secret()).ok_or(BadWebhookSecret)?;
         Ok(Some(Self {
-            requests: stores.requests.clone(),
+            webhooks: stores.requests.clone(),
             tasks: stores.tasks.clone(),
             clock: stores.clock.clone(),
             fetcher,
@@ -102,7 +102,7 @@ impl Notify {
 
     /// Delivers the webhook of this request, if it is due.
     pub async fn run(&self, id: RequestId) -> Result<Outcome, StoreError> {
-        let Some((row, tries)) = self.requests.claim_notification(id, self.clock.now(), LEASE).await? else {
+        let Some((row, tries)) = self.webhooks.claim_webhook(id, self.clock.now(), LEASE).await? else {
             return Ok(Outcome::Nothing);
         };
         let delivered = self.deliver(&row).await;
@@ -120,11 +120,11 @@ impl Notify {
             let why =
                 delivered.map_or_else(|error| error.to_string(), |status| format!("the receiver responded {status}"));
             warn!(request.id = %id, why, tries = tries + 1, "webhook delivery failed, will retry");
-            self.requests.notified(id, Some(now + *wait)).await?;
+            self.webhooks.finish_webhook(id, Some(now + *wait)).await?;
             self.tasks.enqueue_for(Share::from(&row), Task::Notify(id), *wait).await?;
             return Ok(Outcome::Retried);
         }
-        self.requests.notified(id, None).await?;
+        self.webhooks.finish_webhook(id, None).await?;
         Ok(Outcome::Done)
     }
 

@@ -1,4 +1,4 @@
-//! The time, so that tests can set it.
+//! The clock, as a port: tests set the time.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -7,18 +7,18 @@ use std::time::{Duration, SystemTime};
 
 use domain::Timestamp;
 
-/// Tells the time.
+/// A clock.
 pub trait Clock: Send + Sync + Debug {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 
-    /// The wall clock's time, which may be set at any moment: for what is compared with others' clocks.
+    /// Returns the time of the wall clock, which may be set at any moment: for times that other machines compare with theirs.
     fn wall(&self) -> Timestamp {
         self.now()
     }
 }
 
-/// The machine's clock.
+/// The clock of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -28,7 +28,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that goes when it is told to.
+/// A clock that tests advance.
 #[derive(Debug, Clone)]
 pub struct ManualClock(Arc<AtomicI64>);
 
@@ -38,7 +38,7 @@ impl ManualClock {
         Self(Arc::new(AtomicI64::new(now.as_millis())))
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(by.as_millis() as i64, Ordering::SeqCst);
     }

@@ -1,82 +1,80 @@
-//! The contents: bytes by the name of their SHA-256.
+//! The store of contents, addressed by their SHA-256.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
 
-use crate::StoreError;
+use crate::{Check, StoreError};
 
-/// Something that is coming in, or was left by a process that was killed.
+/// An upload that is not committed: running, suspended, or left by a process that was killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StagingEntry {
-    /// What [`Contents::discard`] deletes it by.
+    /// The token for [`Contents::discard`].
     pub handle: String,
-    /// Whose it is, if that can be told.
+    /// The request, if it is known.
     pub request: Option<RequestId>,
-    /// When it began, or was written last.
+    /// When it was started, or last written.
     pub since: Timestamp,
-    /// Whether it may have been [set aside](StagedUpload::suspend); a store that cannot tell says so of all.
+    /// Whether it may be [suspended](StagedUpload::suspend). A store that cannot distinguish returns true.
     pub set_aside: bool,
 }
 
-/// What became of a removal.
+/// The result of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
-    /// It is gone, or never was.
+    /// The content does not exist any more.
     Gone,
-    /// Somebody touched it lately and may be about to refer to it.
+    /// The content was touched lately: a request may be about to refer to it.
     TouchedSince,
 }
 
-/// The store of contents. The whole hash is the name, so equal contents are one object and no two
-/// others meet.
+/// The store of contents. The whole hash is the key, so that equal contents are one object.
 ///
-/// Who is about to refer to a content *touches* it first (a commit does), and removal spares what was
-/// touched lately: so content is never removed between being found and being referred to.
+/// A caller that is about to refer to a content *touches* it first (a commit does so), and a removal spares what was touched
+/// lately. So a content is never removed between the moment when it is found and the moment when a row refers to it.
 #[async_trait]
-pub trait Contents: Send + Sync {
-    /// Begins to take a content in for this request. Dropped uncommitted, it leaves nothing behind.
+pub trait Contents: Check {
+    /// Starts an upload for this request. An upload that is dropped without a commit leaves nothing behind.
     async fn stage(&self, id: RequestId) -> Result<Box<dyn StagedUpload>, StoreError>;
 
-    /// Goes on with a content that was [set aside](StagedUpload::suspend), from that point; `None` if it is not there any
-    /// more. It stays set aside as it was until this is committed or dropped: should the process be killed, it can be
-    /// gone on with again.
+    /// Resumes an upload that was [suspended](StagedUpload::suspend); `None` if it does not exist any more. It stays suspended
+    /// until this one is committed or dropped, so that it can be resumed again if the process is killed.
     async fn resume(&self, id: RequestId, suspended: &str) -> Result<Option<Box<dyn StagedUpload>>, StoreError>;
 
-    /// Deletes what was set aside, or what [`Contents::staging`] names; nothing there is fine.
+    /// Deletes a suspended upload, or one that [`Contents::staging`] returned. It need not exist.
     async fn discard(&self, suspended: &str) -> Result<(), StoreError>;
 
-    /// All that is coming in, beyond what is in memory, was set aside, or was left.
+    /// Returns all uploads that are not committed, except those that are only in memory.
     async fn staging(&self) -> Result<Vec<StagingEntry>, StoreError>;
 
-    /// Fills `buffer` with the bytes from `offset` on; [`StoreError::NotFound`] if there is no such
-    /// content, and an error if it ends before the buffer does.
+    /// Fills `buffer` with the bytes from `offset` on; [`StoreError::NotFound`] if there is no such content, and another
+    /// error if it ends before the buffer is full.
     async fn read_at(&self, content: ContentHash, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError>;
 
-    /// Its size in bytes, if it is there.
+    /// Returns the size in bytes, if the content exists.
     async fn size(&self, content: ContentHash) -> Result<Option<u64>, StoreError>;
 
-    /// Notes that it is about to be referred to; false if it is not there.
+    /// Records that a request is about to refer to the content. Returns false if it does not exist.
     async fn touch(&self, content: ContentHash, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// Removes it, and what a commit that never ended has left of it, unless it was touched at or after `since`.
+    /// Removes the content, and what an interrupted commit of it left, unless it was touched at or after `since`.
     async fn remove(&self, content: ContentHash, since: Timestamp) -> Result<Removal, StoreError>;
 
-    /// Moves a damaged content out of the way, to where an operator finds it, or deletes it. Nothing there is fine.
+    /// Moves a damaged content to where an operator finds it, or deletes it. It need not exist.
     async fn quarantine(&self, content: ContentHash) -> Result<(), StoreError>;
 
-    /// Waits until a content could not be read, and returns it. A store that keeps its contents intact by itself never
+    /// Waits until a content could not be read, and returns it. A store that protects its contents against decay never
     /// returns.
     async fn unreadable(&self) -> ContentHash {
         std::future::pending().await
     }
 
-    /// The contents whose hash begins with `part` and that were stored before `before`; some may have been touched
-    /// since.
+    /// Returns the contents whose hash begins with the byte `part` and that were stored before `before`. Some may have been
+    /// touched since.
     async fn list_unmodified(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError>;
 
-    /// A URL that the content can be had from for a while, without this service in between: saved as `file_name`,
-    /// told to be of `media_type`. `None`: this store has none.
+    /// Returns a temporary URL for a direct download from the store, with this file name and media type. `None`: the store
+    /// has no such URLs.
     async fn link(
         &self,
         _content: ContentHash,
@@ -91,12 +89,9 @@ pub trait Contents: Send + Sync {
     fn check_room(&self, _bytes: u64) -> Result<(), StoreError> {
         Ok(())
     }
-
-    /// Checks that the store can be written to and read.
-    async fn check(&self) -> Result<(), StoreError>;
 }
 
-/// A content that is coming in. Memory stays bounded at any size.
+/// An upload of a content. Its memory is bounded at any size.
 #[async_trait]
 pub trait StagedUpload: Send {
     /// [`StoreError::Full`] unless there is room for `bytes` more; called as soon as the size is known.
@@ -104,16 +99,16 @@ pub trait StagedUpload: Send {
         Ok(())
     }
 
-    /// Appends.
+    /// Appends bytes.
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
 
-    /// Forgets what was written: the content begins anew.
+    /// Discards all bytes: the upload starts from the beginning.
     async fn restart(&mut self) -> Result<(), StoreError>;
 
-    /// Sets what was written aside, to be gone on with by what this returns: a text without secrets.
+    /// Suspends the upload. Returns the token for [`Contents::resume`], which contains no secret.
     async fn suspend(self: Box<Self>) -> Result<String, StoreError>;
 
-    /// Makes it the content `hash`, touched `now`, whole or not at all; true if it is new, false if the
-    /// same content was there already. When this returns, it survives a power cut.
+    /// Commits the upload as the content `hash`, touched at `now`, atomically. Returns true if it is new, false if the content
+    /// existed already. It survives a power cut when this returns.
     async fn commit(self: Box<Self>, hash: ContentHash, now: Timestamp) -> Result<bool, StoreError>;
 }

@@ -1,32 +1,32 @@
-//! How a store fails.
+//! The errors of stores.
 
-/// What a caller can do about a failed call.
+/// The error of a store, by what a caller can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is one of that name already.
+    /// An object of this key exists already.
     #[error("it exists already")]
     AlreadyExists,
-    /// There is none of that name.
+    /// There is no object of this key.
     #[error("it does not exist")]
     NotFound,
-    /// Somebody else has written since the claim: stop the work, write nothing.
-    #[error("the claim is held no longer")]
+    /// The claim was lost: another worker holds it, or the request was cancelled. The caller must stop and write nothing.
+    #[error("the claim was lost")]
     ClaimLost,
-    /// There is no room left: the disk is full, or a limit is reached (`STORAGE__MIN_FREE`, `STORAGE__MAX_BYTES`).
+    /// No space is left: the disk is full, or a limit is reached (`STORAGE__MIN_FREE`, `STORAGE__MAX_BYTES`).
     #[error("no space left in the store")]
     Full,
-    /// The store did not do it; trying again later may help.
+    /// The store failed. A retry may succeed.
     #[error("{store} failed: {source}")]
     Unavailable {
-        /// Which store.
+        /// The store.
         store: &'static str,
-        /// Why.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl StoreError {
-    /// The store did not do it.
+    /// An [`StoreError::Unavailable`] of this store.
     pub fn unavailable(store: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable { store, source: source.into() }
     }

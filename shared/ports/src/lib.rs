@@ -1,13 +1,15 @@
-//! What the pipeline, the API and the seeder need from the world: one trait per capability.
+//! The ports: the capabilities that the pipeline, the API and the seeder need, one trait each.
 //!
-//! `embedded` has them on SQLite, a folder and channels; a step or handler takes only the ports it
-//! needs. The [`contract`] suites say what every backend must do, and run against each of them.
+//! `embedded` implements them on SQLite, a folder and channels, `aws` on DynamoDB, S3 and SQS. A step or a handler takes only
+//! the ports that it needs. The [`contract`] suites define what every backend must do, and run against each of them.
 
+mod check;
 mod clock;
 mod contents;
 mod error;
-mod guards;
+mod rate_limiter;
 mod requests;
+mod reservations;
 mod seeder;
 mod swarm;
 mod task_queue;
@@ -16,11 +18,15 @@ mod torrents;
 #[cfg(feature = "contract")]
 pub mod contract;
 
+pub use check::Check;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use contents::{Contents, Removal, StagedUpload, StagingEntry};
 pub use error::StoreError;
-pub use guards::{Decision, Guards, Limit, Usage};
-pub use requests::{Applied, Claim, Condition, ContentReference, IdenticalRequests, QuotaUsage, Requests};
+pub use rate_limiter::{Decision, Limit, RateLimiter, Usage};
+pub use requests::{
+    Applied, Claim, Condition, ContentReference, Deduplication, IdenticalRequests, QuotaUsage, Requests, WebhookQueue,
+};
+pub use reservations::{Guards, Reservations};
 pub use seeder::{SeedError, Seeder};
 pub use swarm::{Announce, MAX_PEERS_PER_ADDRESS, Peer, Swarm, SwarmCounts, client_network, select_peers};
 pub use task_queue::{Share, Task, TaskQueue};

@@ -1,4 +1,4 @@
-//! The rows of requests: the truth about what is to be done.
+//! The table of requests: the source of truth about the work that is left.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use domain::{
     UserId,
 };
 
-use crate::{StoreError, Task};
+use crate::{Check, StoreError, Task};
 
-/// A row that is worked on. Whoever holds the claim alone may [save](Requests::save) it, until its
-/// lease ends and another claims it, or its owner cancels it.
+/// A claimed row. Only the holder of the claim can [save](Requests::save) it, until the lease ends and another worker claims
+/// the row, or its owner cancels it.
 #[derive(Debug, Clone)]
 pub struct Claim {
     /// The row as it was claimed.
     pub request: FetchRequest,
-    /// What proves the claim.
+    /// The token of the lease.
     pub token: LeaseToken,
-    /// Who [waits behind](Requests::add_waiter) it.
+    /// The [waiters](Deduplication::add_waiter) of the request.
     pub waiting: Vec<RequestId>,
 }
 
@@ -34,13 +34,13 @@ pub struct ContentReference {
 /// The identical requests of one owner.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IdenticalRequests {
-    /// The oldest that is queued or fetching.
+    /// The oldest one that is queued or fetching.
     pub first_in_flight: Option<RequestId>,
-    /// The one, among those packaging, seeding or ready, whose content is the freshest.
+    /// The one with the freshest content among those that are packaging, seeding or ready.
     pub freshest: Option<FetchRequest>,
 }
 
-/// On which condition a transition is applied, beside the status of the row.
+/// The condition of a transition, beside the status of the row.
 #[derive(Debug, Clone, Copy)]
 pub enum Condition<'a> {
     /// None.
@@ -57,13 +57,13 @@ pub enum Condition<'a> {
     Unchanged(&'a FetchRequest),
 }
 
-/// What became of a transition.
+/// The result of a transition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
-    /// The row as it is now, and who [waits](Requests::add_waiter) for it.
+    /// The row as it is now, and its [waiters](Deduplication::add_waiter).
     Done(Box<FetchRequest>, Vec<RequestId>),
-    /// The row is in another status, or the condition does not hold. The row as it is, if the store returns it with the
-    /// refusal.
+    /// The transition does not start from the status of the row, or the condition does not hold. The row as it is, if the
+    /// store returns it with the refusal.
     Refused(Option<Box<FetchRequest>>),
 }
 
@@ -77,7 +77,7 @@ impl Applied {
     }
 }
 
-/// What an owner's requests take.
+/// The usage of a user's quotas.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QuotaUsage {
     /// Requests that are queued, fetching, packaging or seeding.
@@ -88,19 +88,18 @@ pub struct QuotaUsage {
 
 /// The table of requests.
 ///
-/// A row is *due* at a time for the [step](Status::step) of its status. Claiming it moves that time
-/// to the end of a lease: a claimed row is simply one that is not due until then, so a worker that
-/// dies costs no more than its lease.
+/// A row is *due* at a time, for the [step](Status::step) of its status. A claim moves that time to the end of a lease: a
+/// claimed row is a row that is not due until then. So a worker that crashes costs no more than its lease.
 #[async_trait]
-pub trait Requests: Send + Sync {
-    /// Stores a new request. When this returns, it survives a power cut.
+pub trait Requests: Check + Deduplication + WebhookQueue {
+    /// Stores a new request, which survives a power cut when this returns; [`StoreError::AlreadyExists`] if the id is taken.
     async fn create(&self, request: &FetchRequest) -> Result<(), StoreError>;
 
-    /// The row of this id.
+    /// Returns the row of this id.
     async fn get(&self, id: RequestId) -> Result<Option<FetchRequest>, StoreError>;
 
-    /// Up to `limit` of the owner's rows, the newest first: those with this status, if one is given, and
-    /// made before `before`.
+    /// Returns up to `limit` rows of the owner, newest first: those with this status, if one is given, and created before
+    /// `before`.
     async fn list(
         &self,
         owner: &UserId,
@@ -109,11 +108,11 @@ pub trait Requests: Send + Sync {
         limit: u32,
     ) -> Result<Vec<FetchRequest>, StoreError>;
 
-    /// What the owner's requests take.
+    /// Returns the usage of the owner's quotas.
     async fn quota_usage(&self, owner: &UserId) -> Result<QuotaUsage, StoreError>;
 
-    /// The row as soon as its status, progress or number of retries is not as in `seen`, and after
-    /// `timeout` as it is.
+    /// Waits until the row [has progressed](FetchRequest::has_progressed_since) since `seen`, for `timeout` at most, and returns
+    /// it.
     async fn wait_for_change(&self, seen: &FetchRequest, timeout: Duration)
     -> Result<Option<FetchRequest>, StoreError>;
 
@@ -196,12 +195,12 @@ pub trait Requests: Send + Sync {
         Ok(row.filter(|row| row.owner == *owner))
     }
 
-    /// Up to `limit` wake-ups for rows that are due, the longest due first.
+    /// Returns up to `limit` tasks for rows that are due, the longest due first. Ready rows are not among them.
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Task>, StoreError>;
 
-    /// Makes rows due at `now` that wait for a time after `latest`, which no step sets: the clock was set back since.
-    /// The lease of a claimed row ends at `now + lease`; ready rows keep their end. Likewise webhooks that wait for a time
-    /// after `latest_webhook`. Returns how many rows were changed.
+    /// Makes rows due at `now` whose due time is after `latest`. No step sets such a time: the clock was set back since. The
+    /// lease of a claimed row ends at `now + lease`; ready rows keep their expiry. Webhooks whose next try is after
+    /// `latest_webhook` become due, too. Returns how many rows were changed.
     async fn clamp_due_times(
         &self,
         now: Timestamp,
@@ -210,20 +209,12 @@ pub trait Requests: Send + Sync {
         lease: Duration,
     ) -> Result<u64, StoreError>;
 
-    /// Up to `limit` rows that are ready and whose time is over.
+    /// Returns up to `limit` ready rows whose retention is over.
     async fn list_expired(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError>;
 
-    /// Deletes up to `limit` rows that have ended, hold nothing, and ended at least their
-    /// [`history`](FetchRequest::history) before `now`; how many. A store that does so by itself, if later, does
-    /// nothing here.
+    /// Deletes up to `limit` rows that ended at least their [`history`](FetchRequest::history) before `now` and have nothing
+    /// left to do. Returns how many. A store with a time to live of its own does nothing here.
     async fn purge_history(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError>;
-
-    /// The requests with this fingerprint.
-    async fn find_identical(&self, fingerprint: &Fingerprint) -> Result<IdenticalRequests, StoreError>;
-
-    /// Has `id` wait for `first`: whoever ends the fetch of that is told. False if it is not queued or fetching (any
-    /// more): then nobody is.
-    async fn add_waiter(&self, id: RequestId, first: RequestId) -> Result<bool, StoreError>;
 
     /// Makes those of these requests that are queued due at once, and returns them.
     async fn wake(&self, ids: &[RequestId], now: Timestamp) -> Result<Vec<RequestId>, StoreError> {
@@ -235,34 +226,44 @@ pub trait Requests: Send + Sync {
         Ok(woken)
     }
 
-    /// Which live requests refer to this content, in what way; alike ones are told once. What was written within
-    /// [`lag`](Requests::max_staleness) may be missing.
+    /// Returns the live requests that refer to this content, each distinct combination of status and torrent once. What was
+    /// written within [`max_staleness`](Requests::max_staleness) may be missing.
     async fn references(&self, content: ContentHash) -> Result<Vec<ContentReference>, StoreError>;
 
-    /// Up to `limit` ready requests that refer to this content.
+    /// Returns up to `limit` ready requests that refer to this content.
     async fn ready_requests_of(&self, content: ContentHash, limit: u32) -> Result<Vec<RequestId>, StoreError>;
 
-    /// Up to `limit` requests that have become ready or failed, have a
-    /// [callback URL](domain::FetchSpec::callback_url) and are due to be told of, the longest due first.
-    async fn notifications(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError>;
+    /// How far look-ups other than by id may be behind the rows.
+    fn max_staleness(&self) -> Duration {
+        Duration::ZERO
+    }
+}
 
-    /// Claims the telling of a request until `now + lease`, if it is due: the row, and how often it was
-    /// tried before.
-    async fn claim_notification(
+/// Finds identical requests, so that one fetch serves all of them.
+#[async_trait]
+pub trait Deduplication: Send + Sync {
+    /// Returns the requests with this fingerprint.
+    async fn find_identical(&self, fingerprint: &Fingerprint) -> Result<IdenticalRequests, StoreError>;
+
+    /// Adds `waiter` to the waiters of `first`: the end of its fetch makes them due. Returns false, and adds nothing, if
+    /// `first` is not queued or fetching any more.
+    async fn add_waiter(&self, waiter: RequestId, first: RequestId) -> Result<bool, StoreError>;
+}
+
+/// The webhooks of requests that are ready or have failed and have a [callback URL](domain::FetchSpec::callback_url).
+#[async_trait]
+pub trait WebhookQueue: Send + Sync {
+    /// Returns up to `limit` requests whose webhook is due, the longest due first.
+    async fn due_webhooks(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError>;
+
+    /// Claims the webhook of a request until `now + lease`, if it is due. Returns the row and the number of earlier tries.
+    async fn claim_webhook(
         &self,
         id: RequestId,
         now: Timestamp,
         lease: Duration,
     ) -> Result<Option<(FetchRequest, u32)>, StoreError>;
 
-    /// Notes that a telling is done, or is to be tried again at `next`.
-    async fn notified(&self, id: RequestId, next: Option<Timestamp>) -> Result<(), StoreError>;
-
-    /// How far what is looked up otherwise than by id may be behind.
-    fn max_staleness(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    /// Whether the store answers.
-    async fn check(&self) -> Result<(), StoreError>;
+    /// Ends the claim: the webhook is done, or its next try is due at `next`.
+    async fn finish_webhook(&self, id: RequestId, next: Option<Timestamp>) -> Result<(), StoreError>;
 }

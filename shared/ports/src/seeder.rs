@@ -1,29 +1,29 @@
-//! The seeder's session, as the pipeline sees it.
+//! The seeder, as the pipeline uses it.
 
 use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use domain::{ContentHash, InfoHash};
 
-/// Why a torrent is not seeded.
+/// The reason for which a torrent is not seeded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SeedError {
-    /// The torrent itself is no good: trying again does not help.
+    /// The torrent is not valid: a retry does not help.
     #[error("the seeder refused the torrent: {0}")]
     Refused(String),
-    /// The session has ended or does not answer.
-    #[error("the seeder does not answer")]
+    /// The session has ended or does not respond.
+    #[error("the seeder does not respond")]
     Unavailable,
 }
 
-/// Holds torrents in a BitTorrent session.
+/// A BitTorrent session that seeds torrents.
 #[async_trait]
 pub trait Seeder: Send + Sync {
     /// Whether the torrent is in the session.
     fn has(&self, infohash: InfoHash) -> bool;
 
-    /// Seeds the torrent of this metainfo file from this content, and returns when it is in the session. One that is
-    /// there already is fine.
+    /// Adds the torrent of this metainfo file, which is read from this content, and returns when it is in the session. It may
+    /// be there already.
     async fn add(
         &self,
         infohash: InfoHash,
@@ -33,9 +33,9 @@ pub trait Seeder: Send + Sync {
     ) -> Result<(), SeedError>;
 
     /// Connects to a peer that downloads the torrent, if the torrent is in the session. Returns before the connection is
-    /// made.
+    /// established.
     async fn connect(&self, infohash: InfoHash, peer: SocketAddr) -> Result<(), SeedError>;
 
-    /// Ends the seeding; one that is not there is fine.
+    /// Removes the torrent from the session. It need not be there.
     async fn remove(&self, infohash: InfoHash) -> Result<(), SeedError>;
 }

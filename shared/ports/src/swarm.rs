@@ -1,4 +1,4 @@
-//! Who downloads what: the tracker's memory.
+//! The swarms of torrents: the peers that the tracker knows.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -11,37 +11,37 @@ use crate::StoreError;
 /// A peer of a torrent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Peer {
-    /// Its peer id (BEP 3).
+    /// The peer id (BEP 3).
     pub id: [u8; 20],
-    /// Where it accepts connections.
+    /// The address on which it accepts connections.
     pub address: SocketAddr,
-    /// Whether it has everything.
+    /// Whether it has the whole torrent.
     pub seed: bool,
 }
 
-/// What a peer tells the tracker.
+/// The announce of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Announce {
-    /// It is there.
+    /// The peer is in the swarm.
     Present(Peer),
-    /// It leaves.
+    /// The peer leaves the swarm.
     Stopped(Peer),
 }
 
-/// How many peers a torrent has.
+/// The number of peers of a torrent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SwarmCounts {
-    /// Peers with everything.
+    /// Peers with the whole torrent.
     pub seeds: u32,
     /// Peers that download.
     pub leechers: u32,
 }
 
-/// Peers of one torrent that one [client_network] may have: the oldest gives way to a new one. Enough for those behind
-/// one NAT, and too few to fill a swarm with peers that there are not.
+/// The most peers of one torrent in one [client_network]; a new one replaces the oldest. Enough for the clients behind one
+/// NAT, and too few to fill a swarm with peers that do not exist.
 pub const MAX_PEERS_PER_ADDRESS: usize = 64;
 
-/// The addresses that one customer has, all told: an IPv4 address, or the /64 of an IPv6 one.
+/// Returns the network that one customer has: an IPv4 address, or the /64 of an IPv6 address.
 pub fn client_network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
@@ -49,18 +49,18 @@ pub fn client_network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Which peers are told of, `wanted` at the most: seeds first, and no more of them than half where there are others to
-/// be told of, so that nobody drowns those out.
+/// Selects up to `wanted` peers: seeds first, but at most half while there are enough others, so that false seeds cannot
+/// displace real peers.
 pub fn select_peers(mut seeds: Vec<Peer>, others: Vec<Peer>, wanted: usize) -> Vec<Peer> {
     seeds.truncate((wanted / 2).max(wanted.saturating_sub(others.len())));
     seeds.into_iter().chain(others).take(wanted).collect()
 }
 
-/// Peers per torrent, each forgotten when it is not heard of for a while.
+/// The peers of each torrent. A peer is removed when it does not announce itself for some time.
 #[async_trait]
 pub trait Swarm: Send + Sync {
-    /// Notes what a peer says, to be forgotten `keep` after `now`, and returns up to `wanted` other
-    /// peers, seeds first, with the counts of all.
+    /// Records an announce, which expires `keep` after `now`. Returns up to `wanted` other peers, seeds first, and the counts of
+    /// all peers.
     async fn announce(
         &self,
         infohash: InfoHash,
@@ -70,7 +70,7 @@ pub trait Swarm: Send + Sync {
         keep: Duration,
     ) -> Result<(Vec<Peer>, SwarmCounts), StoreError>;
 
-    /// The counts.
+    /// Returns the counts.
     async fn counts(&self, infohash: InfoHash, now: Timestamp) -> Result<SwarmCounts, StoreError>;
 }
 
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_of_one_customer_is_one_neighbourhood() {
+    fn the_addresses_of_one_customer_are_one_network() {
         let of = |address: &str| client_network(address.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));

@@ -1,4 +1,4 @@
-//! Wake-ups: hints that a row is due. Losing one costs a minute, a second one nothing.
+//! The task queue. A task is a hint that a row is due: a lost one costs a minute, a duplicate nothing.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,28 +6,28 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::{FetchRequest, InfoHash, RequestId, UserId};
 
-use crate::StoreError;
+use crate::{Check, StoreError};
 
-/// What is to be looked at.
+/// A task for a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Task {
-    /// A request is to be fetched.
+    /// Fetch the content of a request.
     Fetch(RequestId),
-    /// A request's torrent is to be made.
+    /// Make the torrent of a request.
     Package(RequestId),
-    /// A torrent is to be seeded, and the request settled that waits for it, if one is named.
+    /// Add a torrent to the seeder, and make the request ready that waits for it, if there is one.
     Seed(InfoHash, Option<RequestId>),
-    /// An ended request is to let go of what it held.
+    /// Release the content and torrent of an ended request.
     Release(RequestId),
-    /// A torrent has been retired.
+    /// Remove a retired torrent from the seeder.
     Unseed(InfoHash),
-    /// The end of a request is to be told.
+    /// Deliver the webhook of a request.
     Notify(RequestId),
-    /// A peer downloads a torrent: the seeder connects to it. Losing this costs nothing but time.
+    /// Connect the seeder to a peer that downloads a torrent. A lost one only costs time.
     Connect(InfoHash, SocketAddr),
 }
 
-/// For whom work is done, and against which host: owners get equal shares of the workers.
+/// The owner and the host of a task: owners get equal shares of the workers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Share {
     /// The owner of the request.
@@ -42,18 +42,15 @@ impl From<&FetchRequest> for Share {
     }
 }
 
-/// Sends wake-ups to the workers.
+/// Sends tasks to the workers.
 #[async_trait]
-pub trait TaskQueue: Send + Sync {
-    /// Sends it, to arrive after `delay`.
+pub trait TaskQueue: Check {
+    /// Sends a task, which is delivered after `delay`.
     async fn enqueue(&self, task: Task, delay: Duration) -> Result<(), StoreError>;
 
-    /// As [`TaskQueue::wake`], by a caller who knows whose share of the workers it takes. A backend that serves owners
-    /// fairly then need not look it up.
+    /// As [`TaskQueue::enqueue`], by a caller that knows the share. A backend that serves owners fairly need not look it up
+    /// then.
     async fn enqueue_for(&self, _share: Share, task: Task, delay: Duration) -> Result<(), StoreError> {
         self.enqueue(task, delay).await
     }
-
-    /// Whether the channel or queue takes messages.
-    async fn check(&self) -> Result<(), StoreError>;
 }

@@ -14,7 +14,7 @@ use domain::{Principal, UserId};
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
-use ports::{Clock, Guards};
+use ports::{Clock, Reservations};
 use settings::ExposeSecret;
 use tokio::time::timeout;
 
@@ -72,7 +72,7 @@ impl Authenticator {
         &self,
         parts: &Parts,
         body: &[u8],
-        guards: &dyn Guards,
+        guards: &dyn Reservations,
         clock: &dyn Clock,
     ) -> Result<Principal, Problem> {
         let Some(methods) = &self.methods else { return Ok(Principal { user: UserId::anonymous() }) };

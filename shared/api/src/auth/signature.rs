@@ -14,7 +14,7 @@ use domain::{Timestamp, UserId};
 use hmac::{Hmac, KeyInit, Mac};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use ports::{Clock, Guards};
+use ports::{Clock, Reservations};
 use settings::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
@@ -95,7 +95,7 @@ impl SignatureKeys {
         &self,
         parts: &Parts,
         body: &[u8],
-        guards: &dyn Guards,
+        guards: &dyn Reservations,
         clock: &dyn Clock,
     ) -> Result<UserId, Problem> {
         let headers = &parts.headers;

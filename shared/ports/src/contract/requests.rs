@@ -145,22 +145,22 @@ pub async fn the_webhook_of_a_failed_request_is_due<R: Requests>(store: &R) {
     wanted.spec.callback_url = Some("https://alice.example/hook".parse().unwrap());
     for row in [&request("alice", "http://h/not"), &wanted] {
         store.create(row).await.unwrap();
-        assert!(store.notifications(NOW, 10).await.unwrap().is_empty(), "nothing has ended that is to be told");
+        assert!(store.due_webhooks(NOW, 10).await.unwrap().is_empty(), "nothing has ended that is to be told");
         let claim = claimed(store, row.id, Step::Fetch).await;
         failed(store, &claim).await;
     }
-    assert_eq!(store.notifications(NOW, 10).await.unwrap(), [wanted.id]);
-    let claims = join_all((0..10).map(|_| store.claim_notification(wanted.id, NOW, LEASE))).await;
+    assert_eq!(store.due_webhooks(NOW, 10).await.unwrap(), [wanted.id]);
+    let claims = join_all((0..10).map(|_| store.claim_webhook(wanted.id, NOW, LEASE))).await;
     let claims: Vec<_> = claims.into_iter().filter_map(Result::unwrap).collect();
     let [(row, tries)] = &claims[..] else { panic!("{claims:?}") };
     assert_eq!((row.status, *tries, &row.spec.callback_url), (Status::Failed, 0, &wanted.spec.callback_url));
-    assert!(store.notifications(NOW, 10).await.unwrap().is_empty());
-    let (_, tries) = store.claim_notification(wanted.id, NOW + LEASE, LEASE).await.unwrap().expect("its lease ran out");
+    assert!(store.due_webhooks(NOW, 10).await.unwrap().is_empty());
+    let (_, tries) = store.claim_webhook(wanted.id, NOW + LEASE, LEASE).await.unwrap().expect("its lease ran out");
     assert_eq!(tries, 1);
-    store.notified(wanted.id, Some(NOW + LEASE)).await.unwrap();
-    assert_eq!(store.notifications(NOW + LEASE, 10).await.unwrap(), [wanted.id]);
-    store.notified(wanted.id, None).await.unwrap();
-    assert!(store.claim_notification(wanted.id, NOW + LEASE * 10, LEASE).await.unwrap().is_none());
+    store.finish_webhook(wanted.id, Some(NOW + LEASE)).await.unwrap();
+    assert_eq!(store.due_webhooks(NOW + LEASE, 10).await.unwrap(), [wanted.id]);
+    store.finish_webhook(wanted.id, None).await.unwrap();
+    assert!(store.claim_webhook(wanted.id, NOW + LEASE * 10, LEASE).await.unwrap().is_none());
 }
 
 /// And not before it is ready or has failed.
@@ -178,10 +178,10 @@ pub async fn the_webhook_of_a_seeded_request_is_due<R: Requests>(store: &R) {
         packaged(store, id, infohash).await;
         assert_eq!(apply(&Transition::repackage(NOW)).await, Status::Packaging);
         packaged(store, id, infohash).await;
-        assert_eq!(store.notifications(NOW, 10).await.unwrap(), []);
+        assert_eq!(store.due_webhooks(NOW, 10).await.unwrap(), []);
         apply(&end).await;
-        assert_eq!(store.notifications(NOW, 10).await.unwrap(), [id]);
-        store.notified(id, None).await.unwrap();
+        assert_eq!(store.due_webhooks(NOW, 10).await.unwrap(), [id]);
+        store.finish_webhook(id, None).await.unwrap();
     }
 }
 

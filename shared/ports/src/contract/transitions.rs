@@ -92,9 +92,9 @@ pub async fn a_transition_makes_the_webhook_of_its_request_due<R: Requests>(stor
         for callback in [false, true] {
             let row = row_in(store, transition.from[0], callback).await;
             // What led the row here may have made it due before.
-            store.notified(row.id, None).await.unwrap();
+            store.finish_webhook(row.id, None).await.unwrap();
             store.apply(row.id, Condition::Always, &transition, LATER).await.unwrap().done().expect("the row");
-            let due = store.claim_notification(row.id, LATER, LEASE).await.unwrap().is_some();
+            let due = store.claim_webhook(row.id, LATER, LEASE).await.unwrap().is_some();
             assert_eq!(due, callback && transition.notifies(), "{}", transition.name);
         }
     }
