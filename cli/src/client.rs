@@ -8,7 +8,7 @@ use serde_json::Value;
 use settings::ExposeSecret;
 use url::Url;
 
-use crate::commands::CommandError;
+use crate::error::CommandError;
 
 /// Which server, and who is asking.
 #[derive(Debug, clap::Args)]

@@ -2,6 +2,7 @@
 
 mod client;
 mod commands;
+mod error;
 mod progress;
 mod serve;
 

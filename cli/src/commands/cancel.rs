@@ -1,6 +1,7 @@
 //! `proxytorrent cancel`: stops a request.
 
-use super::{CommandError, Target};
+use super::Target;
+use crate::error::CommandError;
 use crate::client::Client;
 
 pub(crate) async fn run(target: Target) -> Result<(), CommandError> {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use settings::{Profile, Settings};
 
-use super::CommandError;
+use crate::error::CommandError;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use domain::{Status, TorrentFormat};
 use serde_json::json;
 
-use super::{CommandError, save_torrent};
+use super::save_torrent;
+use crate::error::CommandError;
 use crate::client::{Client, Request, Server};
 use crate::progress::Display;
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use domain::Status;
 use serde_json::Value;
 
-use super::CommandError;
+use crate::error::CommandError;
 use crate::client::{Client, Server};
 
 /// The most that the server gives at once.

@@ -1,6 +1,7 @@
 //! `proxytorrent magnet`: a ready request's magnet link.
 
-use super::{CommandError, Target};
+use super::Target;
+use crate::error::CommandError;
 use crate::client::Client;
 
 pub(crate) async fn run(target: Target) -> Result<(), CommandError> {

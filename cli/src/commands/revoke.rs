@@ -1,6 +1,6 @@
 //! `proxytorrent revoke`: makes the passkeys of all torrents handed out so far invalid.
 
-use super::CommandError;
+use crate::error::CommandError;
 use crate::client::{Client, Server};
 
 /// Options of `revoke`.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{CommandError, Target, save_torrent};
+use super::{Target, save_torrent};
+use crate::error::CommandError;
 use crate::client::Client;
 
 #[derive(Debug, clap::Args)]

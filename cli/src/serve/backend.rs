@@ -11,7 +11,7 @@ use pipeline::Stores;
 use ports::{Guards, Swarm};
 use settings::{ExposeSecret, Settings};
 
-use crate::commands::CommandError;
+use crate::error::CommandError;
 
 /// The stores in the data folder, which this process holds a lock on.
 pub(super) struct Backend {

@@ -8,7 +8,7 @@ use metrics::gauge;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use seeder::SeedSession;
 
-use crate::commands::CommandError;
+use crate::error::CommandError;
 
 /// Seconds: from a quick answer to a long transfer.
 const BUCKETS: [f64; 12] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0, 3600.0];

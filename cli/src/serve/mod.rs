@@ -25,7 +25,7 @@ use url::Url;
 use self::backend::{Backend, tracker_secret};
 use self::fair_queue::Bounds;
 use self::workers::{Steps, Workers};
-use crate::commands::CommandError;
+use crate::error::CommandError;
 
 /// The most rows of each kind in one sweep.
 const SWEEP_LIMIT: u32 = 100_000;
