@@ -7,8 +7,8 @@ use domain::{Status, TorrentFormat};
 use serde_json::json;
 
 use super::save_torrent;
-use crate::error::CommandError;
 use crate::client::{Client, Request, Server};
+use crate::error::CommandError;
 use crate::progress::Display;
 
 /// How often the server is asked: quickly at first, for small contents.

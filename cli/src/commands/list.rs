@@ -5,8 +5,8 @@ use std::io::Write;
 use domain::Status;
 use serde_json::Value;
 
-use crate::error::CommandError;
 use crate::client::{Client, Server};
+use crate::error::CommandError;
 
 /// The most that the server gives at once.
 const PAGE: usize = 100;

@@ -1,8 +1,8 @@
 //! `proxytorrent magnet`: a ready request's magnet link.
 
 use super::Target;
-use crate::error::CommandError;
 use crate::client::Client;
+use crate::error::CommandError;
 
 pub(crate) async fn run(target: Target) -> Result<(), CommandError> {
     println!("{}", Client::new(target.server)?.magnet(&target.id).await?);

@@ -1,7 +1,7 @@
 //! `proxytorrent revoke`: makes the passkeys of all torrents handed out so far invalid.
 
-use crate::error::CommandError;
 use crate::client::{Client, Server};
+use crate::error::CommandError;
 
 /// Options of `revoke`.
 #[derive(Debug, clap::Args)]

@@ -1,8 +1,8 @@
 //! `proxytorrent status`: where a request stands.
 
 use super::Target;
-use crate::error::CommandError;
 use crate::client::Client;
+use crate::error::CommandError;
 
 pub(crate) async fn run(target: Target) -> Result<(), CommandError> {
     let request = Client::new(target.server)?.get_json(&target.id).await?;

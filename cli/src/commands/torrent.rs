@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::{Target, save_torrent};
-use crate::error::CommandError;
 use crate::client::Client;
+use crate::error::CommandError;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

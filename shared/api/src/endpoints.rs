@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::routing::{delete, get, patch, post};
 use axum::{Router, middleware};
 
-use crate::router::{Api, prefix, with_common_layers};
-use crate::{auth, docs, health, passkey, requests, root, tracker};
+use crate::middleware::{authenticate, with_common_layers};
+use crate::state::{Api, prefix};
+use crate::{docs, requests, service, tracker};
 
 /// An endpoint, or a few that are one.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ impl Endpoint {
     /// The routes, with all that the whole API has around them.
     pub fn serve(self, api: Arc<Api>) -> Router {
         let routes = if self.known {
-            self.routes.layer(middleware::from_fn_with_state(api.clone(), auth::authenticate))
+            self.routes.layer(middleware::from_fn_with_state(api.clone(), authenticate))
         } else {
             self.routes
         };
@@ -66,7 +67,7 @@ pub fn cancel_request() -> Endpoint {
 
 /// `DELETE /passkeys`.
 pub fn revoke_passkeys() -> Endpoint {
-    known(Router::new().route("/passkeys", delete(passkey::revoke)))
+    known(Router::new().route("/passkeys", delete(service::passkeys::revoke)))
 }
 
 /// `GET /requests/{id}/torrent`.
@@ -91,7 +92,7 @@ pub fn webseed() -> Endpoint {
 
 /// `GET /health`.
 pub fn health() -> Endpoint {
-    Endpoint { nested: true, ..open(Router::new().route("/health", get(health::health))) }
+    Endpoint { nested: true, ..open(Router::new().route("/health", get(service::health::health))) }
 }
 
 /// `GET /announce` and `/scrape`.
@@ -107,5 +108,5 @@ pub fn docs() -> Endpoint {
 
 /// `GET /`.
 pub fn page() -> Endpoint {
-    open(Router::new().route("/", get(root::root)))
+    open(Router::new().route("/", get(service::page::page)))
 }

@@ -4,36 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Json;
-use axum::extract::State;
 use futures::future::join_all;
-use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use utoipa::ToSchema;
-
-use crate::Api;
 
 /// How long a part may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How the service is.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "documents what `health` answers")]
-pub(crate) struct Health {
-    /// `healthy` or `unhealthy`.
-    status: String,
-    version: String,
-    /// Seconds since the start.
-    uptime: f64,
-    /// Each part's `status`, `latency_ms` and details: database, proxy, seeder, storage, task_queue.
-    #[schema(value_type = Object)]
-    checks: BTreeMap<String, Value>,
-}
 
 /// Asks one part of the service whether it works: `Ok` with details, or what is wrong, for people who
 /// need not be known: no secrets, no paths.
@@ -51,9 +30,9 @@ pub struct HealthChecks {
 
 /// Whether all is well, and what each check found.
 #[derive(Clone)]
-struct Report {
-    healthy: bool,
-    checks: Value,
+pub(crate) struct Report {
+    pub healthy: bool,
+    pub checks: Value,
 }
 
 impl Default for HealthChecks {
@@ -68,6 +47,11 @@ impl HealthChecks {
         Self { checks: BTreeMap::new(), started: Instant::now(), last: Mutex::new(None) }
     }
 
+    /// The time since the start.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Adds a check.
     #[must_use]
     pub fn with<F>(mut self, name: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
@@ -79,7 +63,7 @@ impl HealthChecks {
     }
 
     /// The report of this second. Whoever comes while the parts are asked waits for the same.
-    async fn report(&self) -> Report {
+    pub(crate) async fn report(&self) -> Report {
         let mut last = self.last.lock().await;
         if let Some((at, report)) = &*last
             && at.elapsed() < FRESH
@@ -113,26 +97,4 @@ impl fmt::Debug for HealthChecks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.checks.keys()).finish()
     }
-}
-
-#[utoipa::path(
-    get,
-    path = "/health",
-    tag = "service",
-    summary = "Ask whether the service works",
-    security(()),
-    responses(
-        (status = 200, description = "Every part answers", body = Health),
-        (status = 503, description = "Some part does not", body = Health)
-    )
-)]
-pub(crate) async fn health(State(api): State<Arc<Api>>) -> (StatusCode, Json<Value>) {
-    let Report { healthy, checks } = api.health.report().await;
-    let body = json!({
-        "status": if healthy { "healthy" } else { "unhealthy" },
-        "version": api.server.app_version,
-        "uptime": api.health.started.elapsed().as_secs_f64(),
-        "checks": checks,
-    });
-    (if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(body))
 }

@@ -12,6 +12,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::problem::Problem;
 
+/// The largest request body, in bytes: what a row of DynamoDB (400 KB) has room for beside everything else.
+pub(crate) const MAX_BODY: usize = 256 * 1024;
+
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 

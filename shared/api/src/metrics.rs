@@ -1,16 +1,7 @@
 //! `GET /metrics`: how the service does, in Prometheus' text format, for known callers.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
-
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use http::StatusCode;
-use http::header::CONTENT_TYPE;
-
-use crate::Api;
-use crate::problem::Problem;
 
 /// What the metrics are now. The recorder is the program's: the `metrics` crate finds it.
 pub struct Metrics(Box<dyn Fn() -> String + Send + Sync>);
@@ -20,20 +11,17 @@ impl Metrics {
     pub fn new(render: impl Fn() -> String + Send + Sync + 'static) -> Self {
         Self(Box::new(render))
     }
+
+    /// The metrics as text.
+    pub(crate) fn render(&self) -> String {
+        (self.0)()
+    }
 }
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
     }
-}
-
-pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Response {
-    if let Some(Metrics(render)) = &api.metrics {
-        return ([(CONTENT_TYPE, "text/plain; version=0.0.4")], render()).into_response();
-    }
-    let detail = "metrics are off: MONITORING__METRICS_ENABLED turns them on";
-    Problem::new(StatusCode::NOT_FOUND, "metrics_off", detail).into_response()
 }
 
 /// Notes an answer. `route` is the path as the router knows it, so that there are few.

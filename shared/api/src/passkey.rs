@@ -5,20 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::Extension;
-use axum::extract::State;
-use domain::{FetchRequest, InfoHash, Principal, RequestId, Timestamp, UserId};
+use domain::{FetchRequest, InfoHash, RequestId, Timestamp, UserId};
 use hmac::{Hmac, KeyInit, Mac};
-use http::StatusCode;
 use ports::{Reservations, StoreError};
 use sha2::Sha256;
-use tracing::info;
-
-use crate::Api;
-use crate::problem::{OwnErrors, Problem};
 
 /// How long a generation is remembered: how long after a revocation another process may accept old passkeys.
 const REMEMBERED: Duration = Duration::from_secs(5);
@@ -96,7 +89,12 @@ impl Passkeys {
     }
 
     /// Makes all passkeys of this user invalid: at once in this process, within five seconds in others.
-    async fn revoke(&self, guards: &dyn Reservations, user: &UserId, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn revoke(
+        &self,
+        guards: &dyn Reservations,
+        user: &UserId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let (key, until) = (generation_key(user), now + KEPT);
         // Of revocations at the same time one raises the generation, which serves all of them.
         if let Some(old) = guards.reserve(&key, "1", now, until).await? {
@@ -161,24 +159,6 @@ impl fmt::Debug for Passkeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Passkeys").field("users", &self.users.len()).finish_non_exhaustive()
     }
-}
-
-#[utoipa::path(
-    delete,
-    path = "/passkeys",
-    tag = "requests",
-    summary = "Revoke your tracker passkeys",
-    description = "The tracker refuses every `.torrent` and magnet link that was handed out to you so far. Download them \
-                   again to get new passkeys.",
-    responses((status = 204, description = "They are revoked"), OwnErrors)
-)]
-pub(crate) async fn revoke(
-    State(api): State<Arc<Api>>,
-    Extension(principal): Extension<Principal>,
-) -> Result<StatusCode, Problem> {
-    api.passkeys.revoke(&*api.guards, &principal.user, api.clock.now()).await?;
-    info!(user = %principal.user, "passkeys revoked");
-    Ok(StatusCode::NO_CONTENT)
 }
 
 #[cfg(test)]

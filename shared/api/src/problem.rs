@@ -153,6 +153,16 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
+    /// The caller sent neither a token nor a signature.
+    pub fn missing_credentials() -> Self {
+        Self::unauthorized("authentication is required: send a bearer token, or sign the request")
+    }
+
+    /// The token or the key is not known.
+    pub fn wrong_credentials() -> Self {
+        Self::unauthorized("the token or the signature is not valid")
+    }
+
     /// All that is wrong at once, as far as anybody reads: whoever sends nonsense does not get more back.
     pub fn invalid(mut errors: Vec<FieldError>) -> Self {
         let more = errors.len().saturating_sub(MOST_ERRORS);

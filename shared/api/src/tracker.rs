@@ -19,10 +19,10 @@ use percent_encoding::percent_decode_str;
 use ports::{Announce, Peer, SwarmCounts, Task};
 use tracing::warn;
 
-use crate::Api;
 use crate::abuse::TooMany;
 use crate::client_address::ClientAddress;
 use crate::passkey::Passkey;
+use crate::state::Api;
 
 /// Peers told in one answer, at the most, and where none are asked for.
 const MAX_WANTED: usize = 200;

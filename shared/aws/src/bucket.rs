@@ -10,7 +10,7 @@ use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
-use domain::Timestamp;
+use domain::{ContentHash, Timestamp};
 use ports::StoreError;
 
 /// Tries of a conditional put that another's is in the way of.
@@ -177,4 +177,10 @@ impl Bucket {
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         self.client.head_bucket().bucket(&self.name).send().await.map_err(unavailable).map(drop)
     }
+}
+
+/// The key of the object of a content.
+pub(crate) fn object_key(hash: ContentHash) -> String {
+    let hash = hash.to_string();
+    format!("content/{}/{}/{hash}", &hash[..2], &hash[2..4])
 }

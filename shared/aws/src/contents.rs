@@ -1,6 +1,6 @@
 //! [`Contents`] in S3, with a record of each in DynamoDB of when it was touched last.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::presigning::PresigningConfig;
@@ -10,16 +10,12 @@ use moka::future::Cache;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ports::{Check, Contents, Removal, StagedUpload, StagingEntry, StoreError};
 
-use crate::bucket::{Bucket, status, unavailable};
-use crate::dynamo::{Change, Item, Table, Written, key, time};
+use crate::bucket::{Bucket, object_key, status, unavailable};
 use crate::staged::S3Staged;
+use crate::touches::Touches;
 
 /// Bytes that are read from S3 at once. Readers of one chunk at the same time wait for the same call.
 const CHUNK: u64 = 4 << 20;
-
-/// How long a removal may take: far longer than the call in it is waited for, should that arrive late. One that takes
-/// longer was killed on its way.
-const REMOVAL: Duration = Duration::from_secs(120);
 
 /// For how long a link to a content can be used.
 const LINK: Duration = Duration::from_secs(3600);
@@ -27,8 +23,8 @@ const LINK: Duration = Duration::from_secs(3600);
 /// The objects under `content/`.
 #[derive(Debug, Clone)]
 pub struct S3Contents {
-    pub(crate) bucket: Bucket,
-    table: Table,
+    bucket: Bucket,
+    touches: Touches,
     chunks: Cache<(ContentHash, u64), Bytes>,
 }
 
@@ -37,12 +33,7 @@ impl S3Contents {
     pub fn new(bucket: Bucket, client: aws_sdk_dynamodb::Client, table: impl Into<String>, memory: u64) -> Self {
         let chunks = Cache::builder().max_capacity(memory).weigher(|_, chunk: &Bytes| chunk.len() as u32);
         let chunks = chunks.support_invalidation_closures().build();
-        Self { bucket, table: Table { client, name: table.into() }, chunks }
-    }
-
-    /// Notes that the content, whose object is in place, was touched; false while it is being removed.
-    pub(crate) async fn committed(&self, hash: ContentHash, now: Timestamp) -> Result<bool, StoreError> {
-        Ok(matches!(self.table.change(record(hash), touch(now)).await?, Written::Done(_)))
+        Self { bucket, touches: Touches::new(client, table.into()), chunks }
     }
 
     async fn chunk(&self, content: ContentHash, index: u64) -> Result<Bytes, StoreError> {
@@ -75,37 +66,14 @@ fn disposition(file_name: &str) -> String {
     format!("attachment; filename*=UTF-8''{}", utf8_percent_encode(file_name, NON_ALPHANUMERIC))
 }
 
-/// The name of a content's object.
-pub(crate) fn object_key(hash: ContentHash) -> String {
-    let hash = hash.to_string();
-    format!("content/{}/{}/{hash}", &hash[..2], &hash[2..4])
-}
-
-fn record(hash: ContentHash) -> Item {
-    key("content_hash", hash)
-}
-
-/// A touch goes forward only, and not while the content is being removed, unless who removed it was killed.
-fn touch(now: Timestamp) -> Change {
-    Change::when("attribute_not_exists(#removed_at) OR #removed_at < :killed")
-        .value("killed", time(real_now() - REMOVAL))
-        .set("touched_at", time(now))
-        .set("removed_at", None)
-}
-
-/// Removals are as long as they are by the machine's clock.
-fn real_now() -> Timestamp {
-    SystemTime::now().into()
-}
-
 #[async_trait]
 impl Contents for S3Contents {
     async fn stage(&self, id: RequestId) -> Result<Box<dyn StagedUpload>, StoreError> {
-        Ok(Box::new(S3Staged::new(self.clone(), id)))
+        Ok(Box::new(S3Staged::new(self.bucket.clone(), self.touches.clone(), id)))
     }
 
     async fn resume(&self, _id: RequestId, suspended: &str) -> Result<Option<Box<dyn StagedUpload>>, StoreError> {
-        let staged = S3Staged::resume(self.clone(), suspended).await?;
+        let staged = S3Staged::resume(self.bucket.clone(), self.touches.clone(), suspended).await?;
         Ok(staged.map(|staged| -> Box<dyn StagedUpload> { Box::new(staged) }))
     }
 
@@ -139,31 +107,25 @@ impl Contents for S3Contents {
     }
 
     async fn touch(&self, content: ContentHash, now: Timestamp) -> Result<bool, StoreError> {
-        let change = Change::when("attribute_exists(#content_hash) AND attribute_not_exists(#removed_at)");
-        let change = change.set("touched_at", time(now));
-        Ok(matches!(self.table.change(record(content), change).await?, Written::Done(_)))
+        self.touches.touch(content, now).await
     }
 
     async fn remove(&self, content: ContentHash, since: Timestamp) -> Result<Removal, StoreError> {
-        let change = Change::when("attribute_not_exists(#touched_at) OR #touched_at < :since")
-            .value("since", time(since))
-            .set("removed_at", time(real_now()));
-        if let Written::Refused(_) = self.table.change(record(content), change).await? {
+        if !self.touches.begin_removal(content, since).await? {
             return Ok(Removal::TouchedSince);
         }
         self.bucket.delete_soon(&object_key(content)).await?;
         self.chunks.invalidate_entries_if(move |(hash, _), _| *hash == content).ok();
-        let removed = Change::when("attribute_exists(#removed_at)");
-        self.table.delete(record(content), removed).await?;
+        self.touches.end_removal(content).await?;
         Ok(Removal::Gone)
     }
 
     async fn quarantine(&self, content: ContentHash) -> Result<(), StoreError> {
         // The record first: a touch must not find a content that is gone.
-        self.table.change(record(content), Change::default().set("removed_at", time(real_now()))).await?;
+        self.touches.begin_quarantine(content).await?;
         self.bucket.delete(&object_key(content)).await?;
         self.chunks.invalidate_entries_if(move |(hash, _), _| *hash == content).ok();
-        self.table.delete(record(content), Change::when("attribute_exists(#removed_at)")).await.map(drop)
+        self.touches.end_removal(content).await
     }
 
     async fn list_unmodified(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError> {

@@ -15,6 +15,7 @@ mod staged;
 mod swarm;
 mod task_queue;
 mod torrents;
+mod touches;
 mod transitions;
 
 pub use bucket::Bucket;

@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::bucket::{Bucket, status, unavailable};
-use crate::contents::{S3Contents, object_key};
+use crate::bucket::{Bucket, object_key, status, unavailable};
+use crate::touches::Touches;
 
 /// Bytes a part: what is held in memory of one, and the largest content that is put at once. S3 takes 10,000
 /// parts, so this is enough for 156 GiB.
@@ -42,7 +42,8 @@ const COMPLETION: Duration = Duration::from_secs(300);
 const COPY_PART: u64 = 256 << 20;
 
 pub(crate) struct S3Staged {
-    contents: S3Contents,
+    bucket: Bucket,
+    touches: Touches,
     key: String,
     buffer: BytesMut,
     size: u64,
@@ -96,17 +97,16 @@ macro_rules! completed {
 }
 
 impl S3Staged {
-    pub fn new(contents: S3Contents, id: RequestId) -> Self {
+    pub fn new(bucket: Bucket, touches: Touches, id: RequestId) -> Self {
         // Two workers may be at one request for a moment, when a lease runs out.
         let key = format!("{STAGING}{id}-{:08x}", rand::random::<u32>());
-        let tails = Tails { bucket: contents.bucket.clone(), keys: vec![] };
-        Self { contents, key, buffer: BytesMut::new(), size: 0, upload: None, tails }
+        let tails = Tails { bucket: bucket.clone(), keys: vec![] };
+        Self { bucket, touches, key, buffer: BytesMut::new(), size: 0, upload: None, tails }
     }
 
     /// Goes on with what is set aside, if it is there as it was.
-    pub async fn resume(contents: S3Contents, suspended: &str) -> Result<Option<Self>, StoreError> {
+    pub async fn resume(bucket: Bucket, touches: Touches, suspended: &str) -> Result<Option<Self>, StoreError> {
         let Some(suspended) = Suspended::read(suspended) else { return Ok(None) };
-        let bucket = contents.bucket.clone();
         let mut buffer = BytesMut::new();
         if suspended.tail > 0 {
             let tail = match suspended.tails.last() {
@@ -126,8 +126,8 @@ impl S3Staged {
             },
         };
         let size = u64::from(suspended.parts) * PART as u64 + suspended.tail;
-        let tails = Tails { bucket, keys: suspended.tails };
-        Ok(Some(Self { contents, key: suspended.key, buffer, size, upload, tails }))
+        let tails = Tails { bucket: bucket.clone(), keys: suspended.tails };
+        Ok(Some(Self { bucket, touches, key: suspended.key, buffer, size, upload, tails }))
     }
 
     /// Deletes what is set aside.
@@ -155,7 +155,7 @@ impl S3Staged {
         let part = self.buffer.split().freeze();
         let upload = match &mut self.upload {
             Some(upload) => upload,
-            none => none.insert(Upload::start(self.contents.bucket.clone(), self.key.clone()).await?),
+            none => none.insert(Upload::start(self.bucket.clone(), self.key.clone()).await?),
         };
         upload.part(part).await
     }
@@ -177,7 +177,7 @@ impl StagedUpload for S3Staged {
 
     async fn restart(&mut self) -> Result<(), StoreError> {
         self.upload = None;
-        self.tails = Tails { bucket: self.contents.bucket.clone(), keys: vec![] };
+        self.tails = Tails { bucket: self.bucket.clone(), keys: vec![] };
         self.buffer.clear();
         self.size = 0;
         Ok(())
@@ -197,7 +197,7 @@ impl StagedUpload for S3Staged {
             // A new name each time: what was set aside before stays as it is until the row says that this is.
             let key = format!("{}-{:08x}", self.key, rand::random::<u32>());
             self.tails.keys.push(key.clone());
-            self.contents.bucket.put(&key, tail).await?;
+            self.bucket.put(&key, tail).await?;
         }
         if let Some(upload) = &mut self.upload {
             upload.finished = true;
@@ -221,7 +221,7 @@ impl StagedUpload for S3Staged {
             // Should it stay, the sweep deletes it, and behind that the bucket's lifecycle.
             self.tails.keys.push(self.key.clone());
         }
-        let nothing = Tails { bucket: self.contents.bucket.clone(), keys: vec![] };
+        let nothing = Tails { bucket: self.bucket.clone(), keys: vec![] };
         if let Err(error) = std::mem::replace(&mut self.tails, nothing).delete().await {
             warn!(%error, "what was staged is left to the sweep");
         }
@@ -232,14 +232,14 @@ impl StagedUpload for S3Staged {
 impl S3Staged {
     /// Puts the object in place and notes that it was touched. In this order: who finds the record has the object.
     async fn place(&self, hash: ContentHash, now: Timestamp, small: Option<Bytes>) -> Result<bool, StoreError> {
-        let (contents, key) = (&self.contents, object_key(hash));
+        let key = object_key(hash);
         let mut new = false;
         loop {
             new |= match &small {
-                Some(bytes) => contents.bucket.put_if_absent(&key, bytes.clone(), None).await?,
+                Some(bytes) => self.bucket.put_if_absent(&key, bytes.clone(), None).await?,
                 None => self.copy(&key).await?,
             };
-            if contents.committed(hash, now).await? {
+            if self.touches.commit(hash, now).await? {
                 return Ok(new);
             }
             // It is just being removed: then it is put again.
@@ -249,7 +249,7 @@ impl S3Staged {
 
     /// Copies the staged object inside S3; false if the same content is there already.
     async fn copy(&self, key: &str) -> Result<bool, StoreError> {
-        let bucket = &self.contents.bucket;
+        let bucket = &self.bucket;
         if bucket.size(key).await?.is_some() {
             return Ok(false);
         }

@@ -22,7 +22,7 @@ use tempfile::{NamedTempFile, TempPath};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::space::{Space, SpaceLimits};
+use crate::space::{DAMAGED, Space, SpaceLimits};
 use crate::{OpenError, files};
 
 /// Bytes that are gathered before a thread is asked to write them.
@@ -34,9 +34,6 @@ const WRITE_BACK: usize = 4 * 1024 * 1024;
 
 /// The extension of files that are set aside.
 const SUSPENDED_FILE: &str = "part";
-
-/// The folder of damaged contents.
-pub(crate) const DAMAGED: &str = "damaged";
 
 /// Contents that wait to be verified after a failed read.
 const MOST_UNREADABLE: usize = 1024;

@@ -13,6 +13,9 @@ use crate::files;
 /// The default floor: 1 % of the disk, and no more than this.
 const MAX_DEFAULT_FLOOR: u64 = 512 * 1024 * 1024;
 
+/// The folder of damaged contents.
+pub(crate) const DAMAGED: &str = "damaged";
+
 /// Limits of the content folder.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SpaceLimits {
@@ -76,7 +79,7 @@ fn contents_size(folder: &Path) -> io::Result<u64> {
         let entry = entry?;
         let name = entry.file_name();
         if name == "staging"
-            || name == crate::contents::DAMAGED
+            || name == DAMAGED
             || name.len() == 2 && name.to_str().is_some_and(|name| u8::from_str_radix(name, 16).is_ok())
         {
             size += folder_size(&entry.path())?;

@@ -11,8 +11,8 @@ use ports::{Share, Task};
 use tracing::{info, warn};
 
 use super::Id;
-use crate::Api;
 use crate::problem::{OwnErrors, Problem};
+use crate::state::Api;
 
 #[utoipa::path(
     delete,

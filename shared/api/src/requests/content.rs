@@ -21,9 +21,9 @@ use http::{HeaderName as Name, Method, StatusCode};
 use ports::Contents;
 
 use super::Id;
-use super::torrent::disposition;
-use crate::Api;
+use super::links::disposition;
 use crate::problem::{Problem, ReadyErrors};
+use crate::state::Api;
 
 /// Bytes read at a time.
 const CHUNK: u64 = 256 * 1024;
@@ -77,13 +77,6 @@ pub(crate) async fn webseed(
     let row = row.filter(|row| row.status == Status::Ready);
     let content = row.and_then(|row| row.content).ok_or_else(not_found)?;
     serve(api.contents.clone(), &content, &method, &headers).await
-}
-
-/// The webseeds of a request's torrent.
-pub(super) fn webseeds(api: &Api, id: RequestId) -> Vec<String> {
-    let url =
-        || format!("{}/webseed/{id}/{}", api.public_url.as_str().trim_end_matches('/'), api.passkeys.of_content(id));
-    api.torrent.webseed.then(url).into_iter().collect()
 }
 
 /// What of the content is asked for.

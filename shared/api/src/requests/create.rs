@@ -19,11 +19,11 @@ use utoipa::ToSchema;
 
 use super::get::{FormatName, MethodName, StatusName};
 use super::validation::{self, Limits};
-use crate::Api;
 use crate::client_address::ClientAddress;
 use crate::idempotency::{self, Earlier, Key};
 use crate::problem::{CreateErrors, Problem};
-use crate::router::{prefix, public_path};
+use crate::state::Api;
+use crate::state::{prefix, public_path};
 
 /// A request that was taken on.
 #[derive(Serialize, ToSchema)]

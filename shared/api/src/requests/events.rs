@@ -15,8 +15,8 @@ use utoipa::ToSchema;
 
 use super::Id;
 use super::get::RequestView;
-use crate::Api;
 use crate::problem::{OwnErrors, Problem};
+use crate::state::Api;
 
 /// How long the store is asked to wait at a time.
 const PATIENCE: Duration = Duration::from_secs(25);

@@ -13,9 +13,9 @@ use url::Url;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Id;
-use crate::Api;
 use crate::problem::{OwnErrors, Problem};
 use crate::query::Query;
+use crate::state::Api;
 
 /// The longest that a client may wait for a change, in seconds.
 const MAX_WAIT: u32 = 25;

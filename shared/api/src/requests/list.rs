@@ -9,9 +9,9 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::get::RequestView;
-use crate::Api;
 use crate::problem::{OwnErrors, Problem};
 use crate::query::Query;
+use crate::state::Api;
 
 /// Items on one page, at the most, and where none are asked for.
 const MAX_LIMIT: u32 = 100;

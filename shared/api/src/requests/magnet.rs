@@ -10,8 +10,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Id;
-use crate::Api;
 use crate::problem::{Problem, ReadyErrors};
+use crate::state::Api;
 
 /// A magnet link (BEP 9).
 #[derive(Serialize, ToSchema)]
@@ -45,7 +45,7 @@ pub(crate) async fn magnet(
     // libtorrent 2.1 announces a hybrid torrent under both its hashes, and drops a connection that it made
     // by `x.pe` when the second answer names the same peer during the handshake.
     let peers = if torrent.infohash_v2.is_some() { vec![] } else { api.seeder_addresses.clone() };
-    let trackers = super::torrent::trackers(&api, &row, &torrent).await?;
+    let trackers = super::links::trackers(&api, &row, &torrent).await?;
     let magnet = Magnet {
         infohash: torrent.infohash,
         infohash_v2: torrent.infohash_v2,
@@ -53,7 +53,7 @@ pub(crate) async fn magnet(
         size: torrent.size,
         trackers,
         peers,
-        webseeds: super::content::webseeds(&api, row.id),
+        webseeds: super::links::webseeds(&api, row.id),
     };
     Ok(Json(MagnetView {
         id: row.id,

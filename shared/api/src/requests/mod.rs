@@ -5,6 +5,7 @@ pub(crate) mod content;
 pub(crate) mod create;
 pub(crate) mod events;
 pub(crate) mod get;
+mod links;
 pub(crate) mod list;
 pub(crate) mod magnet;
 pub(crate) mod torrent;
@@ -18,8 +19,8 @@ use domain::{FetchRequest, InfoHash, Principal, RequestId, Status, Torrent};
 use http::StatusCode;
 use http::request::Parts;
 
-use crate::Api;
 use crate::problem::Problem;
+use crate::state::Api;
 
 /// The id in the path; what is none names nothing.
 pub(crate) struct Id(RequestId);

@@ -15,8 +15,8 @@ use super::Id;
 use super::create::is_json;
 use super::get::RequestView;
 use super::validation;
-use crate::Api;
 use crate::problem::{Problem, UpdateErrors};
+use crate::state::Api;
 
 /// What to change of a request.
 #[derive(Deserialize, ToSchema)]

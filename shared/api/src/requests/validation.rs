@@ -11,8 +11,8 @@ use http::header::{
 use serde_json::{Map, Value};
 use url::Url;
 
+use crate::limits::MAX_BODY;
 use crate::problem::{FieldError, Problem};
-use crate::router::MAX_BODY;
 
 /// The longest URL, header value and so on, in bytes.
 const MAX_TEXT: usize = 8 * 1024;

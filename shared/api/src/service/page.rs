@@ -6,10 +6,9 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
-use crate::Api;
-use crate::router::{prefix, public_path};
+use crate::state::{Api, prefix, public_path};
 
-pub(crate) async fn root(State(api): State<Arc<Api>>) -> Json<Value> {
+pub(crate) async fn page(State(api): State<Arc<Api>>) -> Json<Value> {
     let base = public_path(&api);
     Json(json!({
         "service": api.server.app_name,

@@ -1,0 +1,142 @@
+//! The middleware around handlers: authentication, request ids, security headers, problems, metrics.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http_body_util::LengthLimitError;
+use tokio::time::timeout;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::{Instrument, debug, info_span};
+use uuid::Uuid;
+
+use crate::client_address::ClientAddress;
+use crate::limits::MAX_BODY;
+use crate::problem::Problem;
+use crate::state::Api;
+use crate::{browser, metrics};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What all answers have in common.
+pub(crate) fn with_common_layers(routes: Router<Arc<Api>>, api: Arc<Api>) -> Router {
+    let routes = routes
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the path does not take this method")
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(CatchPanicLayer::custom(|_| {
+            // What it was stands in the log: the panic's hook has written it.
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "this service has made a mistake")
+                .into_response()
+        }));
+    let routes = match browser::cors(&api.server.cors_origins, api.authenticator.token_header()) {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    };
+    routes.layer(middleware::from_fn_with_state(api.clone(), request_middleware)).with_state(api)
+}
+
+/// Around every answer: its id, its log line, its problem's body.
+async fn request_middleware(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    let client = ClientAddress::of(request.extensions(), request.headers(), &api.trusted_proxies);
+    request.extensions_mut().insert(client);
+    // Not of the kind that requests have: strangers see it, and it is not to help them guess those.
+    let id = Uuid::new_v4().to_string();
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    // Never the query: the tracker's holds a passkey. Nor a webseed's path, which is as good as one.
+    let shown = if path.starts_with("/webseed/") { "/webseed/…" } else { &path };
+    let span = info_span!("http", request_id = %id, method = %request.method(), path = shown);
+    let started = Instant::now();
+    let anybody = !api.authenticator.is_on();
+    let served = if anybody { browser::check_host(request.headers(), &api.public_url) } else { Ok(()) };
+    let mut response = match served {
+        Ok(()) => next.run(request).instrument(span.clone()).await,
+        Err(problem) => problem.into_response(),
+    };
+    browser::set_security_headers(response.headers_mut());
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        problem.render(&mut response, &path);
+    }
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    debug!(parent: &span, status, duration_ms = took.as_secs_f64() * 1000.0, "answered");
+    metrics::answered(&method, route.as_ref().map(MatchedPath::as_str), status, took);
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(X_REQUEST_ID, value);
+    }
+    response
+}
+
+/// Lets known callers through, with their [`Principal`] in the request's extensions.
+pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let client = parts.extensions.get().copied().unwrap_or(ClientAddress(None)).0;
+    if api.authenticator.is_on()
+        && let Err(too_many) = api.abuse.check_failures(client)
+    {
+        let detail = "too many failed authentications from your address; try again later";
+        return too_many.problem(detail).into_response();
+    }
+    if api.authenticator.is_nobody(&parts.headers) {
+        // A caller that shows no token guesses none.
+        if !api.authenticator.shows_token(&parts.headers) {
+            return Problem::missing_credentials().into_response();
+        }
+        api.abuse.count_failure(client, "token");
+        return Problem::wrong_credentials().into_response();
+    }
+    let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > MAX_BODY as u64) {
+        return too_large().into_response();
+    }
+    // A signature covers the body.
+    let patience = Duration::from_secs(api.server.client_timeout.get());
+    let Ok(body) = timeout(patience, axum::body::to_bytes(body, MAX_BODY)).await else {
+        let detail = "the body did not come in time";
+        return Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail).into_response();
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(error) if is_length_limit(&error) => return too_large().into_response(),
+        Err(_) => {
+            let detail = "the body could not be read: it ended too early, or its chunks are malformed";
+            return Problem::new(StatusCode::BAD_REQUEST, "malformed_body", detail).into_response();
+        }
+    };
+    match api.authenticator.check(&parts, &body, &*api.guards, &*api.clock).await {
+        Err(problem) => {
+            if problem.status() == StatusCode::UNAUTHORIZED {
+                api.abuse.count_failure(client, "signature");
+            }
+            problem.into_response()
+        }
+        Ok(principal) => {
+            if parts.method != Method::POST
+                && let Err(too_many) = api.abuse.count_read(&principal.user)
+            {
+                return too_many.problem("too many calls: the limit reads-minute is reached").into_response();
+            }
+            parts.extensions.insert(principal);
+            next.run(Request::from_parts(parts, Body::from(body))).await
+        }
+    }
+}
+
+fn too_large() -> Problem {
+    let detail = format!("a request's body has at most {MAX_BODY} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
+/// Whether a body could not be read because it is larger than the limit.
+fn is_length_limit(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<LengthLimitError>)
+}

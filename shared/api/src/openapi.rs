@@ -1,0 +1,132 @@
+//! The OpenAPI description, generated from the handlers.
+
+use std::sync::Arc;
+
+use domain::Method;
+use http::HeaderName;
+use utoipa::PartialSchema;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{
+    InfoBuilder, Object, ObjectBuilder, OneOfBuilder, OpenApi, OpenApiBuilder, RefOr, Schema, SecurityRequirement,
+    Server, Type,
+};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::problem::{FieldError, ProblemBody};
+use crate::requests::{self, MAX_HEADERS};
+use crate::service;
+use crate::state::{Api, prefix, public_path};
+
+/// The endpoints that are described, without the prefix: those for known callers, and those for everybody.
+pub(crate) fn endpoints() -> (OpenApiRouter<Arc<Api>>, OpenApiRouter<Arc<Api>>) {
+    let known = OpenApiRouter::new()
+        .routes(routes!(requests::list::list, requests::create::create))
+        .routes(routes!(requests::get::get, requests::cancel::cancel, requests::update::update))
+        .routes(routes!(requests::torrent::torrent))
+        .routes(routes!(requests::magnet::magnet))
+        .routes(routes!(requests::content::content))
+        .routes(routes!(requests::events::events))
+        .routes(routes!(service::passkeys::revoke));
+    // Whoever asks whether the service lives need not be known.
+    (known, OpenApiRouter::new().routes(routes!(service::health::health)))
+}
+
+/// The description of the API.
+pub(crate) fn describe(api: &Api) -> OpenApi {
+    let (known, open) = endpoints();
+    let mut document = description(&api.server.app_name, &api.server.app_version);
+    let endpoints = known.merge(open).into_openapi();
+    if prefix(api).is_empty() {
+        document.merge(endpoints);
+    } else {
+        document = document.nest(prefix(api), endpoints);
+    }
+    if !public_path(api).is_empty() {
+        document.servers = Some(vec![Server::new(public_path(api))]);
+    }
+    complete(&mut document, api.cache.max_ttl.get(), api.webhooks);
+    if let Some(header) = api.authenticator.token_header() {
+        name_token_header(&mut document, header);
+    }
+    document
+}
+
+/// What stands in the description beside the endpoints.
+fn description(title: &str, version: &str) -> OpenApi {
+    let info = InfoBuilder::new().title(title).version(version).description(Some(
+        "Give it a URL; it fetches the content through a proxy, packages it as a torrent, seeds it, and hands \
+         you the `.torrent` and the magnet link. Errors are `application/problem+json` (RFC 9457).",
+    ));
+    let mut document = OpenApiBuilder::new().info(info.build()).build();
+    let components = document.components.get_or_insert_with(Default::default);
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token (RFC 6750)."));
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+    for (name, header, what) in [
+        (
+            "signature",
+            "X-Signature",
+            "The hexadecimal HMAC-SHA256 over `METHOD\\npath?query\\ntimestamp\\nnonce\\nhex(sha256(body))`.",
+        ),
+        ("timestamp", "X-Timestamp", "Now, in Unix seconds: part of what is signed."),
+        ("nonce", "X-Nonce", "8 to 128 characters that are used once: part of what is signed."),
+        ("key_id", "X-Key-Id", "The id of the key that signs, if it has one."),
+    ] {
+        let header = ApiKeyValue::with_description(header, what);
+        components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Header(header)));
+    }
+    let all = |names: &[&str]| {
+        let none = || SecurityRequirement::default();
+        names.iter().fold(none(), |all, name| all.add::<_, [&str; 0], &str>(*name, []))
+    };
+    let signed = ["signature", "timestamp", "nonce"];
+    document.security = Some(vec![all(&["bearer"]), all(&[&signed[..], &["key_id"]].concat()), all(&signed)]);
+    document
+}
+
+/// Adds what the endpoints refer to without naming it, and what the settings decide.
+fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
+    let schemas = &mut document.components.get_or_insert_with(Default::default).schemas;
+    schemas.insert("Problem".into(), ProblemBody::schema());
+    schemas.insert("FieldError".into(), FieldError::schema());
+    if let Some(RefOr::T(Schema::Object(mut create))) = schemas.remove("CreateRequest") {
+        if let Some(RefOr::T(Schema::Object(ttl))) = create.properties.get_mut("ttl") {
+            ttl.maximum = Some(utoipa::Number::UInt(max_ttl as usize));
+        }
+        if let Some(RefOr::T(Schema::Object(headers))) = create.properties.get_mut("headers") {
+            headers.max_properties = Some(MAX_HEADERS);
+        }
+        if !webhooks {
+            create.properties.remove("callback_url");
+        }
+        let [with, without] = by_method(create);
+        schemas.insert("CreateRequest".into(), RefOr::T(OneOfBuilder::new().item(without).item(with).build().into()));
+    }
+}
+
+/// Says that the token has a header of its own.
+fn name_token_header(document: &mut OpenApi, header: &HeaderName) {
+    let header = ApiKeyValue::with_description(header.as_str(), "A token.");
+    let components = document.components.get_or_insert_with(Default::default);
+    components.add_security_scheme("bearer", SecurityScheme::ApiKey(ApiKey::Header(header)));
+}
+
+/// A request with a body and one without are two things, told apart by their method.
+fn by_method(create: Object) -> [Object; 2] {
+    // Null stands for what is not there.
+    let null = || ObjectBuilder::new().schema_type(Type::Null).build();
+    [true, false].map(|with_body| {
+        let methods = Method::ALL.iter().copied().filter(|method| method.takes_body() == with_body).map(Method::as_str);
+        let method = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(methods)).build();
+        let mut object = create.clone();
+        if with_body {
+            object.properties.insert("method".into(), method.into());
+            object.required.push("method".into());
+        } else {
+            let method = OneOfBuilder::new().item(method).item(null()).build();
+            object.properties.insert("method".into(), RefOr::T(method.into()));
+            object.properties.insert("body".into(), null().into());
+        }
+        object
+    })
+}

@@ -1,0 +1,42 @@
+//! What a torrent links to: trackers and webseeds; and the header that names a download.
+
+use domain::{FetchRequest, RequestId, Torrent};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use ports::StoreError;
+
+use crate::state::Api;
+
+/// The trackers of a request's torrent: ours, with a passkey for this request alone, and the configured one.
+pub(super) async fn trackers(api: &Api, row: &FetchRequest, torrent: &Torrent) -> Result<Vec<String>, StoreError> {
+    let base = api.public_url.as_str().trim_end_matches('/');
+    let passkey = api.passkeys.of(&*api.guards, api.clock.now(), row, torrent.infohash).await?;
+    let own = format!("{base}/announce?passkey={passkey}");
+    Ok(std::iter::once(own).chain(api.torrent.announce_url.as_ref().map(ToString::to_string)).collect())
+}
+
+/// The webseeds of a request's torrent.
+pub(super) fn webseeds(api: &Api, id: RequestId) -> Vec<String> {
+    let url =
+        || format!("{}/webseed/{id}/{}", api.public_url.as_str().trim_end_matches('/'), api.passkeys.of_content(id));
+    api.torrent.webseed.then(url).into_iter().collect()
+}
+
+/// RFC 6266, with a plain name for old clients.
+pub(super) fn disposition(name: &str) -> String {
+    let plain: String =
+        name.chars().map(|c| if c.is_ascii_graphic() && !"\"\\%".contains(c) || c == ' ' { c } else { '_' }).collect();
+    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(name, NON_ALPHANUMERIC))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_to_old_and_new_clients() {
+        assert_eq!(
+            disposition("a \"ü\".torrent"),
+            "attachment; filename=\"a ___.torrent\"; filename*=UTF-8''a%20%22%C3%BC%22%2Etorrent"
+        );
+    }
+}
