@@ -7,16 +7,19 @@
 //! Two profiles differ in their defaults: `production` is secure and fails closed, `development`
 //! (`PROFILE=development`) turns authentication and the proxy off and binds to loopback only.
 
+mod choices;
 mod proxy;
+mod proxy_address;
 mod sections;
 mod source;
 mod value;
 
-pub use proxy::ProxyAddress;
+pub use choices::{Encryption, Profile, ProxyResolve, ProxyType, SaltScope, StorageType};
+pub use proxy_address::ProxyAddress;
 pub use secrecy::{ExposeSecret, SecretString};
 pub use sections::{
-    Aws, Cache, Client, Database, Encryption, Fetcher, Limits, Monitoring, PieceLength, Profile, ProxyResolve,
-    ProxyType, RateLimit, SaltScope, Security, Seeder, Server, Storage, StorageType, Torrent, Tracker,
+    Aws, Cache, Client, Database, Fetcher, Limits, Monitoring, PieceLength, RateLimit, Security, Seeder, Server,
+    Storage, Torrent, Tracker,
 };
 pub use source::{Description, Problems};
 pub use value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret};

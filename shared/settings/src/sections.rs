@@ -10,9 +10,10 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
 
-use crate::proxy::ProxyAddress;
+use crate::choices::{Encryption, Profile, ProxyResolve, ProxyType, SaltScope, StorageType};
+use crate::proxy_address::ProxyAddress;
 use crate::source::{Problems, Source};
-use crate::value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret, Value, words};
+use crate::value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret, Value};
 
 /// A section: the struct, its reading and its printed reference come from the same lines.
 /// `= default` for both profiles, `= default, default in development`.
@@ -41,68 +42,6 @@ macro_rules! section {
             }
         }
     };
-}
-
-words! {
-    /// Which defaults apply.
-    Profile {
-        /// Secure by default; what is missing is an error.
-        Production = "production",
-        /// No authentication and no proxy, on loopback addresses only.
-        Development = "development",
-    }
-}
-
-words! {
-    /// How the proxy is spoken to.
-    ProxyType {
-        /// RFC 1928, user name and password by RFC 1929.
-        Socks5 = "socks5",
-        /// HTTP, with CONNECT for https URLs.
-        Http = "http",
-        /// As `http`, over TLS.
-        Https = "https",
-    }
-}
-
-words! {
-    /// Who looks host names up.
-    ProxyResolve {
-        /// The proxy: no look-up leaves this machine.
-        Remote = "remote",
-        /// This machine: the addresses are checked, and the look-up is visible to its resolver.
-        Local = "local",
-    }
-}
-
-words! {
-    /// Whether peers encrypt (message stream encryption, RC4).
-    Encryption {
-        /// Every connection must be encrypted.
-        Forced = "forced",
-        /// Connections are encrypted where the peer can.
-        Preferred = "preferred",
-        /// No connection is encrypted.
-        Off = "off",
-    }
-}
-
-words! {
-    /// Whose torrents share a salt.
-    SaltScope {
-        /// All.
-        Deployment = "deployment",
-        /// Those of one owner.
-        Owner = "owner",
-    }
-}
-
-words! {
-    /// Where content is kept.
-    StorageType {
-        /// A folder.
-        Filesystem = "filesystem",
-    }
 }
 
 section! {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::sections::Profile;
+use crate::choices::Profile;
 use crate::value::Value;
 
 /// One setting, for people.

@@ -352,33 +352,3 @@ impl Value for LogLevel {
         }
     }
 }
-
-/// A value that is one of a few words.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
-
-        impl $name {
-            /// As it is written in the settings.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-        }
-
-        impl $crate::value::Value for $name {
-            fn allowed() -> String {
-                [$($text,)+].join(" or ")
-            }
-
-            fn parse(text: &str) -> Result<Self, String> {
-                match text.to_ascii_lowercase().as_str() {
-                    $($text => Ok(Self::$variant),)+
-                    _ => Err(format!("'{text}' is not one of the allowed words")),
-                }
-            }
-        }
-    };
-}
-pub(crate) use words;

@@ -1,0 +1,52 @@
+//! The address of a proxy, with its protocol and credentials.
+
+use percent_encoding::percent_decode_str;
+use secrecy::SecretString;
+use url::Url;
+
+use crate::choices::ProxyType;
+use crate::value::Value;
+
+/// A proxy. Its `Debug` shows no password.
+#[derive(Debug, Clone)]
+pub struct ProxyAddress {
+    /// How it is spoken to.
+    pub kind: ProxyType,
+    /// Its name or address, an IPv6 address without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The user name and password it asks for.
+    pub credentials: Option<(String, SecretString)>,
+}
+
+impl Value for ProxyAddress {
+    const SECRET: bool = true;
+
+    fn allowed() -> String {
+        "a URL such as socks5://user:password@host:1080; its scheme socks5, socks5h, http or https".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| format!("is not a URL ({error})"))?;
+        let (kind, port) = match url.scheme() {
+            "socks5" | "socks5h" => (ProxyType::Socks5, 1080),
+            "http" => (ProxyType::Http, 80),
+            "https" => (ProxyType::Https, 443),
+            other => return Err(format!("has the scheme {other}")),
+        };
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return Err("has more than a scheme, credentials, a host and a port".into());
+        }
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or("names no host")?;
+        let decoded = |text| percent_decode_str(text).decode_utf8().map_err(|_| "has credentials that are not UTF-8");
+        let credentials = match (url.username(), url.password()) {
+            ("", None) => None,
+            (user, password) => {
+                let password = decoded(password.unwrap_or_default())?.into_owned();
+                Some((decoded(user)?.into_owned(), SecretString::from(password)))
+            }
+        };
+        Ok(Self { kind, host: host.trim_matches(['[', ']']).to_owned(), port: url.port().unwrap_or(port), credentials })
+    }
+}
