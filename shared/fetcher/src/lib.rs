@@ -7,28 +7,18 @@
 //! **Invariants**: with the proxy on, nothing is ever fetched without it; redirects are never followed
 //! by the HTTP client itself; a content is in memory a chunk at a time.
 
-mod addresses;
-mod answer;
-mod checkpoint;
-mod client;
-mod decode;
-mod digests;
-mod download;
-mod failure;
-mod file_name;
-mod guard;
-mod media_type;
-mod min_rate;
-mod proxy;
-mod receive;
-mod stream_hasher;
+mod connection;
+mod error;
+mod fetcher;
+mod policy;
 mod transfer;
 
-pub use addresses::{DENIED, Denied};
-pub use checkpoint::Checkpoint;
-pub use client::ClientError;
-pub use failure::FetchError;
-pub use file_name::safe_file_name;
-pub use guard::Guard;
-pub use proxy::ProxyHealth;
-pub use transfer::{Fetched, Fetcher, Progress, Transfer};
+pub use connection::client::ClientError;
+pub use connection::proxy::ProxyHealth;
+pub use error::FetchError;
+pub use fetcher::{Fetched, Fetcher, Transfer};
+pub use policy::addresses::{DENIED, Denied};
+pub use policy::file_name::safe_file_name;
+pub use policy::guard::Guard;
+pub use transfer::checkpoint::Checkpoint;
+pub use transfer::progress::Progress;

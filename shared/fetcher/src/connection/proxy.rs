@@ -16,9 +16,10 @@ use tokio_socks::Error as SocksError;
 use tokio_socks::tcp::Socks5Stream;
 use tracing::warn;
 
-use crate::client::{ClientError, Clients};
-use crate::failure::{CREDENTIALS_REFUSED, FetchError, classify};
-use crate::guard::Guard;
+use super::classify::{CREDENTIALS_REFUSED, classify};
+use super::client::{ClientError, Clients};
+use crate::error::FetchError;
+use crate::policy::guard::Guard;
 
 /// How long a proxy that failed is not asked again, at first; doubled each time it fails anew.
 const REST: Duration = Duration::from_secs(15);

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use url::Url;
 
-use crate::guard::Guard;
+use crate::policy::guard::Guard;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]

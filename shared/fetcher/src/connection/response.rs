@@ -8,7 +8,7 @@ use http::header::{HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::Response;
 use url::Url;
 
-use crate::failure::FetchError;
+use crate::error::FetchError;
 
 pub(crate) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tokio_util::io::StreamReader;
 
-use crate::failure::FetchError;
+use crate::error::FetchError;
 
 /// Bytes decoded at a time.
 const CHUNK: usize = 64 * 1024;

@@ -5,20 +5,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::{Failure, FailureCode};
-use http::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
-};
+use http::header::{CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderValue, LAST_MODIFIED};
 use http::{Method, StatusCode};
 use reqwest::Response;
 use tracing::info;
 
-use crate::answer::check_status;
-use crate::checkpoint::{Checkpoint, DeclaredDigest};
-use crate::digests::Digests;
-use crate::failure::{FetchError, classify};
-use crate::min_rate::{MinRate, TooSlow};
-use crate::proxy::Session;
-use crate::transfer::{Fetcher, OutboundRequest, Progress};
+use super::checkpoint::Checkpoint;
+use super::digests::{DeclaredDigest, Digests};
+use super::limits::TransferLimits;
+use super::min_rate::{MinRate, TooSlow};
+use super::progress::Progress;
+use super::range::{ask_for_rest, content_range, strong_validator};
+use crate::connection::classify::classify;
+use crate::connection::response::check_status;
+use crate::connection::sender::{OutboundRequest, Sender, Session};
+use crate::error::FetchError;
 
 /// Bytes after which a resumption counts as fruitful.
 const FRUITFUL: u64 = 64 * 1024;
@@ -54,9 +55,10 @@ pub(crate) struct Paused {
 
 /// The body of a good answer.
 pub(crate) struct Download<'a> {
-    fetcher: &'a Fetcher,
+    sender: &'a Sender,
+    limits: &'a TransferLimits,
     session: &'a Session<'a>,
-    hop: &'a OutboundRequest,
+    outbound: &'a OutboundRequest,
     progress: &'a Progress,
     response: Response,
     received: u64,
@@ -75,9 +77,9 @@ pub(crate) struct Download<'a> {
 
 impl<'a> Download<'a> {
     pub fn new(
-        fetcher: &'a Fetcher,
+        (sender, limits): (&'a Sender, &'a TransferLimits),
         session: &'a Session<'a>,
-        hop: &'a OutboundRequest,
+        outbound: &'a OutboundRequest,
         progress: &'a Progress,
         response: Response,
     ) -> Self {
@@ -86,13 +88,14 @@ impl<'a> Download<'a> {
         progress.received.store(0, Ordering::Relaxed);
         progress.expected.store(total.unwrap_or(0), Ordering::Relaxed);
         Self {
-            validator: (hop.method == Method::GET).then(|| strong_validator(headers)).flatten(),
+            validator: (outbound.method == Method::GET).then(|| strong_validator(headers)).flatten(),
             encoding: headers.get(CONTENT_ENCODING).cloned(),
             digests: Digests::declared(headers),
-            pace: MinRate::new(fetcher.min_rate),
-            fetcher,
+            pace: MinRate::new(limits.min_rate),
+            sender,
+            limits,
             session,
-            hop,
+            outbound,
             progress,
             response,
             received: 0,
@@ -141,7 +144,7 @@ impl<'a> Download<'a> {
             match self.pace.wait(self.response.chunk(), size).await {
                 Ok(Ok(Some(chunk))) => {
                     self.received += chunk.len() as u64;
-                    self.fetcher.check_size(self.received)?;
+                    self.limits.check_size(self.received)?;
                     self.progress.received.store(self.received, Ordering::Relaxed);
                     if self.part_end.is_some_and(|end| self.received > end) {
                         let message = "the origin sent more than the part that it announced";
@@ -163,7 +166,7 @@ impl<'a> Download<'a> {
                 Err(TooSlow) => {
                     let message = format!(
                         "the origin sent less than {} bytes a second, the least that FETCHER__MIN_RATE allows",
-                        self.fetcher.min_rate
+                        self.limits.min_rate
                     );
                     return Err(FetchError::new(FailureCode::TooSlow, message).into());
                 }
@@ -183,16 +186,16 @@ impl<'a> Download<'a> {
         self.resumed_at = self.received;
         loop {
             self.failed_resumes += 1;
-            if self.failed_resumes > self.fetcher.max_resumptions {
+            if self.failed_resumes > self.limits.max_resumptions {
                 return Err(Stop::Failed(failure.into()));
             }
             let wait = BACKOFF * 2_u32.saturating_pow(self.failed_resumes - 1);
             tokio::time::sleep(wait.min(LONGEST_WAIT).mul_f64(rand::random_range(0.5..1.0))).await;
             info!(received_bytes = self.received, error.code = %failure.code, "resuming a broken transfer");
 
-            let mut headers = self.hop.headers.clone();
+            let mut headers = self.outbound.headers.clone();
             ask_for_rest(&mut headers, self.received, validator.clone());
-            match self.fetcher.send(self.session, self.hop, &headers).await {
+            match self.sender.send(self.session, self.outbound, &headers).await {
                 Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => {
                     if let Some((total, end)) = self.rest(&response) {
                         (self.total, self.part_end) = (Some(total), Some(end));
@@ -249,75 +252,9 @@ impl<'a> Download<'a> {
 
     /// Asks for the whole content anew.
     async fn start_over(&self) -> Stop {
-        match self.fetcher.send(self.session, self.hop, &self.hop.headers).await {
+        match self.sender.send(self.session, self.outbound, &self.outbound.headers).await {
             Ok(response) => Stop::StartOver(Box::new(response)),
             Err(error) => Stop::Failed(error),
-        }
-    }
-}
-
-/// Asks for what comes from `from` on, if the content is still the same (RFC 9110, 13.1.5 and 14.2).
-pub(crate) fn ask_for_rest(headers: &mut HeaderMap, from: u64, validator: HeaderValue) {
-    headers.insert(RANGE, HeaderValue::try_from(format!("bytes={from}-")).expect("digits are fine in a header"));
-    headers.insert(IF_RANGE, validator);
-}
-
-/// What the rest may be asked for with, if the origin serves parts: a strong entity tag, or a date of
-/// last modification that is strong (RFC 9110, 8.8.2.2: a minute before the answer).
-fn strong_validator(headers: &HeaderMap) -> Option<HeaderValue> {
-    let serves_parts =
-        headers.get_all(ACCEPT_RANGES).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"bytes"));
-    if !serves_parts {
-        return None;
-    }
-    if let Some(tag) = headers.get(ETAG) {
-        // A weak tag (W/) tells of equal meaning, not of equal bytes.
-        return tag.as_bytes().starts_with(b"\"").then(|| tag.clone());
-    }
-    let date = |name| httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok();
-    let age = date(DATE)?.duration_since(date(LAST_MODIFIED)?).ok()?;
-    (age >= Duration::from_secs(60)).then(|| headers[LAST_MODIFIED].clone())
-}
-
-/// The first byte, the last and the whole size of `bytes 5-9/10` or `bytes 5-9/*`.
-fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
-    let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    let total = if total.trim() == "*" { None } else { Some(total.trim().parse().ok()?) };
-    (first <= last && total.is_none_or(|total| last < total)).then_some((first, last, total))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_strong_validators_let_a_transfer_resume() {
-        let ranges = ("accept-ranges", "bytes");
-        let (date, old) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:48:37 GMT");
-        for (headers, strong) in [
-            (&[ranges, ("etag", "\"a\"")][..], true),
-            (&[ranges, ("etag", "W/\"a\"")], false),
-            (&[("etag", "\"a\"")], false),
-            (&[("accept-ranges", "none"), ("etag", "\"a\"")], false),
-            (&[ranges, ("date", date), ("last-modified", old)], true),
-            (&[ranges, ("date", date), ("last-modified", date)], false),
-            (&[ranges, ("last-modified", old)], false),
-            (&[ranges, ("etag", "W/\"a\""), ("date", date), ("last-modified", old)], false),
-            (&[ranges], false),
-        ] {
-            let map = headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
-            assert_eq!(strong_validator(&map.collect()).is_some(), strong, "{headers:?}");
-        }
-    }
-
-    #[test]
-    fn content_ranges_are_read_strictly() {
-        assert_eq!(content_range("bytes 5-9/10"), Some((5, 9, Some(10))));
-        assert_eq!(content_range("bytes 5-9/*"), Some((5, 9, None)));
-        for bad in ["bytes */10", "bytes 9-5/10", "bytes 5-10/10", "items 5-9/10", "bytes 5-9", "bytes -5-9/10"] {
-            assert_eq!(content_range(bad), None, "{bad}");
         }
     }
 }

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine, alphabet};
 use domain::FailureCode;
 use http::HeaderMap;
 use http::header::HeaderName;
 use md5::Md5;
+use serde::{Deserialize, Serialize};
 use sha2::digest::DynDigest;
 use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest, Sha256, Sha512};
 
-use crate::checkpoint::{DeclaredDigest, State};
-use crate::failure::FetchError;
+use crate::error::FetchError;
 
 /// Where digests stand: the body's as it is sent, in its content coding.
 const HEADERS: [&str; 4] = [
@@ -26,6 +27,34 @@ const HEADERS: [&str; 4] = [
 /// Digests that are kept. There are fewer algorithms, so of as many different ones some cannot fit: what comes beyond
 /// them changes nothing.
 const MOST: usize = 16;
+
+/// A digest that the origin declared, and the state of the one that is to match it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct DeclaredDigest {
+    pub header: String,
+    pub algorithm: String,
+    pub digest: State,
+    pub state: State,
+}
+
+/// Bytes, in Base64.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct State(pub Vec<u8>);
+
+impl From<State> for String {
+    fn from(state: State) -> Self {
+        STANDARD.encode(state.0)
+    }
+}
+
+impl TryFrom<String> for State {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        STANDARD.decode(text).map(Self)
+    }
+}
 
 /// Checks what is received against what was declared; nothing was, most often. Each algorithm hashes once, whatever is
 /// declared with it.

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use settings::HostName;
 use url::{Host, Url};
 
-use crate::addresses::{self, PrivateName};
+use super::addresses::{self, PrivateName};
 
 /// Bytes of the longest name that DNS has (RFC 1035, 2.3.4).
 const LONGEST_NAME: usize = 253;

@@ -1,7 +1,5 @@
 //! A transfer that was left off on purpose, to be gone on with by another process.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::HeaderValue;
 use serde::{Deserialize, Serialize};
@@ -9,8 +7,9 @@ use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::download::ask_for_rest;
-use crate::media_type;
+use super::digests::{DeclaredDigest, State};
+use super::range::ask_for_rest;
+use super::sniff::SniffBuffer;
 
 /// The length from which on an entity tag, quotes and all, is taken to name the bytes and not just a version.
 const MIN_STRONG_ETAG: usize = 16;
@@ -43,43 +42,6 @@ pub struct Checkpoint {
     pub(crate) beginning: SniffBuffer,
 }
 
-/// A digest that the origin declared, and the state of the one that is to match it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct DeclaredDigest {
-    pub header: String,
-    pub algorithm: String,
-    pub digest: State,
-    pub state: State,
-}
-
-/// Bytes, in Base64.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct State(pub Vec<u8>);
-
-impl From<State> for String {
-    fn from(state: State) -> Self {
-        STANDARD.encode(state.0)
-    }
-}
-
-impl TryFrom<String> for State {
-    type Error = base64::DecodeError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        STANDARD.decode(text).map(Self)
-    }
-}
-
-/// The first bytes of a content, by which its type is told.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
-pub(crate) struct SniffBuffer {
-    pub bytes: Vec<u8>,
-    pub told: bool,
-    pub shows: Option<String>,
-    pub markup: bool,
-}
-
 impl Checkpoint {
     /// Bytes that were received and stored.
     pub fn received(&self) -> u64 {
@@ -99,31 +61,6 @@ impl Checkpoint {
         let telling =
             self.validator.starts_with('"') && self.validator.len() >= MIN_STRONG_ETAG && self.total.is_some();
         self.location == location(url) && (telling || self.query == query(url))
-    }
-}
-
-impl SniffBuffer {
-    /// True if there are enough bytes now, and were not before.
-    pub fn take(&mut self, chunk: &[u8]) -> bool {
-        if self.told {
-            return false;
-        }
-        // What is markup is so behind any amount of white space.
-        let chunk = if self.bytes.is_empty() { chunk.trim_ascii_start() } else { chunk };
-        self.bytes.extend_from_slice(&chunk[..chunk.len().min(media_type::SNIFF)]);
-        self.bytes.len() >= media_type::SNIFF && self.end()
-    }
-
-    /// Tells by what there is; true if it was not told before.
-    pub fn end(&mut self) -> bool {
-        if self.told {
-            return false;
-        }
-        self.told = true;
-        self.shows = media_type::sniff(&self.bytes).map(str::to_owned);
-        self.markup = media_type::is_markup(&self.bytes);
-        self.bytes = vec![];
-        true
     }
 }
 

@@ -1,0 +1,341 @@
+//! One fetch, from the URL to the last byte.
+
+use std::time::Duration;
+
+use domain::{ContentHash, Failure, FailureCode, FetchSpec, UserId};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    USER_AGENT,
+};
+use http::{Method, StatusCode};
+use ports::StagedUpload;
+use reqwest::Response;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use url::Url;
+
+use crate::connection::client::ClientError;
+use crate::connection::proxy::ProxyHealth;
+use crate::connection::response::{check_status, is_redirect, keeps_method, redacted, redirect_target};
+use crate::connection::sender::{OutboundRequest, Sender, Session};
+use crate::error::FetchError;
+use crate::policy::file_name::file_name;
+use crate::policy::guard::Guard;
+use crate::transfer::checkpoint::{Checkpoint, sha256_from};
+use crate::transfer::declared::Declared;
+use crate::transfer::download::{Download, Stop};
+use crate::transfer::limits::TransferLimits;
+use crate::transfer::progress::Progress;
+use crate::transfer::receive::{End, Received, receive};
+use crate::transfer::sniff::SniffBuffer;
+use crate::transfer::stream_hasher::StreamHasher;
+
+/// How often a content that changes while it is fetched is fetched from the beginning.
+const MOST_STARTS: u32 = 3;
+
+/// The request's headers that another origin is shown as well, when a redirect leads there: whatever else
+/// a caller sets may be a credential.
+const FOR_EVERY_ORIGIN: [HeaderName; 6] =
+    [ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_TYPE, USER_AGENT];
+
+/// What was fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The SHA-256 of its bytes.
+    pub hash: ContentHash,
+    /// Bytes.
+    pub size: u64,
+    /// The declared MIME type, or the one its bytes show.
+    pub media_type: String,
+    /// Safe for every file system.
+    pub file_name: String,
+    /// Where the last redirect led.
+    pub final_url: Url,
+    /// The origin's HTTP status.
+    pub origin_status: u16,
+}
+
+/// How a fetch ended that did not fail.
+#[derive(Debug)]
+pub enum Transfer {
+    /// With the whole content.
+    Complete(Fetched),
+    /// Left off on the caller's wish; `None`: it cannot be gone on with, as the origin serves no parts, or nothing that
+    /// tells whether they are of the same content.
+    Paused(Option<Checkpoint>),
+    /// Not gone on with for now: what was set aside is as it was, for the next try.
+    Refused(FetchError),
+}
+
+/// Fetches contents. One serves the whole process, so that each owner's connections are reused.
+#[derive(Debug, Clone)]
+pub struct Fetcher {
+    sender: Sender,
+    limits: TransferLimits,
+    max_redirects: u64,
+}
+
+/// One fetch: what all its responses have in common.
+struct Run<'a> {
+    fetcher: &'a Fetcher,
+    session: &'a Session<'a>,
+    outbound: &'a OutboundRequest,
+    progress: &'a Progress,
+}
+
+/// A transfer that is about to receive its body.
+struct Started<'a> {
+    declared: Declared,
+    sniff: SniffBuffer,
+    hasher: StreamHasher,
+    download: Download<'a>,
+}
+
+/// How a transfer begins with a response.
+enum Beginning<'a> {
+    /// The body of the response is what is wanted.
+    Started(Box<Started<'a>>),
+    /// The response did not fit; this one has the whole content.
+    Whole(Response),
+    /// The origin does not serve the rest for now.
+    Refused(FetchError),
+    /// The fetch was stopped.
+    Stopped,
+}
+
+impl Fetcher {
+    /// A fetcher with these settings.
+    pub fn new(fetcher: &settings::Fetcher, proxy: &settings::Proxy) -> Result<Self, ClientError> {
+        Ok(Self {
+            sender: Sender::new(fetcher, proxy)?,
+            limits: TransferLimits::new(fetcher),
+            max_redirects: fetcher.max_redirects.get(),
+        })
+    }
+
+    /// The policy for hosts and addresses.
+    pub fn guard(&self) -> &Guard {
+        self.sender.guard()
+    }
+
+    /// Asks the proxies whether they work; a failure if none does.
+    pub async fn check_proxy(&self) -> Result<ProxyHealth, Failure> {
+        self.sender.check_proxy().await
+    }
+
+    /// Downloads what `spec` says for `owner` into `staged`, which the caller commits, or suspends if `pause` is cancelled
+    /// before the end. With a checkpoint, `staged` holds the bytes before it. Dropping the future aborts the transfer.
+    pub async fn fetch(
+        &self,
+        owner: &UserId,
+        spec: &FetchSpec,
+        staged: &mut dyn StagedUpload,
+        progress: &Progress,
+        from: Option<&Checkpoint>,
+        pause: &CancellationToken,
+    ) -> Result<Transfer, FetchError> {
+        let session = self.sender.session(owner);
+        let respond = pause.run_until_cancelled(self.respond(&session, spec, from));
+        let Some(responded) = respond.await else { return Ok(Transfer::Paused(from.cloned())) };
+        let (mut response, outbound) = match responded {
+            Err(error) if from.is_some() && error.is_retryable() => return Ok(Transfer::Refused(error)),
+            responded => responded?,
+        };
+        let run = Run { fetcher: self, session: &session, outbound: &outbound, progress };
+        let mut from = from;
+        for _ in 0..MOST_STARTS {
+            let beginning = match from.take() {
+                Some(checkpoint) => run.resume(checkpoint, response, staged, pause).await?,
+                None => run.start(response, staged)?,
+            };
+            let started = match beginning {
+                Beginning::Started(started) => *started,
+                Beginning::Whole(whole) => {
+                    response = whole;
+                    continue;
+                }
+                Beginning::Refused(error) => return Ok(Transfer::Refused(error)),
+                Beginning::Stopped => return Ok(Transfer::Paused(None)),
+            };
+            let Started { declared, sniff, hasher, download } = started;
+            match receive(&self.limits, download, &declared, (sniff, hasher), staged, pause).await {
+                Ok(End::Complete(received)) => {
+                    return complete(spec, &outbound, declared, received).map(Transfer::Complete);
+                }
+                Ok(End::Paused(paused)) => {
+                    return Ok(Transfer::Paused(Some(paused.checkpoint(declared, &outbound.url))));
+                }
+                Err(Stop::Paused) => return Ok(Transfer::Paused(None)),
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::StartOver(again)) => {
+                    info!("content changed during the fetch, starting over");
+                    staged.restart().await?;
+                    response = *again;
+                }
+            }
+        }
+        Err(FetchError::new(FailureCode::TransferBroken, "the content changed each time before it was complete"))
+    }
+
+    /// Posts to a URL, guarded and proxied as a fetch is; returns the status. Redirects are not followed, and
+    /// the answer's body is not read.
+    pub async fn post(
+        &self,
+        owner: &UserId,
+        url: &Url,
+        headers: HeaderMap,
+        body: String,
+        limit: Duration,
+    ) -> Result<u16, FetchError> {
+        let session = self.sender.session(owner);
+        let outbound = OutboundRequest { url: url.clone(), method: Method::POST, headers, body: Some(body) };
+        let answer = tokio::time::timeout(limit, self.sender.send(&session, &outbound, &outbound.headers)).await;
+        let late = || FetchError::new(FailureCode::ReadTimeout, "the receiver did not answer in time");
+        Ok(answer.map_err(|_| late())??.status().as_u16())
+    }
+
+    /// Asks, and follows redirects, checking each outbound from the top.
+    async fn respond(
+        &self,
+        session: &Session<'_>,
+        spec: &FetchSpec,
+        from: Option<&Checkpoint>,
+    ) -> Result<(Response, OutboundRequest), FetchError> {
+        let mut outbound = OutboundRequest {
+            url: spec.url.clone(),
+            method: Method::from(spec.method),
+            headers: headers(spec)?,
+            body: spec.body.clone(),
+        };
+        for _ in 0..=self.max_redirects {
+            let mut headers = outbound.headers.clone();
+            if let Some(checkpoint) = from {
+                checkpoint.ask(&mut headers);
+            }
+            let response = self.sender.send(session, &outbound, &headers).await?;
+            if !is_redirect(response.status()) {
+                return Ok((response, outbound));
+            }
+            let next = redirect_target(&outbound.url, &response)?;
+            // RFC 9110, 15.4: 303 always, 301 and 302 by custom, turn into a GET without a body.
+            if matches!(response.status(), StatusCode::SEE_OTHER)
+                || outbound.method == Method::POST && !keeps_method(response.status())
+            {
+                outbound.method = Method::GET;
+                outbound.body = None;
+                outbound.headers.remove(CONTENT_TYPE);
+            }
+            if next.origin() != outbound.url.origin() {
+                let kept = outbound.headers.into_iter().filter_map(|(name, value)| Some((name?, value)));
+                outbound.headers = kept.filter(|(name, _)| FOR_EVERY_ORIGIN.contains(name)).collect();
+            }
+            outbound.url = next;
+        }
+        let message = format!("more than {} redirects", self.max_redirects);
+        Err(FetchError::new(FailureCode::TooManyRedirects, message))
+    }
+}
+
+impl<'a> Run<'a> {
+    fn download(&self, response: Response) -> Download<'a> {
+        let (sender, limits) = (&self.fetcher.sender, &self.fetcher.limits);
+        Download::new((sender, limits), self.session, self.outbound, self.progress, response)
+    }
+
+    /// Starts with the whole content.
+    fn start(&self, response: Response, staged: &mut dyn StagedUpload) -> Result<Beginning<'a>, FetchError> {
+        check_status(&response)?;
+        let declared = Declared::check(&response, &self.fetcher.limits)?;
+        staged.check_room(response.content_length().unwrap_or(0))?;
+        let download = self.download(response);
+        Ok(Beginning::Started(Box::new(Started {
+            declared,
+            sniff: SniffBuffer::default(),
+            hasher: StreamHasher::new(),
+            download,
+        })))
+    }
+
+    /// Resumes a suspended transfer, if the response has the rest of the same content. Otherwise starts over.
+    async fn resume(
+        &self,
+        checkpoint: &Checkpoint,
+        response: Response,
+        staged: &mut dyn StagedUpload,
+        pause: &CancellationToken,
+    ) -> Result<Beginning<'a>, FetchError> {
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT => {
+                let rest = self.download(response).resume_from(checkpoint);
+                let rest = rest.filter(|_| checkpoint.is_at(&self.outbound.url));
+                let (Some(download), Some(sha256)) = (rest, sha256_from(&checkpoint.sha256)) else {
+                    return self.ask_for_whole(staged, pause).await;
+                };
+                info!(received_bytes = checkpoint.received, "fetch resumed");
+                Ok(Beginning::Started(Box::new(Started {
+                    declared: Declared::of(checkpoint),
+                    sniff: checkpoint.beginning.clone(),
+                    hasher: sha256.into(),
+                    download,
+                })))
+            }
+            StatusCode::RANGE_NOT_SATISFIABLE => self.ask_for_whole(staged, pause).await,
+            _ => match check_status(&response) {
+                Err(error) if error.is_retryable() => Ok(Beginning::Refused(error)),
+                _ => {
+                    info!("fetch cannot be resumed, starting over");
+                    staged.restart().await?;
+                    self.start(response, staged)
+                }
+            },
+        }
+    }
+
+    /// Discards what was received, and asks for the whole content.
+    async fn ask_for_whole(
+        &self,
+        staged: &mut dyn StagedUpload,
+        pause: &CancellationToken,
+    ) -> Result<Beginning<'a>, FetchError> {
+        info!("fetch cannot be resumed, requesting the whole content");
+        staged.restart().await?;
+        let sent = self.fetcher.sender.send(self.session, self.outbound, &self.outbound.headers);
+        let response = pause.run_until_cancelled(sent).await.transpose()?;
+        Ok(response.map_or(Beginning::Stopped, Beginning::Whole))
+    }
+}
+
+/// Checks the hash of a received content, and returns its description.
+fn complete(
+    spec: &FetchSpec,
+    outbound: &OutboundRequest,
+    declared: Declared,
+    received: Received,
+) -> Result<Fetched, FetchError> {
+    if let Some(expected) = spec.sha256.filter(|expected| *expected != received.hash) {
+        let message = format!("the content's SHA-256 is {}, not {expected}", received.hash);
+        return Err(FetchError::new(FailureCode::ChecksumMismatch, message));
+    }
+    let final_url = redacted(&outbound.url);
+    Ok(Fetched {
+        hash: received.hash,
+        size: received.size,
+        file_name: file_name(declared.disposition.as_deref(), &final_url, &received.media_type),
+        media_type: received.media_type,
+        final_url,
+        origin_status: declared.origin_status,
+    })
+}
+
+fn headers(spec: &FetchSpec) -> Result<HeaderMap, FetchError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    for (name, value) in &spec.headers {
+        let bad = || FetchError::new(FailureCode::BadRequest, "a header is not valid HTTP");
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
+        let mut value = HeaderValue::from_str(value).map_err(|_| bad())?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}

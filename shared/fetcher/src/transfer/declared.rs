@@ -1,0 +1,56 @@
+//! What the head of a response declares of its content.
+
+use domain::FailureCode;
+use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING};
+use reqwest::Response;
+
+use super::checkpoint::Checkpoint;
+use super::decode::{Coding, coding};
+use super::limits::TransferLimits;
+use crate::error::FetchError;
+use crate::policy::media_type;
+
+/// What the head of an answer says of the content.
+pub(crate) struct Declared {
+    pub coding: Option<Coding>,
+    pub media_type: Option<String>,
+    pub disposition: Option<String>,
+    pub origin_status: u16,
+}
+
+impl Declared {
+    /// Checks the head of a response against the limits, and returns what it declares.
+    pub fn check(response: &Response, limits: &TransferLimits) -> Result<Self, FetchError> {
+        let headers = response.headers();
+        // Chunks are the connection's matter, and undone by now; another transfer coding is not.
+        if headers.get_all(TRANSFER_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+            let message = "the origin used a transfer coding that it was not asked for";
+            return Err(FetchError::new(FailureCode::BadEncoding, message));
+        }
+        let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        if let Some(length) = header(CONTENT_LENGTH).and_then(|length| length.parse().ok()) {
+            limits.check_size(length)?;
+        }
+        let declared = header(CONTENT_TYPE).and_then(media_type::essence);
+        if let Some(declared) = &declared {
+            limits.check_media_type(declared, "declared")?;
+        }
+        let disposition = headers.get(CONTENT_DISPOSITION);
+        Ok(Self {
+            coding: coding(headers, declared.as_deref())?,
+            media_type: declared,
+            disposition: disposition.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+            origin_status: response.status().as_u16(),
+        })
+    }
+
+    /// What the first response declared, from the checkpoint of a suspended transfer.
+    pub fn of(checkpoint: &Checkpoint) -> Self {
+        Self {
+            coding: None,
+            media_type: checkpoint.media_type.clone(),
+            disposition: checkpoint.disposition.clone(),
+            origin_status: checkpoint.origin_status,
+        }
+    }
+}

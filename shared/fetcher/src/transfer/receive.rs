@@ -1,0 +1,136 @@
+//! The body of an answer: looked at, hashed and stored as it comes.
+
+use std::io;
+
+use bytes::Bytes;
+use domain::{ContentHash, FailureCode};
+use ports::StagedUpload;
+use sha2::Sha256;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::checkpoint::{Checkpoint, location, query, sha256_state};
+use super::declared::Declared;
+use super::decode::{Coding, Decoder};
+use super::download::{self, Download, Stop};
+use super::limits::TransferLimits;
+use super::sniff::SniffBuffer;
+use super::stream_hasher::StreamHasher;
+use crate::error::FetchError;
+use crate::policy::media_type;
+
+/// Chunks of the body (some 16 to 400 kB each) that may wait to be stored.
+const CHUNKS_AHEAD: usize = 8;
+
+/// Takes the body in: decoded, counted and looked at as it comes, hashed and stored meanwhile.
+pub(crate) async fn receive(
+    limits: &TransferLimits,
+    mut download: Download<'_>,
+    declared: &Declared,
+    (mut beginning, mut hasher): (SniffBuffer, StreamHasher),
+    staged: &mut dyn StagedUpload,
+    pause: &CancellationToken,
+) -> Result<End, Stop> {
+    let (sender, chunks) = mpsc::channel::<Bytes>(CHUNKS_AHEAD);
+    let media_type = declared.media_type.as_deref();
+    let mut size = download.received();
+    let receive = async move {
+        while let Some(chunk) = pause.run_until_cancelled(download.chunk()).await {
+            let Some(chunk) = chunk? else { return Ok(None) };
+            // What follows the end of the coded content is counted and checked, and no part of it.
+            let _ = sender.send(chunk).await;
+        }
+        download.checkpoint().map(Some).ok_or(Stop::Paused)
+    };
+    let store = async {
+        let mut body = Body::new(chunks, declared.coding).await?;
+        while let Some(chunk) = body.chunk().await? {
+            size += chunk.len() as u64;
+            limits.check_size(size)?;
+            if beginning.take(&chunk) {
+                limits.check_shown(media_type, &beginning)?;
+            }
+            hasher.update(chunk.clone()).await.map_err(FetchError::from)?;
+            staged.write(chunk).await.map_err(FetchError::from)?;
+        }
+        Ok(())
+    };
+    let (paused, ()) = tokio::try_join!(receive, store)?;
+    if let Some(download) = paused {
+        let hasher = hasher.stop().await.map_err(FetchError::from)?;
+        return Ok(End::Paused(Paused { download, beginning, hasher }));
+    }
+    if beginning.end() {
+        limits.check_shown(media_type, &beginning)?;
+    }
+    let hash = hasher.finish().await.map_err(FetchError::from)?;
+    if size == 0 {
+        let message = "the content is empty: no torrent can be made of it";
+        return Err(FetchError::new(FailureCode::EmptyContent, message).into());
+    }
+    let shown = beginning.shows.unwrap_or_else(|| media_type::UNKNOWN.to_owned());
+    let media_type = declared.media_type.clone().unwrap_or(shown);
+    // Neither declared nor recognised: as "anything", it must be on the list too.
+    limits.check_media_type(&media_type, "assumed")?;
+    Ok(End::Complete(Received { hash, size, media_type }))
+}
+
+/// The chunks of a body, without its content codings.
+enum Body {
+    Plain(mpsc::Receiver<Bytes>),
+    Decoded(Decoder<'static>),
+}
+
+impl Body {
+    async fn new(mut chunks: mpsc::Receiver<Bytes>, coding: Option<Coding>) -> Result<Self, FetchError> {
+        let Some(coding) = coding else { return Ok(Self::Plain(chunks)) };
+        let stream =
+            futures::stream::poll_fn(move |context| chunks.poll_recv(context).map(|chunk| chunk.map(io::Result::Ok)));
+        Ok(Self::Decoded(Decoder::new(stream, coding).await?))
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
+        match self {
+            Self::Plain(chunks) => Ok(chunks.recv().await),
+            Self::Decoded(decoder) => decoder.chunk().await,
+        }
+    }
+}
+
+/// How the body of an answer ended.
+pub(crate) enum End {
+    Complete(Received),
+    Paused(Paused),
+}
+
+pub(crate) struct Received {
+    pub hash: ContentHash,
+    pub size: u64,
+    pub media_type: String,
+}
+
+pub(crate) struct Paused {
+    download: download::Paused,
+    beginning: SniffBuffer,
+    hasher: Sha256,
+}
+
+impl Paused {
+    pub fn checkpoint(self, declared: Declared, url: &Url) -> Checkpoint {
+        let download::Paused { validator, received, total, digests } = self.download;
+        Checkpoint {
+            location: location(url),
+            query: query(url),
+            validator,
+            received,
+            total,
+            sha256: sha256_state(&self.hasher),
+            digests,
+            media_type: declared.media_type,
+            disposition: declared.disposition,
+            origin_status: declared.origin_status,
+            beginning: self.beginning,
+        }
+    }
+}
