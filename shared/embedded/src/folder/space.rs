@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ports::StoreError;
 use rustix::fs::statvfs;
 
-use crate::OpenError;
+use crate::data_folder::OpenError;
 use crate::files;
 
 /// The default floor: 1 % of the disk, and no more than this.

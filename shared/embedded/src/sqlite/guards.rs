@@ -9,8 +9,8 @@ use ports::{Decision, Limit, RateLimiter, Reservations, StoreError};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use crate::database::{Database, Durability, unavailable};
-use crate::windows::Windows;
+use super::database::{Database, Durability, unavailable};
+use crate::memory::windows::Windows;
 
 /// What was used, in SQLite; how often, in memory.
 #[derive(Debug, Clone)]

@@ -7,12 +7,12 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use ports::StoreError;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqlStr, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::OpenError;
+use crate::data_folder::OpenError;
 
 /// How a database is opened.
 #[derive(Debug, Clone, Copy, Default)]
@@ -158,7 +158,7 @@ impl Database {
             connect = connect.disable_statement_logging();
         }
         let mut connection = connect.connect().await.map_err(|e| failed(e.into()))?;
-        migrations().run(&mut connection).await.map_err(|e| failed(e.into()))?;
+        migrations().run(&mut connection).await.map_err(|error| failed(migration_error(error)))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
             .test_before_acquire(false)
@@ -211,20 +211,21 @@ impl Database {
     }
 }
 
-/// The tables, version by version; what is listed here has run somewhere and is not to be changed.
+/// The migrations in `migrations/`, in the order of their numbers.
 fn migrations() -> Migrator {
-    let migration = |version, name: &'static str, sql| {
-        Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
+    let files: &[(i64, &'static str, &'static str)] = &include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+    let migration = |(version, name, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(*version, (*name).into(), MigrationType::Simple, SqlStr::from_static(sql), false)
     };
-    Migrator::with_migrations(vec![
-        migration(1, "initial", include_str!("../migrations/0001_initial.sql")),
-        migration(2, "api", include_str!("../migrations/0002_api.sql")),
-        migration(3, "checkpoint", include_str!("../migrations/0003_checkpoint.sql")),
-        migration(4, "history", include_str!("../migrations/0004_history.sql")),
-        migration(5, "stored at", include_str!("../migrations/0005_stored_at.sql")),
-        migration(6, "health", include_str!("../migrations/0006_health.sql")),
-        migration(7, "drop infohash v2 index", include_str!("../migrations/0007_drop_infohash_v2_index.sql")),
-    ])
+    Migrator::with_migrations(files.iter().map(migration).collect())
+}
+
+/// The error of migrations that did not run, in words for the operator.
+fn migration_error(error: MigrateError) -> Box<dyn std::error::Error + Send + Sync> {
+    match error {
+        MigrateError::VersionMissing(_) => "it was made by a newer version of ProxyTorrent".into(),
+        error => error.into(),
+    }
 }
 
 /// Looks for damage in the database's file, beside everything else: on a large database it takes a while.

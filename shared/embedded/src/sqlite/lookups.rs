@@ -7,7 +7,7 @@ use domain::{FetchRequest, RequestId};
 use sqlx::sqlite::SqlitePool;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::rows::{read_or_failed, text};
+use super::rows::{read_or_failed, text};
 
 /// Ids in one query, at the most.
 const BATCH: usize = 64;

@@ -14,11 +14,11 @@ use sqlx::sqlite::SqliteRow;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use crate::database::{Database, Durability, unavailable};
-use crate::lookups::Lookups;
-use crate::rows::{is_unreadable, optional_text, read, read_or_failed, report_unreadable, text, waiting};
-use crate::transitions;
-use crate::watchers::Watchers;
+use super::database::{Database, Durability, unavailable};
+use super::lookups::Lookups;
+use super::rows::{is_unreadable, optional_text, read, read_or_failed, report_unreadable, text, waiting};
+use super::transitions;
+use crate::memory::watchers::Watchers;
 
 /// The table of requests in SQLite.
 #[derive(Debug, Clone)]

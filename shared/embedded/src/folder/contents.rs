@@ -22,8 +22,9 @@ use tempfile::{NamedTempFile, TempPath};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::space::{DAMAGED, Space, SpaceLimits};
-use crate::{OpenError, files};
+use super::space::{DAMAGED, Space, SpaceLimits};
+use crate::data_folder::OpenError;
+use crate::files;
 
 /// Bytes that are gathered before a thread is asked to write them.
 const CHUNK: usize = 512 * 1024;

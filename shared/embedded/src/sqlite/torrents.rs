@@ -13,10 +13,10 @@ use sqlx::sqlite::SqliteRow;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
-use crate::OpenError;
-use crate::database::{Database, Durability, unavailable};
+use super::database::{Database, Durability, unavailable};
+use super::rows::{optional_text, text};
+use crate::data_folder::OpenError;
 use crate::files;
-use crate::rows::{optional_text, text};
 
 /// The table of torrents in SQLite, their metainfo files in `torrents/`, resume data in `resume/`.
 #[derive(Debug, Clone)]

@@ -1,0 +1,4 @@
+//! The contents, in a folder.
+
+pub(crate) mod contents;
+pub(crate) mod space;

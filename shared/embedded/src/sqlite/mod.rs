@@ -1,0 +1,9 @@
+//! The durable rows, on SQLite.
+
+pub(crate) mod database;
+pub(crate) mod guards;
+mod lookups;
+pub(crate) mod requests;
+mod rows;
+pub(crate) mod torrents;
+mod transitions;
