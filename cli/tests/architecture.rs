@@ -1,51 +1,49 @@
-//! The house's rules: which crate may know which, and what stands where. ARCHITECTURE.md draws them.
+//! The architecture, checked: dependencies between crates, cycles between modules, and rules about single places.
+//! ARCHITECTURE.md draws it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use domain::{
+    Content, ContentHash, FetchRequest, FetchSpec, Method, Status, Timestamp, TorrentFormat, Transition, UserId,
+};
 use serde_json::Value;
+use url::Url;
 
-/// Each crate of ours with the crates of ours that it may know.
-const MAY_KNOW: [(&str, &[&str]); 16] = [
-    ("proxytorrent-domain", &[]),
-    ("proxytorrent-settings", &["proxytorrent-domain"]),
-    ("proxytorrent-telemetry", &["proxytorrent-settings"]),
-    ("proxytorrent-metainfo", &["proxytorrent-domain"]),
-    ("proxytorrent-ports", &["proxytorrent-domain"]),
-    ("proxytorrent-embedded", &["proxytorrent-ports", "proxytorrent-domain"]),
-    ("proxytorrent-aws", &["proxytorrent-ports", "proxytorrent-domain"]),
-    ("proxytorrent-fetcher", &["proxytorrent-ports", "proxytorrent-settings", "proxytorrent-domain"]),
+/// Each crate with the crates of ours that it depends on, and those that its tests alone depend on.
+const ARROWS: [(&str, &[&str], &[&str]); 16] = [
+    ("proxytorrent-domain", &[], &[]),
+    ("proxytorrent-settings", &["proxytorrent-domain"], &[]),
+    ("proxytorrent-telemetry", &["proxytorrent-settings"], &[]),
+    ("proxytorrent-metainfo", &["proxytorrent-domain"], &[]),
+    ("proxytorrent-ports", &["proxytorrent-domain"], &[]),
+    ("proxytorrent-embedded", &["proxytorrent-domain", "proxytorrent-ports"], &[]),
+    ("proxytorrent-aws", &["proxytorrent-domain", "proxytorrent-ports"], &[]),
+    ("proxytorrent-fetcher", &["proxytorrent-domain", "proxytorrent-ports", "proxytorrent-settings"], &[]),
     (
         "proxytorrent-pipeline",
         &[
+            "proxytorrent-domain",
             "proxytorrent-fetcher",
             "proxytorrent-metainfo",
             "proxytorrent-ports",
             "proxytorrent-settings",
-            "proxytorrent-domain",
         ],
+        &["proxytorrent-embedded", "proxytorrent-seeder"],
     ),
     (
         "proxytorrent-api",
-        &[
-            "proxytorrent-fetcher",
-            "proxytorrent-metainfo",
-            "proxytorrent-ports",
-            "proxytorrent-settings",
-            "proxytorrent-domain",
-        ],
+        &["proxytorrent-domain", "proxytorrent-metainfo", "proxytorrent-ports", "proxytorrent-settings"],
+        &[],
     ),
-    ("libtorrent-sys", &[]),
+    ("libtorrent-sys", &[], &[]),
     (
         "proxytorrent-seeder",
-        &[
-            "libtorrent-sys",
-            "proxytorrent-pipeline",
-            "proxytorrent-ports",
-            "proxytorrent-settings",
-            "proxytorrent-domain",
-        ],
+        &["libtorrent-sys", "proxytorrent-domain", "proxytorrent-ports", "proxytorrent-settings"],
+        &[],
     ),
     (
         "proxytorrent-seeder-container",
@@ -57,35 +55,38 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
             "proxytorrent-settings",
             "proxytorrent-telemetry",
         ],
+        &[],
     ),
     (
         "proxytorrent-functions",
         &[
             "proxytorrent-api",
             "proxytorrent-aws",
+            "proxytorrent-domain",
             "proxytorrent-fetcher",
             "proxytorrent-pipeline",
             "proxytorrent-ports",
             "proxytorrent-settings",
             "proxytorrent-telemetry",
-            "proxytorrent-domain",
         ],
+        &["proxytorrent-seeder"],
     ),
     (
         "proxytorrent",
         &[
             "proxytorrent-api",
+            "proxytorrent-domain",
             "proxytorrent-embedded",
             "proxytorrent-fetcher",
             "proxytorrent-pipeline",
-            "proxytorrent-seeder",
             "proxytorrent-ports",
+            "proxytorrent-seeder",
             "proxytorrent-settings",
             "proxytorrent-telemetry",
-            "proxytorrent-domain",
         ],
+        &["proxytorrent-metainfo"],
     ),
-    ("proxytorrent-bench", &["proxytorrent-metainfo", "proxytorrent-domain"]),
+    ("proxytorrent-bench", &["proxytorrent-metainfo"], &[]),
 ];
 
 /// Crates that do I/O, which some of ours must not.
@@ -95,45 +96,52 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
 }
 
-/// The normal dependencies of every crate in the workspace.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+/// The dependencies of every crate in the workspace: normal ones, and those of tests alone.
+fn dependencies() -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
         .current_dir(root())
         .output()
         .expect("cargo runs");
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let names = |package: &Value| {
+    let names = |package: &Value, kind: &Value| -> BTreeSet<String> {
         let all = package["dependencies"].as_array().expect("a list").iter();
-        all.filter(|d| d["kind"].is_null()).map(|d| d["name"].as_str().expect("a name").to_owned()).collect()
+        all.filter(|d| d["kind"] == *kind).map(|d| d["name"].as_str().expect("a name").to_owned()).collect()
     };
-    let packages = metadata["packages"].as_array().expect("a list").iter();
-    packages.map(|package| (package["name"].as_str().expect("a name").to_owned(), names(package))).collect()
+    let of = |package: &Value| {
+        let normal = names(package, &Value::Null);
+        let tests = names(package, &"dev".into()).difference(&normal).cloned().collect();
+        (package["name"].as_str().expect("a name").to_owned(), (normal, tests))
+    };
+    metadata["packages"].as_array().expect("a list").iter().map(of).collect()
 }
 
 #[test]
-fn arrows_run_downwards_only() {
+fn crates_depend_on_each_other_as_drawn() {
     let dependencies = dependencies();
-    let known: BTreeMap<_, _> = MAY_KNOW.into_iter().collect();
-    assert_eq!(dependencies.keys().map(String::as_str).collect::<BTreeSet<_>>(), known.keys().copied().collect());
-    for (package, needs) in &dependencies {
-        for need in needs.iter().filter(|need| known.contains_key(need.as_str())) {
-            assert!(known[package.as_str()].contains(&need.as_str()), "{package} must not know {need}");
-        }
+    let ours: BTreeSet<_> = ARROWS.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(dependencies.keys().map(String::as_str).collect::<BTreeSet<_>>(), ours);
+    let only_ours = |all: &BTreeSet<String>| -> Vec<String> {
+        all.iter().filter(|name| ours.contains(name.as_str())).cloned().collect()
+    };
+    for (name, normal, tests) in ARROWS {
+        let (has, has_in_tests) = &dependencies[name];
+        assert_eq!(only_ours(has), normal, "{name}");
+        assert_eq!(only_ours(has_in_tests), tests, "tests of {name}");
     }
 }
 
 #[test]
-fn what_is_to_do_no_io_cannot() {
+fn crates_without_io_have_no_io_dependencies() {
     let dependencies = dependencies();
     for package in ["proxytorrent-domain", "proxytorrent-metainfo"] {
         for io in IO {
-            assert!(!dependencies[package].contains(io), "{package} must not know {io}");
+            assert!(!dependencies[package].0.contains(io), "{package} must not know {io}");
         }
     }
     for package in ["proxytorrent-api", "proxytorrent-pipeline"] {
         for foreign in ["sqlx", "aws-sdk-s3", "aws-sdk-dynamodb", "aws-sdk-sqs", "libtorrent-sys"] {
-            assert!(!dependencies[package].contains(foreign), "{package} must not know {foreign}");
+            assert!(!dependencies[package].0.contains(foreign), "{package} must not know {foreign}");
         }
     }
 }
@@ -164,9 +172,208 @@ fn unsafe_and_the_environment_have_one_place_each() {
             let word = ["un", "safe "].concat();
             assert!(!code().any(|line| line.contains(&word)), "{word}in {}", path.display());
         }
-        if !within("shared/settings") {
+        // Build scripts read what Cargo gives them.
+        if !within("shared/settings") && !path.ends_with("build.rs") {
             let call = ["env::", "var"].concat();
             assert!(!code().any(|line| line.contains(&call)), "{call} in {}", path.display());
         }
+    }
+}
+
+/// The source of a file without comments and unit tests.
+fn code(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).expect("text");
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// Names that are declared as `mod name;`.
+fn declared_modules(code: &str) -> BTreeSet<String> {
+    let declared =
+        code.lines().filter_map(|line| line.trim().strip_suffix(';')?.rsplit_once("mod ").map(|(_, name)| name));
+    declared.filter(|name| name.chars().all(|c| c.is_alphanumeric() || c == '_')).map(str::to_owned).collect()
+}
+
+/// The first segments of all paths below `prefix`, as in `prefix::name::...` and `prefix::{name, ...}`.
+fn segments_below(code: &str, prefix: &str) -> BTreeSet<String> {
+    let start = format!("{prefix}::");
+    let word = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices(&start) {
+        let rest = &code[at + start.len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            found.insert(word(rest));
+            continue;
+        };
+        let (mut depth, mut item) = (1, String::new());
+        for c in group.chars() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 || depth == 1 && c == ',' {
+                found.insert(word(item.trim()));
+                item.clear();
+            } else {
+                item.push(c);
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    found
+}
+
+/// Items that a module re-exports from its children, with the child.
+fn reexports(code: &str, children: &BTreeSet<String>) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for child in children {
+        for statement in code.split(';').filter(|statement| statement.contains("use ")) {
+            for name in segments_below(statement, child) {
+                found.insert(name, child.clone());
+            }
+        }
+    }
+    found
+}
+
+/// The module files of one folder and those below it: for each folder with a root file, which child refers to which.
+fn check_cycles(folder: &Path, root_file: &Path, path: &[String], cycles: &mut Vec<String>) {
+    let root_code = code(root_file);
+    let children = declared_modules(&root_code);
+    let reexported = reexports(&root_code, &children);
+    let mut edges = BTreeMap::new();
+    for child in &children {
+        let mut files = vec![];
+        let file = folder.join(format!("{child}.rs"));
+        if file.exists() {
+            files.push(file);
+        }
+        let below = folder.join(child);
+        if below.is_dir() {
+            sources(&below, &mut files);
+            let module = below.join("mod.rs");
+            if module.exists() {
+                check_cycles(&below, &module, &[path, std::slice::from_ref(child)].concat(), cycles);
+            }
+        }
+        let mut targets = BTreeSet::new();
+        for file in files {
+            let text = code(&file);
+            let mut names = segments_below(&text, &[&["crate".to_owned()], path].concat().join("::"));
+            if file.parent() == Some(folder) && !path.is_empty() {
+                names.extend(segments_below(&text, "super"));
+            }
+            for name in names {
+                let target = if children.contains(&name) { Some(&name) } else { reexported.get(&name) };
+                targets.extend(target.filter(|target| *target != child).cloned());
+            }
+        }
+        edges.insert(child.clone(), targets);
+    }
+    // A module that nothing else of the rest depends on is in no cycle: what cannot be removed so is in one.
+    loop {
+        let removable = edges.iter().find(|(_, targets)| targets.iter().all(|target| !edges.contains_key(target)));
+        let Some(name) = removable.map(|(name, _)| name.clone()) else { break };
+        edges.remove(&name);
+    }
+    if !edges.is_empty() {
+        cycles.push(format!("{}: {:?}", root_file.display(), edges.keys().collect::<Vec<_>>()));
+    }
+}
+
+#[test]
+fn modules_have_no_cycles() {
+    let mut found = vec![];
+    sources(&root(), &mut found);
+    let roots = found.iter().filter(|path| path.ends_with("src/lib.rs") || path.ends_with("src/main.rs"));
+    let mut cycles = vec![];
+    for file in roots {
+        check_cycles(file.parent().expect("a folder"), file, &[], &mut cycles);
+    }
+    assert!(cycles.is_empty(), "{cycles:#?}");
+}
+
+#[test]
+fn the_reader_of_modules_sees_what_they_refer_to() {
+    let code = "use crate::a::B;\nuse crate::{c, d::{e, f}};\nlet x = crate::g();";
+    let expected = ["a", "c", "d", "g"].map(str::to_owned);
+    assert_eq!(segments_below(code, "crate"), expected.into());
+    let children = declared_modules("mod a;\npub(crate) mod b;\nmod inline {}");
+    assert_eq!(children, ["a", "b"].map(str::to_owned).into());
+    let reexported = reexports("mod a;\npub use a::{One, Two};", &children);
+    assert_eq!(reexported.get("Two").map(String::as_str), Some("a"));
+}
+
+/// A path in ARCHITECTURE.md stands in backquotes and has a slash or ends in .rs, .md, .yaml.
+#[test]
+fn the_paths_in_the_documents_exist() {
+    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"] {
+        let text = std::fs::read_to_string(root().join(document)).expect("text");
+        let prose: String = text.split("```").step_by(2).collect();
+        for name in prose.split('`').skip(1).step_by(2) {
+            let top = name.split('/').next().unwrap_or_default();
+            let looks_like_a_path = name.contains('/')
+                && ["shared", "cli", "seeder", "functions", "bench", "infra", "docs", "events", "scripts", "tests"]
+                    .contains(&top)
+                && !name.contains(['{', '*', ' ', '<']);
+            if looks_like_a_path {
+                assert!(root().join(name.trim_end_matches('/')).exists(), "{document}: {name} does not exist");
+            }
+        }
+    }
+}
+
+/// The table of transitions, as Markdown.
+fn transitions() -> String {
+    let now = Timestamp::from_millis(1_800_000_000_000);
+    let url: Url = "https://example.org/".parse().expect("a URL");
+    let spec = FetchSpec {
+        url: url.clone(),
+        method: Method::Get,
+        headers: vec![],
+        body: None,
+        sha256: None,
+        format: TorrentFormat::V1,
+        ttl: 60,
+        callback_url: None,
+    };
+    let row = FetchRequest::new(UserId::anonymous(), None, spec, Duration::from_secs(60), now);
+    let content = Content {
+        hash: ContentHash::new([1; 32]),
+        size: 1,
+        media_type: "text/plain".into(),
+        file_name: "a".into(),
+        final_url: url,
+        origin_status: 200,
+        fetched_at: now,
+    };
+    let examples = Transition::examples(&row, &content, now);
+    let mut text = "| From | To | Transitions |\n|---|---|---|\n".to_owned();
+    for &from in Status::ALL {
+        for &to in Status::ALL {
+            let between = examples.iter().filter(|t| t.starts_from(from) && t.to.unwrap_or(from) == to);
+            let mut names: Vec<_> = between.map(|transition| format!("`{}`", transition.name)).collect();
+            names.dedup();
+            if !names.is_empty() {
+                writeln!(text, "| {from} | {to} | {} |", names.join(", ")).expect("written");
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn the_state_machine_in_the_document_is_the_one_in_the_code() {
+    let path = root().join("ARCHITECTURE.md");
+    let text = std::fs::read_to_string(&path).expect("text");
+    let (before, rest) = text.split_once("<!-- transitions -->\n").expect("the marker");
+    let (_, after) = rest.split_once("<!-- /transitions -->").expect("the end");
+    let expected = format!("{before}<!-- transitions -->\n{}<!-- /transitions -->{after}", transitions());
+    if text != expected {
+        std::fs::write(&path, expected).expect("written");
+        panic!("ARCHITECTURE.md did not have the state machine of the code; it was written: read it and commit it");
     }
 }

@@ -70,6 +70,7 @@ fn api(backend: &Backend) -> Result<Api, Error> {
         keep: settings.storage.keep.get(),
         abuse: AbuseLimits::new(&settings.rate_limit),
         connect_to_peers: settings.seeder.connect_to_peers,
+        access_log: settings.monitoring.access_log,
         estimate: Estimate::default(),
     })
 }

@@ -5,7 +5,6 @@ mod fair_queue;
 mod health;
 mod http;
 mod metrics;
-mod shutdown;
 mod workers;
 
 use std::net::SocketAddr;
@@ -51,7 +50,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     }
     // Before anything starts: a second signal must end a slow start, too.
     let signals =
-        shutdown::Signals::listen().map_err(|e| CommandError::Start(format!("cannot listen for signals: {e}")))?;
+        telemetry::Signals::listen().map_err(|e| CommandError::Start(format!("cannot listen for signals: {e}")))?;
 
     raise_open_files();
     let (backend, tasks) = Backend::open(&settings).await?;
@@ -182,6 +181,7 @@ fn api(
         keep: settings.storage.keep.get(),
         abuse: AbuseLimits::new(&settings.rate_limit),
         connect_to_peers: settings.seeder.connect_to_peers,
+        access_log: settings.monitoring.access_log,
         estimate: api::Estimate::default(),
     })
 }

@@ -11,7 +11,7 @@ use pipeline::{Seed, Stores};
 use ports::{Contents, Requests, SystemClock, Task, Torrents};
 use seeder::SeedSession;
 use settings::{Role, Settings};
-use tokio::signal::unix::{SignalKind, signal};
+use telemetry::Signals;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -26,8 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let settings = Settings::load_role(Role::Worker)?;
     telemetry::start(&settings);
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let stop = CancellationToken::new();
-    listen_for_signals(stop.clone())?;
+    let stop = Signals::listen()?.token();
 
     let clients = Clients::load().await;
     let names = &settings.aws;
@@ -117,17 +116,5 @@ async fn handle(message: &Message, seed: &Seed) -> Result<(), pipeline::SeedStep
             _ => {}
         }
     }
-    Ok(())
-}
-
-fn listen_for_signals(stop: CancellationToken) -> std::io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stop.cancel();
-    });
     Ok(())
 }

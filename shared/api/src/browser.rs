@@ -1,9 +1,9 @@
 //! What keeps browsers and their pages in bounds: security headers, CORS, and the `Host` that is asked for.
 
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName,
-    HeaderValue, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    HOST, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, REFERRER_POLICY, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{Method, StatusCode};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -48,7 +48,12 @@ pub(crate) fn cors(origins: &[String], token_header: Option<&HeaderName>) -> Opt
                 .chain(token_header.cloned())
                 .collect::<Vec<_>>(),
         )
-        .expose_headers([ETAG, LOCATION, RETRY_AFTER].into_iter().chain(told).collect::<Vec<_>>());
+        .expose_headers(
+            [CONTENT_DISPOSITION, CONTENT_RANGE, ETAG, LOCATION, RETRY_AFTER]
+                .into_iter()
+                .chain(told)
+                .collect::<Vec<_>>(),
+        );
     Some(cors)
 }
 

@@ -156,7 +156,9 @@ fn headers(names: &[&str], limits: &[Limit], taken: &Decision) -> RateHeaders {
         all().map(|((name, limit), _)| format!("\"{name}\";q={};w={}", limit.max, limit.window.as_secs())).collect();
     let state: Vec<_> = all()
         .map(|((name, limit), usage)| {
-            format!("\"{name}\";r={};t={}", left(limit, usage.used), seconds(usage.retry_after))
+            // Rounded up, a use that was just made would leave after its window.
+            let reset = seconds(usage.retry_after).min(limit.window.as_secs());
+            format!("\"{name}\";r={};t={reset}", left(limit, usage.used))
         })
         .collect();
     let Some(((_, limit), usage)) = all().min_by_key(|((_, limit), usage)| left(limit, usage.used)) else {

@@ -8,12 +8,13 @@ use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use domain::Principal;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::LengthLimitError;
 use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
-use tracing::{Instrument, debug, info_span};
+use tracing::{Instrument, info, info_span};
 use uuid::Uuid;
 
 use crate::client_address::ClientAddress;
@@ -60,7 +61,7 @@ async fn request_middleware(State(api): State<Arc<Api>>, mut request: Request, n
     let anybody = !api.authenticator.is_on();
     let served = if anybody { browser::check_host(request.headers(), &api.public_url) } else { Ok(()) };
     let mut response = match served {
-        Ok(()) => next.run(request).instrument(span.clone()).await,
+        Ok(()) => next.run(request).instrument(span).await,
         Err(problem) => problem.into_response(),
     };
     browser::set_security_headers(response.headers_mut());
@@ -68,8 +69,21 @@ async fn request_middleware(State(api): State<Arc<Api>>, mut request: Request, n
         problem.render(&mut response, &path);
     }
     let (status, took) = (response.status().as_u16(), started.elapsed());
-    debug!(parent: &span, status, duration_ms = took.as_secs_f64() * 1000.0, "answered");
-    metrics::answered(&method, route.as_ref().map(MatchedPath::as_str), status, took);
+    let route = route.as_ref().map(MatchedPath::as_str);
+    if api.access_log {
+        let user = response.extensions_mut().remove::<Principal>().map(|principal| principal.user);
+        info!(
+            %method,
+            route = route.unwrap_or(shown),
+            status,
+            duration_ms = took.as_secs_f64() * 1000.0,
+            request_id = id,
+            user = user.as_ref().map(tracing::field::display),
+            client = client.0.map(tracing::field::display),
+            "call answered"
+        );
+    }
+    metrics::answered(&method, route, status, took);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
@@ -125,8 +139,11 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, 
             {
                 return too_many.problem("too many calls: the limit reads-minute is reached").into_response();
             }
-            parts.extensions.insert(principal);
-            next.run(Request::from_parts(parts, Body::from(body))).await
+            parts.extensions.insert(principal.clone());
+            let mut response = next.run(Request::from_parts(parts, Body::from(body))).await;
+            // For the access log.
+            response.extensions_mut().insert(principal);
+            response
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::passkey::Passkeys;
 
 /// What the handlers work with.
 #[expect(missing_docs, missing_debug_implementations, reason = "ports and settings document themselves")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting")]
 pub struct Api {
     pub requests: Arc<dyn Requests>,
     pub torrents: Arc<dyn Torrents>,
@@ -50,6 +51,8 @@ pub struct Api {
     pub abuse: AbuseLimits,
     /// Whether the seeder connects to peers that announce themselves as downloading.
     pub connect_to_peers: bool,
+    /// Whether every call is logged.
+    pub access_log: bool,
     pub estimate: Estimate,
 }
 

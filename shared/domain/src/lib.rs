@@ -18,4 +18,4 @@ pub use status::{Status, Step};
 pub use text_enum::UnknownText;
 pub use timestamp::Timestamp;
 pub use torrent::{Torrent, TorrentFormat, TorrentState};
-pub use transition::{Completed, Due, FromNow, Lease, Retries, Transition, Update, diagram};
+pub use transition::{Completed, Due, FromNow, Lease, Retries, Transition, Update};

@@ -434,27 +434,6 @@ impl Transition {
     }
 }
 
-/// The state machine as text: for every pair of statuses the transitions between them.
-pub fn diagram(transitions: &[Transition]) -> String {
-    use std::fmt::Write;
-    let mut text = String::new();
-    for &from in Status::ALL {
-        let leaving = transitions.iter().filter(|transition| transition.starts_from(from));
-        for &to in Status::ALL {
-            let mut names: Vec<_> = leaving
-                .clone()
-                .filter(|transition| transition.to.unwrap_or(from) == to)
-                .map(|transition| transition.name)
-                .collect();
-            names.dedup();
-            if !names.is_empty() {
-                let _ = writeln!(text, "{:<9} → {:<9}  {}", from.as_str(), to.as_str(), names.join(", "));
-            }
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

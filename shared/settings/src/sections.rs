@@ -420,6 +420,8 @@ section! {
         json_logs: bool = "true", "false";
         /// Accepted; secrets are masked always.
         mask_sensitive: bool = "true";
+        /// Whether every HTTP call is logged at INFO: method, route, status, duration, request id, user, client.
+        access_log: bool = "true";
         /// Whether metrics are served.
         metrics_enabled: bool = "true";
     }

@@ -1,6 +1,10 @@
-//! Where the log goes: standard error, one line an event.
+//! The log (standard error, one line per event) and the signals of a process.
+
+mod signals;
 
 use std::io::IsTerminal;
+
+pub use signals::Signals;
 
 use settings::{LogLevel, Settings};
 use tracing::level_filters::LevelFilter;
@@ -9,19 +13,19 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-/// Begins to log as the settings say.
+/// Starts the log with these settings.
 pub fn start(settings: &Settings) {
     let level = if settings.server.debug { LogLevel::Debug } else { settings.monitoring.log_level };
     let level: LevelFilter = level.as_str().parse().unwrap_or(LevelFilter::INFO);
-    // Other crates' details are for those who debug them.
+    // Details of other crates are only for debugging them.
     let mut targets = Targets::new().with_default(level.min(LevelFilter::WARN));
-    // Our crates, whose names all begin so.
+    // All crates of ours have this prefix.
     targets = targets.with_target("proxytorrent", level);
     if settings.database.echo_sql {
         targets = targets.with_target("sqlx::query", LevelFilter::DEBUG);
     }
     let layer = if settings.monitoring.json_logs {
-        fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
+        fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(std::io::stderr).boxed()
     } else {
         fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).boxed()
     };

@@ -1,13 +1,14 @@
-//! SIGTERM and SIGINT as a token that everything watches.
+//! SIGTERM and SIGINT as a cancellation token.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Listens for the signals that ask the process to stop.
-pub(super) struct Signals(CancellationToken);
+#[derive(Debug)]
+pub struct Signals(CancellationToken);
 
 impl Signals {
-    /// Begins to listen. The first signal cancels the token; a second ends the process at once.
+    /// Starts to listen. The first signal cancels the token; a second one ends the process at once.
     pub fn listen() -> std::io::Result<Self> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -22,7 +23,7 @@ impl Signals {
                 if first {
                     cancel.cancel();
                 } else {
-                    // Whatever is lost is found by the next start.
+                    // The next start finds what is lost.
                     std::process::exit(130);
                 }
             }
@@ -30,6 +31,7 @@ impl Signals {
         Ok(Self(token))
     }
 
+    /// The token that is cancelled by the first signal.
     pub fn token(&self) -> CancellationToken {
         self.0.clone()
     }
