@@ -14,8 +14,20 @@ use crate::error::CommandError;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Server {
     /// The server's URL [default: CLIENT__SERVER or http://127.0.0.1:8000]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
     server: Option<Url>,
+}
+
+/// An http or https URL. `host:8000` would read as a URL with the scheme `host`.
+pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+        Ok(url) if url.has_host() => Err(format!("the scheme {} is not supported: use http or https", url.scheme())),
+        Ok(_) | Err(url::ParseError::RelativeUrlWithoutBase) => {
+            Err(format!("it has no scheme: begin it with http:// or https:// (http://{text})"))
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// A request as the server tells of it; other fields are left alone.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use domain::{Status, TorrentFormat};
 use serde_json::json;
+use url::Url;
 
 use super::save_torrent;
-use crate::client::{Client, Request, Server};
+use crate::client::{Client, Request, Server, parse_url};
 use crate::error::CommandError;
 use crate::progress::Display;
 
@@ -18,7 +19,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// What to fetch: an http or https URL
-    url: String,
+    #[arg(value_parser = parse_url)]
+    url: Url,
     /// The folder to save the .torrent file in
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     output: PathBuf,

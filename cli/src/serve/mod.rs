@@ -199,5 +199,8 @@ fn print_banner(settings: &Settings, url: &Url, session: &SeedSession) {
         println!("Development profile: {callers}, {proxy}, loopback only.");
     }
     let program = std::env::args().next().unwrap_or_else(|| "proxytorrent".into());
+    if settings.security.auth_enabled {
+        println!("Set CLIENT__TOKEN to your token (or CLIENT__KEY_ID and CLIENT__KEY_SECRET) for the client commands.");
+    }
     println!("Next, in another terminal: {program} get https://example.org/ --server {server}");
 }

@@ -132,7 +132,7 @@ async fn a_strangers_body_is_not_waited_for_and_a_broken_one_is_told() {
     use tokio::net::TcpStream;
 
     let settings =
-        [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "you:tok"), ("CLIENT_TIMEOUT", "60")];
+        [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "you:a-token"), ("CLIENT_TIMEOUT", "60")];
     let server = TestServer::with(&settings).await;
     let address = server.url.strip_prefix("http://").unwrap().to_owned();
     let ask = async |lines: &str| {
@@ -146,7 +146,7 @@ async fn a_strangers_body_is_not_waited_for_and_a_broken_one_is_told() {
         String::from_utf8_lossy(&status).into_owned()
     };
     assert_eq!(ask("Content-Length: 1000000\r\n\r\n{").await, "HTTP/1.1 401");
-    let known = "Authorization: Bearer tok\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n";
+    let known = "Authorization: Bearer a-token\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n";
     assert_eq!(ask(known).await, "HTTP/1.1 400");
 }
 

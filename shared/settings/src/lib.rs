@@ -148,6 +148,7 @@ impl Settings {
         if let Some(settings) = &mut settings {
             settings.refuse_contradictions(&mut source, role);
             settings.warnings.extend(settings.proxy.warning());
+            settings.warnings.extend(settings.security.warning());
         }
         let (problems, descriptions) = source.finish();
         match (settings, problems) {

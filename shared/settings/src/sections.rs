@@ -251,7 +251,22 @@ section! {
     }
 }
 
+/// The length from which a random token cannot be guessed, in characters.
+const GOOD_TOKEN: usize = 16;
+
 impl Security {
+    /// Warns of tokens that can be guessed.
+    pub(crate) fn warning(&self) -> Option<String> {
+        use secrecy::ExposeSecret;
+        let short = |token: &BearerToken| {
+            let text = token.0.expose_secret();
+            text.rsplit(':').next().unwrap_or(text).len() < GOOD_TOKEN
+        };
+        let warning =
+            || format!("SECURITY__BEARER_TOKENS: a token has fewer than {GOOD_TOKEN} characters and can be guessed");
+        self.bearer_tokens.iter().any(short).then(warning)
+    }
+
     /// Refuses names and tokens that would stand for two things.
     pub(crate) fn refuse_contradictions(&self, refuse: &mut dyn FnMut(&str, &str)) {
         use secrecy::ExposeSecret;

@@ -48,9 +48,7 @@ impl Source {
         match dotenvy::from_filename_iter(".env") {
             Ok(lines) => {
                 for line in lines {
-                    // The error would quote the line, which may hold a secret.
-                    let (name, value) =
-                        line.map_err(|_| Problems(vec![".env: a line is not of the form NAME=value".into()]))?;
+                    let (name, value) = line.map_err(|error| Problems(vec![env_file_problem(&error)]))?;
                     values.insert(name, value);
                 }
             }
@@ -151,4 +149,21 @@ impl Source {
     pub(crate) fn finish(self) -> (Option<Problems>, Vec<Description>) {
         ((!self.problems.is_empty()).then_some(Problems(self.problems)), self.descriptions)
     }
+}
+
+/// What is wrong with a line of `.env`, with its number. The line itself is not shown, since it may have a secret.
+fn env_file_problem(error: &dotenvy::Error) -> String {
+    let text = std::fs::read_to_string(".env").unwrap_or_default();
+    let number = match error {
+        dotenvy::Error::LineParse(bad, _) => {
+            let first = bad.lines().next().unwrap_or_default().trim();
+            text.lines().position(|line| line.trim() == first).map(|at| at + 1)
+        }
+        _ => None,
+    };
+    let line = number.map_or_else(|| "a line".to_owned(), |number| format!("line {number}"));
+    format!(
+        ".env: {line} is not of the form NAME=value (quote values that have spaces or #; shell expressions such as \
+         $(...) are not evaluated)"
+    )
 }

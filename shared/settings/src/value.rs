@@ -185,6 +185,20 @@ fn check_user(name: &str) -> Result<(), String> {
 #[derive(Debug, Clone)]
 pub struct BearerToken(pub SecretString);
 
+/// The shortest token, in characters. Tokens that can be guessed are longer still: see the warning about them.
+const MIN_TOKEN: usize = 5;
+
+/// Refuses tokens that are too short, and shell expressions that no shell has evaluated.
+fn check_token(token: &str) -> Result<(), String> {
+    if token.contains("$(") || token.contains('`') {
+        return Err("has a shell expression in the place of a token: write the token itself".into());
+    }
+    if token.len() < MIN_TOKEN {
+        return Err(format!("has a token of fewer than {MIN_TOKEN} characters"));
+    }
+    Ok(())
+}
+
 impl Value for BearerToken {
     const SECRET: bool = true;
 
@@ -202,9 +216,12 @@ impl Value for BearerToken {
                 return Err("has no token after its name".into());
             }
             let digest = token.strip_prefix("sha256:");
+            check_token(token)?;
             if digest.is_some_and(|digest| digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit())) {
                 return Err("has a digest that is not 64 hexadecimal digits".into());
             }
+        } else {
+            check_token(text)?;
         }
         Ok(Self(text.into()))
     }
@@ -226,8 +243,14 @@ impl Value for Url {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|e| format!("is not a URL ({e})"))?;
-        if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err("is not an http or https URL".into()) }
+        // `host:8000` reads as a URL with the scheme `host`.
+        match Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+            Ok(_) | Err(url::ParseError::RelativeUrlWithoutBase) => {
+                Err("has no scheme: begin it with http:// or https://".into())
+            }
+            Err(error) => Err(format!("is not a URL ({error})")),
+        }
     }
 }
 

@@ -188,6 +188,9 @@ fn read_url(value: Value, credentials: bool) -> Result<Url, Wrong> {
     let text = text(value, MAX_TEXT)?;
     let mut url = match Url::parse(&text) {
         Ok(url) => url,
+        Err(url::ParseError::RelativeUrlWithoutBase) => {
+            return wrong("invalid_url", "has no scheme: begin it with http:// or https://");
+        }
         Err(error) => return wrong("invalid_url", format!("is not a URL: {error}")),
     };
     if !matches!(url.scheme(), "http" | "https") {
