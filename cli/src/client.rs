@@ -18,11 +18,11 @@ pub(crate) struct Server {
     server: Option<Url>,
 }
 
-/// An http or https URL. `host:8000` would read as a URL with the scheme `host`.
+/// A URL with a host. `host:8000` would read as a URL with the scheme `host`.
 pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
     match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
-        Ok(url) if url.has_host() => Err(format!("the scheme {} is not supported: use http or https", url.scheme())),
+        // The server decides about other schemes.
+        Ok(url) if url.has_host() => Ok(url),
         Ok(_) | Err(url::ParseError::RelativeUrlWithoutBase) => {
             Err(format!("it has no scheme: begin it with http:// or https:// (http://{text})"))
         }

@@ -11,6 +11,7 @@ use domain::{
     Content, ContentHash, FetchRequest, FetchSpec, Method, Status, Timestamp, TorrentFormat, Transition, UserId,
 };
 use serde_json::Value;
+use telemetry::metrics::METRICS;
 use url::Url;
 
 /// Each crate with the crates of ours that it depends on, and those that its tests alone depend on.
@@ -366,14 +367,41 @@ fn transitions() -> String {
 }
 
 #[test]
-fn the_state_machine_in_the_document_is_the_one_in_the_code() {
-    let path = root().join("ARCHITECTURE.md");
+fn the_metrics_in_the_code_are_those_in_the_table() {
+    let mut files = vec![];
+    sources(&root(), &mut files);
+    let mut used = BTreeSet::new();
+    for path in files.iter().filter(|path| !path.to_string_lossy().contains("/tests/") && !path.ends_with("metrics.rs"))
+    {
+        let text = code(path);
+        for start in ["counter!(", "gauge!(", "histogram!("] {
+            for (at, _) in text.match_indices(start) {
+                let name =
+                    text[at + start.len()..].trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
+                used.extend(name.map(str::to_owned));
+            }
+        }
+    }
+    let listed: BTreeSet<_> = METRICS.iter().map(|metric| metric.name.to_owned()).collect();
+    assert!(used.len() > 5 && used.is_subset(&listed), "{:?}", used.difference(&listed));
+}
+
+/// Rewrites what stands between two markers of a document, and fails if it was something else.
+fn keep_written(document: &str, marker: &str, expected: &str) {
+    let path = root().join(document);
     let text = std::fs::read_to_string(&path).expect("text");
-    let (before, rest) = text.split_once("<!-- transitions -->\n").expect("the marker");
-    let (_, after) = rest.split_once("<!-- /transitions -->").expect("the end");
-    let expected = format!("{before}<!-- transitions -->\n{}<!-- /transitions -->{after}", transitions());
+    let (start, end) = (format!("<!-- {marker} -->\n"), format!("<!-- /{marker} -->"));
+    let (before, rest) = text.split_once(&start).expect("the first marker");
+    let (_, after) = rest.split_once(&end).expect("the second marker");
+    let expected = format!("{before}{start}{expected}{end}{after}");
     if text != expected {
         std::fs::write(&path, expected).expect("written");
-        panic!("ARCHITECTURE.md did not have the state machine of the code; it was written: read it and commit it");
+        panic!("{document} did not have the {marker} of the code; they were written: read them and commit them");
     }
+}
+
+#[test]
+fn the_documents_have_the_state_machine_and_the_metrics_of_the_code() {
+    keep_written("ARCHITECTURE.md", "transitions", &transitions());
+    keep_written("docs/operations.md", "metrics", &telemetry::metrics::table());
 }

@@ -73,6 +73,11 @@ impl FairQueue {
         Arc::new(Self { bounds, state: Mutex::default(), changed: Notify::new() })
     }
 
+    /// The number of requests that wait.
+    pub fn waiting(&self) -> usize {
+        self.state().waiting.len()
+    }
+
     /// Whether the request waits already: a second wake-up adds nothing.
     pub fn is_waiting(&self, id: RequestId) -> bool {
         self.state().waiting.contains(&id)

@@ -1,27 +1,38 @@
-//! The metrics of this process, in Prometheus' text format.
+//! The metrics of this process, in the text format of Prometheus.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::Metrics;
 use metrics::gauge;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use metrics_process::Collector;
+use rustix::fs::statvfs;
 use seeder::SeedSession;
 
+use super::workers::Queues;
 use crate::error::CommandError;
 
-/// Seconds: from a quick answer to a long transfer.
-const BUCKETS: [f64; 12] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0, 3600.0];
+/// Buckets of durations of HTTP requests, in seconds: from a look-up in memory to a long poll.
+const HTTP_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0];
 
-/// How often histograms are cleared of what was measured, also where nobody asks.
+/// Buckets of durations of steps, in seconds: from a task that finds nothing to do to a transfer of hours.
+const STEP_BUCKETS: [f64; 12] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0, 3600.0];
+
+/// How often histograms drop what is too old, also if nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Begins to count. What is counted before is lost.
-pub(super) fn start(session: Arc<SeedSession>) -> Result<Metrics, CommandError> {
-    let failed = |why: &dyn std::fmt::Display| CommandError::Start(format!("cannot count metrics: {why}"));
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS);
+/// Installs the recorder. What is counted before is lost.
+pub(super) fn start() -> Result<Recorder, CommandError> {
+    let failed = |error: &dyn std::fmt::Display| CommandError::Start(format!("cannot record metrics: {error}"));
+    let http = Matcher::Full("proxytorrent_http_request_duration_seconds".into());
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(http, &HTTP_BUCKETS).map_err(|e| failed(&e))?;
+    let builder = builder.set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &STEP_BUCKETS);
     let handle = builder.map_err(|e| failed(&e))?.install_recorder().map_err(|e| failed(&e))?;
-    describe();
+    telemetry::metrics::describe(env!("CARGO_PKG_VERSION"));
+    let process = Collector::default();
+    process.describe();
     let upkeep = handle.clone();
     tokio::spawn(async move {
         let mut interval = tokio::time::interval(UPKEEP);
@@ -30,28 +41,29 @@ pub(super) fn start(session: Arc<SeedSession>) -> Result<Metrics, CommandError> 
             upkeep.run_upkeep();
         }
     });
-    Ok(Metrics::new(move || {
-        gauge!("proxytorrent_torrents_seeding").set(session.seeding() as f64);
-        handle.render()
-    }))
+    Ok(Recorder { handle, process })
 }
 
-fn describe() {
-    use metrics::{describe_counter, describe_gauge, describe_histogram};
-    describe_counter!("proxytorrent_requests_created_total", "Requests taken on");
-    describe_counter!("proxytorrent_requests_ready_total", "Requests that became ready");
-    describe_counter!("proxytorrent_requests_failed_total", "Requests that failed, by step and error code");
-    describe_counter!("proxytorrent_retries_total", "Steps to be tried again, by step and error code");
-    describe_counter!("proxytorrent_fetched_bytes_total", "Bytes of content fetched");
-    describe_counter!(
-        "proxytorrent_reused_total",
-        "What was there already: a request's content, not fetched; a content, not stored"
-    );
-    describe_counter!("proxytorrent_limited_total", "Requests refused for their rate, by limit");
-    describe_counter!("proxytorrent_http_requests_total", "HTTP requests answered, by method, route and status");
-    describe_histogram!("proxytorrent_http_request_duration_seconds", "Time to the head of the answer");
-    describe_histogram!("proxytorrent_step_duration_seconds", "Time that a step took");
-    describe_counter!("proxytorrent_step_errors_total", "Steps that could not run, and are tried again");
-    describe_gauge!("proxytorrent_steps_running", "Steps that are running");
-    describe_gauge!("proxytorrent_torrents_seeding", "Torrents that are seeded");
+/// The installed recorder.
+pub(super) struct Recorder {
+    handle: metrics_exporter_prometheus::PrometheusHandle,
+    process: Collector,
+}
+
+impl Recorder {
+    /// The metrics that `/metrics` serves. Gauges are set when they are read.
+    pub fn metrics(self, session: Arc<SeedSession>, queues: Queues, contents: &Path) -> Metrics {
+        let contents = contents.to_owned();
+        Metrics::new(move || {
+            self.process.collect();
+            gauge!("proxytorrent_torrents_seeding").set(session.seeding() as f64);
+            for (step, queue) in queues.by_step() {
+                gauge!("proxytorrent_tasks_waiting", "step" => step).set(queue.waiting() as f64);
+            }
+            if let Ok(disk) = statvfs(&contents) {
+                gauge!("proxytorrent_storage_free_bytes").set(disk.f_bavail.saturating_mul(disk.f_frsize) as f64);
+            }
+            self.handle.render()
+        })
+    }
 }

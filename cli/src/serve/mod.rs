@@ -69,7 +69,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         fetcher.guard().add_own(*own);
     }
 
-    let metrics = if settings.monitoring.metrics_enabled { Some(metrics::start(session.clone())?) } else { None };
+    let recorder = if settings.monitoring.metrics_enabled { Some(metrics::start()?) } else { None };
     let steps = Steps {
         fetch: Fetch::new(stores, fetcher.clone(), &settings, false),
         package: Package::new(stores, &settings),
@@ -84,7 +84,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     restore(&steps).await?;
     let workers = Workers::start(tasks, steps, bounds(&settings.fetcher));
 
-    let fetching = workers.fetching.clone();
+    let metrics = recorder
+        .map(|recorder| recorder.metrics(session.clone(), workers.queues.clone(), &settings.storage.contents()));
+    let fetching = workers.queues.fetch.clone();
     let estimate = api::Estimate::with_backlog(move |owner| fetching.backlog(owner));
     let health = health::checks(stores, &fetcher, &session, findings);
     let api = Api { health, metrics, estimate, ..api(&settings, &backend, &session, address)? };

@@ -46,6 +46,34 @@ pub(super) struct Steps {
     pub notify: Option<Notify>,
 }
 
+/// The queues of requests that wait for a worker, one for each step.
+#[derive(Debug, Clone)]
+pub(super) struct Queues {
+    pub fetch: Arc<FairQueue>,
+    package: Arc<FairQueue>,
+    release: Arc<FairQueue>,
+    notify: Arc<FairQueue>,
+}
+
+impl Queues {
+    fn new(fetches: Bounds) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // Slow receivers of one owner must not delay the webhooks of others.
+        let webhooks = Bounds { all: NOTIFICATIONS, owner: NOTIFICATIONS / 2, host: NOTIFICATIONS };
+        Self {
+            fetch: FairQueue::new(fetches),
+            package: in_turn(cores),
+            release: in_turn(4),
+            notify: FairQueue::new(webhooks),
+        }
+    }
+
+    /// Each queue with the name of its step.
+    pub fn by_step(&self) -> [(&'static str, &FairQueue); 4] {
+        [("fetch", &self.fetch), ("package", &self.package), ("release", &self.release), ("notify", &self.notify)]
+    }
+}
+
 /// The running workers.
 pub(super) struct Workers {
     tasks: TaskTracker,
@@ -53,8 +81,8 @@ pub(super) struct Workers {
     closing: CancellationToken,
     /// Give up what is running.
     interrupt: CancellationToken,
-    /// Requests that wait to be fetched.
-    pub fetching: Arc<FairQueue>,
+    /// The queues of requests that wait for a worker.
+    pub queues: Queues,
 }
 
 impl Workers {
@@ -67,27 +95,23 @@ impl Workers {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             interrupt: CancellationToken::new(),
-            fetching: FairQueue::new(bounds),
+            queues: Queues::new(bounds),
         };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-
         let interrupt = workers.interrupt.clone();
         // Waiting on a network costs a task, not a worker: there may be many fetches.
-        let fetching = workers.fair_lane(workers.fetching.clone(), move |id| {
+        let fetching = workers.fair_lane(workers.queues.fetch.clone(), move |id| {
             let (fetch, interrupt) = (fetch.clone(), interrupt.clone());
             measured("fetch", async move { fetch.run(id, &interrupt).await.map(drop) })
         });
-        let packaging = workers.fair_lane(in_turn(cores), move |id| {
+        let packaging = workers.fair_lane(workers.queues.package.clone(), move |id| {
             let package = package.clone();
             measured("package", async move { package.run(id).await.map(drop) })
         });
-        let releasing = workers.fair_lane(in_turn(4), move |id| {
+        let releasing = workers.fair_lane(workers.queues.release.clone(), move |id| {
             let release = release.clone();
             measured("release", async move { release.run(id).await.map(drop) })
         });
-        // Slow receivers of one owner must not delay the webhooks of others.
-        let webhooks = Bounds { all: NOTIFICATIONS, owner: NOTIFICATIONS / 2, host: NOTIFICATIONS };
-        let notifying = workers.fair_lane(FairQueue::new(webhooks), move |id| {
+        let notifying = workers.fair_lane(workers.queues.notify.clone(), move |id| {
             let notify = notify.clone();
             async move {
                 if let Some(notify) = notify {

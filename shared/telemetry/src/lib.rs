@@ -1,5 +1,6 @@
 //! The log (standard error, one line per event) and the signals of a process.
 
+pub mod metrics;
 mod signals;
 
 use std::io::IsTerminal;
