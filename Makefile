@@ -13,21 +13,25 @@ help: ## Show what there is
 
 run: ## Run ProxyTorrent on this machine in the development profile
 	@scripts/setup build
-	@cargo build --release --quiet --package proxytorrent
+	@echo "building (about 5 minutes at the first time)"
+	@cargo build --release --package proxytorrent
 	@exec target/release/proxytorrent serve --dev
 
 run-aws: ## Run ProxyTorrent on an emulated AWS on this machine
 	@scripts/setup aws
-	@cargo build --release --quiet --package proxytorrent-functions --package proxytorrent-seeder-container
+	@echo "building (about 8 minutes at the first time)"
+	@cargo build --release --package proxytorrent-functions --package proxytorrent-seeder-container
 	@exec .tools/python/bin/python infra/emulated/run.py --binaries target/release
 
 lambda-watch: ## The same, with functions that are built again when they change
 	@scripts/setup lambda
-	@cargo build --quiet --package proxytorrent-seeder-container
-	@cargo build --quiet --package proxytorrent-functions
+	@echo "building (about 4 minutes at the first time)"
+	@cargo build --package proxytorrent-seeder-container --package proxytorrent-functions
 	@PATH="$$PWD/.tools/lambda/bin:$$PATH" exec .tools/python/bin/python infra/emulated/run.py --binaries target/debug --watch --port 9000
 
 test: ## Run every check and every test
+	@echo "make test: installs what is missing, then format, clippy, template linter, doc tests, sam build and all tests;"
+	@echo "about 20 minutes cold and 8 warm on two cores. make unit takes a minute."
 	@scripts/setup test
 	@scripts/setup lambda
 	cargo fmt --all --check
@@ -36,6 +40,11 @@ test: ## Run every check and every test
 	cargo test --quiet --workspace --doc
 	@$(sam-build-in-a-hurry)
 	cargo nextest run --workspace --cargo-quiet --run-ignored all
+
+unit: ## Run the tests that need neither root nor Python nor SAM
+	@scripts/setup build
+	cargo test --quiet --workspace --lib --bins
+	cargo test --quiet --package proxytorrent-embedded --package proxytorrent-pipeline
 
 lint: ## Check the format, the lints and the template
 	@scripts/setup aws
@@ -60,11 +69,16 @@ validate: ## Check the template with the SAM CLI as well
 fmt: ## Format the code
 	cargo fmt --all
 
-bench: ## Measure against curl, mktorrent and libtorrent
+bench: ## Measure against curl, mktorrent and libtorrent; PART=speed|api|seeding|hashing|proxied|startup measures one part
 	@scripts/setup test
-	@cargo build --release --quiet --package proxytorrent --package proxytorrent-bench
-	@cargo build --profile function --quiet --package proxytorrent-functions --bins --example hello
-	@target/release/bench
+	@cargo build --release --package proxytorrent --package proxytorrent-bench
+	@case "$(PART)" in ""|startup) \
+	  cargo build --profile function --package proxytorrent-functions --bins --example hello ;; esac
+	@target/release/bench $(PART)
+
+deny: ## Check the licenses and sources of all dependencies
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny --version 0.18.9
+	cargo deny --offline check licenses bans sources
 
 setup: ## Install what the tests need
 	@scripts/setup test
@@ -72,4 +86,4 @@ setup: ## Install what the tests need
 clean: ## Delete what was built and fetched
 	rm -rf target .tools
 
-.PHONY: help run run-aws lambda-watch sam-build validate test test-deploy lint fmt bench setup clean
+.PHONY: help run run-aws lambda-watch sam-build validate test unit deny test-deploy lint fmt bench setup clean

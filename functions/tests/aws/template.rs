@@ -205,3 +205,41 @@ fn the_template_has_the_tables_that_the_code_expects() {
         }
     }
 }
+
+/// `make lambda-watch` serves each route with the function that the template names for it.
+#[test]
+fn the_routes_of_lambda_watch_are_those_of_the_template() {
+    let template = Template::read();
+    let binary = |logical: &str| template.resources[logical]["Metadata"]["BuildProperties"]["Binary"].as_str().unwrap();
+    let named = |text: &str| -> String {
+        let name = text.rsplit_once("${").map_or(text, |(_, name)| name);
+        name.trim_start_matches("integrations/").split(['.', '}']).next().unwrap().to_owned()
+    };
+    let deployed: BTreeSet<_> = template
+        .of_type("AWS::ApiGatewayV2::Route")
+        .map(|(_, route)| {
+            let (method, path) = route["Properties"]["RouteKey"].as_str().unwrap().split_once(' ').unwrap();
+            let integration = named(route["Properties"]["Target"].as_str().unwrap());
+            let uri = template.resources[&integration]["Properties"]["IntegrationUri"].as_str().unwrap();
+            // API Gateway and cargo-lambda write the rest of a path differently.
+            let path = path.replace("{file+}", "{*file}");
+            (method.to_owned(), path, binary(&named(uri)).to_owned())
+        })
+        .collect();
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (_, table) = manifest.split_once("[workspace.metadata.lambda.watch.router]\n").unwrap();
+    let watched: BTreeSet<_> = table
+        .lines()
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| line.split_once(" = "))
+        .flat_map(|(path, functions)| {
+            let path = path.trim_matches('"').to_owned();
+            functions.split("function = \"").skip(1).map(move |entry| {
+                let (function, rest) = entry.split_once('"').unwrap();
+                let method = rest.split("method = \"").nth(1).unwrap().split('"').next().unwrap();
+                (method.to_owned(), path.clone(), function.to_owned())
+            })
+        })
+        .collect();
+    assert_eq!(watched, deployed);
+}

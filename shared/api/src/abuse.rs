@@ -1,7 +1,7 @@
-//! Limits on guessing and polling, by client address or user, counted in this process.
+//! Rate limits against guessing and polling, per client address or user, counted in memory.
 //!
-//! Unlike the limits of creating requests they cost no call to a store, so they can guard every call. Where several
-//! processes serve the API, each counts for itself.
+//! Unlike the limits on creating requests they need no call to a store, so they can guard every call. If several
+//! processes serve the API, each one counts separately.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -17,21 +17,21 @@ use crate::problem::Problem;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Addresses or users that are counted at once. What comes beyond is counted together.
+/// The most addresses or users that are counted separately. Those beyond share one count.
 const MAX_KEYS: usize = 100_000;
 
-/// The limits of a minute.
+/// The rate limits per minute. `None` if rate limits are off.
 #[derive(Debug)]
 pub struct AbuseLimits {
     failures: Option<Counter<IpAddr>>,
-    /// Apart from the others: a client with many old torrents must not lock its users out of the API.
+    /// Counted separately: a client with many old torrents must not lock its users out of the API.
     passkeys: Option<Counter<IpAddr>>,
     announces: Option<Counter<IpAddr>>,
     reads: Option<Counter<UserId>>,
 }
 
 impl AbuseLimits {
-    /// The limits of these settings.
+    /// Creates the limits from these settings.
     pub fn new(settings: &settings::RateLimit) -> Self {
         let on = settings.rate_limit_enabled;
         Self {
@@ -42,7 +42,8 @@ impl AbuseLimits {
         }
     }
 
-    /// Refuses a client that has failed to authenticate too often, whatever it shows now: else it could go on guessing.
+    /// Refuses a client with too many failed authentications, even with valid credentials: otherwise it could
+    /// continue to guess.
     pub(crate) fn check_failures(&self, client: Option<IpAddr>) -> Result<(), TooMany> {
         match (&self.failures, client) {
             (Some(failures), Some(client)) => failures.check(&client_network(client)),
@@ -55,7 +56,7 @@ impl AbuseLimits {
         count_failure(self.failures.as_ref(), client, what);
     }
 
-    /// As [`AbuseLimits::check_failures`], of the tracker.
+    /// Like [`AbuseLimits::check_failures`], for wrong passkeys at the tracker.
     pub(crate) fn check_passkeys(&self, client: Option<IpAddr>) -> Result<(), TooMany> {
         match (&self.passkeys, client) {
             (Some(passkeys), Some(client)) => passkeys.check(&client_network(client)),
@@ -68,7 +69,7 @@ impl AbuseLimits {
         count_failure(self.passkeys.as_ref(), client, "passkey");
     }
 
-    /// Counts an announce or scrape.
+    /// Counts an announce or scrape. Returns an error if the limit is reached.
     pub(crate) fn count_announce(&self, client: Option<IpAddr>) -> Result<(), TooMany> {
         match (&self.announces, client) {
             (Some(announces), Some(client)) => announces.count(client_network(client)),
@@ -76,14 +77,14 @@ impl AbuseLimits {
         }
     }
 
-    /// Counts a call of a user that creates nothing.
+    /// Counts a user's call that creates no request. Returns an error if the limit is reached.
     pub(crate) fn count_read(&self, user: &UserId) -> Result<(), TooMany> {
         self.reads.as_ref().map_or(Ok(()), |reads| reads.count(user.clone()))
     }
 }
 
 fn count_failure(counter: Option<&Counter<IpAddr>>, client: Option<IpAddr>, what: &'static str) {
-    // One line a failure, for tools such as fail2ban; the limit bounds the lines.
+    // One line per failure, for tools such as fail2ban; the rate limit bounds their number.
     tracing::warn!(client = client.map(tracing::field::display), what, "authentication failed");
     metrics::counter!("proxytorrent_authentication_failures_total", "what" => what).increment(1);
     if let (Some(counter), Some(client)) = (counter, client) {
@@ -91,10 +92,10 @@ fn count_failure(counter: Option<&Counter<IpAddr>>, client: Option<IpAddr>, what
     }
 }
 
-/// A limit is reached.
+/// The error that a rate limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooMany {
-    /// Whole seconds until the next minute of counting, at least 1.
+    /// Whole seconds until the next window of a minute, at least 1.
     pub retry_after: u32,
 }
 
@@ -104,7 +105,7 @@ impl TooMany {
     }
 }
 
-/// Counts by key, a minute at a time.
+/// Counts events per key in fixed windows of a minute.
 #[derive(Debug)]
 struct Counter<K> {
     max: u64,
@@ -115,6 +116,7 @@ struct Counter<K> {
 struct Minute<K> {
     began: Instant,
     counts: HashMap<K, u64>,
+    /// The shared count of all keys beyond [`MAX_KEYS`].
     others: u64,
 }
 
@@ -154,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_has_the_limit_for_itself() {
+    fn each_key_has_a_separate_count() {
         let counter = Counter::new(3);
         for key in ["one", "other"] {
             for _ in 0..3 {
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_beyond_those_that_are_counted_share_one_count() {
+    fn keys_beyond_the_maximum_share_one_count() {
         let counter = Counter::new(10);
         for key in 0..MAX_KEYS + 10 {
             counter.count(key).unwrap();

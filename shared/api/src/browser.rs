@@ -1,4 +1,4 @@
-//! What keeps browsers and their pages in bounds: security headers, CORS, and the `Host` that is asked for.
+//! Protection against malicious web pages: security headers, CORS, and a check of `Host` against DNS rebinding.
 
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
@@ -11,7 +11,7 @@ use url::{Host, Url};
 
 use crate::problem::Problem;
 
-/// What an answer says to browsers, unless its endpoint says otherwise.
+/// The default security headers of a response. An endpoint may set other values.
 const SECURITY: [(HeaderName, &str); 5] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (X_FRAME_OPTIONS, "DENY"),
@@ -20,13 +20,14 @@ const SECURITY: [(HeaderName, &str); 5] = [
     (CACHE_CONTROL, "no-store"),
 ];
 
+/// Adds the security headers that the endpoint did not set.
 pub(crate) fn set_security_headers(headers: &mut HeaderMap) {
     for (name, value) in SECURITY {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
 }
 
-/// Lets pages of these origins use the API; `None` if there are none.
+/// Returns the CORS layer for these origins, or `None` if there are none.
 pub(crate) fn cors(origins: &[String], token_header: Option<&HeaderName>) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
@@ -57,9 +58,9 @@ pub(crate) fn cors(origins: &[String], token_header: Option<&HeaderName>) -> Opt
     Some(cors)
 }
 
-/// Refuses a request for another host, where no one has to say who they are: a page could give its own name
-/// this machine's address and talk to us as if we were its server (DNS rebinding). Names are the attack's
-/// means; addresses and `localhost` are what they are.
+/// Refuses a call whose `Host` is an unknown name. It applies while authentication is off: a web page could point its
+/// own host name at this machine's address and call the API as its own origin (DNS rebinding). The attack needs a
+/// host name, so IP addresses and `localhost` are accepted.
 pub(crate) fn check_host(headers: &HeaderMap, public: &Url) -> Result<(), Problem> {
     let Some(host) = headers.get(HOST) else { return Ok(()) };
     let host = host.to_str().ok().and_then(|host| Url::parse(&format!("http://{host}/")).ok());
@@ -70,7 +71,7 @@ pub(crate) fn check_host(headers: &HeaderMap, public: &Url) -> Result<(), Proble
     if known {
         return Ok(());
     }
-    let detail = "this host is not served here; PUBLIC_URL names the one that is";
+    let detail = "unknown host: use an IP address, localhost, or the host of PUBLIC_URL";
     Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", detail))
 }
 

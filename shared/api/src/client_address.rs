@@ -1,4 +1,4 @@
-//! Where a request comes from.
+//! The client's IP address: from the connection, or from `X-Forwarded-For` of a trusted reverse proxy.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -12,14 +12,14 @@ use tracing::warn;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The client's address: the connection's, or what a reverse proxy that is trusted says. An IPv4 client on
-/// an IPv6 socket counts as IPv4.
+/// The client's IP address: that of the connection, or the one that a trusted reverse proxy reports. `None` if the
+/// connection has no known address. An IPv4 client on an IPv6 socket counts as IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClientAddress(pub Option<IpAddr>);
 
 impl ClientAddress {
-    /// Who sent a request: the last in the chain of proxies that is not one of the trusted. What comes
-    /// before that in `X-Forwarded-For` anybody may have written.
+    /// Returns the last address in the chain of proxies that is not trusted. A client can forge the earlier entries
+    /// of `X-Forwarded-For`.
     pub fn of(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let connection = extensions.get::<ConnectInfo<SocketAddr>>();
         let Some(ConnectInfo(peer)) = connection else { return Self(None) };
@@ -34,7 +34,7 @@ impl ClientAddress {
                 break;
             }
             let told = told.trim();
-            // Some proxies add the port.
+            // Some proxies append the port.
             let address = told.parse::<IpAddr>().or_else(|_| told.parse::<SocketAddr>().map(|address| address.ip()));
             let Ok(address) = address else { break };
             client = address.to_canonical();
@@ -43,14 +43,15 @@ impl ClientAddress {
     }
 }
 
-/// All clients behind this proxy count as one, and peers get its address: the operator should know.
+/// Warns once per process. Behind an untrusted reverse proxy all clients share one rate limit, and the tracker gives
+/// peers the address of the proxy.
 fn warn_once(proxy: IpAddr) {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
         warn!(
             %proxy,
-            "X-Forwarded-For from an untrusted address is ignored: if a reverse proxy of yours sent it, set \
-             SECURITY__TRUSTED_PROXIES to its address"
+            "X-Forwarded-For from an untrusted address ignored: if this is your reverse proxy, add its address to \
+             SECURITY__TRUSTED_PROXIES"
         );
     });
 }
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_proxies_are_believed() {
+    fn x_forwarded_for_counts_only_from_trusted_proxies() {
         assert_eq!(client("192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
         assert_eq!(client("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
         assert_eq!(client("::ffff:10.0.0.1", &["198.51.100.7:1234"]), "198.51.100.7");

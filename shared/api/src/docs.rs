@@ -1,5 +1,5 @@
-//! `GET /openapi.json` and `/docs`: the API's description, made from the code, and Swagger UI to read it
-//! with, served from this binary.
+//! `GET /openapi.json`: the OpenAPI document, generated from the code. `GET /docs`: Swagger UI, served from this
+//! binary.
 
 use std::sync::{Arc, LazyLock};
 
@@ -14,7 +14,7 @@ use crate::openapi;
 use crate::problem::Problem;
 use crate::state::Api;
 
-/// What the pages of Swagger UI may do: it styles itself inline.
+/// The content security policy of Swagger UI, which needs inline styles.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:";
 
 /// `GET /openapi.json`.
@@ -23,8 +23,9 @@ pub(crate) async fn openapi(State(api): State<Arc<Api>>) -> Response {
     ([(CONTENT_TYPE, "application/json")], json).into_response()
 }
 
-/// `GET /docs`: relative links in the page need the slash, and a route of API Gateway's what is behind it. The redirect
-/// is relative (RFC 9110, 10.2.2), so that it works below any path.
+/// `GET /docs`: redirects to `docs/index.html`. Relative links in the page need the slash, and the route
+/// `/docs/{file+}` of API Gateway needs a file name. The redirect is relative (RFC 9110, 10.2.2), so that it works
+/// below any path.
 pub(crate) async fn docs() -> Response {
     (StatusCode::PERMANENT_REDIRECT, [(LOCATION, "docs/index.html")]).into_response()
 }

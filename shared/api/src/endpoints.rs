@@ -1,4 +1,4 @@
-//! The endpoints one by one, for programs that serve one alone: what it does not serve it need not be allowed to do.
+//! Single endpoints, for programs that serve one endpoint each: such a program needs only the permissions for it.
 
 use std::sync::Arc;
 
@@ -9,18 +9,18 @@ use crate::middleware::{authenticate, with_common_layers};
 use crate::state::{Api, prefix};
 use crate::{docs, requests, service, tracker};
 
-/// An endpoint, or a few that are one.
+/// An endpoint, or a few that belong together.
 #[derive(Debug)]
 pub struct Endpoint {
     routes: Router<Arc<Api>>,
-    /// Under the API's prefix.
+    /// Whether the routes are below the API's prefix.
     nested: bool,
-    /// For known callers alone.
+    /// Whether callers must authenticate.
     known: bool,
 }
 
 impl Endpoint {
-    /// The routes, with all that the whole API has around them.
+    /// Returns the routes with the same middleware as the whole API.
     pub fn serve(self, api: Arc<Api>) -> Router {
         let routes = if self.known {
             self.routes.layer(middleware::from_fn_with_state(api.clone(), authenticate))
@@ -85,7 +85,7 @@ pub fn get_content() -> Endpoint {
     known(Router::new().route("/requests/{id}/content", get(requests::content::content)))
 }
 
-/// `GET /webseed/{id}/{key}`: the same for peers.
+/// `GET /webseed/{id}/{key}`: the content for peers (webseed, BEP 19).
 pub fn webseed() -> Endpoint {
     open(Router::new().route("/webseed/{id}/{key}", get(requests::content::webseed)))
 }

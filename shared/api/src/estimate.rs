@@ -1,31 +1,31 @@
-//! How long requests take.
+//! Estimates of the time until a new request is ready.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::{Timestamp, UserId};
 
-/// What lies before a new request of an owner.
+/// The work in front of a new request of an owner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Requests of the same owner that wait or run.
+    /// The number of requests of the same owner that wait or run.
     pub ahead: usize,
-    /// How many of them run at once, at the least.
+    /// The number of them that run concurrently, at least.
     pub at_once: usize,
-    /// How long a fetch takes once it runs, if one has ended.
+    /// The average duration of a running fetch; `None` if no fetch has ended yet.
     pub average: Option<Duration>,
 }
 
 type BacklogOf = Box<dyn Fn(&UserId) -> Backlog + Send + Sync>;
 
-/// How long a new request may take: by the requests before it where their number is known, else by a running average of
-/// the time from creation to ready, over the requests that were seen ready.
+/// Estimates the time until a new request is ready: from the backlog where it is known, otherwise from a running
+/// average of the time from creation to ready, over the requests that clients saw ready.
 #[derive(Default)]
 pub struct Estimate {
     backlog: Option<BacklogOf>,
-    /// Milliseconds; 0 while nothing was seen.
+    /// The running average in milliseconds; 0 without data.
     average: AtomicU64,
-    /// When the last one became ready that was noted, in milliseconds: whoever looks twice counts once.
+    /// When the latest request in the average became ready, in milliseconds: repeated polling must count it once.
     last: AtomicI64,
 }
 
@@ -36,23 +36,23 @@ impl std::fmt::Debug for Estimate {
 }
 
 impl Estimate {
-    /// An estimate that asks how much lies before a request.
+    /// Creates an estimate that uses the backlog of the owner.
     pub fn with_backlog(backlog: impl Fn(&UserId) -> Backlog + Send + Sync + 'static) -> Self {
         Self { backlog: Some(Box::new(backlog)), ..Self::default() }
     }
 
-    /// Notes that a request that became ready at `at` took this long, unless it, or a later one, was noted before.
+    /// Adds the duration of a request that became ready at `at`, unless it or a later one was added before.
     pub fn note(&self, at: Timestamp, took: Duration) {
         if self.last.fetch_max(at.as_millis(), Ordering::Relaxed) >= at.as_millis() {
             return;
         }
         let took = (took.as_millis() as u64).max(1);
         let next = |average: u64| if average == 0 { took } else { (average * 7 + took) / 8 };
-        // An update that gets lost to another is no loss to an average.
+        // A concurrent update may be lost: an average tolerates that.
         self.average.store(next(self.average.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
-    /// The seconds that a new request of this owner may take, rounded up; `None` while nothing is known.
+    /// Returns the estimate for a new request of this owner in seconds, rounded up, or `None` without data.
     pub fn seconds(&self, owner: &UserId) -> Option<u64> {
         let average = self.average.load(Ordering::Relaxed);
         let average = (average > 0).then_some(average);
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_estimate_follows_what_was_seen() {
+    fn the_estimate_follows_past_durations() {
         let estimate = Estimate::default();
         assert_eq!(estimate.seconds(&UserId::anonymous()), None);
         let at = Timestamp::from_millis;
@@ -82,11 +82,11 @@ mod tests {
         for _ in 0..100 {
             estimate.note(at(99), Duration::from_secs(90));
         }
-        assert_eq!(estimate.seconds(&UserId::anonymous()), Some(9), "who looks twice counts once");
+        assert_eq!(estimate.seconds(&UserId::anonymous()), Some(9), "repeated polling counts once");
     }
 
     #[test]
-    fn what_lies_before_a_request_is_waited_for() {
+    fn the_estimate_includes_the_backlog() {
         let seconds = |ahead, at_once| {
             let average = Some(Duration::from_secs(10));
             Estimate::with_backlog(move |_| Backlog { ahead, at_once, average }).seconds(&UserId::anonymous())

@@ -1,4 +1,4 @@
-//! `GET /v1/health`: whether the parts of the service answer.
+//! Health checks for `GET /v1/health`: one per component, run in parallel, cached for a second.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,24 +11,24 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// How long a part may take to answer.
+/// The timeout of one check.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks one part of the service whether it works: `Ok` with details, or what is wrong, for people who
-/// need not be known: no secrets, no paths.
+/// Checks one component. Returns details, or what is wrong. The endpoint is public: the result must contain no
+/// secrets and no paths.
 pub type HealthCheck = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Value, String>> + Send>> + Send + Sync>;
 
-/// For how long a result is told again: however often it is polled, the parts are asked once a second.
+/// How long a report is cached: however often clients poll, each check runs at most once a second.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The checks by name.
+/// The checks by name, and the cached report.
 pub struct HealthChecks {
     checks: BTreeMap<&'static str, HealthCheck>,
     started: Instant,
     last: Mutex<Option<(Instant, Report)>>,
 }
 
-/// Whether all is well, and what each check found.
+/// The overall result, and the result of each check.
 #[derive(Clone)]
 pub(crate) struct Report {
     pub healthy: bool,
@@ -42,12 +42,12 @@ impl Default for HealthChecks {
 }
 
 impl HealthChecks {
-    /// No checks, and an uptime that begins now.
+    /// Returns an empty set of checks. The uptime starts now.
     pub fn new() -> Self {
         Self { checks: BTreeMap::new(), started: Instant::now(), last: Mutex::new(None) }
     }
 
-    /// The time since the start.
+    /// Returns the time since the start.
     pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
@@ -62,7 +62,7 @@ impl HealthChecks {
         self
     }
 
-    /// The report of this second. Whoever comes while the parts are asked waits for the same.
+    /// Returns a report that is at most a second old. Concurrent callers wait for the same run of the checks.
     pub(crate) async fn report(&self) -> Report {
         let mut last = self.last.lock().await;
         if let Some((at, report)) = &*last
@@ -81,7 +81,7 @@ impl HealthChecks {
 
 async fn run(check: &HealthCheck) -> Value {
     let started = Instant::now();
-    let mut entry = match timeout(PATIENCE, check()).await.unwrap_or_else(|_| Err("no answer in time".into())) {
+    let mut entry = match timeout(PATIENCE, check()).await.unwrap_or_else(|_| Err("no response in time".into())) {
         Ok(Value::Object(details)) => json!(details),
         Ok(_) => json!({}),
         Err(detail) => json!({ "status": "unhealthy", "detail": detail }),

@@ -1,4 +1,5 @@
-//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): the same request twice is one.
+//! Idempotency keys (`Idempotency-Key`, draft-ietf-httpapi-idempotency-key-header): a retry creates no second
+//! request.
 
 use std::time::Duration;
 
@@ -12,40 +13,40 @@ use crate::problem::Problem;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// How long a key is remembered.
+/// How long a key is stored.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
-/// How long a request may take from the noting of its key to its row: after that it never came to one.
+/// The longest time between storing the key and creating the row. After that the first call counts as crashed.
 const IN_PROGRESS: Duration = Duration::from_secs(60);
 
-/// What is noted under a key, before the request's row is written: all that its answer says.
+/// The value stored under a key before the row is created: everything that the response contains.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Noted {
-    /// The hash of the body.
+    /// The SHA-256 of the body, in hexadecimal.
     body: String,
     id: RequestId,
     created_at: i64,
     estimated_ready: Option<u64>,
 }
 
-/// The answer that was given to an earlier request with the same key.
+/// The response to an earlier call with the same key.
 pub(crate) struct Earlier {
     pub id: RequestId,
     pub created_at: Timestamp,
     pub estimated_ready: Option<u64>,
 }
 
-/// What a key means for a request.
+/// The result of checking the key of a call.
 pub(crate) enum Key {
-    /// There is none.
+    /// The call has no key.
     DeniedPort,
-    /// It is the first with it. The name is to be released if the request fails.
+    /// The key is new. Its name must be released if the call fails.
     New(String),
-    /// Another was before it, and this is what it was told.
+    /// An earlier call used the key, and got this response.
     Repeated(Earlier),
 }
 
-/// Looks the request's key up, and notes it for this row if it is new.
+/// Checks the key of a call, and reserves it for this row if it is new.
 pub(crate) async fn check(
     guards: &dyn Reservations,
     requests: &dyn Requests,
@@ -57,7 +58,7 @@ pub(crate) async fn check(
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(Key::DeniedPort) };
     let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
     let Some(key) = key else {
-        let detail = "Idempotency-Key is to have 1 to 255 printable ASCII characters";
+        let detail = "Idempotency-Key must have 1 to 255 printable ASCII characters";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_idempotency_key", detail));
     };
     let name = name(&row.owner, key);
@@ -77,16 +78,17 @@ pub(crate) async fn check(
         let estimated_ready = earlier.estimated_ready;
         return Ok(Key::Repeated(Earlier { id: earlier.id, created_at, estimated_ready }));
     }
-    // Whoever noted it may have died before the row was written: one of those who come later takes its place.
+    // The first caller may have crashed before it created the row; one later caller takes over the key
+    // (compare-and-swap).
     let died = now.since(created_at) > IN_PROGRESS;
     if died && guards.replace(&name, &there, &value, now + REMEMBERED).await? {
         return Ok(Key::New(name));
     }
-    let detail = "a request with this Idempotency-Key is under way";
+    let detail = "a call with this Idempotency-Key is in progress";
     Err(Problem::new(StatusCode::CONFLICT, "idempotency_key_in_use", detail).retry_after(1))
 }
 
-/// A hash, since a key may be as long as it likes and no other user's.
+/// Returns the name under which a key is stored: a hash, which bounds its length and separates the users.
 fn name(user: &UserId, key: &str) -> String {
     let mut hasher = Sha256::new();
     hasher.update((user.as_str().len() as u64).to_be_bytes());

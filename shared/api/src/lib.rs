@@ -1,6 +1,6 @@
 //! The REST API and the tracker as axum routes: one file per endpoint.
 //!
-//! **Invariant**: nothing here knows AWS, SQLite or libtorrent; handlers see ports.
+//! **Invariant**: this crate does not depend on AWS, SQLite or libtorrent; handlers use ports.
 
 mod abuse;
 mod auth;

@@ -1,4 +1,4 @@
-//! How often one may ask, and how much one may have.
+//! Rate limits and quotas for creating requests.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -12,43 +12,43 @@ use tokio::time::{Instant, sleep};
 
 use crate::problem::Problem;
 
-/// The largest request body, in bytes: what a row of DynamoDB (400 KB) has room for beside everything else.
+/// The largest body of a call, in bytes: a DynamoDB item (400 KB) must have room for it beside its other attributes.
 pub(crate) const MAX_BODY: usize = 256 * 1024;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// How long a user's next request waits for one whose creation died.
+/// The expiry of a user's creation lock: how long the next call waits if the holder crashed.
 const TURN: Duration = Duration::from_secs(5);
 
-/// Queues of users that wait: enough that few share one.
+/// The number of queues for calls that wait for a creation lock: enough that few users share one.
 const QUEUES: usize = 32;
 
-/// Between two looks whether it is one's turn.
+/// The pause between two attempts to take the creation lock.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Headers that tell how the limits stand.
+/// Response headers with the state of the rate limits.
 pub(crate) type RateHeaders = Vec<(HeaderName, HeaderValue)>;
 
-/// The limits of creating requests.
+/// Rate limits and quotas for creating requests.
 #[derive(Debug)]
 pub struct Limits {
     rates: Option<settings::RateLimit>,
     amounts: settings::Limits,
-    /// Users of this process that wait for their turn do so in a queue, and one of them asks the guards.
+    /// Queues in this process, each shared by a part of the users: only the first call of a queue polls the lock.
     queues: [Mutex<()>; QUEUES],
 }
 
-/// A user's turn to create a request.
+/// A user's lock for creating a request.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
-    /// What is to be released.
+    /// The key of the lock, which must be released.
     pub name: String,
     _place: MutexGuard<'a, ()>,
 }
 
 impl Limits {
-    /// The limits of these settings.
+    /// Creates the limits from these settings.
     pub fn new(rates: &settings::RateLimit, amounts: &settings::Limits) -> Self {
         Self {
             rates: rates.rate_limit_enabled.then(|| rates.clone()),
@@ -57,7 +57,8 @@ impl Limits {
         }
     }
 
-    /// Counts a request of this user from this address. The headers go with whatever is answered.
+    /// Counts a new request of this user from this address. Returns headers for the response, or 429 with the same
+    /// headers if a limit is reached.
     pub(crate) async fn count(
         &self,
         guards: &dyn RateLimiter,
@@ -93,8 +94,8 @@ impl Limits {
             .with_headers(headers))
     }
 
-    /// Has the user's requests made one after another where there are amounts to be kept: what is counted for one is
-    /// there for the next. What this returns is to be released.
+    /// Serializes creation per user while quotas are on, so that each count includes the previous request. Returns
+    /// `None` while quotas are off. Release the returned lock.
     pub(crate) async fn take_turn<'a>(
         &'a self,
         guards: &dyn Reservations,
@@ -116,10 +117,10 @@ impl Limits {
             }
             sleep(PAUSE).await;
         }
-        Err(StoreError::unavailable("the guards", "a user's requests are created for too long"))
+        Err(StoreError::unavailable("the guards", "the creation lock of a user was not released in time"))
     }
 
-    /// Refuses a request of a user who has as much as one may have.
+    /// Checks the user's quotas. Returns 429 if one is reached.
     pub(crate) async fn check_amounts(&self, requests: &dyn Requests, user: &UserId) -> Result<(), Problem> {
         let (active, stored) = (self.amounts.active_requests.get(), self.amounts.stored_bytes.get());
         if active == 0 && stored == 0 {
@@ -131,11 +132,11 @@ impl Limits {
             Err(problem.retry_after(MINUTE.as_secs() as u32))
         };
         if active > 0 && load.active >= active {
-            return refuse(format!("you have {} active requests, and may have {active}", load.active));
+            return refuse(format!("you have {} active requests; the limit is {active}", load.active));
         }
         if stored > 0 && load.stored_bytes >= stored {
             return refuse(format!(
-                "you keep {} bytes, and may keep {stored}: cancel what you need no more",
+                "you store {} bytes; the limit is {stored}: cancel requests that you no longer need",
                 load.stored_bytes
             ));
         }
@@ -147,8 +148,8 @@ fn seconds(duration: Duration) -> u64 {
     duration.as_millis().div_ceil(1000) as u64
 }
 
-/// `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers) of all limits, and the
-/// `X-RateLimit-*` that the original named of the one that is nearest.
+/// Returns `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers) for all limits, and the
+/// `X-RateLimit-*` headers of the original for the limit that has the least left.
 fn headers(names: &[&str], limits: &[Limit], taken: &Decision) -> RateHeaders {
     let left = |limit: &Limit, used: u32| limit.max.saturating_sub(used);
     let all = || names.iter().zip(limits).zip(&taken.usage);
@@ -156,7 +157,7 @@ fn headers(names: &[&str], limits: &[Limit], taken: &Decision) -> RateHeaders {
         all().map(|((name, limit), _)| format!("\"{name}\";q={};w={}", limit.max, limit.window.as_secs())).collect();
     let state: Vec<_> = all()
         .map(|((name, limit), usage)| {
-            // Rounded up, a use that was just made would leave after its window.
+            // Rounded up, the reset of a use that was just made would be later than the end of its window.
             let reset = seconds(usage.retry_after).min(limit.window.as_secs());
             format!("\"{name}\";r={};t={reset}", left(limit, usage.used))
         })

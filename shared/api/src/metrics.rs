@@ -1,18 +1,18 @@
-//! `GET /metrics`: how the service does, in Prometheus' text format, for known callers.
+//! Prometheus metrics: the handle that renders them, and the metrics of HTTP calls.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What the metrics are now. The recorder is the program's: the `metrics` crate finds it.
+/// A handle that renders the current metrics. The program installs the recorder, which the `metrics` crate finds.
 pub struct Metrics(Box<dyn Fn() -> String + Send + Sync>);
 
 impl Metrics {
-    /// Metrics that `render` writes.
+    /// Creates a handle that renders the metrics with `render`.
     pub fn new(render: impl Fn() -> String + Send + Sync + 'static) -> Self {
         Self(Box::new(render))
     }
 
-    /// The metrics as text.
+    /// Returns the metrics in the Prometheus text format.
     pub(crate) fn render(&self) -> String {
         (self.0)()
     }
@@ -24,7 +24,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// Notes an answer. `route` is the path as the router knows it, so that there are few.
+/// Records an HTTP call. `route` is the pattern of the route, not the path: labels must have few values.
 pub(crate) fn answered(method: &http::Method, route: Option<&str>, status: u16, took: Duration) {
     let method = match *method {
         http::Method::GET => "GET",

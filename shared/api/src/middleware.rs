@@ -1,4 +1,4 @@
-//! The middleware around handlers: authentication, request ids, security headers, problems, metrics.
+//! The middleware around handlers: authentication, call ids, security headers, error bodies, access log, metrics.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,17 +25,17 @@ use crate::{browser, metrics};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What all answers have in common.
+/// Adds the middleware and fallbacks that all endpoints share.
 pub(crate) fn with_common_layers(routes: Router<Arc<Api>>, api: Arc<Api>) -> Router {
     let routes = routes
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the path does not take this method")
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not support this method")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CatchPanicLayer::custom(|_| {
-            // What it was stands in the log: the panic's hook has written it.
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "this service has made a mistake")
+            // The panic hook has logged the cause.
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error of this service")
                 .into_response()
         }));
     let routes = match browser::cors(&api.server.cors_origins, api.authenticator.token_header()) {
@@ -45,16 +45,17 @@ pub(crate) fn with_common_layers(routes: Router<Arc<Api>>, api: Arc<Api>) -> Rou
     routes.layer(middleware::from_fn_with_state(api.clone(), request_middleware)).with_state(api)
 }
 
-/// Around every answer: its id, its log line, its problem's body.
+/// Wraps every call: sets its id and the security headers, renders errors, writes the access log and the metrics.
 async fn request_middleware(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let client = ClientAddress::of(request.extensions(), request.headers(), &api.trusted_proxies);
     request.extensions_mut().insert(client);
-    // Not of the kind that requests have: strangers see it, and it is not to help them guess those.
+    // A UUIDv4, not a UUIDv7 as requests have: strangers see it, and it must not help them guess request ids.
     let id = Uuid::new_v4().to_string();
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    // Never the query: the tracker's holds a passkey. Nor a webseed's path, which is as good as one.
+    // Never log the query, which contains the passkey in tracker URLs, or the path of a webseed, which contains its
+    // key.
     let shown = if path.starts_with("/webseed/") { "/webseed/…" } else { &path };
     let span = info_span!("http", request_id = %id, method = %request.method(), path = shown);
     let started = Instant::now();
@@ -80,7 +81,7 @@ async fn request_middleware(State(api): State<Arc<Api>>, mut request: Request, n
             request_id = id,
             user = user.as_ref().map(tracing::field::display),
             client = client.0.map(tracing::field::display),
-            "call answered"
+            "call completed"
         );
     }
     metrics::answered(&method, route, status, took);
@@ -90,7 +91,7 @@ async fn request_middleware(State(api): State<Arc<Api>>, mut request: Request, n
     response
 }
 
-/// Lets known callers through, with their [`Principal`] in the request's extensions.
+/// Authenticates the caller, and puts the [`Principal`] into the extensions of the call.
 pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let client = parts.extensions.get().copied().unwrap_or(ClientAddress(None)).0;
@@ -101,7 +102,7 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, 
         return too_many.problem(detail).into_response();
     }
     if api.authenticator.is_nobody(&parts.headers) {
-        // A caller that shows no token guesses none.
+        // A call without a token is not a guess: it does not count as a failure.
         if !api.authenticator.shows_token(&parts.headers) {
             return Problem::missing_credentials().into_response();
         }
@@ -112,10 +113,10 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, 
     if length.is_some_and(|length| length > MAX_BODY as u64) {
         return too_large().into_response();
     }
-    // A signature covers the body.
+    // The signature covers the body: it is read before the check.
     let patience = Duration::from_secs(api.server.client_timeout.get());
     let Ok(body) = timeout(patience, axum::body::to_bytes(body, MAX_BODY)).await else {
-        let detail = "the body did not come in time";
+        let detail = "the body was not received in time (CLIENT_TIMEOUT)";
         return Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail).into_response();
     };
     let body = match body {
@@ -141,7 +142,7 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, 
             }
             parts.extensions.insert(principal.clone());
             let mut response = next.run(Request::from_parts(parts, Body::from(body))).await;
-            // For the access log.
+            // The access log shows the user.
             response.extensions_mut().insert(principal);
             response
         }
@@ -149,11 +150,11 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, 
 }
 
 fn too_large() -> Problem {
-    let detail = format!("a request's body has at most {MAX_BODY} bytes");
+    let detail = format!("the body must have at most {MAX_BODY} bytes");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
 }
 
-/// Whether a body could not be read because it is larger than the limit.
+/// Whether reading a body failed because it is larger than the limit.
 fn is_length_limit(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<LengthLimitError>)
 }

@@ -1,4 +1,4 @@
-//! The OpenAPI description, generated from the handlers.
+//! The OpenAPI document, generated from the handlers.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::requests::{self, MAX_HEADERS};
 use crate::service;
 use crate::state::{Api, prefix, public_path};
 
-/// The endpoints that are described, without the prefix: those for known callers, and those for everybody.
+/// Returns the documented endpoints, without the prefix: those that require authentication, and the public ones.
 pub(crate) fn endpoints() -> (OpenApiRouter<Arc<Api>>, OpenApiRouter<Arc<Api>>) {
     let known = OpenApiRouter::new()
         .routes(routes!(requests::list::list, requests::create::create))
@@ -28,11 +28,11 @@ pub(crate) fn endpoints() -> (OpenApiRouter<Arc<Api>>, OpenApiRouter<Arc<Api>>) 
         .routes(routes!(requests::content::content))
         .routes(routes!(requests::events::events))
         .routes(routes!(service::passkeys::revoke));
-    // Whoever asks whether the service lives need not be known.
+    // Load balancers and monitors check the health without credentials.
     (known, OpenApiRouter::new().routes(routes!(service::health::health)))
 }
 
-/// The description of the API.
+/// Returns the OpenAPI document of the API.
 pub(crate) fn describe(api: &Api) -> OpenApi {
     let (known, open) = endpoints();
     let mut document = description(&api.server.app_name, &api.server.app_version);
@@ -52,15 +52,15 @@ pub(crate) fn describe(api: &Api) -> OpenApi {
     document
 }
 
-/// What stands in the description beside the endpoints.
+/// Returns the document without endpoints: title, version and security schemes.
 fn description(title: &str, version: &str) -> OpenApi {
     let info = InfoBuilder::new().title(title).version(version).description(Some(
-        "Give it a URL; it fetches the content through a proxy, packages it as a torrent, seeds it, and hands \
-         you the `.torrent` and the magnet link. Errors are `application/problem+json` (RFC 9457).",
+        "Fetches a URL through a proxy, packages the content as a torrent, seeds it, and returns the `.torrent` file \
+         and the magnet link. Errors are `application/problem+json` (RFC 9457).",
     ));
     let mut document = OpenApiBuilder::new().info(info.build()).build();
     let components = document.components.get_or_insert_with(Default::default);
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token (RFC 6750)."));
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A bearer token (RFC 6750)."));
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
     for (name, header, what) in [
         (
@@ -68,9 +68,9 @@ fn description(title: &str, version: &str) -> OpenApi {
             "X-Signature",
             "The hexadecimal HMAC-SHA256 over `METHOD\\npath?query\\ntimestamp\\nnonce\\nhex(sha256(body))`.",
         ),
-        ("timestamp", "X-Timestamp", "Now, in Unix seconds: part of what is signed."),
-        ("nonce", "X-Nonce", "8 to 128 characters that are used once: part of what is signed."),
-        ("key_id", "X-Key-Id", "The id of the key that signs, if it has one."),
+        ("timestamp", "X-Timestamp", "The current time in Unix seconds; part of the signed message."),
+        ("nonce", "X-Nonce", "8 to 128 characters that are used once; part of the signed message."),
+        ("key_id", "X-Key-Id", "The id of the signing key, if it has one."),
     ] {
         let header = ApiKeyValue::with_description(header, what);
         components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Header(header)));
@@ -84,7 +84,7 @@ fn description(title: &str, version: &str) -> OpenApi {
     document
 }
 
-/// Adds what the endpoints refer to without naming it, and what the settings decide.
+/// Adds the schemas that no endpoint names, and the limits that come from the settings.
 fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
     let schemas = &mut document.components.get_or_insert_with(Default::default).schemas;
     schemas.insert("Problem".into(), ProblemBody::schema());
@@ -104,16 +104,16 @@ fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
     }
 }
 
-/// Says that the token has a header of its own.
+/// Documents the custom token header in place of `Authorization`.
 fn name_token_header(document: &mut OpenApi, header: &HeaderName) {
-    let header = ApiKeyValue::with_description(header.as_str(), "A token.");
+    let header = ApiKeyValue::with_description(header.as_str(), "The token, with or without `Bearer`.");
     let components = document.components.get_or_insert_with(Default::default);
     components.add_security_scheme("bearer", SecurityScheme::ApiKey(ApiKey::Header(header)));
 }
 
-/// A request with a body and one without are two things, told apart by their method.
+/// Splits the schema of a new request by method into two: with a body, and without.
 fn by_method(create: Object) -> [Object; 2] {
-    // Null stands for what is not there.
+    // A field that is null counts as absent.
     let null = || ObjectBuilder::new().schema_type(Type::Null).build();
     [true, false].map(|with_body| {
         let methods = Method::ALL.iter().copied().filter(|method| method.takes_body() == with_body).map(Method::as_str);

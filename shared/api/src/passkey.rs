@@ -1,7 +1,8 @@
-//! Passkeys: how the tracker knows which request a peer acts for, and `DELETE /v1/passkeys`, which revokes them.
+//! Tracker passkeys: issue, verification, and revocation (`DELETE /v1/passkeys`). Webseed keys.
 //!
-//! A passkey is a request's id and a MAC over the request, its owner, its torrent and the owner's *generation*. So it
-//! announces that one torrent, for as long as the request is ready. Revoking raises the generation.
+//! The passkey tells the tracker for which request a peer announces. It is a request's id and a MAC over the request,
+//! its owner, its torrent and the owner's *generation*. So it is valid for that one torrent, while the request is
+//! ready. A revocation increments the generation.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -13,32 +14,34 @@ use hmac::{Hmac, KeyInit, Mac};
 use ports::{Reservations, StoreError};
 use sha2::Sha256;
 
-/// How long a generation is remembered: how long after a revocation another process may accept old passkeys.
+/// How long a process caches a generation, and thus how long after a revocation another process may accept old
+/// passkeys.
 const REMEMBERED: Duration = Duration::from_secs(5);
 
-/// How long a generation is kept after it was last raised: longer than any request.
+/// How long a generation is stored after its last increment: longer than the longest retention.
 const KEPT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The generation of a user who has never revoked passkeys.
 const FIRST: &str = "0";
 
-/// The passkeys of all users, derived from one secret: nothing to store, the same on every machine.
+/// Issues and verifies the passkeys of all users. They derive from one secret: none is stored, and every machine
+/// derives the same ones.
 pub struct Passkeys {
     secret: Vec<u8>,
     users: HashSet<UserId>,
     generations: Mutex<HashMap<UserId, (String, Instant)>>,
 }
 
-/// A passkey as it was shown to the tracker.
+/// A passkey that the tracker received, not verified yet.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Passkey {
-    /// The request that it says it is for.
+    /// The request that the passkey claims to belong to.
     pub request: RequestId,
     mac: [u8; 16],
 }
 
 impl Passkey {
-    /// Reads 64 hexadecimal digits; `None` if the text is something else.
+    /// Parses 64 hexadecimal digits. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() != 64 || !text.is_ascii() {
             return None;
@@ -54,12 +57,12 @@ fn generation_key(user: &UserId) -> String {
 }
 
 impl Passkeys {
-    /// The passkeys of these users.
+    /// Creates an issuer for these users. `secret` is the key of the MACs.
     pub fn new(secret: &[u8], users: impl IntoIterator<Item = UserId>) -> Self {
         Self { secret: secret.to_vec(), users: users.into_iter().collect(), generations: Mutex::default() }
     }
 
-    /// The passkey of a request with this torrent: 64 hexadecimal digits.
+    /// Returns the passkey of a request with this torrent: 64 hexadecimal digits.
     pub(crate) async fn of(
         &self,
         guards: &dyn Reservations,
@@ -72,7 +75,7 @@ impl Passkeys {
         Ok(format!("{}{}", row.id.to_string().replace('-', ""), hex::encode(&mac[..16])))
     }
 
-    /// Whether a passkey is the one of this request with this torrent, and its owner is still known.
+    /// Whether the passkey is valid for this request and torrent, and the owner is still a configured user.
     pub(crate) async fn verify(
         &self,
         guards: &dyn Reservations,
@@ -88,7 +91,7 @@ impl Passkeys {
         Ok(self.mac(row.id, &row.owner, infohash, &generation).verify_truncated_left(&passkey.mac).is_ok())
     }
 
-    /// Makes all passkeys of this user invalid: at once in this process, within five seconds in others.
+    /// Revokes all passkeys of this user: at once in this process, within five seconds in others.
     pub(crate) async fn revoke(
         &self,
         guards: &dyn Reservations,
@@ -96,7 +99,7 @@ impl Passkeys {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let (key, until) = (generation_key(user), now + KEPT);
-        // Of revocations at the same time one raises the generation, which serves all of them.
+        // Of concurrent revocations one increments the generation, which is enough for all of them.
         if let Some(old) = guards.reserve(&key, "1", now, until).await? {
             let next = old.parse::<u64>().unwrap_or(0) + 1;
             guards.replace(&key, &old, &next.to_string(), until).await?;
@@ -107,6 +110,7 @@ impl Passkeys {
         Ok(())
     }
 
+    /// Returns the generation of a user, from the cache or the store.
     async fn generation(&self, guards: &dyn Reservations, user: &UserId, now: Timestamp) -> Result<String, StoreError> {
         let remembered = self.generations.lock().unwrap_or_else(PoisonError::into_inner).get(user).cloned();
         if let Some((generation, _)) = remembered.filter(|(_, read_at)| read_at.elapsed() < REMEMBERED) {
@@ -118,7 +122,8 @@ impl Passkeys {
         Ok(generation)
     }
 
-    /// Keeps what was read at this time, unless something newer was: a revocation may have come in between.
+    /// Caches a generation read at `read_at`, unless a newer read is cached: a revocation may have happened in
+    /// between.
     fn remember(&self, user: &UserId, generation: String, read_at: Instant) {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         let newer = generations.get(user).is_some_and(|(_, known)| *known > read_at);
@@ -129,17 +134,17 @@ impl Passkeys {
 
     fn mac(&self, request: RequestId, owner: &UserId, infohash: InfoHash, generation: &str) -> Hmac<Sha256> {
         let mut mac = self.keyed();
-        // The owner last: it alone may hold any character.
+        // The owner comes last: only this field may contain any character.
         mac.update(format!("tracker passkey 2\n{request}\n{infohash}\n{generation}\n{owner}").as_bytes());
         mac
     }
 
-    /// The key to the content of this request, for its webseed.
+    /// Returns the webseed key of this request: 32 hexadecimal digits.
     pub fn of_content(&self, id: RequestId) -> String {
         hex::encode(&self.content_key(id).finalize().into_bytes()[..16])
     }
 
-    /// Whether this is that key, in constant time.
+    /// Whether `key` is the webseed key of this request, compared in constant time.
     pub fn opens_content(&self, id: RequestId, key: &str) -> bool {
         hex::decode(key).is_ok_and(|key| key.len() == 16 && self.content_key(id).verify_truncated_left(&key).is_ok())
     }
@@ -166,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_content_has_a_key_of_its_own() {
+    fn each_request_has_a_separate_webseed_key() {
         let (passkeys, one, other) = (Passkeys::new(b"secret", []), RequestId::new(), RequestId::new());
         let key = passkeys.of_content(one);
         assert!(passkeys.opens_content(one, &key));

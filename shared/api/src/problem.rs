@@ -1,4 +1,4 @@
-//! Errors as `application/problem+json` (RFC 9457).
+//! Error responses as `application/problem+json` (RFC 9457).
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -10,52 +10,58 @@ use serde_json::json;
 use tracing::error;
 use utoipa::{IntoResponses, ToSchema};
 
-/// Errors told at once, and the characters that are shown of a field's name.
+/// The most validation errors in one response.
 const MOST_ERRORS: usize = 100;
+
+/// The most characters of a field name in a response.
 const LONGEST_FIELD: usize = 80;
 
-/// What is wrong with one field.
+/// A validation error of one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct FieldError {
+    /// The name of the field.
     pub field: String,
+    /// The code of the error, for programs; stable.
     #[schema(value_type = String)]
     pub code: &'static str,
+    /// The text of the error, for people.
     pub detail: String,
 }
 
-/// An error (RFC 9457).
+/// An error response (RFC 9457).
 #[derive(ToSchema)]
 #[schema(as = Problem, example = json!({
     "type": "urn:proxytorrent:problem:not_ready",
     "title": "Conflict",
     "status": 409,
-    "detail": "the request is fetching: ask again when it is ready",
+    "detail": "the request is fetching: retry when it is ready",
     "code": "not_ready",
     "instance": "/v1/requests/01a205b6-340d-72db-85d4-e6fb979392a0/torrent",
 }))]
 #[expect(dead_code, reason = "documents what `Problem::render` writes")]
 pub(crate) struct ProblemBody {
-    /// The kind of error, a URN made of the code.
+    /// A URN for the kind of error, derived from `code`.
     r#type: String,
-    /// The status in words.
+    /// The reason phrase of the HTTP status.
     title: String,
+    /// The HTTP status.
     status: u16,
-    /// What is wrong, for people.
+    /// The text of the error, for people.
     detail: String,
-    /// What is wrong, for programs. Stable.
+    /// The code of the error, for programs; stable.
     code: String,
-    /// The path that was asked for.
+    /// The path of the call.
     instance: String,
-    /// What is wrong field by field.
+    /// The validation errors, field by field.
     errors: Option<Vec<FieldError>>,
 }
 
-/// A set of error answers that endpoints share.
+/// Defines a set of error responses that endpoints share.
 macro_rules! errors {
     ($($(#[$doc:meta])* $name:ident { $($status:literal $variant:ident $what:literal,)+ })+) => {$(
         $(#[$doc])*
         #[derive(IntoResponses)]
-        #[expect(dead_code, reason = "documents the answers")]
+        #[expect(dead_code, reason = "documents the responses")]
         pub(crate) enum $name {
             $(
                 #[doc = $what]
@@ -67,60 +73,60 @@ macro_rules! errors {
 }
 
 errors! {
-    /// Of what belongs to a caller.
+    /// Errors of endpoints for the caller's own data.
     OwnErrors {
-        401 Unauthorized "You are not known.",
+        401 Unauthorized "The credentials are missing or not valid.",
         404 NotFound "You have no such request.",
-        408 TooSlow "The body did not come in time.",
+        408 TooSlow "The body was not received in time.",
         413 TooLarge "The body is too large.",
         422 Invalid "A parameter is not valid.",
-        429 TooMany "A limit is reached; come again after Retry-After.",
-        500 Internal "The service has made a mistake.",
-        503 Unavailable "A store does not answer; try again.",
+        429 TooMany "A limit is reached; retry after the time in Retry-After.",
+        500 Internal "An internal error of the service.",
+        503 Unavailable "A store of the service is unavailable; retry later.",
     }
-    /// Of what a ready request has.
+    /// Errors of endpoints that need a ready request.
     ReadyErrors {
-        401 Unauthorized "You are not known.",
+        401 Unauthorized "The credentials are missing or not valid.",
         404 NotFound "You have no such request.",
-        408 TooSlow "The body did not come in time.",
-        409 NotReady "The request is not ready yet (with Retry-After), or has failed.",
+        408 TooSlow "The body was not received in time.",
+        409 NotReady "The request is not ready yet (retry after Retry-After), or has failed.",
         410 Gone "The request was cancelled or has expired.",
         413 TooLarge "The body is too large.",
-        429 TooMany "A limit is reached; come again after Retry-After.",
-        500 Internal "The service has made a mistake.",
-        503 Unavailable "A store does not answer; try again.",
+        429 TooMany "A limit is reached; retry after the time in Retry-After.",
+        500 Internal "An internal error of the service.",
+        503 Unavailable "A store of the service is unavailable; retry later.",
     }
-    /// Of changing a request.
+    /// Errors of changing a request.
     UpdateErrors {
         400 Malformed "The body is not JSON.",
-        401 Unauthorized "You are not known.",
+        401 Unauthorized "The credentials are missing or not valid.",
         404 NotFound "You have no such request.",
-        408 TooSlow "The body did not come in time.",
+        408 TooSlow "The body was not received in time.",
         410 Gone "The request has ended.",
-        413 TooLarge "The body has more than 256 KiB.",
+        413 TooLarge "The body is larger than 256 KiB.",
         415 NotJson "The body is not application/json.",
         422 Invalid "The body is not valid.",
-        429 TooMany "A limit is reached; come again after Retry-After.",
-        500 Internal "The service has made a mistake.",
-        503 Unavailable "A store does not answer; try again.",
+        429 TooMany "A limit is reached; retry after the time in Retry-After.",
+        500 Internal "An internal error of the service.",
+        503 Unavailable "A store of the service is unavailable; retry later.",
     }
-    /// Of creating a request.
+    /// Errors of creating a request.
     CreateErrors {
-        400 Malformed "The body is not JSON, or the Idempotency-Key is no key.",
-        401 Unauthorized "You are not known.",
-        408 TooSlow "The body did not come in time.",
-        409 InProgress "A request with this Idempotency-Key is under way.",
-        413 TooLarge "The body has more than 256 KiB.",
+        400 Malformed "The body is not JSON, or the Idempotency-Key is not valid.",
+        401 Unauthorized "The credentials are missing or not valid.",
+        408 TooSlow "The body was not received in time.",
+        409 InProgress "A call with this Idempotency-Key is in progress.",
+        413 TooLarge "The body is larger than 256 KiB.",
         415 NotJson "The body is not application/json.",
         422 Invalid "The body is not valid, or the Idempotency-Key was used with another body.",
-        429 TooMany "A limit is reached; come again after Retry-After.",
-        500 Internal "The service has made a mistake.",
-        503 Unavailable "A store does not answer; try again.",
-        507 Full "The service has no space left for more content.",
+        429 TooMany "A limit is reached; retry after the time in Retry-After.",
+        500 Internal "An internal error of the service.",
+        503 Unavailable "A store of the service is unavailable; retry later.",
+        507 Full "The service has no storage space left.",
     }
 }
 
-/// An error answer. Its body is [rendered](Problem::render) where the path is known.
+/// An error response. The middleware [renders](Problem::render) its body, since it knows the path.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -145,7 +151,7 @@ impl Problem {
     }
 
     pub fn storage_full() -> Self {
-        let detail = "the service has no space left for more content; try again later";
+        let detail = "the service has no storage space left; retry later";
         Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", detail).retry_after(60)
     }
 
@@ -153,17 +159,17 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
-    /// The caller sent neither a token nor a signature.
+    /// A 401 for a call with neither a token nor a signature.
     pub fn missing_credentials() -> Self {
-        Self::unauthorized("authentication is required: send a bearer token, or sign the request")
+        Self::unauthorized("authentication is required: send a bearer token, or sign the call")
     }
 
-    /// The token or the key is not known.
+    /// A 401 for a call whose token or signature is not valid.
     pub fn wrong_credentials() -> Self {
         Self::unauthorized("the token or the signature is not valid")
     }
 
-    /// All that is wrong at once, as far as anybody reads: whoever sends nonsense does not get more back.
+    /// A 422 with all validation errors, up to a limit: bad input must not produce a larger response.
     pub fn invalid(mut errors: Vec<FieldError>) -> Self {
         let more = errors.len().saturating_sub(MOST_ERRORS);
         errors.truncate(MOST_ERRORS);
@@ -176,23 +182,23 @@ impl Problem {
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail) }
     }
 
-    /// Come again in so many seconds.
+    /// Sets `Retry-After`, in seconds.
     pub fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    /// Sent along.
+    /// Sets additional headers of the response.
     pub fn with_headers(self, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
         Self { headers, ..self }
     }
 
-    /// What is wrong field by field.
+    /// Returns the validation errors.
     #[cfg(test)]
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
     }
 
-    /// Makes `response`, which came from this problem, its final answer.
+    /// Writes the problem into the body of `response`, which was made from it.
     pub fn render(self, response: &mut Response, path: &str) {
         let mut body = json!({
             "type": format!("urn:proxytorrent:problem:{}", self.code),
@@ -232,8 +238,8 @@ impl From<StoreError> for Problem {
         if matches!(error, StoreError::Full) {
             return Self::storage_full();
         }
-        error!(%error, "a store failed");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "a store of this service did not answer")
+        error!(%error, "store failed");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "a store of this service is unavailable")
             .retry_after(5)
     }
 }

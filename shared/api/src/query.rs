@@ -1,4 +1,4 @@
-//! Query parameters, with all that is wrong with them at once.
+//! Query parameters. All errors are reported at once.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -8,13 +8,14 @@ use percent_encoding::percent_decode_str;
 
 use crate::problem::{FieldError, Problem};
 
-/// The parameters of a query that are not read yet.
+/// The query parameters that are not read yet, and the errors found so far.
 pub(crate) struct Query {
     values: BTreeMap<String, String>,
     errors: Vec<FieldError>,
 }
 
 impl Query {
+    /// Decodes a query. A parameter that is given twice is an error.
     pub fn parse(query: Option<&str>) -> Self {
         let (mut values, mut errors) = (BTreeMap::new(), vec![]);
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -27,7 +28,7 @@ impl Query {
         Self { values, errors }
     }
 
-    /// A parameter that is read by its type; `None` if it is absent or wrong.
+    /// Removes and parses a parameter. Returns `None` if it is absent or invalid; `wrong` is the text of the error.
     pub fn value<T: FromStr>(&mut self, name: &str, wrong: &str) -> Option<T> {
         let value = self.values.remove(name)?;
         let parsed = value.parse().ok();
@@ -37,9 +38,9 @@ impl Query {
         parsed
     }
 
-    /// A whole number in this range.
+    /// Removes and parses a whole number in this range. Returns `None` if it is absent or invalid.
     pub fn number(&mut self, name: &str, range: RangeInclusive<u32>) -> Option<u32> {
-        let detail = format!("is to be a whole number from {} to {}", range.start(), range.end());
+        let detail = format!("must be a whole number from {} to {}", range.start(), range.end());
         let number = self.value::<u32>(name, &detail)?;
         if !range.contains(&number) {
             self.errors.push(FieldError { field: name.into(), code: "out_of_range", detail });
@@ -48,7 +49,7 @@ impl Query {
         Some(number)
     }
 
-    /// Refuses what was wrong, and what is left.
+    /// Returns 422 if a parameter was invalid, or is left over and thus unknown.
     pub fn finish(mut self) -> Result<(), Problem> {
         for name in self.values.into_keys() {
             let detail = "is not a parameter".to_owned();
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_wrong_is_told_at_once() {
+    fn all_errors_are_reported_at_once() {
         let mut query = Query::parse(Some("a=5&b=x&c=7&c=8&d%20e=1&f"));
         assert_eq!(query.number("a", 1..=9), Some(5));
         assert_eq!(query.number("b", 1..=9), None);

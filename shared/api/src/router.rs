@@ -1,4 +1,4 @@
-//! The routes of the whole API, in one process.
+//! The router of the whole API, for a single process.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::middleware::{authenticate, with_common_layers};
 use crate::state::{Api, prefix};
 use crate::{docs, openapi, requests, service, tracker};
 
-/// All routes.
+/// Returns the router with all endpoints.
 pub fn router(api: Arc<Api>) -> Router {
     let (known, open) = openapi::endpoints();
     let authenticated = || middleware::from_fn_with_state(api.clone(), authenticate);
@@ -22,7 +22,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/docs/{file}", get(docs::file))
         .route("/openapi.json", get(docs::openapi))
         .route("/webseed/{id}/{key}", get(requests::content::webseed))
-        // How much goes on here is not for everybody.
+        // Metrics reveal the load of the service: authenticated callers only.
         .route("/metrics", get(service::metrics::metrics).layer(authenticated()))
         .route("/announce", get(tracker::announce))
         .route("/scrape", get(tracker::scrape));

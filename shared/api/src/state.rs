@@ -1,4 +1,4 @@
-//! The state that handlers share: ports, settings and what is derived from them.
+//! The shared state of all handlers: ports, settings, and values derived from them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::passkey::Passkeys;
 
-/// What the handlers work with.
+/// The shared state of the handlers.
 #[expect(missing_docs, missing_debug_implementations, reason = "ports and settings document themselves")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting")]
 pub struct Api {
@@ -29,39 +29,39 @@ pub struct Api {
     pub authenticator: Authenticator,
     pub passkeys: Passkeys,
     pub health: HealthChecks,
-    /// `None`: they are off.
+    /// `None`: metrics are off.
     pub metrics: Option<Metrics>,
     pub server: settings::Server,
     pub torrent: settings::Torrent,
     pub cache: settings::Cache,
     pub tracker: settings::Tracker,
-    /// Whether requests may carry credentials for origins.
+    /// Whether requests may contain credentials for origins.
     pub allow_credentials: bool,
     pub limits: Limits,
-    /// Reverse proxies whose `X-Forwarded-For` is believed.
+    /// Networks of reverse proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Whether the end of requests can be told to callback URLs.
+    /// Whether webhooks are on: requests may have a `callback_url`.
     pub webhooks: bool,
-    /// How clients reach this API; the base of what is handed out.
+    /// The URL under which clients reach this API; the base of tracker and webseed URLs.
     pub public_url: Url,
-    /// How peers reach the seeder.
+    /// The addresses under which peers reach the seeder.
     pub seeder_addresses: Vec<SocketAddr>,
-    /// For how many seconds a ready request is kept that names no time; 0 is until it is cancelled.
+    /// The default retention in seconds; 0 keeps a ready request until it is cancelled.
     pub keep: u64,
     pub abuse: AbuseLimits,
     /// Whether the seeder connects to peers that announce themselves as downloading.
     pub connect_to_peers: bool,
-    /// Whether every call is logged.
+    /// Whether every HTTP call is logged.
     pub access_log: bool,
     pub estimate: Estimate,
 }
 
-/// The prefix of the API's paths, without a slash at its end.
+/// Returns the prefix of the API's paths, without a trailing slash.
 pub(crate) fn prefix(api: &Api) -> &str {
     api.server.api_prefix.trim_end_matches('/')
 }
 
-/// The path of PUBLIC_URL, without a slash at its end: a reverse proxy may serve the API below a path.
+/// Returns the path of `PUBLIC_URL`, without a trailing slash: a reverse proxy may serve the API below a path.
 pub(crate) fn public_path(api: &Api) -> &str {
     api.public_url.path().trim_end_matches('/')
 }

@@ -1,9 +1,10 @@
-//! The built-in private tracker: announce and scrape (BEP 3, 7, 23, 48), for our torrents only.
+//! The built-in private tracker: announce and scrape (BEP 3, 7, 23, 48), for the torrents of this service only.
 //!
-//! The seeder does not announce: the tracker knows where it listens, and tells every peer.
+//! The seeder does not announce: the tracker knows its addresses and returns them to every peer.
 //!
-//! The passkey, which admits to one request's torrent, is a parameter of the announce URL, so that the path is just `/announce`: clients
-//! derive `/scrape` from it (BEP 48), and libtorrent talks to a tracker on loopback at no other path.
+//! The passkey, which gives access to the torrent of one request, is a query parameter of the announce URL, so that
+//! the path is exactly `/announce`: clients derive `/scrape` from it (BEP 48), and libtorrent uses a tracker on
+//! loopback at no other path.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -24,22 +25,25 @@ use crate::client_address::ClientAddress;
 use crate::passkey::Passkey;
 use crate::state::Api;
 
-/// Peers told in one answer, at the most, and where none are asked for.
+/// The most peers in one response.
 const MAX_WANTED: usize = 200;
+
+/// The number of peers in a response if the client sends no `numwant`.
 const DEFAULT_WANTED: usize = 50;
 
-/// Shown by clients that did not say that they can encrypt.
+/// The warning for clients that do not announce support for encryption.
 const ENCRYPTION_WARNING: &str =
     "the seeder accepts encrypted connections only: enable protocol encryption in your client";
 
-/// Torrents scraped in one request, at the most.
+/// The most torrents in one scrape.
 const MAX_SCRAPED: usize = 64;
 
 /// A refused announce or scrape.
 enum Refusal {
-    /// The client shows the reason to its user. Answered with 200, or clients would not look at it.
+    /// A reason, which the client shows to its user. Sent with status 200: clients ignore the body of an error
+    /// status.
     Because(&'static str),
-    /// A limit is reached: 429 with `Retry-After`.
+    /// A rate limit is reached: 429 with `Retry-After`.
     TooMany(TooMany),
 }
 
@@ -57,7 +61,7 @@ impl IntoResponse for Refusal {
 }
 
 fn answer(value: &Value) -> Response {
-    // Not text/plain: what is text, gateways take to be UTF-8.
+    // Not text/plain: gateways treat text as UTF-8, and bencoded values are binary.
     ([(CONTENT_TYPE, "application/octet-stream"), (CACHE_CONTROL, "no-store")], value.encode()).into_response()
 }
 
@@ -73,7 +77,7 @@ pub(crate) async fn announce(
 async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Response, Refusal> {
     let (row, infohash) = authorize(api, query, client).await?;
     let query = AnnounceQuery::parse(query).map_err(Refusal::Because)?;
-    let client = client.ok_or(Refusal::Because("your address is not known"))?;
+    let client = client.ok_or(Refusal::Because("your address is unknown"))?;
     if !is_torrent_of(&row, query.info_hash) {
         return Err(Refusal::Because("the passkey is for another torrent"));
     }
@@ -86,19 +90,21 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
         .swarm
         .announce(infohash, said, wanted, api.clock.now(), interval * 2)
         .await
-        .map_err(|_| Refusal::Because("the tracker's store does not answer; try again later"))?;
+        .map_err(|_| Refusal::Because("the tracker's store is unavailable; try again later"))?;
 
-    // Once, also if nothing is left: aria2 announces a magnet link so, as it knows no size yet.
+    // Only on `started`, and even with `left=0`: aria2 announces a magnet link so, since it does not know the size
+    // yet.
     if api.connect_to_peers && query.event == Event::Started {
-        // A client that tries plaintext first is refused and waits for a minute; it takes encryption on its side at once.
+        // A client that connects in plaintext first is refused, and retries encrypted after a minute. It accepts an
+        // encrypted incoming connection at once.
         let connect = api.tasks.enqueue(Task::Connect(infohash, peer.address), Duration::ZERO).await;
         if let Err(error) = connect {
-            warn!(%infohash, %error, "seeder not asked to connect to peer");
+            warn!(%infohash, %error, "connect task not enqueued");
         }
     }
     let seeder = &api.seeder_addresses;
-    // The seeder last: of several peers at one address (behind one NAT, or on this machine), libtorrent
-    // keeps the last it is told of.
+    // The seeder comes last: of several peers at one address (behind one NAT, or on this machine), libtorrent keeps
+    // the last one in the list.
     let others = peers.iter().map(|peer| (peer.address, Some(peer.id))).take(wanted.saturating_sub(seeder.len()));
     let addresses: Vec<_> = others.chain(seeder.iter().map(|address| (*address, None))).take(wanted).collect();
     let counts = SwarmCounts { seeds: counts.seeds + u32::from(!seeder.is_empty()), ..counts };
@@ -137,12 +143,12 @@ async fn scraped(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Respo
     let mut files = vec![];
     for (_, value) in parameters(query).filter(|(name, _)| *name == "info_hash").take(MAX_SCRAPED) {
         let hash: [u8; 20] = value.try_into().map_err(|_| Refusal::Because("info_hash must have 20 bytes"))?;
-        // Other torrents are left out (BEP 48).
+        // The torrents of other requests are omitted (BEP 48).
         if !is_torrent_of(&row, hash) {
             continue;
         }
         let counts = api.swarm.counts(infohash, api.clock.now()).await;
-        let counts = counts.map_err(|_| Refusal::Because("the tracker's store does not answer; try again later"))?;
+        let counts = counts.map_err(|_| Refusal::Because("the tracker's store is unavailable; try again later"))?;
         let seeds = counts.seeds + u32::from(!api.seeder_addresses.is_empty());
         let file = Value::dict([
             ("complete", Value::Integer(seeds.into())),
@@ -154,33 +160,33 @@ async fn scraped(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Respo
     Ok(answer(&Value::dict([("files", Value::dict(files))])))
 }
 
-/// The ready request that a passkey is for, and its torrent's infohash.
+/// Checks the rate limits and the passkey. Returns the ready request of the passkey, and the infohash of its torrent.
 async fn authorize(api: &Api, query: &str, client: Option<IpAddr>) -> Result<(FetchRequest, InfoHash), Refusal> {
     api.abuse.count_announce(client).map_err(Refusal::TooMany)?;
     api.abuse.check_passkeys(client).map_err(Refusal::TooMany)?;
     let shown = parameters(query).find(|(name, _)| *name == "passkey").map(|(_, passkey)| passkey);
     let passkey = shown.as_deref().and_then(|passkey| Passkey::parse(std::str::from_utf8(passkey).ok()?));
-    let unavailable = |_| Refusal::Because("the tracker's store does not answer; try again later");
+    let unavailable = |_| Refusal::Because("the tracker's store is unavailable; try again later");
     if let Some(passkey) = passkey
         && let Some(row) = api.requests.get(passkey.request).await.map_err(unavailable)?
         && let Some(infohash) = row.infohash
         && api.passkeys.verify(&*api.guards, api.clock.now(), &passkey, &row, infohash).await.map_err(unavailable)?
     {
         let row = row.as_of(api.clock.now());
-        let ended = Refusal::Because("the request that this torrent was made for has ended");
+        let ended = Refusal::Because("the request of this torrent has ended");
         return if row.status == Status::Ready { Ok((row, infohash)) } else { Err(ended) };
     }
     api.abuse.count_passkey(client);
     Err(Refusal::Because("the passkey is not valid: download the torrent or magnet link again"))
 }
 
-/// Whether a peer announces this request's torrent: by its v1 infohash, or by the beginning of its v2 infohash (BEP 52,
-/// "tracker announce").
+/// Whether `hash` is the infohash of this request's torrent: the v1 infohash, or the first 20 bytes of the v2
+/// infohash (BEP 52, "tracker announce").
 fn is_torrent_of(row: &FetchRequest, hash: [u8; 20]) -> bool {
     row.infohash == Some(InfoHash::new(hash)) || row.infohash_v2.is_some_and(|v2| v2.as_bytes()[..20] == hash)
 }
 
-/// BEP 23 and BEP 7: 6 bytes an IPv4 peer, 18 an IPv6 one.
+/// Returns the compact peer lists of IPv4 (BEP 23, 6 bytes per peer) and IPv6 (BEP 7, 18 bytes per peer).
 fn compact(addresses: impl Iterator<Item = SocketAddr>) -> (Vec<u8>, Vec<u8>) {
     let (mut v4, mut v6) = (vec![], vec![]);
     for address in addresses {
@@ -199,6 +205,7 @@ fn compact(addresses: impl Iterator<Item = SocketAddr>) -> (Vec<u8>, Vec<u8>) {
     (v4, v6)
 }
 
+/// Returns a peer as a dictionary (BEP 3).
 fn plain(address: SocketAddr, id: Option<[u8; 20]>) -> Value {
     let mut entries =
         vec![("ip", Value::bytes(address.ip().to_string())), ("port", Value::Integer(address.port().into()))];
@@ -213,13 +220,13 @@ fn plain(address: SocketAddr, id: Option<[u8; 20]>) -> Value {
 enum Event {
     Started,
     Stopped,
-    /// `completed`, or an announce at the interval.
+    /// `completed`, or a regular announce at the interval.
     Other,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct AnnounceQuery {
-    /// Whether the client says that it can encrypt (`supportcrypto`, `requirecrypto`).
+    /// Whether the client announces support for encryption (`supportcrypto`, `requirecrypto`).
     encrypts: bool,
     info_hash: [u8; 20],
     peer_id: [u8; 20],
@@ -231,10 +238,11 @@ struct AnnounceQuery {
 }
 
 impl AnnounceQuery {
-    /// `ip` is ignored: whoever could name another's address could have peers attack it.
+    /// Parses an announce. Returns a failure reason if a required parameter is missing or invalid. `ip` is ignored: a
+    /// client could direct the peers at another machine (denial of service).
     fn parse(query: &str) -> Result<Self, &'static str> {
         let (mut info_hash, mut peer_id, mut port) = (None, None, None);
-        // What a client does not say it has is missing; a magnet link's first announce knows no size.
+        // Without `left` a client counts as a leecher: the first announce of a magnet link does not know the size.
         let (mut left, mut event, mut compact, mut wanted) = (u64::MAX, Event::Other, true, DEFAULT_WANTED);
         let mut encrypts = false;
         for (name, value) in parameters(query) {
@@ -272,7 +280,7 @@ impl AnnounceQuery {
     }
 }
 
-/// The parameters of a query, values decoded to raw bytes: infohashes are not text.
+/// Returns the parameters of a query. Values are decoded to raw bytes, since infohashes are not text.
 fn parameters(query: &str) -> impl Iterator<Item = (&str, Vec<u8>)> {
     query.split('&').filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
@@ -293,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn an_announce_is_read_as_clients_write_it() {
+    fn an_announce_is_parsed_as_clients_send_it() {
         let query =
             parse(&(base() + "&uploaded=0&downloaded=0&left=0&event=stopped&compact=0&numwant=5&ip=1.2.3.4")).unwrap();
         assert_eq!(&query.info_hash[..3], b"\xff\0a");
@@ -305,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_or_too_large_is_taken_the_careful_way() {
+    fn missing_and_excessive_parameters_get_safe_values() {
         assert_eq!(parse(&base()).unwrap().left, u64::MAX);
         assert_eq!(parse(&(base() + "&left=9223372036854775807")).unwrap().left, i64::MAX as u64);
         assert_eq!(parse(&(base() + "&left=-1")).unwrap().left, u64::MAX);

@@ -1,8 +1,8 @@
-//! Settings whose value is one of a few words.
+//! Enumerations: settings whose value is one of a few words.
 
 use crate::value::Value;
 
-/// Defines an enum whose values are words.
+/// Defines an enum and its words.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -10,7 +10,7 @@ macro_rules! words {
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
-            /// The word in the settings.
+            /// Returns the word for the settings.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
@@ -32,9 +32,9 @@ macro_rules! words {
 }
 
 words! {
-    /// Which defaults apply.
+    /// The set of defaults.
     Profile {
-        /// Secure by default; what is missing is an error.
+        /// Secure by default; a missing setting is an error.
         Production = "production",
         /// No authentication and no proxy, on loopback addresses only.
         Development = "development",
@@ -42,33 +42,33 @@ words! {
 }
 
 words! {
-    /// How the proxy is spoken to.
+    /// The protocol of a proxy.
     ProxyType {
-        /// RFC 1928, user name and password by RFC 1929.
+        /// SOCKS5 (RFC 1928), with user name and password (RFC 1929).
         Socks5 = "socks5",
         /// HTTP, with CONNECT for https URLs.
         Http = "http",
-        /// As `http`, over TLS.
+        /// Like `http`, over TLS.
         Https = "https",
     }
 }
 
 words! {
-    /// Who looks host names up.
+    /// Where host names are resolved.
     ProxyResolve {
-        /// The proxy: no look-up leaves this machine.
+        /// At the proxy: no DNS query leaves this machine.
         Remote = "remote",
-        /// This machine: the addresses are checked, and the look-up is visible to its resolver.
+        /// On this machine: the addresses are checked, and the DNS resolver sees the queries.
         Local = "local",
     }
 }
 
 words! {
-    /// Whether peers encrypt (message stream encryption, RC4).
+    /// Encryption of peer connections (message stream encryption, RC4).
     Encryption {
         /// Every connection must be encrypted.
         Forced = "forced",
-        /// Connections are encrypted where the peer can.
+        /// Connections are encrypted if the peer supports it.
         Preferred = "preferred",
         /// No connection is encrypted.
         Off = "off",
@@ -76,17 +76,17 @@ words! {
 }
 
 words! {
-    /// Whose torrents share a salt.
+    /// Which torrents share a salt.
     SaltScope {
-        /// All.
+        /// The torrents of all users.
         Deployment = "deployment",
-        /// Those of one owner.
+        /// The torrents of one user.
         Owner = "owner",
     }
 }
 
 words! {
-    /// Where content is kept.
+    /// The kind of content store.
     StorageType {
         /// A folder.
         Filesystem = "filesystem",

@@ -1,11 +1,11 @@
-//! Every setting: its name, documentation, default and parsing, in one table per section.
+//! All settings: name, documentation, default and parser, in one table per section.
 //!
-//! `SECTION__NAME` comes from the environment, over `.env`, over the default. A bad value, an
-//! unknown name in a known section and a contradiction are errors at start-up; all of them are
-//! reported at once. This crate alone reads the environment.
+//! The value of `SECTION__NAME` comes from the environment, otherwise from `.env`, otherwise from the default.
+//! Invalid values, unknown names in a known section and contradictions are errors at start-up; all of them are
+//! reported at once. Only this crate reads the environment.
 //!
-//! Two profiles differ in their defaults: `production` is secure and fails closed, `development`
-//! (`PROFILE=development`) turns authentication and the proxy off and binds to loopback only.
+//! Two profiles differ in their defaults: `production` is secure and fails closed; `development`
+//! (`PROFILE=development`) turns authentication and the proxy off and binds to loopback addresses only.
 
 mod choices;
 mod proxy;
@@ -26,10 +26,10 @@ pub use value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret};
 
 use source::Source;
 
-/// What cannot be guessed, in characters.
+/// The shortest secret that counts as unguessable, in bytes.
 const MIN_SECRET: usize = 16;
 
-/// All settings, checked.
+/// All settings, validated.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "each section documents itself")]
 pub struct Settings {
@@ -47,7 +47,7 @@ pub struct Settings {
     pub database: Database,
     pub aws: Aws,
     pub monitoring: Monitoring,
-    /// What the operator should know though nothing is wrong.
+    /// Warnings for the operator: settings that are valid and probably not intended.
     pub warnings: Vec<String>,
 }
 
@@ -60,9 +60,9 @@ pub enum Role {
     AllInOne,
     /// Serves the API and the tracker, and fetches nothing.
     Api,
-    /// Fetches, and serves nobody.
+    /// Fetches, and serves neither the API nor the tracker.
     Fetcher,
-    /// Neither: packaging, sweeps, the seeder.
+    /// Neither fetches nor serves the API: packaging, sweeps, the seeder.
     Worker,
 }
 
@@ -72,20 +72,20 @@ impl Settings {
         Self::read(Source::from_environment(profile)?, Role::AllInOne).0
     }
 
-    /// As [`Settings::load`], for a process of this role.
+    /// Like [`Settings::load`], for a process of this role.
     pub fn load_role(role: Role) -> Result<Self, Problems> {
         Self::read(Source::from_environment(None)?, role).0
     }
 
-    /// Reads these variables alone: for tests and tools.
+    /// Reads only these variables, for tests and tools.
     pub fn from_pairs<K: Into<String>, V: Into<String>>(
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, Problems> {
         Self::read(Source::from_pairs(pairs)?, Role::AllInOne).0
     }
 
-    /// Every setting with its documentation, default and present value, secrets masked; and the
-    /// problems, if there are any.
+    /// Returns every setting with its documentation, default and current value (secrets masked), and the problems, if
+    /// there are any.
     pub fn describe(profile: Option<Profile>) -> Result<(Vec<Description>, Option<Problems>), Problems> {
         let (settings, descriptions) = Self::read(Source::from_environment(profile)?, Role::AllInOne);
         Ok((descriptions, settings.err()))
@@ -166,9 +166,9 @@ impl Settings {
         if security.auth_enabled && nobody && matches!(role, Role::AllInOne | Role::Api) {
             refuse(
                 "SECURITY__BEARER_TOKENS",
-                "authentication is on, but there is nothing to authenticate with: set SECURITY__BEARER_TOKENS \
-                 (e.g. to the output of `openssl rand -hex 32`), SECURITY__HMAC_KEYS or SECURITY__HMAC_SECRET, or turn it off with \
-                 SECURITY__AUTH_ENABLED=false",
+                "authentication is on, but no token or key is configured: set SECURITY__BEARER_TOKENS (e.g. to the \
+                 output of `openssl rand -hex 32`), SECURITY__HMAC_KEYS or SECURITY__HMAC_SECRET, or turn \
+                 authentication off with SECURITY__AUTH_ENABLED=false",
             );
         }
         if matches!(role, Role::AllInOne | Role::Fetcher) {
@@ -177,13 +177,13 @@ impl Settings {
         self.proxy.refuse_contradictions(&mut refuse);
         security.refuse_contradictions(&mut refuse);
         if security.legacy_hmac && security.hmac_secret.is_none() {
-            refuse("SECURITY__LEGACY_HMAC", "needs the key that the original had: set SECURITY__HMAC_SECRET");
+            refuse("SECURITY__LEGACY_HMAC", "needs the key of the original: set SECURITY__HMAC_SECRET");
         }
         if self.tracker.secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < MIN_SECRET) {
-            refuse("TRACKER__SECRET", "is too short; allowed: 16 characters or more, e.g. of `openssl rand -hex 32`");
+            refuse("TRACKER__SECRET", "is too short; allowed: 16 characters or more, e.g. from `openssl rand -hex 32`");
         }
         if self.torrent.salt.as_ref().is_some_and(|secret| secret.expose_secret().len() < MIN_SECRET) {
-            refuse("TORRENT__SALT", "is too short; allowed: 16 characters or more, e.g. of `openssl rand -hex 32`");
+            refuse("TORRENT__SALT", "is too short; allowed: 16 characters or more, e.g. from `openssl rand -hex 32`");
         }
         if self.cache.default_ttl.get() > self.cache.max_ttl.get() {
             refuse("CACHE__DEFAULT_TTL", "is greater than CACHE__MAX_TTL");
@@ -191,19 +191,19 @@ impl Settings {
         if self.server.host.is_unspecified() && self.server.public_url.is_none() {
             refuse(
                 "PUBLIC_URL",
-                "HOST is an unspecified address, which clients cannot connect to: set PUBLIC_URL to what they use, \
-                 e.g. http://files.example.org:8000",
+                "HOST is an unspecified address (0.0.0.0 or ::), which clients cannot connect to: set PUBLIC_URL to \
+                 the URL that they use, e.g. http://files.example.org:8000",
             );
         }
         if self.seeder.public_address.is_empty() && self.seeder.listen.iter().any(|l| l.ip().is_unspecified()) {
             refuse(
                 "SEEDER__PUBLIC_ADDRESS",
-                "SEEDER__LISTEN is an unspecified address, which peers cannot connect to: set SEEDER__PUBLIC_ADDRESS \
-                 to what they use, e.g. 192.0.2.7:6881",
+                "SEEDER__LISTEN is an unspecified address (0.0.0.0 or ::), which peers cannot connect to: set \
+                 SEEDER__PUBLIC_ADDRESS to the address that they use, e.g. 192.0.2.7:6881",
             );
         }
         if self.seeder.listen.is_empty() {
-            refuse("SEEDER__LISTEN", "names no address: the seeder would serve no one");
+            refuse("SEEDER__LISTEN", "must have at least one address, e.g. 127.0.0.1:6881");
         }
         if self.server.profile == Profile::Development {
             if !self.server.host.is_loopback() {

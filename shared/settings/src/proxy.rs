@@ -1,11 +1,11 @@
-//! The proxies of the settings, and contradictions between their settings.
+//! The configured proxies, and checks for contradictory proxy settings.
 
 use crate::choices::{ProxyResolve, ProxyType};
 use crate::proxy_address::ProxyAddress;
 use crate::sections::Proxy;
 
 impl Proxy {
-    /// The proxies to fetch through, the first one first; none if the proxy is off.
+    /// Returns the proxies to fetch through, in order of preference; none if the proxy is off.
     pub fn addresses(&self) -> Vec<ProxyAddress> {
         if self.proxy_enabled { self.configured() } else { vec![] }
     }
@@ -20,17 +20,17 @@ impl Proxy {
     pub(crate) fn warning(&self) -> Option<String> {
         let idle = !self.proxy_enabled && !self.configured().is_empty();
         idle.then(|| {
-            "PROXY__PROXY_ENABLED: is off though a proxy is set: every origin sees this machine's address".to_owned()
+            "PROXY__PROXY_ENABLED: is off although a proxy is set: origins see this machine's address".to_owned()
         })
     }
 
-    /// Refuses to have no proxy where it is on.
+    /// Reports a problem if the proxy is on and no proxy is set.
     pub(crate) fn refuse_absence(&self, refuse: &mut dyn FnMut(&str, &str)) {
         if self.proxy_enabled && self.proxy_host.is_none() && self.urls.is_empty() {
             refuse(
                 "PROXY__PROXY_HOST",
                 "the proxy is on, but its address is not set: set PROXY__PROXY_HOST and PROXY__PROXY_PORT (or \
-                 PROXY__URLS), or allow direct fetches, which show this machine's address to every origin, with \
+                 PROXY__URLS), or allow direct fetches, which reveal this machine's address to every origin, with \
                  PROXY__PROXY_ENABLED=false",
             );
         }
@@ -44,24 +44,24 @@ impl Proxy {
             (Some(_), _) if !self.urls.is_empty() => {
                 refuse(
                     "PROXY__URLS",
-                    "is set beside PROXY__PROXY_HOST: put that proxy on the list, or unset one of the two",
+                    "cannot be combined with PROXY__PROXY_HOST: add that proxy to the list, or unset one of the two",
                 );
             }
             _ => {}
         }
         if self.proxy_password.is_some() && self.proxy_username.is_none() {
-            refuse("PROXY__PROXY_USERNAME", "PROXY__PROXY_PASSWORD is set without a user name to go with it");
+            refuse("PROXY__PROXY_USERNAME", "PROXY__PROXY_PASSWORD is set without a user name: set both");
         }
         let configured = self.configured();
         let other =
             configured.iter().any(|proxy| proxy.kind != ProxyType::Socks5) || self.proxy_type != ProxyType::Socks5;
         if self.resolve == ProxyResolve::Local && other {
-            refuse("PROXY__RESOLVE", "HTTP proxies look names up themselves: local goes with SOCKS5 proxies only");
+            refuse("PROXY__RESOLVE", "local works with SOCKS5 proxies only: HTTP proxies resolve names themselves");
         }
         if self.isolate && (other || configured.iter().any(|proxy| proxy.credentials.is_some())) {
             refuse(
                 "PROXY__ISOLATE",
-                "goes with SOCKS5 proxies that have no user name set: each request brings its own",
+                "works only with SOCKS5 proxies without a user name: each request sends a separate one",
             );
         }
     }

@@ -7,16 +7,16 @@ use url::Url;
 use crate::choices::ProxyType;
 use crate::value::Value;
 
-/// A proxy. Its `Debug` shows no password.
+/// The address of a proxy. Its `Debug` output does not contain the password.
 #[derive(Debug, Clone)]
 pub struct ProxyAddress {
-    /// How it is spoken to.
+    /// The protocol.
     pub kind: ProxyType,
-    /// Its name or address, an IPv6 address without brackets.
+    /// The host name or IP address; an IPv6 address has no brackets.
     pub host: String,
-    /// Its port.
+    /// The port.
     pub port: u16,
-    /// The user name and password it asks for.
+    /// The user name and password, if the proxy requires them.
     pub credentials: Option<(String, SecretString)>,
 }
 
@@ -24,7 +24,7 @@ impl Value for ProxyAddress {
     const SECRET: bool = true;
 
     fn allowed() -> String {
-        "a URL such as socks5://user:password@host:1080; its scheme socks5, socks5h, http or https".into()
+        "a URL such as socks5://user:password@host:1080, with the scheme socks5, socks5h, http or https".into()
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -33,12 +33,12 @@ impl Value for ProxyAddress {
             "socks5" | "socks5h" => (ProxyType::Socks5, 1080),
             "http" => (ProxyType::Http, 80),
             "https" => (ProxyType::Https, 443),
-            other => return Err(format!("has the scheme {other}")),
+            other => return Err(format!("has the scheme {other}, which is not supported")),
         };
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return Err("has more than a scheme, credentials, a host and a port".into());
+            return Err("has more than a scheme, credentials, a host and a port: remove the path and the query".into());
         }
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or("names no host")?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or("has no host")?;
         let decoded = |text| percent_decode_str(text).decode_utf8().map_err(|_| "has credentials that are not UTF-8");
         let credentials = match (url.username(), url.password()) {
             ("", None) => None,

@@ -15,8 +15,8 @@ use crate::proxy_address::ProxyAddress;
 use crate::source::{Problems, Source};
 use crate::value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret, Value};
 
-/// A section: the struct, its reading and its printed reference come from the same lines.
-/// `= default` for both profiles, `= default, default in development`.
+/// Defines a section: the struct, its reader and its printed reference come from the same lines. Syntax of a field:
+/// `= default` for both profiles, or `= default, default in development`.
 macro_rules! section {
     ($(#[doc = $section_doc:literal])* $name:ident $prefix:literal {
         $($(#[doc = $doc:literal])* $field:ident: $type:ty = $default:expr $(, $development:expr)?;)+
@@ -37,7 +37,7 @@ macro_rules! section {
                         source.value::<$type>($prefix, stringify!($field), concat!($($doc),*), $default, development)
                     };
                 )+
-                // Every field is read before the first bad one ends it: all problems are told at once.
+                // After all fields are read, so that all problems are reported at once.
                 Some(Self { $($field: $field?,)+ })
             }
         }
@@ -45,98 +45,115 @@ macro_rules! section {
 }
 
 section! {
-    /// The service itself.
+    /// The API server.
     Server "" {
-        /// Which defaults apply: development turns authentication and the proxy off and allows loopback addresses only.
+        /// The set of defaults. development turns authentication and the proxy off and allows loopback addresses
+        /// only.
         profile: Profile = "production";
-        /// The service's name in answers.
+        /// The name of the service in responses, in the API documentation, and in torrents that name their creator.
         app_name: String = "ProxyTorrent";
-        /// The version in answers.
+        /// The version of the service in the same places. By default the version of this program.
         app_version: String = env!("CARGO_PKG_VERSION");
-        /// Log in more detail, as MONITORING__LOG_LEVEL=DEBUG.
+        /// Whether the log level is DEBUG, whatever MONITORING__LOG_LEVEL is.
         debug: bool = "false";
-        /// The path that the API's paths begin with.
+        /// The prefix of the API's paths; / is no prefix.
         api_prefix: String = "/v1";
-        /// The address to serve the API on.
+        /// The IP address that the API listens on. The unspecified addresses 0.0.0.0 and :: need PUBLIC_URL.
         host: IpAddr = "127.0.0.1";
-        /// The port to serve the API on; 0 takes a free one.
+        /// The port that the API listens on; 0 chooses a free one.
         port: u16 = "8000";
-        /// How clients reach the API: the base of tracker and download URLs. By default http://HOST:PORT.
+        /// The URL under which clients reach the API, the base of tracker and webseed URLs. By default
+        /// http://HOST:PORT.
         public_url: Option<Url> = "";
-        /// Seconds that a client may take to send a request's head, its body, and to take the next bytes of an answer.
+        /// Timeout in seconds for clients: to send the headers of an HTTP request, to send its body, and to receive
+        /// the next bytes of a response.
         client_timeout: Bounded<1, 3600> = "30";
-        /// Origins (https://app.example.org) whose web pages may use the API; * is every origin.
+        /// Origins (https://app.example.org) whose web pages may use the API (CORS); * allows every origin. Empty
+        /// allows none.
         cors_origins: List<String> = "";
-        /// How long a stop waits for work to finish, in seconds; what is not finished by then goes on at the next start.
+        /// How many seconds a shutdown waits for running work to finish. Unfinished work resumes at the next start.
+        /// 0 does not wait.
         shutdown_grace: Bounded<0, 600> = "10", "2";
     }
 }
 
 section! {
-    /// Who may ask.
+    /// Authentication of callers, and webhook signatures.
     Security "SECURITY__" {
-        /// Whether callers must authenticate.
+        /// Whether callers must authenticate, by bearer token or request signature. If not, all callers are one
+        /// anonymous user.
         auth_enabled: bool = "true", "false";
-        /// The key for HMAC-SHA256 request signatures that name no key.
+        /// The secret of HMAC-SHA256 request signatures without X-Key-Id, whose user is hmac. Empty allows no such
+        /// signatures.
         hmac_secret: Option<SecretString> = "";
-        /// Keys for request signatures, as id:secret; the id is the user's name, and X-Key-Id names it.
+        /// Secrets of HMAC-SHA256 request signatures, as id:secret. The id is the name of the user; callers send it
+        /// as X-Key-Id.
         hmac_keys: List<NamedSecret> = "";
-        /// Whether an X-Signature over the body alone is accepted, as the original had it: it can be replayed.
+        /// Whether to accept an X-Signature over the body alone, as the original did. Such a signature can be
+        /// replayed. Needs SECURITY__HMAC_SECRET.
         legacy_hmac: bool = "false";
-        /// Tokens that callers may bear (RFC 6750), as name:token, name:sha256:digest, or the token alone; each is a user
-        /// of its own.
+        /// Bearer tokens (RFC 6750), as name:token, as name:sha256:digest (the SHA-256 of the token), or as the token
+        /// alone. Each name is a user, and so is each token without a name. A token must have at least 5 characters;
+        /// with fewer than 16 it can be guessed.
         bearer_tokens: List<BearerToken> = "";
-        /// Networks of reverse proxies whose X-Forwarded-For is believed.
+        /// IP addresses and networks of reverse proxies whose X-Forwarded-For header is trusted. Empty ignores the
+        /// header.
         trusted_proxies: List<IpNet> = "";
-        /// The key that webhooks are signed with (Standard Webhooks), whsec_ and base64; without it none are sent.
+        /// The key that signs webhooks (Standard Webhooks): whsec_ followed by base64. Empty turns webhooks off.
         webhook_secret: Option<SecretString> = "";
-        /// The header that holds the bearer token.
+        /// The header that holds the bearer token. In a header other than Authorization, the token may stand without
+        /// Bearer.
         token_header: String = "Authorization";
     }
 }
 
 section! {
-    /// The proxy that content is fetched through.
+    /// The proxies that content is fetched through.
     Proxy "PROXY__" {
-        /// Whether to fetch through the proxy alone. Without it every origin sees this machine's address.
+        /// Whether to fetch only through a proxy, never directly. If not, every origin sees this machine's address.
         proxy_enabled: bool = "true", "false";
-        /// How the proxy is spoken to.
+        /// The protocol of PROXY__PROXY_HOST: socks5, http (with CONNECT for https URLs), or https.
         proxy_type: ProxyType = "socks5";
-        /// The proxy's host name or address.
+        /// The host name or IP address of the proxy. Empty: PROXY__URLS lists the proxies.
         proxy_host: Option<String> = "";
-        /// The proxy's port.
+        /// The port of the proxy; required with PROXY__PROXY_HOST.
         proxy_port: Option<u16> = "";
-        /// The user name for the proxy.
+        /// The user name for the proxy. Empty: no authentication.
         proxy_username: Option<String> = "";
-        /// The password for the proxy.
+        /// The password for the proxy; needs PROXY__PROXY_USERNAME.
         proxy_password: Option<SecretString> = "";
-        /// Several proxies instead of PROXY__PROXY_HOST, as URLs (socks5://user:password@host:port) whose credentials are
-        /// percent-encoded: the first that works is used; one that fails is rested, and the next one tried.
+        /// Several proxies in place of PROXY__PROXY_HOST, as URLs (socks5://user:password@host:port) with
+        /// percent-encoded credentials. The first one that works is used. One that fails is skipped for a cool-down,
+        /// and the next one is tried (failover).
         urls: List<ProxyAddress> = "";
-        /// Whether each request shows the SOCKS5 proxy a user name of its own, so that Tor gives it a circuit of its own.
+        /// Whether each request sends a separate, random user name to the SOCKS5 proxy, so that Tor uses a separate
+        /// circuit for it. Only with SOCKS5 proxies without a user name.
         isolate: bool = "false";
-        /// Who looks host names up. With remote the proxy does and nothing leaks, but only literal addresses can be
-        /// checked here; with local (SOCKS5 only) every address is checked, and the look-up leaves this machine.
+        /// Where host names are resolved. remote: at the proxy; no DNS query leaves this machine, but only IP
+        /// addresses in URLs can be checked here. local (SOCKS5 only): on this machine; every address is checked, and
+        /// the DNS resolver sees the queries.
         resolve: ProxyResolve = "remote";
     }
 }
 
 section! {
-    /// How content is fetched.
+    /// The limits and rules of fetches.
     Fetcher "FETCHER__" {
-        /// Seconds to wait for a connection.
+        /// Timeout in seconds to connect to an origin or proxy.
         connect_timeout: Bounded<1, 300> = "10";
-        /// Seconds to wait for the next byte.
+        /// Timeout in seconds to wait for the next byte of a response.
         read_timeout: Bounded<1, 600> = "30";
-        /// The least bytes a second, over 20 seconds, that an origin must send; 0 is no limit.
+        /// The minimum transfer rate in bytes per second, as an average over 20 seconds; a slower fetch fails. 0 is
+        /// no minimum.
         min_rate: Bounded<0, 1_000_000_000> = "1000";
-        /// The largest content, in bytes.
+        /// The largest content in bytes, after decompression; a fetch of more fails.
         max_size: Bounded<1, { u64::MAX }> = "52428800";
-        /// Whether https certificates must be valid. Turn it off in tests only.
+        /// Whether TLS certificates must be valid. Turn it off in tests only.
         verify_ssl: bool = "true";
-        /// The User-Agent sent to origins. The default is that of a common program, with the header fields that it sends.
+        /// The User-Agent sent to origins. The default is that of curl, whose other headers are sent as well.
         user_agent: String = "curl/7.88.1";
-        /// The MIME types that may be fetched; * at the end stands for anything.
+        /// The media types (MIME) that may be fetched; a * at the end matches anything. A fetch of any other type
+        /// fails.
         mime_whitelist: List<String> = "text/*,image/*,audio/*,video/*,font/*,application/json,application/ld+json,\
             application/xml,application/xhtml+xml,application/rss+xml,application/atom+xml,application/javascript,\
             application/pdf,application/epub+zip,application/rtf,application/msword,application/vnd.*,application/zip,\
@@ -147,65 +164,73 @@ section! {
             application/x-redhat-package-manager,application/java-archive,application/x-hdf,application/x-hdf5,\
             application/x-sqlite3,application/x-ndjson,application/jsonlines,application/yaml,application/toml,\
             application/x-lzma,application/x-lzip,application/x-rar-compressed,application/x-cpio,application/x-parquet";
-        /// How often a fetch that failed in a way that may pass is tried again.
+        /// How often a fetch is retried after a temporary error of the origin or proxy, with exponential back-off; 0
+        /// turns retries off.
         max_retries: Bounded<0, 20> = "3";
-        /// How many redirects are followed.
+        /// How many redirects are followed; a fetch with more fails. 0 follows none.
         max_redirects: Bounded<0, 20> = "5";
-        /// How many fetches run at once; the rest wait in the queue.
+        /// The most fetches at once; further ones wait in the queue. Not used on AWS.
         max_concurrent: Bounded<1, 100_000> = "1000";
-        /// How many fetches of one user run at once; by default half of FETCHER__MAX_CONCURRENT. Users are served in turn.
+        /// The most fetches of one user at once; users are served in turn. By default half of
+        /// FETCHER__MAX_CONCURRENT. Not used on AWS.
         max_per_user: Option<Bounded<1, 100_000>> = "";
-        /// How many fetches of one user from one host run at once.
+        /// The most fetches of one user from one host at once. Not used on AWS.
         max_per_host: Bounded<1, 100_000> = "32";
-        /// If set, the only ports that are fetched from; by default every port but those of other protocols, such as 25.
+        /// The only ports that may be fetched from. Empty allows every port except those of other protocols, such as
+        /// 25 (SMTP).
         allowed_ports: List<Bounded<1, 65_535>> = "";
-        /// Whether requests may carry Authorization and Cookie headers, and user names and passwords in URLs. They are kept
-        /// in the database as long as the request.
+        /// Whether requests may contain Authorization and Cookie headers, and URLs with a user name and password.
+        /// They are stored in the database as long as the request.
         allow_credential_headers: bool = "false";
-        /// Networks that are fetched from though they are not public.
+        /// IP addresses and networks that may be fetched from although they are not public. Empty allows public
+        /// addresses only.
         allow_networks: List<IpNet> = "";
-        /// Hosts, with their subdomains, that are never fetched from.
+        /// Host names and IP addresses that are never fetched from, with their subdomains. Empty blocks none.
         blocked_hosts: List<HostName> = "";
-        /// If set, the only hosts, with their subdomains, that are fetched from.
+        /// The only host names and IP addresses that may be fetched from, with their subdomains. Empty allows every
+        /// host.
         allowed_hosts: List<HostName> = "";
     }
 }
 
 section! {
-    /// The torrents that are made.
+    /// The torrents, and the limits of peer connections.
     Torrent "TORRENT__" {
-        /// Whether torrents are private (BEP 27): peers are found through the tracker alone.
+        /// Whether torrents are private (BEP 27): clients find peers through the tracker only.
         private_tracker: bool = "true";
-        /// A secret of 16 characters or more that makes the infohashes of private torrents unpredictable: without it, people
-        /// who have a file can compute its infohash and ask the seeder whether it was fetched here. Torrents that were
-        /// made before keep their infohashes.
+        /// A secret of 16 characters or more that makes the infohashes of private torrents unpredictable. Without it,
+        /// anyone who has a file can compute its infohash and ask the seeder whether it was fetched here. Existing
+        /// torrents keep their infohashes.
         salt: Option<SecretString> = "";
-        /// Whose torrents share a salt: deployment, where equal contents are one torrent, or owner, where each user's
-        /// are torrents of their own, so that users cannot find out each other's.
+        /// Which torrents share TORRENT__SALT. deployment: equal contents of all users are one torrent. owner: each
+        /// user has separate torrents, so that users cannot discover those of others.
         salt_scope: SaltScope = "deployment";
-        /// Whether torrents name this program and the time of their creation. By default public torrents do, and private
+        /// Whether torrents name this program and their creation time. By default public torrents do, and private
         /// ones do not.
         creation_info: Option<bool> = "";
-        /// v1, which every client reads, or hybrid with v2 (BEP 52).
+        /// The default format of torrents: v1, which every client can read, or hybrid, which is v1 and v2 in one
+        /// (BEP 52).
         format: TorrentFormat = "v1";
-        /// Bytes a piece, a power of two from 16384 to 16777216; by default chosen by the content's size.
+        /// The piece length in bytes, a power of two from 16384 to 16777216. By default chosen by the size of the
+        /// content.
         piece_size: Option<PieceLength> = "";
-        /// Another tracker to announce to, beside the built-in one.
+        /// The URL of an additional tracker. Empty: the built-in tracker only.
         announce_url: Option<Url> = "";
-        /// Whether torrents name this service as a webseed (BEP 19), too: who has the torrent can have the content from
-        /// PUBLIC_URL, until the request ends.
+        /// Whether torrents list this service as a webseed (BEP 19): anyone who has the torrent can download the
+        /// content from PUBLIC_URL, until the request ends.
         webseed: bool = "true";
-        /// Whether connections between peers and the seeder are encrypted (RC4): forced, preferred or off. By default
-        /// forced, or preferred with TORRENT__ENCRYPTION_ENABLED=false.
+        /// The encryption of peer connections to the seeder (RC4): forced, preferred or off. By default forced, or
+        /// preferred with TORRENT__ENCRYPTION_ENABLED=false.
         encryption: Option<Encryption> = "";
-        /// Whether peers must encrypt; TORRENT__ENCRYPTION says it more exactly and overrides this.
+        /// Whether the encryption of peer connections is forced; if not, it is preferred. TORRENT__ENCRYPTION
+        /// overrides this.
         encryption_enabled: bool = "true";
-        /// Bytes a second that the seeder may send; 0 is no limit.
+        /// The upload rate limit of the seeder in bytes per second; 0 is no limit.
         upload_rate_limit: Bounded<0, 2_147_483_647> = "0";
-        /// Bytes a second that the seeder may receive; 0 is no limit.
+        /// The download rate limit of the seeder in bytes per second; 0 is no limit.
         download_rate_limit: Bounded<0, 2_147_483_647> = "0";
-        /// Peers that may be connected at once. One address, or one IPv6 /64, has at most an eighth of them (16 at the
-        /// least). Each needs an open file.
+        /// The most peer connections at once. One IP address, or one IPv6 /64, may have an eighth of them, at least
+        /// 16. Each connection needs an open file.
         max_connections: Bounded<1, 1_000_000> = "2000";
     }
 }
@@ -213,16 +238,17 @@ section! {
 section! {
     /// The seeder.
     Seeder "SEEDER__" {
-        /// The addresses to accept peers on; port 0 takes a free one.
+        /// The IP addresses and ports that the seeder listens on for peers; port 0 chooses a free one.
         listen: List<SocketAddr> = "127.0.0.1:6881";
-        /// How peers reach the seeder, where that differs from SEEDER__LISTEN; port 0 is the port it listens on.
+        /// The addresses under which peers reach the seeder, if they differ from SEEDER__LISTEN; port 0 is the port
+        /// that it listens on.
         public_address: List<SocketAddr> = "";
-        /// Whether peers may connect by µTP (UDP) beside TCP.
+        /// Whether peers may connect by µTP (UDP) in addition to TCP.
         utp: bool = "true";
-        /// Whether the seeder connects to peers that announce themselves as downloading, at the address that the announce
-        /// came from. Without it, clients that try plaintext first start a minute later while encryption is forced.
+        /// Whether the seeder connects to peers that announce a download, at the address that the announce came from.
+        /// If not, clients that try plaintext first start a minute later while encryption is forced.
         connect_to_peers: bool = "true";
-        /// Seconds between two savings of the resume data.
+        /// Seconds between two saves of the seeder's resume data.
         save_interval: Bounded<1, 86_400> = "300";
     }
 }
@@ -230,7 +256,8 @@ section! {
 section! {
     /// The built-in tracker.
     Tracker "TRACKER__" {
-        /// The key that tracker passkeys are made with; by default one is made and kept in STORAGE__BASE_PATH.
+        /// The secret that tracker passkeys and webseed keys derive from, 16 characters or more. By default generated
+        /// and stored in STORAGE__BASE_PATH.
         secret: Option<SecretString> = "";
         /// Seconds between two announces of a peer.
         interval: Bounded<10, 86_400> = "900";
@@ -240,22 +267,22 @@ section! {
 section! {
     /// The client commands.
     Client "CLIENT__" {
-        /// The server to talk to.
+        /// The URL of the server.
         server: Url = "http://127.0.0.1:8000";
-        /// The bearer token to show it (without a name), or else:
+        /// The bearer token (without a name). Use either a token, or a key to sign with.
         token: Option<SecretString> = "";
-        /// The id of the key to sign requests with, if it has one.
+        /// The id of the key that signs calls (X-Key-Id). Empty: a key without an id.
         key_id: Option<String> = "";
-        /// The secret of the key to sign requests with.
+        /// The secret of the key that signs calls.
         key_secret: Option<SecretString> = "";
     }
 }
 
-/// The length from which a random token cannot be guessed, in characters.
+/// The shortest random token that counts as unguessable, in characters.
 const GOOD_TOKEN: usize = 16;
 
 impl Security {
-    /// Warns of tokens that can be guessed.
+    /// Returns a warning if a token is so short that it can be guessed.
     pub(crate) fn warning(&self) -> Option<String> {
         use secrecy::ExposeSecret;
         let short = |token: &BearerToken| {
@@ -267,12 +294,12 @@ impl Security {
         self.bearer_tokens.iter().any(short).then(warning)
     }
 
-    /// Refuses names and tokens that would stand for two things.
+    /// Reports keys and tokens that are ambiguous, and an unusable token header.
     pub(crate) fn refuse_contradictions(&self, refuse: &mut dyn FnMut(&str, &str)) {
         use secrecy::ExposeSecret;
         let mut keys = HashSet::new();
         if !self.hmac_keys.iter().all(|key| keys.insert(&key.name)) {
-            refuse("SECURITY__HMAC_KEYS", "has a name twice: a name has one key");
+            refuse("SECURITY__HMAC_KEYS", "has the same id twice: each id must have one key");
         }
         let mut tokens = HashSet::new();
         let token = |token: &BearerToken| {
@@ -280,7 +307,7 @@ impl Security {
             text.split_once(':').map_or(text, |(_, token)| token).to_owned()
         };
         if !self.bearer_tokens.iter().all(|known| tokens.insert(token(known))) {
-            refuse("SECURITY__BEARER_TOKENS", "has a token twice: a token is one user's");
+            refuse("SECURITY__BEARER_TOKENS", "has the same token twice: each token must belong to one user");
         }
         let header = self.token_header.to_ascii_lowercase();
         let is_token = !header.is_empty() && header.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
@@ -288,7 +315,7 @@ impl Security {
         if !is_token || taken.contains(&header.as_str()) {
             refuse(
                 "SECURITY__TOKEN_HEADER",
-                "is no header that a token can stand in; allowed: Authorization, X-Api-Token and the like",
+                "is not a header that can hold the token; allowed: Authorization, X-Api-Token and similar names",
             );
         }
     }
@@ -302,10 +329,10 @@ impl Client {
         source.refuse_unknown_names();
         if let Some(client) = &client {
             if client.token.is_some() && client.key_secret.is_some() {
-                source.refuse("CLIENT__TOKEN", "is set beside CLIENT__KEY_SECRET: give one of them");
+                source.refuse("CLIENT__TOKEN", "cannot be combined with CLIENT__KEY_SECRET: set one of the two");
             }
             if client.key_id.is_some() && client.key_secret.is_none() {
-                source.refuse("CLIENT__KEY_ID", "names a key: set its CLIENT__KEY_SECRET, too");
+                source.refuse("CLIENT__KEY_ID", "is set without its secret: set CLIENT__KEY_SECRET");
             }
         }
         let (problems, _) = source.finish();
@@ -317,101 +344,106 @@ impl Client {
 }
 
 section! {
-    /// Where things are kept.
+    /// Storage and retention.
     Storage "STORAGE__" {
-        /// The kind of store.
+        /// The kind of content store; there is only filesystem.
         storage_type: StorageType = "filesystem";
-        /// The folder of everything.
+        /// The folder of the database, contents, torrents and resume data.
         base_path: PathBuf = "./data";
-        /// Seconds for which a ready request is stored and seeded, if it names none; 0 is until it is cancelled.
+        /// The default retention in seconds: how long a ready request is stored and seeded. 0 keeps it until it is
+        /// cancelled.
         keep: Bounded<0, 3_000_000_000> = "2592000";
-        /// Bytes that stay free on the disk: requests and fetches that would need them are refused (507, storage_full). By
-        /// default 1 % of the disk, at most 512 MiB; 0 is no floor.
+        /// Bytes of disk space that must stay free; requests and fetches that need them are refused (507,
+        /// storage_full). By default 1 % of the disk, at most 512 MiB; 0 reserves nothing. Not used on AWS.
         min_free: Option<Bounded<0, { u64::MAX }>> = "";
-        /// The most bytes of contents, those being fetched included; 0 is no limit. On one machine only.
+        /// The most bytes of contents, including those that are being fetched; 0 is no limit. Not used on AWS.
         max_bytes: Bounded<0, { u64::MAX }> = "0";
-        /// Bytes a second that are read to find contents that have decayed, which are fetched again; 0 reads none. On one
-        /// machine only.
+        /// The rate of the scrub in bytes per second. It reads all contents, detects damaged ones, and fetches them
+        /// again. 0 checks a content only when a read of it fails. Not used on AWS.
         scrub: Bounded<0, 1_000_000_000_000> = "4194304";
-        /// The folder of contents; by default content in STORAGE__BASE_PATH.
+        /// The folder of contents. By default content in STORAGE__BASE_PATH.
         content_path: Option<PathBuf> = "";
-        /// The folder of .torrent files; by default torrents in STORAGE__BASE_PATH.
+        /// The folder of .torrent files. By default torrents in STORAGE__BASE_PATH.
         torrent_path: Option<PathBuf> = "";
-        /// The folder of resume data; by default resume in STORAGE__BASE_PATH.
+        /// The folder of the seeder's resume data. By default resume in STORAGE__BASE_PATH.
         resume_path: Option<PathBuf> = "";
     }
 }
 
 section! {
-    /// The stores on AWS, for the functions and the seeder's container; each is given the names of what it may use.
-    /// Endpoint, region and credentials are AWS's own variables, as AWS_ENDPOINT_URL and AWS_REGION.
+    /// The resources on AWS, for the functions and the seeder's container; each one gets only the names of those it
+    /// may use. Endpoint, region and credentials come from AWS's own variables, such as AWS_ENDPOINT_URL and
+    /// AWS_REGION.
     Aws "AWS__" {
-        /// The DynamoDB table of requests.
+        /// The name of the DynamoDB table of requests.
         requests_table: Option<String> = "";
-        /// The DynamoDB table of torrents.
+        /// The name of the DynamoDB table of torrents.
         torrents_table: Option<String> = "";
-        /// The DynamoDB table of contents.
+        /// The name of the DynamoDB table of contents.
         contents_table: Option<String> = "";
-        /// The DynamoDB table of guards.
+        /// The name of the DynamoDB table of rate limits, nonces, idempotency keys and locks.
         guards_table: Option<String> = "";
-        /// The DynamoDB table of peers.
+        /// The name of the DynamoDB table of the tracker's peers.
         swarm_table: Option<String> = "";
-        /// The S3 bucket of contents, torrents and resume data.
+        /// The name of the S3 bucket of contents, torrents and resume data.
         bucket: Option<String> = "";
-        /// The URL of the SQS queue of fetches.
+        /// The URL of the SQS queue of fetch tasks.
         fetch_queue: Option<String> = "";
-        /// The URL of the SQS queue of packaging.
+        /// The URL of the SQS queue of packaging tasks.
         package_queue: Option<String> = "";
-        /// The URL of the SQS queue of the seeder.
+        /// The URL of the SQS queue of seeder tasks.
         seed_queue: Option<String> = "";
-        /// Bytes of contents that are kept in memory.
+        /// The size of the in-memory cache of contents, in bytes; 0 caches nothing.
         content_memory: Bounded<0, 1_000_000_000_000> = "134217728";
     }
 }
 
 section! {
-    /// How long things are kept.
+    /// The reuse of content, and the history of requests.
     Cache "CACHE__" {
         /// Whether identical requests reuse each other's content.
         cache_enabled: bool = "true";
-        /// The ttl of requests that name none, in seconds: for how long after it is ready identical requests reuse the content.
+        /// The default ttl in seconds: how long after it is ready identical requests may reuse the content of a
+        /// request.
         default_ttl: Bounded<1, 4_000_000_000> = "3600";
-        /// The greatest ttl a request may have, in seconds.
+        /// The largest ttl that a request may have, in seconds.
         max_ttl: Bounded<1, 4_000_000_000> = "86400";
-        /// For how many seconds a request can be looked at after its end; then its row is deleted.
+        /// How many seconds an ended request can still be read; then its row is deleted.
         history: Bounded<86_400, 4_000_000_000> = "2592000";
-        /// Accepted, and not needed.
+        /// No effect: no Redis is needed. Accepted for existing configurations.
         redis_url: Option<SecretString> = "";
     }
 }
 
 section! {
-    /// How often one may ask.
+    /// Rate limits.
     RateLimit "RATE_LIMIT__" {
-        /// Whether there are limits.
+        /// Whether rate limits are on.
         rate_limit_enabled: bool = "true";
-        /// Requests a user may make in a minute.
+        /// The most requests that a user may create per minute.
         requests_per_minute: Bounded<1, 1_000_000_000> = "60";
-        /// Requests a user may make in an hour.
+        /// The most requests that a user may create per hour.
         requests_per_hour: Bounded<1, 1_000_000_000> = "1000";
-        /// Requests that may come from one address in a minute.
+        /// The most requests that may be created per minute from one IP address, or one IPv6 /64.
         requests_per_ip_minute: Bounded<1, 1_000_000_000> = "100";
-        /// Wrong tokens and signatures from one address in a minute, and wrong passkeys, which are counted apart; then the
-        /// API, or the tracker, refuses the address until the minute is over.
+        /// The most failed authentications (wrong tokens and signatures) per minute from one IP address, or one IPv6
+        /// /64; then the API refuses the address until the minute is over. Wrong tracker passkeys are counted
+        /// separately, and the tracker refuses the address.
         failures_per_ip_minute: Bounded<1, 1_000_000_000> = "30";
-        /// Announces and scrapes from one address in a minute.
+        /// The most announces and scrapes per minute from one IP address, or one IPv6 /64.
         announces_per_ip_minute: Bounded<1, 1_000_000_000> = "1200";
-        /// Calls of a user in a minute that create nothing.
+        /// The most API calls of a user per minute that create no request.
         reads_per_minute: Bounded<1, 1_000_000_000> = "6000";
     }
 }
 
 section! {
-    /// How much one may have; 0 is no limit.
+    /// Quotas per user; 0 is no limit.
     Limits "LIMITS__" {
-        /// Requests of a user that may be queued or worked on at once.
+        /// The most requests of a user that may be queued or in progress at once; 0 is no limit.
         active_requests: Bounded<0, 1_000_000_000> = "0";
-        /// Bytes of content that a user may keep; a request is refused once they are reached.
+        /// The most bytes of content that a user may store. Further requests are refused once it is reached. 0 is no
+        /// limit.
         stored_bytes: Bounded<0, { u64::MAX }> = "0";
     }
 }
@@ -419,9 +451,10 @@ section! {
 section! {
     /// The database.
     Database "DATABASE__" {
-        /// The database, by default proxytorrent.db in STORAGE__BASE_PATH. A driver suffix (sqlite+aiosqlite) is ignored.
+        /// The URL of the SQLite database, sqlite:///path. By default proxytorrent.db in STORAGE__BASE_PATH. A driver
+        /// suffix (sqlite+aiosqlite) is ignored.
         database_url: Option<SecretString> = "";
-        /// Log every SQL statement.
+        /// Whether every SQL statement is logged.
         echo_sql: bool = "false";
     }
 }
@@ -429,25 +462,25 @@ section! {
 section! {
     /// Logs and metrics.
     Monitoring "MONITORING__" {
-        /// How much is logged.
+        /// The log level: events of this level and above are logged.
         log_level: LogLevel = "INFO";
-        /// Whether logs are JSON.
+        /// Whether log lines are JSON; if not, they are plain text.
         json_logs: bool = "true", "false";
-        /// Accepted; secrets are masked always.
+        /// No effect: secrets are always masked. Accepted for existing configurations.
         mask_sensitive: bool = "true";
-        /// Whether every HTTP call is logged at INFO: method, route, status, duration, request id, user, client.
+        /// Whether every HTTP call is logged at INFO: method, route, status, duration, id, user, and client address.
         access_log: bool = "true";
-        /// Whether metrics are served.
+        /// Whether Prometheus metrics are served at /metrics.
         metrics_enabled: bool = "true";
     }
 }
 
-/// A piece length that BEP 52 allows and clients take.
+/// A piece length that BEP 52 allows and clients accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PieceLength(u32);
 
 impl PieceLength {
-    /// Bytes.
+    /// Returns the piece length in bytes.
     pub const fn get(self) -> u32 {
         self.0
     }
@@ -469,12 +502,12 @@ impl Value for PieceLength {
 }
 
 impl Torrent {
-    /// Whether torrents name this program and the time of their creation.
+    /// Whether torrents name this program and their creation time.
     pub fn names_program(&self) -> bool {
         self.creation_info.unwrap_or(!self.private_tracker)
     }
 
-    /// Whether peers encrypt.
+    /// Returns the encryption of peer connections.
     pub fn encryption(&self) -> Encryption {
         let default = if self.encryption_enabled { Encryption::Forced } else { Encryption::Preferred };
         self.encryption.unwrap_or(default)
@@ -482,38 +515,36 @@ impl Torrent {
 }
 
 impl Storage {
-    /// The folder of contents.
+    /// Returns the folder of contents.
     pub fn contents(&self) -> PathBuf {
         self.content_path.clone().unwrap_or_else(|| self.base_path.join("content"))
     }
 
-    /// The folder of `.torrent` files.
+    /// Returns the folder of `.torrent` files.
     pub fn torrents(&self) -> PathBuf {
         self.torrent_path.clone().unwrap_or_else(|| self.base_path.join("torrents"))
     }
 
-    /// The folder of resume data.
+    /// Returns the folder of resume data.
     pub fn resume(&self) -> PathBuf {
         self.resume_path.clone().unwrap_or_else(|| self.base_path.join("resume"))
     }
 }
 
 impl Database {
-    /// The database file of a `sqlite:` URL (`sqlite:///relative`, `sqlite:////absolute`, as `SQLAlchemy`
-    /// writes it), or the default one.
+    /// Returns the database file of a `sqlite:` URL (`sqlite:///relative`, `sqlite:////absolute`, as `SQLAlchemy`
+    /// writes it), or the default one. The error does not quote the URL.
     pub fn sqlite_path(&self, storage: &Storage) -> Result<PathBuf, String> {
         use secrecy::ExposeSecret;
         let Some(url) = &self.database_url else { return Ok(storage.base_path.join("proxytorrent.db")) };
-        // Not quoted in errors: such URLs hold passwords.
+        // Not quoted in errors: such URLs may contain passwords.
         let (scheme, rest) = url.expose_secret().split_once("://").ok_or("is not a URL; allowed: sqlite:///path")?;
         if scheme.split('+').next() != Some("sqlite") {
-            return Err(
-                "names a database other than SQLite, which is not supported yet; allowed: sqlite:///path".into()
-            );
+            return Err("is a database other than SQLite, which is not supported yet; allowed: sqlite:///path".into());
         }
         let path = rest.strip_prefix('/').filter(|path| !path.is_empty());
-        let path = path.ok_or("names no file; allowed: sqlite:///path")?;
-        // The original's default, written out in many an .env: it follows the base path as the default does.
+        let path = path.ok_or("has no file name; allowed: sqlite:///path")?;
+        // The default of the original, which many .env files contain: like our default, it follows the base path.
         if path == "./data/proxytorrent.db" {
             return Ok(storage.base_path.join("proxytorrent.db"));
         }
@@ -522,12 +553,12 @@ impl Database {
 }
 
 impl Fetcher {
-    /// How long to wait for a connection.
+    /// Returns the timeout to connect.
     pub fn connect_timeout(&self) -> Duration {
         Duration::from_secs(self.connect_timeout.get())
     }
 
-    /// How long to wait for the next byte.
+    /// Returns the timeout to wait for the next byte.
     pub fn read_timeout(&self) -> Duration {
         Duration::from_secs(self.read_timeout.get())
     }

@@ -1,4 +1,4 @@
-//! Where values come from, and what is wrong with them.
+//! The source of the values (environment and `.env`), and the problems found in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,28 +6,28 @@ use std::fmt;
 use crate::choices::Profile;
 use crate::value::Value;
 
-/// One setting, for people.
+/// The description of one setting, for people.
 #[derive(Debug, Clone)]
 pub struct Description {
-    /// The variable.
+    /// The name of the variable.
     pub name: String,
-    /// What it does.
+    /// What the setting does.
     pub documentation: String,
-    /// What it may be.
+    /// The allowed values.
     pub allowed: String,
-    /// What it is when nothing is said; empty for nothing.
+    /// The default; empty if there is none.
     pub default: String,
-    /// What it is now, a secret masked; `None` when it is the default.
+    /// The value that is set, with secrets masked; `None` if it is not set.
     pub value: Option<String>,
 }
 
-/// All that is wrong with the settings, one line each.
+/// All problems of the settings, one line each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<String>);
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the settings cannot be used:")?;
+        f.write_str("the settings are not valid:")?;
         self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }
@@ -72,7 +72,7 @@ impl Source {
         let values: BTreeMap<String, String> = pairs
             .into_iter()
             .map(|(name, value)| (name.into().to_ascii_uppercase(), value.into()))
-            // An empty value is an unset one.
+            // An empty value counts as unset.
             .filter(|(_, value)| !value.trim().is_empty())
             .collect();
         let profile = match values.get("PROFILE") {
@@ -82,7 +82,7 @@ impl Source {
         Ok(Self { values, profile, sections: BTreeSet::new(), descriptions: vec![], problems: vec![] })
     }
 
-    /// The value of one setting; `None` when it is bad, which is then among the problems.
+    /// Returns the value of one setting, or `None` if it is invalid, which is added to the problems.
     pub(crate) fn value<T: Value>(
         &mut self,
         prefix: &'static str,
@@ -114,30 +114,31 @@ impl Source {
         }
     }
 
+    /// Adds a problem of this setting.
     pub(crate) fn refuse(&mut self, name: &str, problem: &str) {
         self.problems.push(format!("{name}: {problem}"));
     }
 
-    /// A name with a known section's prefix that no setting has is a slip of the pen. Names without a
-    /// section are left alone: the environment is full of other programs' variables.
+    /// Adds a problem for each unknown name with the prefix of a known section: it is a misspelled setting. Names
+    /// without such a prefix are ignored, since the environment contains the variables of other programs.
     pub(crate) fn refuse_unknown_names(&mut self) {
         let known: BTreeSet<_> = self.descriptions.iter().map(|d| d.name.as_str()).collect();
         let mut unknown = vec![];
         for name in self.values.keys().filter(|name| !known.contains(name.as_str())) {
             let Some(section) = self.sections.iter().find(|s| !s.is_empty() && name.starts_with(**s)) else { continue };
             let names: Vec<_> = known.iter().filter(|k| k.starts_with(section)).copied().collect();
-            unknown.push((name.clone(), format!("is not a setting; there are: {}", names.join(", "))));
+            unknown.push((name.clone(), format!("is not a setting; allowed: {}", names.join(", "))));
         }
         for (name, problem) in unknown {
             self.refuse(&name, &problem);
         }
     }
 
-    /// Names that are accepted for the sake of existing configurations and do nothing.
+    /// Returns a warning for each setting that is accepted for existing configurations and has no effect.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let without_effect = [
             ("CACHE__REDIS_URL", "no Redis is needed: the setting has no effect"),
-            ("MONITORING__MASK_SENSITIVE", "secrets are masked always: the setting has no effect"),
+            ("MONITORING__MASK_SENSITIVE", "secrets are always masked: the setting has no effect"),
         ];
         without_effect
             .iter()
@@ -151,7 +152,7 @@ impl Source {
     }
 }
 
-/// What is wrong with a line of `.env`, with its number. The line itself is not shown, since it may have a secret.
+/// Returns the problem of a line in `.env`, with its number. The line is not shown, since it may contain a secret.
 fn env_file_problem(error: &dotenvy::Error) -> String {
     let text = std::fs::read_to_string(".env").unwrap_or_default();
     let number = match error {

@@ -12,7 +12,7 @@ fn problem(extra: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn no_settings_at_all_fail_closed_and_say_what_to_set() {
+fn missing_settings_fail_closed_and_name_what_to_set() {
     let problems = Settings::from_pairs::<&str, &str>([]).unwrap_err();
     assert_eq!(problems.0.len(), 2, "{problems}");
     assert!(problems.to_string().contains("set SECURITY__BEARER_TOKENS"), "{problems}");
@@ -20,7 +20,7 @@ fn no_settings_at_all_fail_closed_and_say_what_to_set() {
 }
 
 #[test]
-fn a_part_needs_its_own_secrets_and_no_others() {
+fn a_role_needs_only_its_own_secrets() {
     let names = |part| {
         let (settings, _) = Settings::read(Source::from_pairs::<&str, &str>([]).unwrap(), part);
         settings.err().unwrap_or_default().0.iter().map(|problem| problem[..8].to_owned()).collect::<Vec<_>>()
@@ -40,11 +40,11 @@ fn the_development_profile_needs_nothing_and_stays_on_loopback() {
     let dev = |name: &str, value: &str| Settings::from_pairs([("PROFILE", "development"), (name, value)]);
     assert!(dev("HOST", "192.0.2.1").unwrap_err().to_string().contains("loopback addresses only"));
     assert!(dev("SEEDER__LISTEN", "192.0.2.1:6881").unwrap_err().to_string().contains("loopback addresses only"));
-    assert!(dev("SECURITY__AUTH_ENABLED", "true").is_err(), "what is set explicitly holds in every profile");
+    assert!(dev("SECURITY__AUTH_ENABLED", "true").is_err(), "an explicit setting applies in every profile");
 }
 
 #[test]
-fn all_problems_are_told_at_once_with_name_value_and_what_is_allowed() {
+fn all_problems_are_reported_at_once_with_name_value_and_allowed_values() {
     let problems = problem(&[
         ("FETCHER__READ_TIMEOUT", "soon"),
         ("FETCHER__CONNECT_TIMEOUT", "301"),
@@ -59,7 +59,7 @@ fn all_problems_are_told_at_once_with_name_value_and_what_is_allowed() {
         "PROXY__PROXY_TYPE: 'socks4' is not one of the allowed words; allowed: socks5 or http or https",
         "TORRENT__PIECE_SIZE: 20000 is not a piece length",
         "FETCHER__ALLOW_NETWORKS: 'nonsense' is not a network",
-        "FETCHER__MAX_SIZ: is not a setting; there are: FETCHER__ALLOWED_HOSTS",
+        "FETCHER__MAX_SIZ: is not a setting; allowed: FETCHER__ALLOWED_HOSTS",
     ] {
         assert!(problems.contains(part), "{part}\nnot in\n{problems}");
     }
@@ -73,14 +73,14 @@ fn contradictions_are_refused() {
         (&[("SEEDER__LISTEN", "[::]:6881")], "set SEEDER__PUBLIC_ADDRESS"),
         (&[("PROXY__PROXY_PASSWORD", "geheim")], "without a user name"),
         (&[("TRACKER__SECRET", "geheim")], "is too short"),
-        (&[("SECURITY__HMAC_KEYS", "a:geheim,a:geheim2")], "has a name twice"),
-        (&[("SECURITY__BEARER_TOKENS", "a:geheim,b:geheim")], "has a token twice"),
-        (&[("SECURITY__TOKEN_HEADER", "X Y")], "no header that a token can stand in"),
-        (&[("SECURITY__TOKEN_HEADER", "x-signature")], "no header that a token can stand in"),
-        (&[("PROXY__PROXY_TYPE", "http"), ("PROXY__RESOLVE", "local")], "local goes with SOCKS5 proxies only"),
-        (&[("PROXY__URLS", "socks5://u:geheim@h:1")], "is set beside PROXY__PROXY_HOST"),
-        (&[("PROXY__ISOLATE", "true"), ("PROXY__PROXY_USERNAME", "u")], "each request brings its own"),
-        (&[("PROXY__ISOLATE", "true"), ("PROXY__PROXY_TYPE", "http")], "each request brings its own"),
+        (&[("SECURITY__HMAC_KEYS", "a:geheim,a:geheim2")], "has the same id twice"),
+        (&[("SECURITY__BEARER_TOKENS", "a:geheim,b:geheim")], "has the same token twice"),
+        (&[("SECURITY__TOKEN_HEADER", "X Y")], "is not a header that can hold the token"),
+        (&[("SECURITY__TOKEN_HEADER", "x-signature")], "is not a header that can hold the token"),
+        (&[("PROXY__PROXY_TYPE", "http"), ("PROXY__RESOLVE", "local")], "local works with SOCKS5 proxies only"),
+        (&[("PROXY__URLS", "socks5://u:geheim@h:1")], "cannot be combined with PROXY__PROXY_HOST"),
+        (&[("PROXY__ISOLATE", "true"), ("PROXY__PROXY_USERNAME", "u")], "each request sends a separate one"),
+        (&[("PROXY__ISOLATE", "true"), ("PROXY__PROXY_TYPE", "http")], "each request sends a separate one"),
         (&[("DATABASE__DATABASE_URL", "postgresql+asyncpg://u:geheim@h/d")], "not supported yet"),
     ] {
         let problems = problem(pairs);
@@ -110,7 +110,7 @@ fn proxies_are_read_from_urls_and_shown_without_their_secrets() {
         ("socks4://geheim@h:1", "has the scheme socks4"),
         ("http://h:1/path", "has more than"),
         ("geheim:1", "has the scheme geheim"),
-        ("socks5://", "names no host"),
+        ("socks5://", "has no host"),
     ] {
         let problems = read(urls).unwrap_err().to_string();
         assert!(problems.contains(part) && !problems.contains("geheim@"), "{problems}");
@@ -126,7 +126,7 @@ fn proxies_are_read_from_urls_and_shown_without_their_secrets() {
 }
 
 #[test]
-fn lists_are_written_either_way_and_an_empty_value_is_unset() {
+fn lists_have_two_notations_and_an_empty_value_is_unset() {
     for text in ["text/html, image/*", r#"["text/html","image/*"]"#] {
         assert_eq!(
             with(&[("FETCHER__MIME_WHITELIST", text)]).unwrap().fetcher.mime_whitelist,
@@ -137,12 +137,12 @@ fn lists_are_written_either_way_and_an_empty_value_is_unset() {
 }
 
 #[test]
-fn names_of_other_programs_are_left_alone() {
+fn variables_of_other_programs_are_ignored() {
     with(&[("PATH", "/bin"), ("PROXY_HOST", "x"), ("OTHER__NAME", "y")]).unwrap();
 }
 
 #[test]
-fn the_base_path_moves_everything() {
+fn all_default_paths_follow_the_base_path() {
     let settings = with(&[
         ("STORAGE__BASE_PATH", "/srv/pt"),
         ("DATABASE__DATABASE_URL", "sqlite+aiosqlite:///./data/proxytorrent.db"),
@@ -176,7 +176,7 @@ fn settings_without_effect_warn() {
 }
 
 #[test]
-fn secrets_are_shown_nowhere() {
+fn secrets_are_never_shown() {
     let pairs =
         [("PROXY__PROXY_USERNAME", "u"), ("PROXY__PROXY_PASSWORD", "geheim"), ("SECURITY__HMAC_SECRET", "geheim")];
     let settings = with(&pairs).unwrap();
@@ -190,7 +190,7 @@ fn secrets_are_shown_nowhere() {
 }
 
 #[test]
-fn a_token_or_key_that_is_none_is_refused_without_showing_it() {
+fn an_invalid_token_or_key_is_refused_without_showing_it() {
     let digest = "ab".repeat(32);
     for good in ["token", "alice:token", &format!("alice:sha256:{digest}"), "alice:to:ken", "token,bob:token-b"] {
         assert!(with(&[("SECURITY__BEARER_TOKENS", good)]).is_ok(), "{good}");

@@ -1,4 +1,4 @@
-//! What a setting's value may be, and how it is read.
+//! The types of settings, and their parsers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -10,16 +10,17 @@ use url::{Host, Url};
 
 /// A type that settings can have.
 pub(crate) trait Value: Sized {
-    /// Not to be shown to anyone.
+    /// Whether the value must not be shown.
     const SECRET: bool = false;
 
-    /// What may be written, for people.
+    /// Returns a description of the allowed values, for people.
     fn allowed() -> String;
 
-    /// Reads a text that is not empty. The error must not quote a secret.
+    /// Parses a text that is not empty. The error must not quote a secret.
     fn parse(text: &str) -> Result<Self, String>;
 
-    /// Reads a text, or makes the value that stands for none.
+    /// Parses a text. An empty text is the value of a setting that is not set, or an error if the setting is
+    /// required.
     fn parse_or_absent(text: &str) -> Result<Self, String> {
         if text.is_empty() { Err("is not set".into()) } else { Self::parse(text) }
     }
@@ -29,7 +30,7 @@ impl<T: Value> Value for Option<T> {
     const SECRET: bool = T::SECRET;
 
     fn allowed() -> String {
-        format!("{}, or nothing", T::allowed())
+        format!("{}, or empty", T::allowed())
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -41,7 +42,7 @@ impl<T: Value> Value for Option<T> {
     }
 }
 
-/// Several values: `a,b` or `["a","b"]`.
+/// A list of values, written `a,b` or `["a","b"]`.
 pub type List<T> = Vec<T>;
 
 impl<T: Value> Value for List<T> {
@@ -52,7 +53,7 @@ impl<T: Value> Value for List<T> {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        // A bracket alone may begin an IPv6 address.
+        // A bracket without a quote may be the start of an IPv6 address.
         let inner = if text.starts_with("[\"") || text == "[]" {
             text[1..].strip_suffix(']').ok_or("begins with [ and does not end with ]")?
         } else {
@@ -71,12 +72,12 @@ impl<T: Value> Value for List<T> {
     }
 }
 
-/// A whole number in a range.
+/// A whole number from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounded<const MIN: u64, const MAX: u64>(u64);
 
 impl<const MIN: u64, const MAX: u64> Bounded<MIN, MAX> {
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -123,11 +124,11 @@ impl Value for u16 {
 
 impl Value for String {
     fn allowed() -> String {
-        "a text".into()
+        "text".into()
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        if text.contains(['\r', '\n', '\0']) { Err("holds a line break".into()) } else { Ok(text.into()) }
+        if text.contains(['\r', '\n', '\0']) { Err("contains a line break or a NUL".into()) } else { Ok(text.into()) }
     }
 }
 
@@ -135,7 +136,7 @@ impl Value for SecretString {
     const SECRET: bool = true;
 
     fn allowed() -> String {
-        "a secret text".into()
+        "a secret".into()
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -143,10 +144,10 @@ impl Value for SecretString {
     }
 }
 
-/// A secret with the name it goes by, written `name:secret`.
+/// A secret with a name, written `name:secret`.
 #[derive(Debug, Clone)]
 pub struct NamedSecret {
-    /// Letters, digits and `._-@`.
+    /// The name: letters, digits and `._-@`.
     pub name: String,
     /// The secret.
     pub secret: SecretString,
@@ -156,7 +157,7 @@ impl Value for NamedSecret {
     const SECRET: bool = true;
 
     fn allowed() -> String {
-        "name:secret, the name of letters, digits, '.', '_', '-' and '@'".into()
+        "name:secret; the name may have letters, digits, '.', '_', '-' and '@'".into()
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -169,32 +170,32 @@ impl Value for NamedSecret {
     }
 }
 
-/// A user's name, as callers are told apart by it.
+/// Checks the name of a user. Two callers with the same name are the same user.
 fn check_user(name: &str) -> Result<(), String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
     match name {
-        "hmac" => Err("has the name hmac, which is the user's of SECURITY__HMAC_SECRET".into()),
+        "hmac" => Err("has the name hmac, which is reserved for SECURITY__HMAC_SECRET".into()),
         _ if name.is_empty() || !name.chars().all(is_name) => {
-            Err("has no name of letters, digits, '.', '_', '-' and '@' before its colon".into())
+            Err("must have a name of letters, digits, '.', '_', '-' and '@' before the colon".into())
         }
         _ => Ok(()),
     }
 }
 
-/// A token that callers may bear: `name:token`, `name:sha256:digest`, or the token alone.
+/// A bearer token: `name:token`, `name:sha256:digest`, or the token alone.
 #[derive(Debug, Clone)]
 pub struct BearerToken(pub SecretString);
 
-/// The shortest token, in characters. Tokens that can be guessed are longer still: see the warning about them.
+/// The shortest accepted token, in characters. A longer token may still be guessable: `Security::warning` reports it.
 const MIN_TOKEN: usize = 5;
 
-/// Refuses tokens that are too short, and shell expressions that no shell has evaluated.
+/// Refuses tokens that are too short, and shell expressions: `.env` files are not evaluated by a shell.
 fn check_token(token: &str) -> Result<(), String> {
     if token.contains("$(") || token.contains('`') {
-        return Err("has a shell expression in the place of a token: write the token itself".into());
+        return Err("has a shell expression in place of a token: write the token itself".into());
     }
     if token.len() < MIN_TOKEN {
-        return Err(format!("has a token of fewer than {MIN_TOKEN} characters"));
+        return Err(format!("has a token with fewer than {MIN_TOKEN} characters"));
     }
     Ok(())
 }
@@ -243,7 +244,7 @@ impl Value for Url {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        // `host:8000` reads as a URL with the scheme `host`.
+        // `host:8000` parses as a URL with the scheme `host`.
         match Url::parse(text) {
             Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
             Ok(_) | Err(url::ParseError::RelativeUrlWithoutBase) => {
@@ -277,12 +278,12 @@ impl Value for SocketAddr {
     }
 }
 
-/// A host as URLs have it: a name in lower case and ASCII (IDNA), or an address; without brackets or a dot at its end.
+/// A host as in a URL: a lower-case ASCII name (IDNA) or an IP address, without brackets and without a trailing dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(String);
 
 impl HostName {
-    /// Reads a name, or an address with or without brackets; `None` if it is neither.
+    /// Parses a name, or an address with or without brackets. Returns `None` if it is neither.
     pub fn new(text: &str) -> Option<Self> {
         let bare = text.trim_matches(['[', ']']);
         if let Ok(address) = bare.parse::<IpAddr>() {
@@ -295,7 +296,7 @@ impl HostName {
         }
     }
 
-    /// The name or the address.
+    /// Returns the name or the address.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -303,13 +304,13 @@ impl HostName {
 
 impl Value for HostName {
     fn allowed() -> String {
-        "a host's name (example.org, which stands for its subdomains as well) or its address".into()
+        "a host name (example.org, which includes its subdomains) or an IP address".into()
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        // Who writes *.example.org means no less.
+        // `*.example.org` means the same as `example.org`, which includes the subdomains.
         let name = text.strip_prefix("*.").unwrap_or(text).trim_start_matches('.');
-        Self::new(name).ok_or_else(|| format!("'{text}' is no host"))
+        Self::new(name).ok_or_else(|| format!("'{text}' is not a host name or IP address"))
     }
 }
 
@@ -335,7 +336,7 @@ impl Value for TorrentFormat {
     }
 }
 
-/// How much is logged.
+/// A log level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the usual levels")]
 pub enum LogLevel {
@@ -347,7 +348,7 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    /// As `tracing` writes it.
+    /// Returns the name that `tracing` uses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -371,7 +372,7 @@ impl Value for LogLevel {
             "INFO" => Ok(Self::Info),
             "DEBUG" => Ok(Self::Debug),
             "TRACE" => Ok(Self::Trace),
-            _ => Err(format!("'{text}' is no log level")),
+            _ => Err(format!("'{text}' is not a log level")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The log (standard error, one line per event) and the signals of a process.
+//! Logging (standard error, one line per event) and termination signals.
 
 pub mod metrics;
 mod signals;
@@ -14,13 +14,13 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-/// Starts the log with these settings.
+/// Initializes logging with these settings.
 pub fn start(settings: &Settings) {
     let level = if settings.server.debug { LogLevel::Debug } else { settings.monitoring.log_level };
     let level: LevelFilter = level.as_str().parse().unwrap_or(LevelFilter::INFO);
-    // Details of other crates are only for debugging them.
+    // Other crates log warnings and errors only.
     let mut targets = Targets::new().with_default(level.min(LevelFilter::WARN));
-    // All crates of ours have this prefix.
+    // The names of all crates in this workspace have this prefix.
     targets = targets.with_target("proxytorrent", level);
     if settings.database.echo_sql {
         targets = targets.with_target("sqlx::query", LevelFilter::DEBUG);

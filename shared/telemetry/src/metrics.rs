@@ -1,4 +1,4 @@
-//! The metrics: names, labels and meaning in one table, from which descriptions and the documentation are made.
+//! The metrics: names, labels and meaning in one table, the source of the descriptions and the documentation.
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 
@@ -30,7 +30,7 @@ const fn metric(name: &'static str, kind: Kind, labels: &'static [&'static str],
     Metric { name, kind, labels, help }
 }
 
-/// Every metric of ours, by name.
+/// All metrics of this workspace, sorted by name.
 pub const METRICS: &[Metric] = &[
     metric("proxytorrent_authentication_failures_total", Kind::Counter, &["what"], "Failed authentications"),
     metric("proxytorrent_build_info", Kind::Gauge, &["version"], "Always 1; the version is in the label"),
@@ -70,7 +70,7 @@ pub const METRICS: &[Metric] = &[
     metric("proxytorrent_unreadable_rows_total", Kind::Counter, &[], "Rows that could not be read"),
 ];
 
-/// Describes every metric to the installed recorder. Counters without labels exist from now on, at 0.
+/// Registers the description of every metric with the installed recorder. Counters without labels start at 0.
 pub fn describe(version: &str) {
     for metric in METRICS {
         match metric.kind {
@@ -87,7 +87,7 @@ pub fn describe(version: &str) {
     gauge!("proxytorrent_build_info", "version" => version.to_owned()).set(1.0);
 }
 
-/// The metrics as a Markdown table.
+/// Returns the metrics as a Markdown table.
 pub fn table() -> String {
     let line = |metric: &Metric| {
         let Metric { name, kind, labels, help } = metric;

@@ -3,12 +3,13 @@
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Listens for the signals that ask the process to stop.
+/// A listener for SIGTERM and SIGINT.
 #[derive(Debug)]
 pub struct Signals(CancellationToken);
 
 impl Signals {
-    /// Starts to listen. The first signal cancels the token; a second one ends the process at once.
+    /// Starts to listen. The first signal cancels the token; a second one ends the process at once, with
+    /// exit code 130.
     pub fn listen() -> std::io::Result<Self> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -23,7 +24,7 @@ impl Signals {
                 if first {
                     cancel.cancel();
                 } else {
-                    // The next start finds what is lost.
+                    // The next start restores unfinished work.
                     std::process::exit(130);
                 }
             }
@@ -31,7 +32,7 @@ impl Signals {
         Ok(Self(token))
     }
 
-    /// The token that is cancelled by the first signal.
+    /// Returns the token that the first signal cancels.
     pub fn token(&self) -> CancellationToken {
         self.0.clone()
     }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// The tokens that are known, as SHA-256: the tokens themselves are not kept.
+/// The accepted tokens as SHA-256 digests, each with its user. The tokens themselves are not stored.
 #[derive(Debug)]
 pub(super) struct BearerTokens {
     pub(super) header: HeaderName,
@@ -14,7 +14,7 @@ pub(super) struct BearerTokens {
 }
 
 impl BearerTokens {
-    /// Each as `name:token`, `name:sha256:digest` or `token`.
+    /// Reads tokens, each written as `name:token`, `name:sha256:digest` or `token`.
     pub fn new<'a>(header: HeaderName, tokens: impl Iterator<Item = &'a str>) -> Self {
         let known = tokens.map(|token| {
             let Some((name, token)) = token.split_once(':') else {
@@ -28,18 +28,18 @@ impl BearerTokens {
         Self { header, known: known.collect() }
     }
 
-    /// The user whose token the header holds.
+    /// Returns the user of the token in the header, or `None` if there is no valid token.
     pub fn check(&self, headers: &HeaderMap) -> Option<UserId> {
         let value = headers.get(&self.header)?.to_str().ok()?;
         let scheme = value.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer "));
         let token = match scheme {
             Some(_) => value[7..].trim(),
-            // A header of one's own need not name the scheme.
+            // A custom token header may hold the bare token, without the scheme.
             None if self.header != AUTHORIZATION => value.trim(),
             None => return None,
         };
         let digest: [u8; 32] = Sha256::digest(token).into();
-        // All are compared, in constant time: how long it takes tells nothing.
+        // Compares with every token, each in constant time: the duration reveals nothing.
         let mut found = None;
         for (known, user) in &self.known {
             if bool::from(known.ct_eq(&digest)) {
@@ -54,7 +54,8 @@ impl BearerTokens {
     }
 }
 
-/// The user of a token without a name, named by its digest: enough to tell users apart, and no way back to the token.
+/// Returns the user of a token without a name: `token-` and the first 6 bytes of the digest, which distinguish users
+/// and do not reveal the token.
 fn user(digest: &[u8; 32]) -> UserId {
     UserId::new(format!("token-{}", hex::encode(&digest[..6])))
 }
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn known_tokens_are_taken_and_others_are_not() {
+    fn known_tokens_are_accepted_and_others_refused() {
         let tokens = BearerTokens::new(AUTHORIZATION, ["one", "two"].into_iter());
         for good in ["Bearer one", "bearer two", "BEARER  one"] {
             assert!(check(&tokens, AUTHORIZATION, good), "{good}");
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_may_have_a_name_and_be_known_by_their_digest_alone() {
+    fn tokens_may_have_a_name_and_be_given_as_a_digest() {
         let digest = hex::encode(Sha256::digest("three"));
         let listed = ["alice:one".to_owned(), "alice:two".to_owned(), format!("bob:sha256:{digest}")];
         let tokens = BearerTokens::new(AUTHORIZATION, listed.iter().map(String::as_str));
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_ones_own_takes_the_bare_token() {
+    fn a_custom_header_accepts_the_bare_token() {
         let name = HeaderName::from_static("x-token");
         let tokens = BearerTokens::new(name.clone(), ["one"].into_iter());
         assert!(check(&tokens, name.clone(), "one") && check(&tokens, name, "Bearer one"));

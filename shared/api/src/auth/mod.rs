@@ -1,4 +1,4 @@
-//! Who is asking: bearer tokens and HMAC signatures.
+//! Authentication of callers: bearer tokens and HMAC signatures.
 
 mod bearer;
 mod signature;
@@ -14,7 +14,7 @@ use self::signature::SignatureKeys;
 pub use self::signature::sign;
 use crate::problem::Problem;
 
-/// Knows the callers. Without authentication, everybody is one anonymous user.
+/// Authenticates callers. While authentication is off, every caller is the anonymous user.
 #[derive(Debug)]
 pub struct Authenticator {
     methods: Option<Methods>,
@@ -27,7 +27,7 @@ struct Methods {
 }
 
 impl Authenticator {
-    /// An authenticator with these settings.
+    /// Creates an authenticator from these settings.
     pub fn new(settings: &settings::Security) -> Self {
         let header = HeaderName::from_bytes(settings.token_header.as_bytes()).unwrap_or(http::header::AUTHORIZATION);
         let methods = Methods {
@@ -37,18 +37,18 @@ impl Authenticator {
         Self { methods: settings.auth_enabled.then_some(methods) }
     }
 
-    /// The header that holds a token, if it is one of its own.
+    /// Returns the header that holds the token. `None`: it is `Authorization`, or authentication is off.
     pub(crate) fn token_header(&self) -> Option<&HeaderName> {
         let header = &self.methods.as_ref()?.tokens.header;
         Some(header).filter(|header| **header != http::header::AUTHORIZATION)
     }
 
-    /// Whether callers have to say who they are.
+    /// Whether callers must authenticate.
     pub(crate) fn is_on(&self) -> bool {
         self.methods.is_some()
     }
 
-    /// Everybody who can be known.
+    /// Returns all users that can authenticate.
     pub fn users(&self) -> Vec<UserId> {
         match &self.methods {
             None => vec![UserId::anonymous()],
@@ -56,6 +56,7 @@ impl Authenticator {
         }
     }
 
+    /// Authenticates a call by its bearer token or its signature.
     pub(crate) async fn check(
         &self,
         parts: &Parts,
@@ -73,12 +74,13 @@ impl Authenticator {
         Err(Problem::wrong_credentials())
     }
 
-    /// Whether the head has a token, right or wrong.
+    /// Whether the headers contain a token, valid or not.
     pub(crate) fn shows_token(&self, headers: &HeaderMap) -> bool {
         self.methods.as_ref().is_some_and(|methods| headers.contains_key(&methods.tokens.header))
     }
 
-    /// Whether the head alone shows that nobody known is asking: then nothing more of the request is read.
+    /// Whether the headers alone show that authentication fails: no valid token, and no signature. The body of such a
+    /// call is not read.
     pub(crate) fn is_nobody(&self, headers: &HeaderMap) -> bool {
         let nobody = |methods: &Methods| {
             methods.tokens.check(headers).is_none() && !headers.contains_key(signature::X_SIGNATURE)

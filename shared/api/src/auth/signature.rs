@@ -1,9 +1,8 @@
-//! HMAC-SHA256 signatures over the whole request.
+//! HMAC-SHA256 request signatures over method, path, query and body.
 //!
 //! `X-Signature` is the lower-case hexadecimal HMAC-SHA256 over
-//! `METHOD\npath?query\ntimestamp\nnonce\nhex(sha256(body))`, with the timestamp (Unix seconds) in
-//! `X-Timestamp`, the nonce in `X-Nonce`, and in `X-Key-Id` the name of the key, if it has one. A nonce is
-//! taken once.
+//! `METHOD\npath?query\ntimestamp\nnonce\nhex(sha256(body))`. `X-Timestamp` holds the timestamp (Unix seconds),
+//! `X-Nonce` the nonce, and `X-Key-Id` the name of the key, if it has one. Each nonce is accepted once.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,17 +24,17 @@ const X_TIMESTAMP: HeaderName = HeaderName::from_static("x-timestamp");
 const X_NONCE: HeaderName = HeaderName::from_static("x-nonce");
 const X_KEY_ID: HeaderName = HeaderName::from_static("x-key-id");
 
-/// How far a timestamp may be off.
+/// The largest accepted difference between `X-Timestamp` and the server's clock.
 const SKEW: Duration = Duration::from_secs(300);
 
 type Key = Hmac<Sha256>;
 
-/// The keys that requests are signed with.
+/// The keys of request signatures.
 pub(super) struct SignatureKeys {
     named: HashMap<String, Key>,
-    /// The key of requests that name none, whose user is `hmac`.
+    /// The key of calls without `X-Key-Id`. Their user is `hmac`.
     unnamed: Option<Key>,
-    /// Stands in for a key that there is not: the answer takes as long.
+    /// Replaces an unknown key, so that the response takes as long as for a known one (timing attack).
     dummy_key: Key,
     legacy: bool,
 }
@@ -44,14 +43,14 @@ fn key(secret: &SecretString) -> Key {
     Key::new_from_slice(secret.expose_secret().as_bytes()).expect("HMAC takes keys of any length")
 }
 
-/// What a signature is over.
+/// Returns the signed message.
 fn message(method: &Method, target: &str, timestamp: &str, nonce: &str, body: &[u8]) -> String {
     let digest = hex::encode(Sha256::digest(body));
     format!("{method}\n{target}\n{timestamp}\n{nonce}\n{digest}")
 }
 
-/// The headers that sign a request with `secret`, the key `key_id` of those that have names. `target` is the
-/// path and the query; `nonce` has 8 to 128 characters and is used for no other request.
+/// Returns the headers that sign a call with `secret`. `key_id` is the name of the key, if it has one; `target` is
+/// the path with the query. `nonce` must have 8 to 128 characters and must be unique.
 pub fn sign(
     secret: &SecretString,
     key_id: Option<&str>,
@@ -90,7 +89,7 @@ impl SignatureKeys {
         self.named.keys().map(UserId::new).chain(self.unnamed.as_ref().map(|_| unnamed_user()))
     }
 
-    /// The user who signed this; the same refusal whether the key is unknown or the signature wrong.
+    /// Returns the user who signed the call. The error is the same for an unknown key and for a wrong signature.
     pub async fn check(
         &self,
         parts: &Parts,
@@ -108,11 +107,11 @@ impl SignatureKeys {
         let told = timestamp.parse().ok().filter(|seconds: &i64| (0..1 << 40).contains(seconds));
         let told = told.map(|seconds| Timestamp::from_millis(seconds * 1000));
         let Some(told) = told.filter(|told| now.since(*told) <= SKEW && told.since(now) <= SKEW) else {
-            let detail = format!("X-Timestamp is to be Unix seconds within {} s of now", SKEW.as_secs());
+            let detail = format!("X-Timestamp must be Unix seconds within {} s of the server's time", SKEW.as_secs());
             return Err(Problem::unauthorized(&detail));
         };
         if !(8..=128).contains(&nonce.len()) {
-            return Err(Problem::unauthorized("X-Nonce is to have 8 to 128 characters"));
+            return Err(Problem::unauthorized("X-Nonce must have 8 to 128 characters"));
         }
         let (key, user) = if headers.contains_key(X_KEY_ID) {
             let id = header(headers, &X_KEY_ID)?;
@@ -120,7 +119,7 @@ impl SignatureKeys {
         } else {
             (self.unnamed.as_ref(), unnamed_user())
         };
-        // Nested routes see a path without its beginning.
+        // axum removes the prefix of nested routes from the URI; the signature covers the full path.
         let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
         let target = uri.path_and_query().map_or(uri.path(), |target| target.as_str());
         let message = message(&parts.method, target, timestamp, nonce, body);
@@ -128,31 +127,32 @@ impl SignatureKeys {
         if !fits || key.is_none() {
             return Err(wrong());
         }
-        // Only now: else anybody could use others' nonces up.
+        // Reserved after the signature is verified: otherwise anyone could use up the nonces of other users.
         if guards.use_once(&format!("nonce:{user}:{nonce}"), now, told + SKEW * 2).await? {
             Ok(user)
         } else {
-            Err(Problem::unauthorized("X-Nonce was used before"))
+            Err(Problem::unauthorized("X-Nonce was used before: each call needs a new one"))
         }
     }
 
-    /// As the original had it: over the body alone.
+    /// Checks a signature over the body alone, as the original ProxyTorrent has it. It can be replayed.
     fn check_legacy(&self, signature: &str, body: &[u8]) -> Result<UserId, Problem> {
         let key = self.unnamed.as_ref().filter(|key| fits(key, body, signature));
         key.map(|_| unnamed_user()).ok_or_else(wrong)
     }
 }
 
+/// Returns a header as text.
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Problem> {
     let value = headers.get(name).and_then(|value| value.to_str().ok());
     value.ok_or_else(|| Problem::unauthorized(&format!("the header {name} is missing or not text")))
 }
 
 fn wrong() -> Problem {
-    Problem::unauthorized("the signature does not fit the request, or its key is not known")
+    Problem::unauthorized("the signature does not match the request, or its key is unknown")
 }
 
-/// Whether this is the message's signature, in constant time.
+/// Whether `signature` is the hexadecimal HMAC of `message`, compared in constant time.
 fn fits(key: &Key, message: &[u8], signature: &str) -> bool {
     let mut mac = key.clone();
     mac.update(message);

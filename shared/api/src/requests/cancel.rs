@@ -1,4 +1,4 @@
-//! `DELETE /v1/requests/{id}`: stops the work, and the seeding when no one else needs it.
+//! `DELETE /v1/requests/{id}`: cancels a request. Seeding stops if no other request refers to the torrent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +19,10 @@ use crate::state::Api;
     path = "/requests/{id}",
     tag = "requests",
     summary = "Cancel a request",
-    description = "Stops the work, and the seeding when no one else needs it. A second time does no harm.",
+    description = "Stops the work. Seeding stops if no other request refers to the torrent. A repeated call has no \
+                   effect.",
     params(("id" = String, Path, description = "The request's id")),
-    responses((status = 204, description = "It is cancelled, or had ended"), OwnErrors)
+    responses((status = 204, description = "The request is cancelled, or had already ended"), OwnErrors)
 )]
 pub(crate) async fn cancel(
     State(api): State<Arc<Api>>,
@@ -31,10 +32,10 @@ pub(crate) async fn cancel(
     let row = api.requests.cancel(id, &principal.user, api.clock.now()).await?;
     let row = row.ok_or_else(Problem::not_found)?;
     if row.status == Status::Cancelled {
-        info!(request.id = %id, "cancelled");
+        info!(request.id = %id, "request cancelled");
         if let Err(error) = api.tasks.enqueue_for(Share::from(&row), Task::Release(id), Duration::ZERO).await {
-            // The sweep finds it.
-            warn!(request.id = %id, %error, "no wake-up was sent");
+            // The sweep finds the row.
+            warn!(request.id = %id, %error, "task not enqueued");
         }
     }
     Ok(StatusCode::NO_CONTENT)

@@ -1,6 +1,6 @@
-//! `GET /v1/requests/{id}/content`: the content itself, and the same as a webseed (BEP 19).
+//! `GET /v1/requests/{id}/content`: the content. `GET /webseed/{id}/{key}`: the content as a webseed (BEP 19).
 //!
-//! The webseed's URL holds no query: libtorrent asks no webseed on loopback that has one.
+//! The webseed URL has no query: libtorrent does not use a webseed on loopback whose URL has one.
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use super::links::disposition;
 use crate::problem::{Problem, ReadyErrors};
 use crate::state::Api;
 
-/// Bytes read at a time.
+/// Bytes per read from the content store.
 const CHUNK: u64 = 256 * 1024;
 
 const REPR_DIGEST: Name = HeaderName::from_static("repr-digest");
@@ -37,14 +37,14 @@ const REPR_DIGEST: Name = HeaderName::from_static("repr-digest");
     summary = "Download the content",
     params(
         ("id" = String, Path, description = "The request's id"),
-        ("Range" = Option<String>, Header, description = "One range of bytes (RFC 9110, 14.2)"),
+        ("Range" = Option<String>, Header, description = "One byte range (RFC 9110, 14.2); more return the whole"),
     ),
     responses(
         (status = 200, description = "The content", content_type = "*/*", body = Vec<u8>),
-        (status = 206, description = "The range asked for", content_type = "*/*", body = Vec<u8>),
-        (status = 307, description = "It is had from this link, for an hour (on AWS)"),
-        (status = 304, description = "You have it"),
-        (status = 416, description = "No byte of the content is in the range"),
+        (status = 206, description = "The requested range", content_type = "*/*", body = Vec<u8>),
+        (status = 307, description = "A redirect to a download link that is valid for an hour (on AWS)"),
+        (status = 304, description = "Not modified: the client has the content (If-None-Match)"),
+        (status = 416, description = "The range is outside the content"),
         ReadyErrors
     )
 )]
@@ -60,7 +60,8 @@ pub(crate) async fn content(
     serve(api.contents.clone(), &content, &method, &headers).await
 }
 
-/// `GET /webseed/{id}/{key}`: whoever has the torrent has the key, until the request ends.
+/// `GET /webseed/{id}/{key}`: the content for peers. The torrent contains the key, which is valid until the request
+/// ends.
 pub(crate) async fn webseed(
     State(api): State<Arc<Api>>,
     path: Result<Path<(String, String)>, PathRejection>,
@@ -79,11 +80,11 @@ pub(crate) async fn webseed(
     serve(api.contents.clone(), &content, &method, &headers).await
 }
 
-/// What of the content is asked for.
+/// The requested part of the content.
 #[derive(Debug, PartialEq, Eq)]
 enum ByteRange {
     Whole,
-    /// First and last byte.
+    /// The offsets of the first and the last byte, both inclusive.
     Range(u64, u64),
     Unsatisfiable,
 }
@@ -94,7 +95,7 @@ async fn serve(
     method: &Method,
     asked: &HeaderMap,
 ) -> Result<Response, Problem> {
-    // A link is for a GET alone.
+    // The link is signed for GET only.
     if method == Method::GET
         && let Some(link) = contents.link(content.hash, &content.file_name, &content.media_type).await?
     {
@@ -102,11 +103,11 @@ async fn serve(
         return Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response());
     }
     let missing = || {
-        let detail = "the stored content cannot be read: ask again, it is fetched again if its origin still has it";
+        let detail = "the stored content cannot be read; it is fetched again if the origin still has it: retry later";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "content_unavailable", detail).retry_after(5)
     };
     let size = contents.size(content.hash).await?.ok_or_else(missing)?;
-    // The hash is the content: there is no stronger validator.
+    // The hash identifies the bytes: a strong validator (RFC 9110, 8.8.1).
     let etag = format!("\"{}\"", content.hash);
     let known = asked
         .get_all(IF_NONE_MATCH)
@@ -122,7 +123,7 @@ async fn serve(
     set(ETAG, &etag);
     set(ACCEPT_RANGES, "bytes");
     set(CACHE_CONTROL, "private, no-cache");
-    // A stranger's bytes on our origin: to be saved, not to be shown, and never to run.
+    // Untrusted bytes on this origin: browsers must save them, and must not render or run them.
     set(CONTENT_DISPOSITION, &disposition(&content.file_name));
     set(X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'");
@@ -132,7 +133,7 @@ async fn serve(
     set(CONTENT_TYPE, &content.media_type);
     set(REPR_DIGEST, &repr_digest(content.hash));
     let range = asked.get(RANGE).and_then(|value| value.to_str().ok());
-    // The strong comparison (RFC 9110, 13.1.5).
+    // `If-Range` requires the strong comparison (RFC 9110, 13.1.5).
     let fresh = asked.get(IF_RANGE).is_none_or(|value| value.as_bytes() == etag.as_bytes());
     let (status, first, last) = match range.filter(|_| fresh).map_or(ByteRange::Whole, |range| parse_range(range, size))
     {
@@ -142,7 +143,7 @@ async fn serve(
             (StatusCode::PARTIAL_CONTENT, first, last)
         }
         ByteRange::Unsatisfiable => {
-            let detail = format!("the content has {size} bytes: the range is outside");
+            let detail = format!("the range is outside the content, which has {size} bytes");
             let length = HeaderValue::from_str(&format!("bytes */{size}")).map(|value| vec![(CONTENT_RANGE, value)]);
             return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail)
                 .with_headers(length.unwrap_or_default()));
@@ -168,20 +169,20 @@ fn body(contents: Arc<dyn Contents>, hash: ContentHash, from: u64, end: u64) -> 
     Body::from_stream(chunks)
 }
 
-/// RFC 9530.
+/// Returns the value of `Repr-Digest` (RFC 9530).
 fn repr_digest(hash: ContentHash) -> String {
     use base64::Engine;
     format!("sha-256=:{}:", base64::engine::general_purpose::STANDARD.encode(hash.as_bytes()))
 }
 
-/// The part that a `Range` header asks for (RFC 9110, 14.1.2). Several at once, and what is no range of
-/// bytes, are answered with the whole, as the RFC lets a server.
+/// Parses a `Range` header (RFC 9110, 14.1.2). Several ranges, and a value that is not a byte range, return the whole
+/// content, as the RFC allows.
 fn parse_range(range: &str, size: u64) -> ByteRange {
     let unit = range.get(..6).filter(|unit| unit.eq_ignore_ascii_case("bytes="));
     let Some((first, last)) = unit.and_then(|_| range[6..].trim().split_once('-')) else {
         return ByteRange::Whole;
     };
-    // Digits and nothing else; whatever is too large for a number is beyond the end as well.
+    // Digits only: `parse` also accepts a sign. A number that is too large for `u64` is beyond the end as well.
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         digits.then(|| text.parse::<u64>().unwrap_or(u64::MAX))
@@ -204,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_as_the_rfc_has_them() {
+    fn range_headers_are_parsed_as_in_rfc_9110() {
         for (range, expected) in [
             ("bytes=0-0", ByteRange::Range(0, 0)),
             ("bytes=2-5", ByteRange::Range(2, 5)),

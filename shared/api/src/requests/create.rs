@@ -1,4 +1,4 @@
-//! `POST /v1/requests`: takes a request on.
+//! `POST /v1/requests`: creates a request.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ use crate::problem::{CreateErrors, Problem};
 use crate::state::Api;
 use crate::state::{prefix, public_path};
 
-/// A request that was taken on.
+/// A created request.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "id": "01a205b6-340d-72db-85d4-e6fb979392a0",
@@ -34,58 +34,59 @@ use crate::state::{prefix, public_path};
     "created_at": "2026-11-24T05:48:09.432Z",
 }))]
 pub(crate) struct Created {
-    /// A UUIDv7.
+    /// The id of the request, a UUIDv7.
     #[schema(value_type = String, format = Uuid)]
     id: RequestId,
     #[schema(value_type = StatusName)]
     status: Status,
-    /// How many seconds it may take, by those before; null while nothing is known.
+    /// The estimated number of seconds until the request is ready; null if there is no estimate yet.
     estimated_ready: Option<u64>,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
 }
 
-/// A header's name (RFC 9110, 5.1).
+/// The name of an HTTP header (RFC 9110, 5.1).
 #[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
 #[schema(value_type = String, pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
 pub(crate) struct HeaderName(String);
 
-/// A header's value.
+/// The value of an HTTP header: printable ASCII characters, spaces and tabs.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "documents what `validation::read` reads")]
 #[schema(value_type = String, pattern = "^[\\t -~]*$", max_length = 8192)]
 pub(crate) struct HeaderValue(String);
 
-/// What to fetch, and what to make of it.
+/// The URL to fetch, with options for the fetch, the torrent and the retention.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "url": "https://example.org/report.pdf", "ttl": 86400 }))]
 #[expect(dead_code, reason = "documents what `validation::read` reads")]
 pub(crate) struct CreateRequest {
-    /// An http or https URL.
+    /// The http or https URL to fetch.
     #[schema(format = Uri, max_length = 8192, pattern = "^https?://[^/?#@]+([/?#].*)?$")]
     url: String,
     #[schema(value_type = Option<MethodName>)]
     method: Option<MethodName>,
-    /// Sent along, 64 at the most. Those of the connection, Host, Range and this service's own are refused.
+    /// Headers to send to the origin, at most 64. Connection headers, Host, Range and the signature headers of this
+    /// service are refused; Authorization and Cookie need FETCHER__ALLOW_CREDENTIAL_HEADERS.
     headers: Option<BTreeMap<HeaderName, HeaderValue>>,
-    /// Sent along, with POST, PUT and PATCH.
+    /// The body to send to the origin; only with POST, PUT and PATCH.
     body: Option<String>,
-    /// For how long after `ready` identical requests may reuse the content, in seconds. By default
-    /// CACHE__DEFAULT_TTL, at most CACHE__MAX_TTL; with 0 it is not reused.
+    /// How long after `ready` identical requests may reuse the content, in seconds. By default CACHE__DEFAULT_TTL, at
+    /// most CACHE__MAX_TTL; 0 disables the reuse.
     #[schema(minimum = 0)]
     ttl: Option<u32>,
-    /// For how long after `ready` the content is stored and seeded, in seconds; 0 is until the request is cancelled. By
-    /// default STORAGE__KEEP.
+    /// The retention: how long after `ready` the content is stored and seeded, in seconds. By default STORAGE__KEEP;
+    /// 0 keeps it until the request is cancelled.
     #[schema(minimum = 0, maximum = 3_000_000_000_u64)]
     keep: Option<u64>,
-    /// What the content must hash to: a SHA-256 of 64 hexadecimal digits.
+    /// The expected SHA-256 of the content, 64 hexadecimal digits. If the content differs, the request fails.
     #[schema(pattern = "^[0-9a-fA-F]{64}$")]
     sha256: Option<String>,
-    /// The torrent's format, by default TORRENT__FORMAT.
+    /// The format of the torrent. By default TORRENT__FORMAT.
     #[schema(value_type = Option<FormatName>)]
     format: Option<FormatName>,
-    /// Who is to be told, by a signed webhook (standardwebhooks.com), when the request is ready or has failed.
+    /// The URL that receives a signed webhook (standardwebhooks.com) when the request is ready or has failed.
     #[schema(format = Uri, max_length = 8192, pattern = "^https?://[^/?#@]+([/?#].*)?$")]
     callback_url: Option<String>,
 }
@@ -94,19 +95,19 @@ pub(crate) struct CreateRequest {
     post,
     path = "/requests",
     tag = "requests",
-    summary = "Have a URL fetched",
-    // Not a parameter of the description: a key that comes with another body is refused, which no schema can say,
-    // and tools that make requests from schemas take for a fault.
-    description = "An `Idempotency-Key` header (1 to 255 printable ASCII characters) makes a repeated request the same \
-                   request: the same key and body get the same answer for 24 hours, the same key with another body \
-                   422, and while the first is under way 409.",
+    summary = "Create a request to fetch a URL",
+    // Not a declared parameter: a key that is used with another body is refused. No schema can express that, and
+    // tools that generate calls from the schema report it as a fault.
+    description = "An `Idempotency-Key` header (1 to 255 printable ASCII characters) makes a retry safe. For 24 hours, \
+                   the same key with the same body returns the same response; the same key with another body returns \
+                   422. While the first call is in progress, the same key returns 409.",
     request_body = CreateRequest,
     responses(
         (
             status = 201,
-            description = "It is taken on",
+            description = "The request was created",
             body = Created,
-            headers(("Location" = String, description = "Where to ask for it"))
+            headers(("Location" = String, description = "The path of the request"))
         ),
         CreateErrors
     )
@@ -135,7 +136,7 @@ async fn accept(
     body: &[u8],
 ) -> Result<Created, Problem> {
     if !is_json(headers) {
-        let detail = "the body is to be application/json";
+        let detail = "the body must be application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
     }
     let limits = Limits {
@@ -166,16 +167,16 @@ async fn accept(
         }
         return Err(problem);
     }
-    info!(request.id = %row.id, owner = %row.owner, spec = ?row.spec, "accepted");
+    info!(request.id = %row.id, owner = %row.owner, spec = ?row.spec, "request created");
     metrics::counter!("proxytorrent_requests_created_total").increment(1);
     if let Err(error) = api.tasks.enqueue_for(Share::from(&row), Task::Fetch(row.id), Duration::ZERO).await {
-        // The row is safe, and the sweep finds it.
-        warn!(request.id = %row.id, %error, "no wake-up was sent");
+        // The row is stored: the sweep finds it and enqueues the task.
+        warn!(request.id = %row.id, %error, "task not enqueued");
     }
     Ok(created)
 }
 
-/// Writes the row, if its owner may have one more.
+/// Creates the row, unless a quota of its owner is reached.
 async fn store(api: &Api, row: &FetchRequest) -> Result<(), Problem> {
     let turn = api.limits.take_turn(&*api.guards, &*api.clock, &row.owner).await?;
     let stored = match api.limits.check_amounts(&*api.requests, &row.owner).await {
@@ -185,8 +186,8 @@ async fn store(api: &Api, row: &FetchRequest) -> Result<(), Problem> {
     if let Some(turn) = turn
         && let Err(error) = api.guards.release(&turn.name).await
     {
-        // It runs out by itself.
-        warn!(%error, "a turn was not given back");
+        // The lock expires after a few seconds.
+        warn!(%error, "creation lock not released");
     }
     stored
 }

@@ -1,5 +1,4 @@
-//! `GET /v1/requests/{id}/events`: where a request stands, told as it changes (Server-Sent Events, WHATWG
-//! HTML 9.2).
+//! `GET /v1/requests/{id}/events`: the status changes of a request as Server-Sent Events (WHATWG HTML 9.2).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,23 +17,26 @@ use super::get::RequestView;
 use crate::problem::{OwnErrors, Problem};
 use crate::state::Api;
 
-/// How long the store is asked to wait at a time.
+/// The longest single wait for a change in the store.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// An event.
+/// A Server-Sent Event.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents the events")]
 pub(crate) struct StatusEvent {
-    /// `status`.
+    /// The type of the event: `status`.
     event: String,
-    /// A `Request`, as JSON.
+    /// A `Request` as JSON.
     data: String,
 }
 
-/// What is told next.
+/// The next event of the stream.
 enum Next {
+    /// The row as it is.
     This(Box<FetchRequest>),
+    /// The row once it differs from this one.
     After(Box<FetchRequest>),
+    /// None: the stream ends.
     End,
 }
 
@@ -42,12 +44,15 @@ enum Next {
     get,
     path = "/requests/{id}/events",
     tag = "requests",
-    summary = "Watch a request",
-    description = "An event `status` with the request as its data: at once, and whenever its status or progress \
-                   changes. The stream ends with the request being ready, failed, cancelled or expired. Only where \
-                   the service runs embedded; elsewhere use `?wait=`.",
+    summary = "Stream the status of a request",
+    description = "Sends an event `status` with the request as JSON: at once, and whenever its status, progress or \
+                   retry count changes. The stream ends when the request is ready, failed, cancelled or expired. Not \
+                   available on AWS; use `?wait=` there.",
     params(("id" = String, Path, description = "The request's id")),
-    responses((status = 200, description = "The events", body = StatusEvent, content_type = "text/event-stream"), OwnErrors)
+    responses(
+        (status = 200, description = "The stream of events", body = StatusEvent, content_type = "text/event-stream"),
+        OwnErrors
+    )
 )]
 pub(crate) async fn events(
     State(api): State<Arc<Api>>,
@@ -70,12 +75,12 @@ pub(crate) async fn events(
         }
     });
     let events = Sse::new(events).keep_alive(KeepAlive::default());
-    // nginx would keep the events back until the stream ends.
+    // Otherwise nginx buffers the events until the stream ends.
     Ok(([(HeaderName::from_static("x-accel-buffering"), "no")], events).into_response())
 }
 
-/// The row once it has changed; `None` if it is gone or the store fails, which ends the stream: the client
-/// connects anew.
+/// Waits for a change and returns the row. Returns `None` if the row no longer exists or the store fails: the stream
+/// ends, and the client reconnects.
 async fn changed(api: &Api, seen: &FetchRequest) -> Option<FetchRequest> {
     let state = |row: &FetchRequest| (row.status, row.progress, row.retry_count);
     loop {

@@ -1,4 +1,4 @@
-//! `GET /v1/requests/{id}`: where a request stands.
+//! `GET /v1/requests/{id}`: the status of a request, with long polling (`?wait=`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ use crate::problem::{OwnErrors, Problem};
 use crate::query::Query;
 use crate::state::Api;
 
-/// The longest that a client may wait for a change, in seconds.
+/// The longest `wait` for a change, in seconds.
 const MAX_WAIT: u32 = 25;
 
-/// Where a request stands.
+/// The status of a request.
 #[derive(ToSchema)]
 #[schema(as = Status, rename_all = "lowercase")]
 #[expect(dead_code, reason = "documents domain::Status")]
@@ -35,7 +35,7 @@ pub(crate) enum StatusName {
     Expired,
 }
 
-/// How content is asked for.
+/// The HTTP method of a fetch.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[schema(as = Method)]
@@ -47,7 +47,7 @@ pub(crate) enum MethodName {
     Patch,
 }
 
-/// A torrent's format: v1, which every client reads, or hybrid with v2 (BEP 52).
+/// The format of a torrent: v1, which every client can read, or hybrid, which is v1 and v2 in one (BEP 52).
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = TorrentFormat)]
@@ -85,7 +85,7 @@ pub(crate) enum FormatName {
     "error_message": null,
 }))]
 pub(crate) struct RequestView {
-    /// A UUIDv7.
+    /// The id of the request, a UUIDv7.
     #[schema(value_type = String, format = Uuid)]
     id: RequestId,
     #[schema(value_type = StatusName)]
@@ -96,24 +96,25 @@ pub(crate) struct RequestView {
     method: Method,
     #[schema(value_type = FormatName)]
     format: TorrentFormat,
-    /// For how long after `ready` the content is reused, in seconds.
+    /// How long after `ready` identical requests may reuse the content, in seconds.
     ttl: u32,
-    /// For how long after `ready` it is stored and seeded, in seconds; 0 is until it is cancelled.
+    /// The retention: how long after `ready` the content is stored and seeded, in seconds; 0 is until cancelled.
     keep: u64,
     #[schema(value_type = Option<String>)]
     callback_url: Option<Url>,
-    /// 0 to 100, over all steps.
+    /// The progress over all steps, 0 to 100.
     #[schema(maximum = 100)]
     progress: u8,
-    /// How often it was tried again.
+    /// The number of retries so far.
     retry_count: u32,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
-    /// When it became ready, or ended before that.
+    /// When the request became ready, or ended without becoming ready.
     #[schema(value_type = Option<String>, format = DateTime)]
     completed_at: Option<Timestamp>,
+    /// When the retention of a ready request ends; null if it is kept until it is cancelled.
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
     /// The v1 infohash, 40 hexadecimal digits.
@@ -125,19 +126,19 @@ pub(crate) struct RequestView {
     /// The SHA-256 of the content, 64 hexadecimal digits.
     #[schema(value_type = Option<String>)]
     content_hash: Option<ContentHash>,
-    /// Bytes.
+    /// The size of the content in bytes.
     content_size: Option<u64>,
     content_type: Option<String>,
     file_name: Option<String>,
-    /// Where the last redirect led.
+    /// The URL after all redirects.
     #[schema(value_type = Option<String>)]
     final_url: Option<Url>,
-    /// The origin's HTTP status.
+    /// The HTTP status of the origin's response.
     origin_status: Option<u16>,
-    /// What went wrong at the last try, for programs.
+    /// The code of the last error, for programs; stable.
     #[schema(value_type = Option<String>)]
     error_code: Option<&'static str>,
-    /// What went wrong, for people.
+    /// The text of the last error, for people.
     error_message: Option<String>,
 }
 
@@ -178,7 +179,8 @@ impl From<FetchRequest> for RequestView {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents the parameters")]
 pub(crate) struct GetParameters {
-    /// Seconds to wait for the status to change. A request that is ready or has ended is told at once.
+    /// Seconds to wait for a change of the status (long polling). A request that is ready or has ended returns at
+    /// once.
     #[param(minimum = 0, maximum = 25, default = 0)]
     wait: Option<u32>,
 }
@@ -187,7 +189,7 @@ pub(crate) struct GetParameters {
     get,
     path = "/requests/{id}",
     tag = "requests",
-    summary = "See where a request stands",
+    summary = "Get the status of a request",
     params(("id" = String, Path, description = "The request's id"), GetParameters),
     responses((status = 200, description = "The request", body = RequestView), OwnErrors)
 )]
@@ -208,7 +210,7 @@ pub(crate) async fn get(
     Ok(Json(row.into()))
 }
 
-/// The row when its status is another, or the time is over.
+/// Returns the row when its status has changed or the wait is over.
 async fn wait_for_change(api: &Api, row: FetchRequest, wait: Duration) -> Result<FetchRequest, Problem> {
     let (before, deadline) = (row.status, Instant::now() + wait);
     let mut row = row;

@@ -1,4 +1,4 @@
-//! What a torrent links to: trackers and webseeds; and the header that names a download.
+//! Tracker and webseed URLs of a torrent, and the `Content-Disposition` of a download.
 
 use domain::{FetchRequest, RequestId, Torrent};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -6,7 +6,8 @@ use ports::StoreError;
 
 use crate::state::Api;
 
-/// The trackers of a request's torrent: ours, with a passkey for this request alone, and the configured one.
+/// Returns the tracker URLs of a request's torrent: the built-in tracker with a passkey for this request, and
+/// `TORRENT__ANNOUNCE_URL`.
 pub(super) async fn trackers(api: &Api, row: &FetchRequest, torrent: &Torrent) -> Result<Vec<String>, StoreError> {
     let base = api.public_url.as_str().trim_end_matches('/');
     let passkey = api.passkeys.of(&*api.guards, api.clock.now(), row, torrent.infohash).await?;
@@ -14,14 +15,14 @@ pub(super) async fn trackers(api: &Api, row: &FetchRequest, torrent: &Torrent) -
     Ok(std::iter::once(own).chain(api.torrent.announce_url.as_ref().map(ToString::to_string)).collect())
 }
 
-/// The webseeds of a request's torrent.
+/// Returns the webseed URL of a request's torrent; none with `TORRENT__WEBSEED=false`.
 pub(super) fn webseeds(api: &Api, id: RequestId) -> Vec<String> {
     let url =
         || format!("{}/webseed/{id}/{}", api.public_url.as_str().trim_end_matches('/'), api.passkeys.of_content(id));
     api.torrent.webseed.then(url).into_iter().collect()
 }
 
-/// RFC 6266, with a plain name for old clients.
+/// Returns a `Content-Disposition` value with this file name (RFC 6266), and an ASCII name for old clients.
 pub(super) fn disposition(name: &str) -> String {
     let plain: String =
         name.chars().map(|c| if c.is_ascii_graphic() && !"\"\\%".contains(c) || c == ' ' { c } else { '_' }).collect();
@@ -33,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_to_old_and_new_clients() {
+    fn a_download_has_an_ascii_name_and_a_utf8_name() {
         assert_eq!(
             disposition("a \"ü\".torrent"),
             "attachment; filename=\"a ___.torrent\"; filename*=UTF-8''a%20%22%C3%BC%22%2Etorrent"

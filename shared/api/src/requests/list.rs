@@ -1,4 +1,4 @@
-//! `GET /v1/requests`: the caller's own requests, newest first.
+//! `GET /v1/requests`: the caller's requests, newest first.
 
 use std::sync::Arc;
 
@@ -13,16 +13,18 @@ use crate::problem::{OwnErrors, Problem};
 use crate::query::Query;
 use crate::state::Api;
 
-/// Items on one page, at the most, and where none are asked for.
+/// The largest page.
 const MAX_LIMIT: u32 = 100;
+
+/// The size of a page without `limit`.
 const DEFAULT_LIMIT: u32 = 20;
 
 /// A page of requests.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct RequestList {
-    /// The newest first.
+    /// The requests, newest first.
     items: Vec<RequestView>,
-    /// What to give as `cursor` for the next page; null on the last one.
+    /// The `cursor` of the next page; null on the last page.
     #[schema(value_type = Option<String>, format = Uuid)]
     next_cursor: Option<RequestId>,
 }
@@ -31,10 +33,10 @@ pub(crate) struct RequestList {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents the parameters")]
 pub(crate) struct ListParameters {
-    /// Items on the page.
+    /// The number of requests on the page.
     #[param(minimum = 1, maximum = 100, default = 20)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<String>, format = Uuid)]
     cursor: Option<RequestId>,
     /// Only requests with this status.
@@ -47,7 +49,7 @@ pub(crate) struct ListParameters {
     tag = "requests",
     summary = "List your requests",
     params(ListParameters),
-    responses((status = 200, description = "A page of them, the newest first", body = RequestList), OwnErrors)
+    responses((status = 200, description = "A page of requests, newest first", body = RequestList), OwnErrors)
 )]
 pub(crate) async fn list(
     State(api): State<Arc<Api>>,
@@ -56,10 +58,11 @@ pub(crate) async fn list(
 ) -> Result<Json<RequestList>, Problem> {
     let mut query = Query::parse(query.as_deref());
     let limit = query.number("limit", 1..=MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
-    let cursor = query.value::<RequestId>("cursor", "is to be the next_cursor of a page");
-    let status = query.value::<Status>("status", "is no status");
+    let cursor = query.value::<RequestId>("cursor", "must be the next_cursor of a page");
+    let statuses = "must be queued, fetching, packaging, seeding, ready, failed, cancelled or expired";
+    let status = query.value::<Status>("status", statuses);
     query.finish()?;
-    // One more tells whether there is a next page.
+    // One row more than the page shows whether there is a next page.
     let mut rows = api.requests.list(&principal.user, status, cursor, limit + 1).await?;
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);

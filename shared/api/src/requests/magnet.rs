@@ -20,10 +20,10 @@ pub(crate) struct MagnetView {
     #[schema(value_type = String, format = Uuid)]
     id: RequestId,
     magnet_link: String,
-    /// 40 hexadecimal digits.
+    /// The v1 infohash, 40 hexadecimal digits.
     #[schema(value_type = String)]
     infohash: InfoHash,
-    /// 64 hexadecimal digits; null unless the torrent is a hybrid.
+    /// The v2 infohash, 64 hexadecimal digits; null unless the torrent is a hybrid.
     #[schema(value_type = Option<String>)]
     infohash_v2: Option<InfoHashV2>,
 }
@@ -34,7 +34,7 @@ pub(crate) struct MagnetView {
     tag = "requests",
     summary = "Get the magnet link",
     params(("id" = String, Path, description = "The request's id")),
-    responses((status = 200, description = "The link", body = MagnetView), ReadyErrors)
+    responses((status = 200, description = "The magnet link", body = MagnetView), ReadyErrors)
 )]
 pub(crate) async fn magnet(
     State(api): State<Arc<Api>>,
@@ -42,8 +42,8 @@ pub(crate) async fn magnet(
     Id(id): Id,
 ) -> Result<Json<MagnetView>, Problem> {
     let (row, torrent) = super::ready_torrent(&api, &principal, id).await?;
-    // libtorrent 2.1 announces a hybrid torrent under both its hashes, and drops a connection that it made
-    // by `x.pe` when the second answer names the same peer during the handshake.
+    // No `x.pe` for hybrids: libtorrent 2.1 announces a hybrid torrent under both infohashes, and drops a connection
+    // that it opened by `x.pe` if the second announce response lists the same peer during the handshake.
     let peers = if torrent.infohash_v2.is_some() { vec![] } else { api.seeder_addresses.clone() };
     let trackers = super::links::trackers(&api, &row, &torrent).await?;
     let magnet = Magnet {

@@ -22,7 +22,7 @@ use http::request::Parts;
 use crate::problem::Problem;
 use crate::state::Api;
 
-/// The id in the path; what is none names nothing.
+/// The request id in the path. A text that is not an id gives 404, like an unknown id.
 pub(crate) struct Id(RequestId);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
@@ -35,28 +35,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// The caller's own request; another's does not exist.
+/// Returns the caller's request. The request of another user gives 404, as if it did not exist.
 async fn find_owned(api: &Api, principal: &Principal, id: RequestId) -> Result<FetchRequest, Problem> {
     let row = api.requests.get(id).await?.filter(|row| row.owner == principal.user);
     row.map(|row| row.as_of(api.clock.now())).ok_or_else(Problem::not_found)
 }
 
-/// The torrent of the caller's own request, if it is ready; else why it is not to be had.
+/// Returns the caller's request and its torrent if the request is ready, otherwise an error with the reason.
 async fn ready_torrent(api: &Api, principal: &Principal, id: RequestId) -> Result<(FetchRequest, Torrent), Problem> {
     let row = find_owned(api, principal, id).await?;
     let infohash: Option<InfoHash> = match row.status {
         Status::Ready => row.infohash,
         Status::Cancelled | Status::Expired => {
-            let detail = format!("the request is {}: its torrent is gone", row.status);
+            let detail = format!("the request is {}: its torrent is no longer available", row.status);
             return Err(Problem::new(StatusCode::GONE, "request_gone", detail));
         }
         Status::Failed => {
             let why = row.failure.as_ref().map_or("", |failure| &failure.message);
-            let detail = format!("the request has failed, and there will be no torrent: {why}");
+            let detail = format!("the request has failed and has no torrent: {why}");
             return Err(Problem::new(StatusCode::CONFLICT, "request_failed", detail));
         }
         Status::Queued | Status::Fetching | Status::Packaging | Status::Seeding => {
-            let detail = format!("the request is {}: ask again when it is ready", row.status);
+            let detail = format!("the request is {}: retry when it is ready", row.status);
             return Err(Problem::new(StatusCode::CONFLICT, "not_ready", detail).retry_after(1));
         }
     };
@@ -64,6 +64,6 @@ async fn ready_torrent(api: &Api, principal: &Principal, id: RequestId) -> Resul
         Some(infohash) => api.torrents.get(infohash).await?,
         None => None,
     };
-    let gone = || Problem::new(StatusCode::GONE, "request_gone", "the torrent is gone");
+    let gone = || Problem::new(StatusCode::GONE, "request_gone", "the torrent no longer exists");
     torrent.map(|torrent| (row, torrent)).ok_or_else(gone)
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/requests/{id}/torrent`: the metainfo file, with the caller's own tracker URL in it.
+//! `GET /v1/requests/{id}/torrent`: the metainfo file, with a tracker URL that contains the caller's passkey.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ use crate::state::Api;
     path = "/requests/{id}/torrent",
     tag = "requests",
     summary = "Download the .torrent",
-    description = "Its tracker URL has a passkey for this request: people who get the file can download this torrent, until \
-                   the request ends or you revoke your passkeys.",
+    description = "The tracker URL in the file contains a passkey for this request: anyone who has the file can \
+                   download this torrent, until the request ends or you revoke your passkeys.",
     params(("id" = String, Path, description = "The request's id")),
     responses(
         (status = 200, description = "The metainfo file", content_type = "application/x-bittorrent", body = Vec<u8>),
@@ -34,7 +34,7 @@ pub(crate) async fn torrent(
     Id(id): Id,
 ) -> Result<Response, Problem> {
     let (row, torrent) = super::ready_torrent(&api, &principal, id).await?;
-    let gone = || Problem::new(StatusCode::GONE, "request_gone", "the torrent is gone");
+    let gone = || Problem::new(StatusCode::GONE, "request_gone", "the torrent no longer exists");
     let (metainfo, _) = api.torrents.metainfo(torrent.infohash).await?.ok_or_else(gone)?;
     let handout = MetainfoExtras {
         trackers: links::trackers(&api, &row, &torrent).await?,
@@ -45,7 +45,7 @@ pub(crate) async fn torrent(
     let headers = [
         (CONTENT_TYPE, "application/x-bittorrent".to_owned()),
         (CONTENT_DISPOSITION, links::disposition(&format!("{}.torrent", torrent.name))),
-        // It holds the caller's passkey.
+        // The file contains the caller's passkey.
         (CACHE_CONTROL, "private, no-store".to_owned()),
     ];
     Ok((headers, bytes).into_response())

@@ -1,4 +1,4 @@
-//! `PATCH /v1/requests/{id}`: changes how long a request is kept.
+//! `PATCH /v1/requests/{id}`: changes the retention of a request.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use super::validation;
 use crate::problem::{Problem, UpdateErrors};
 use crate::state::Api;
 
-/// What to change of a request.
+/// The fields of a request to change.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "keep": 7_776_000 }))]
 #[expect(dead_code, reason = "documents what `validation::read_changes` reads")]
 pub(crate) struct UpdateRequest {
-    /// For how many seconds from now, or from when it becomes ready, it is stored and seeded; 0 is until it is cancelled.
+    /// The retention in seconds, from now, or from `ready` if the request is not ready yet; 0 is until cancelled.
     #[schema(minimum = 0, maximum = 3_000_000_000_u64)]
     keep: u64,
 }
@@ -33,7 +33,7 @@ pub(crate) struct UpdateRequest {
     patch,
     path = "/requests/{id}",
     tag = "requests",
-    summary = "Change how long a request is kept",
+    summary = "Change the retention of a request",
     params(("id" = String, Path, description = "The request's id")),
     request_body = UpdateRequest,
     responses((status = 200, description = "The request", body = RequestView), UpdateErrors)
@@ -52,10 +52,10 @@ pub(crate) async fn update(
     let keep_for = validation::read_changes(&body)?;
     let now = api.clock.now();
     let gone = |row: &FetchRequest| {
-        let detail = format!("the request is {}: its content is not kept any more", row.status);
+        let detail = format!("the request is {}: its content is no longer kept", row.status);
         Problem::new(StatusCode::GONE, "request_gone", detail)
     };
-    // Ready rows whose time is over are shown as expired, and stay so.
+    // A ready row whose retention is over is shown as expired: it must not become ready again.
     let seen = super::find_owned(&api, &principal, id).await?;
     if seen.status.is_final() {
         return Err(gone(&seen));

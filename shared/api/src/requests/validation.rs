@@ -1,4 +1,4 @@
-//! Reading a request body, with all that is wrong with it at once.
+//! Validation of request bodies. All errors are reported at once.
 
 use std::time::Duration;
 
@@ -14,17 +14,18 @@ use url::Url;
 use crate::limits::MAX_BODY;
 use crate::problem::{FieldError, Problem};
 
-/// The longest URL, header value and so on, in bytes.
+/// The longest URL and header value, in bytes.
 const MAX_TEXT: usize = 8 * 1024;
+/// The most headers of a request.
 pub(crate) const MAX_HEADERS: usize = 64;
-/// Names and values together, in bytes: about what servers take.
+/// The most bytes of all header names and values together: about what common servers accept.
 const MAX_ALL_HEADERS: usize = 16 * 1024;
 
-/// Headers that are a person's: with `FETCHER__ALLOW_CREDENTIAL_HEADERS` they may be set.
+/// Headers with personal credentials: allowed with `FETCHER__ALLOW_CREDENTIAL_HEADERS`.
 const CREDENTIALS: [HeaderName; 2] = [AUTHORIZATION, COOKIE];
 
-/// Headers that belong to the connection (RFC 9110, 7.6.1), to the fetch itself, or to this service; all that are the
-/// proxy's as well.
+/// Headers that belong to the connection (RFC 9110, 7.6.1), to the fetch itself, or to this service. `Proxy-*`
+/// headers, which belong to the proxy, are refused as well.
 const REFUSED: [HeaderName; 19] = [
     ACCEPT_ENCODING,
     CONNECTION,
@@ -47,13 +48,13 @@ const REFUSED: [HeaderName; 19] = [
     HeaderName::from_static("x-timestamp"),
 ];
 
-/// Collects what is wrong, field by field.
+/// The fields that are not read yet, and the errors found so far.
 struct Fields {
     object: Map<String, Value>,
     errors: Vec<FieldError>,
 }
 
-/// What is wrong with a value: a code and a sentence.
+/// A validation error of a value: a code and a sentence.
 type Wrong = (&'static str, String);
 
 fn wrong<T>(code: &'static str, detail: impl Into<String>) -> Result<T, Wrong> {
@@ -61,7 +62,7 @@ fn wrong<T>(code: &'static str, detail: impl Into<String>) -> Result<T, Wrong> {
 }
 
 impl Fields {
-    /// The value of one field, read by `parse`; `None` if it is absent, null or wrong.
+    /// Removes a field and parses its value with `parse`. Returns `None` if it is absent, null or invalid.
     fn take<T>(&mut self, name: &str, parse: impl FnOnce(Value) -> Result<T, Wrong>) -> Option<T> {
         let value = self.object.remove(name).filter(|value| !value.is_null())?;
         match parse(value) {
@@ -78,7 +79,7 @@ impl Fields {
     }
 }
 
-/// What the defaults and limits are.
+/// The defaults and limits of a new request.
 pub(super) struct Limits {
     pub format: TorrentFormat,
     pub default_ttl: u64,
@@ -88,7 +89,7 @@ pub(super) struct Limits {
     pub webhooks: bool,
 }
 
-/// Reads the body of `POST /v1/requests`.
+/// Validates the body of `POST /v1/requests`. Returns what to fetch, and the retention.
 pub(super) fn read(body: &[u8], limits: &Limits) -> Result<(FetchSpec, Duration), Problem> {
     let mut fields = fields(body)?;
     let had_url = fields.object.get("url").is_some_and(|url| !url.is_null());
@@ -103,7 +104,7 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<(FetchSpec, Duration)
         fields.refuse(
             "body",
             "not_allowed",
-            format!("{} has no body; allowed with POST, PUT and PATCH", method.as_str()),
+            format!("{} must not have a body; allowed with POST, PUT and PATCH", method.as_str()),
         );
     }
     let ttl = fields.take("ttl", |value| ttl(&value, limits.max_ttl)).unwrap_or(limits.default_ttl as u32);
@@ -119,7 +120,7 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<(FetchSpec, Duration)
     });
     let unknown: Vec<_> = fields.object.keys().cloned().collect();
     for name in unknown {
-        let detail = "is not a field; there are url, method, headers, body, ttl, keep, sha256, format and callback_url"
+        let detail = "is not a field; allowed: url, method, headers, body, ttl, keep, sha256, format and callback_url"
             .to_owned();
         fields.refuse(&name, "unknown_field", detail);
     }
@@ -131,7 +132,7 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<(FetchSpec, Duration)
     }
 }
 
-/// Reads the body of `PATCH /v1/requests/{id}`: the retention.
+/// Validates the body of `PATCH /v1/requests/{id}`. Returns the new retention.
 pub(super) fn read_changes(body: &[u8]) -> Result<Duration, Problem> {
     let mut fields = fields(body)?;
     let had_keep = fields.object.get("keep").is_some_and(|keep| !keep.is_null());
@@ -141,7 +142,7 @@ pub(super) fn read_changes(body: &[u8]) -> Result<Duration, Problem> {
     }
     let unknown: Vec<_> = fields.object.keys().filter(|name| *name != "keep").cloned().collect();
     for name in unknown {
-        fields.refuse(&name, "unknown_field", "is not a field that can be changed; there is keep".into());
+        fields.refuse(&name, "unknown_field", "is not a field that can be changed; allowed: keep".into());
     }
     match keep {
         Some(keep) if fields.errors.is_empty() => Ok(keep),
@@ -157,17 +158,20 @@ fn fields(body: &[u8]) -> Result<Fields, Problem> {
     }
 }
 
-/// The greatest `keep`, in seconds: about 95 years.
+/// The longest retention (`keep`), in seconds: about 95 years.
 pub(super) const MAX_KEEP: u64 = 3_000_000_000;
 
 fn keep(value: &Value) -> Result<Duration, Wrong> {
     match whole(value) {
         Some(seconds) if seconds <= MAX_KEEP => Ok(retention(seconds)),
-        _ => wrong("out_of_range", format!("must be a whole number from 0 to {MAX_KEEP}; 0 is until it is cancelled")),
+        _ => {
+            let detail = format!("must be a whole number from 0 to {MAX_KEEP}, in seconds; 0 is until cancelled");
+            wrong("out_of_range", detail)
+        }
     }
 }
 
-/// For how long a request is kept that says `seconds`: with 0, until it is cancelled.
+/// Returns the retention for a `keep` of this many seconds; 0 means until the request is cancelled.
 fn retention(seconds: u64) -> Duration {
     if seconds == 0 { KEPT_UNTIL_CANCELLED } else { Duration::from_secs(seconds) }
 }
@@ -179,8 +183,8 @@ fn malformed(detail: String) -> Problem {
 fn text(value: Value, max: usize) -> Result<String, Wrong> {
     match value {
         Value::String(text) if text.len() <= max => Ok(text),
-        Value::String(_) => wrong("too_long", format!("has at most {max} bytes")),
-        _ => wrong("wrong_type", "is to be a string"),
+        Value::String(_) => wrong("too_long", format!("must have at most {max} bytes")),
+        _ => wrong("wrong_type", "must be a string"),
     }
 }
 
@@ -202,10 +206,10 @@ fn read_url(value: Value, credentials: bool) -> Result<Url, Wrong> {
     if !credentials && (!url.username().is_empty() || url.password().is_some()) {
         return wrong(
             "credentials_not_allowed",
-            "holds a user name or password; an operator can allow that with FETCHER__ALLOW_CREDENTIAL_HEADERS",
+            "must not contain a user name or password; an operator can allow it with FETCHER__ALLOW_CREDENTIAL_HEADERS",
         );
     }
-    // Fragments are for browsers; without them more requests are identical.
+    // The fragment is not sent to the origin; without it, more requests are identical.
     url.set_fragment(None);
     Ok(url)
 }
@@ -215,12 +219,12 @@ fn method(value: Value) -> Result<Method, Wrong> {
     text.parse().or_else(|error: UnknownText| wrong("invalid_method", error.to_string()))
 }
 
-/// The headers that can be set; what is wrong with the others is told header by header.
+/// Returns the valid headers. Reports an error for each invalid one.
 fn headers(fields: &mut Fields, credentials: bool) -> Vec<(String, String)> {
     let object = fields.take("headers", |value| match value {
         Value::Object(object) if object.len() <= MAX_HEADERS => Ok(object),
-        Value::Object(_) => wrong("too_many", format!("has at most {MAX_HEADERS} headers")),
-        _ => wrong("wrong_type", "is to be an object of names and values"),
+        Value::Object(_) => wrong("too_many", format!("must have at most {MAX_HEADERS} headers")),
+        _ => wrong("wrong_type", "must be an object of header names and values"),
     });
     let mut headers = vec![];
     for (name, value) in object.unwrap_or_default() {
@@ -229,7 +233,7 @@ fn headers(fields: &mut Fields, credentials: bool) -> Vec<(String, String)> {
                 fields.refuse(
                     &format!("headers.{same}"),
                     "duplicate_header",
-                    "is there twice: names ignore case".into(),
+                    "is given twice: header names are case-insensitive".into(),
                 );
             }
             Ok(header) => headers.push(header),
@@ -240,31 +244,32 @@ fn headers(fields: &mut Fields, credentials: bool) -> Vec<(String, String)> {
         }
     }
     if headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_ALL_HEADERS {
-        fields.refuse("headers", "too_long", format!("has at most {MAX_ALL_HEADERS} bytes, names and values together"));
+        let detail = format!("must have at most {MAX_ALL_HEADERS} bytes, names and values together");
+        fields.refuse("headers", "too_long", detail);
     }
     headers
 }
 
 fn header(name: &str, value: Value, credentials: bool) -> Result<(String, String), Wrong> {
     let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-        return wrong("invalid_header", "is not a header's name");
+        return wrong("invalid_header", "is not a valid header name");
     };
     if !credentials && CREDENTIALS.contains(&name) {
         let detail = "cannot be set; an operator can allow it with FETCHER__ALLOW_CREDENTIAL_HEADERS";
         return wrong("header_not_allowed", detail);
     }
     if REFUSED.contains(&name) || name.as_str().starts_with("proxy-") {
-        return wrong("header_not_allowed", "cannot be set: it is the connection's, the fetch's or this service's own");
+        return wrong("header_not_allowed", "cannot be set: it belongs to the connection, the fetch or this service");
     }
     let value = text(value, MAX_TEXT)?;
     let printable = value.bytes().all(|byte| byte == b'\t' || (0x20..0x7f).contains(&byte));
     if !printable || HeaderValue::from_str(&value).is_err() {
-        return wrong("invalid_header", "has characters that headers cannot have");
+        return wrong("invalid_header", "must contain only printable ASCII characters, spaces and tabs");
     }
     Ok((name.to_string(), value))
 }
 
-/// A whole number that is not negative. JSON has one kind of number: 60.0 is 60.
+/// Returns a whole number that is not negative. JSON has one number type: 60.0 is 60.
 fn whole(value: &Value) -> Option<u64> {
     let fraction = || value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0);
     value.as_u64().or_else(|| fraction().map(|number| number as u64))
@@ -273,12 +278,12 @@ fn whole(value: &Value) -> Option<u64> {
 fn ttl(value: &Value, max: u64) -> Result<u32, Wrong> {
     match whole(value) {
         Some(ttl) if ttl <= max => Ok(ttl as u32),
-        _ => wrong("out_of_range", format!("is to be a whole number from 0 to {max}, in seconds")),
+        _ => wrong("out_of_range", format!("must be a whole number from 0 to {max}, in seconds")),
     }
 }
 
 fn sha256(value: Value) -> Result<ContentHash, Wrong> {
-    text(value, 64)?.parse().or_else(|_| wrong("invalid_hash", "is to be a SHA-256 of 64 hexadecimal digits"))
+    text(value, 64)?.parse().or_else(|_| wrong("invalid_hash", "must be a SHA-256 of 64 hexadecimal digits"))
 }
 
 fn format(value: Value) -> Result<TorrentFormat, Wrong> {
@@ -311,16 +316,16 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_taken_where_they_are_allowed() {
+    fn credentials_are_accepted_where_they_are_allowed() {
         let limits = Limits { credentials: true, ..LIMITS };
         let body = br#"{"url": "http://u:p@h/", "headers": {"Authorization": "a", "Cookie": "b"}}"#;
         assert_eq!(read(body, &limits).unwrap().0.headers.len(), 2);
         let host = br#"{"url": "http://h/", "headers": {"Proxy-Authorization": "a"}}"#;
-        assert!(read(host, &limits).is_err(), "the proxy's are never the caller's");
+        assert!(read(host, &limits).is_err(), "proxy headers are always refused");
     }
 
     #[test]
-    fn all_that_is_wrong_is_told_at_once() {
+    fn all_errors_are_reported_at_once() {
         let body = r#"{"url": "ftp://x/", "method": "get", "ttl": 101, "sha256": "ab", "format": 2, "x": 1,
                        "headers": {"Cookie": "a", "X-Good": "b", "a b": "c"}, "body": "b"}"#;
         let expected = [
@@ -338,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_values_are_refused() {
+    fn invalid_values_are_refused() {
         for (body, code) in [
             ("{}", "required"),
             (r#"{"url": null}"#, "required"),

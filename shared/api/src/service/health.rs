@@ -1,4 +1,4 @@
-//! `GET /v1/health`: whether the parts of the service work.
+//! `GET /v1/health`: the health of the service and its components.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use utoipa::ToSchema;
 use crate::health::Report;
 use crate::state::Api;
 
-/// How the service is.
+/// The health of the service.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "documents what `health` answers")]
+#[expect(dead_code, reason = "documents what `health` returns")]
 pub(crate) struct Health {
     /// `healthy` or `unhealthy`.
     status: String,
     version: String,
-    /// Seconds since the start.
+    /// The uptime in seconds.
     uptime: f64,
-    /// Each part's `status`, `latency_ms` and details: database, proxy, seeder, storage, task_queue.
+    /// The `status`, `latency_ms` and details of each component: database, proxy, seeder, storage, task_queue.
     #[schema(value_type = Object)]
     checks: BTreeMap<String, Value>,
 }
@@ -30,11 +30,11 @@ pub(crate) struct Health {
     get,
     path = "/health",
     tag = "service",
-    summary = "Ask whether the service works",
+    summary = "Check the health of the service",
     security(()),
     responses(
-        (status = 200, description = "Every part answers", body = Health),
-        (status = 503, description = "Some part does not", body = Health)
+        (status = 200, description = "Every component is healthy", body = Health),
+        (status = 503, description = "At least one component is unhealthy", body = Health)
     )
 )]
 pub(crate) async fn health(State(api): State<Arc<Api>>) -> (StatusCode, Json<Value>) {

@@ -1,4 +1,4 @@
-//! `GET /metrics`: the metrics in the text format of Prometheus, for authenticated callers.
+//! `GET /metrics`: metrics in the Prometheus text format, for authenticated callers.
 
 use std::sync::Arc;
 

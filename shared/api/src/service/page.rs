@@ -1,4 +1,4 @@
-//! `GET /`: who this is.
+//! `GET /`: the name and version of the service, and links to its documentation.
 
 use std::sync::Arc;
 

@@ -16,9 +16,9 @@ use crate::state::Api;
     path = "/passkeys",
     tag = "requests",
     summary = "Revoke your tracker passkeys",
-    description = "The tracker refuses every `.torrent` and magnet link that was handed out to you so far. Download them \
-                   again to get new passkeys.",
-    responses((status = 204, description = "They are revoked"), OwnErrors)
+    description = "Invalidates the passkeys in all your `.torrent` files and magnet links: the tracker refuses them. \
+                   Download them again to get new passkeys.",
+    responses((status = 204, description = "The passkeys are revoked"), OwnErrors)
 )]
 pub(crate) async fn revoke(
     State(api): State<Arc<Api>>,
