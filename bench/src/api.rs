@@ -109,7 +109,7 @@ async fn load(server: &Server, status: &'static str, request: impl Fn(u64) -> St
 async fn answer(stream: &mut TcpStream, buffer: &mut [u8], status: &str) {
     let mut filled = 0;
     loop {
-        let read = stream.read(&mut buffer[filled..]).await.expect("an answer");
+        let read = stream.read(&mut buffer[filled..]).await.expect("a response");
         assert!(read > 0, "the connection was closed");
         filled += read;
         let text = String::from_utf8_lossy(&buffer[..filled]);
@@ -125,7 +125,7 @@ async fn answer(stream: &mut TcpStream, buffer: &mut [u8], status: &str) {
 impl Server {
     async fn until_failed(&self, id: &str) {
         loop {
-            let bytes = self.http.get(format!("{}/v1/requests/{id}", self.url)).send().await.expect("an answer");
+            let bytes = self.http.get(format!("{}/v1/requests/{id}", self.url)).send().await.expect("a response");
             let row: Value = serde_json::from_slice(&bytes.bytes().await.expect("a body")).expect("JSON");
             if row["status"] == "failed" {
                 return;
@@ -136,7 +136,7 @@ impl Server {
 
     /// The sum of a counter over its labels.
     async fn metric(&self, name: &str) -> f64 {
-        let answer = self.http.get(format!("{}/metrics", self.url)).send().await.expect("an answer");
+        let answer = self.http.get(format!("{}/metrics", self.url)).send().await.expect("a response");
         let text = answer.text().await.expect("text");
         let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
         values.filter_map(|value| value.parse::<f64>().ok()).sum()

@@ -63,7 +63,8 @@ pub async fn run() {
     let id = server.create(&url).await;
     server.ready(&id).await;
     let torrent = files.path().join("file.torrent");
-    let response = server.http.get(format!("{}/v1/requests/{id}/torrent", server.url)).send().await.expect("an answer");
+    let response =
+        server.http.get(format!("{}/v1/requests/{id}/torrent", server.url)).send().await.expect("a response");
     std::fs::write(&torrent, response.bytes().await.expect("a torrent")).expect("written");
 
     let cpu = server.cpu_ms();

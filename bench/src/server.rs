@@ -62,7 +62,7 @@ impl Server {
     pub async fn create(&self, url: &str) -> String {
         let body = json!({ "url": url }).to_string();
         let request = self.http.post(format!("{}/v1/requests", self.url)).header("content-type", "application/json");
-        let response = request.body(body).send().await.expect("an answer");
+        let response = request.body(body).send().await.expect("a response");
         let bytes = response.bytes().await.expect("a body");
         let created: Value = serde_json::from_slice(&bytes).expect("JSON");
         created["id"].as_str().expect("an id").to_owned()
@@ -77,7 +77,7 @@ impl Server {
     pub async fn until(&self, id: &str, states: &[&str]) {
         let url = format!("{}/v1/requests/{id}", self.url);
         loop {
-            let bytes = self.http.get(&url).send().await.expect("an answer").bytes().await.expect("a body");
+            let bytes = self.http.get(&url).send().await.expect("a response").bytes().await.expect("a body");
             let row: Value = serde_json::from_slice(&bytes).expect("JSON");
             match row["status"].as_str() {
                 Some("failed") => panic!("{row:#}"),

@@ -1,5 +1,5 @@
-//! The architecture, checked: dependencies between crates, cycles between modules, and rules about single places.
-//! ARCHITECTURE.md draws it.
+//! Architecture tests: dependencies between crates, cycles between modules, code that must be in one crate only, and
+//! documents that must match the code. ARCHITECTURE.md describes the architecture.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -14,7 +14,8 @@ use serde_json::Value;
 use telemetry::metrics::METRICS;
 use url::Url;
 
-/// Each crate with the crates of ours that it depends on, and those that its tests alone depend on.
+/// Each crate of the workspace: its name, the workspace crates that it depends on, and those that only its tests depend
+/// on.
 const ARROWS: [(&str, &[&str], &[&str]); 16] = [
     ("proxytorrent-domain", &[], &[]),
     ("proxytorrent-settings", &["proxytorrent-domain"], &[]),
@@ -90,14 +91,14 @@ const ARROWS: [(&str, &[&str], &[&str]); 16] = [
     ("proxytorrent-bench", &["proxytorrent-metainfo"], &[]),
 ];
 
-/// Crates that do I/O, which some of ours must not.
+/// External crates that do I/O. `proxytorrent-domain` and `proxytorrent-metainfo` must not depend on them.
 const IO: [&str; 6] = ["tokio", "reqwest", "sqlx", "axum", "rustix", "tempfile"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
 }
 
-/// The dependencies of every crate in the workspace: normal ones, and those of tests alone.
+/// Returns the dependencies of every crate in the workspace: the normal ones, and those that only tests use.
 fn dependencies() -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
@@ -118,7 +119,7 @@ fn dependencies() -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
 }
 
 #[test]
-fn crates_depend_on_each_other_as_drawn() {
+fn crates_depend_only_on_the_listed_crates() {
     let dependencies = dependencies();
     let ours: BTreeSet<_> = ARROWS.iter().map(|(name, ..)| *name).collect();
     assert_eq!(dependencies.keys().map(String::as_str).collect::<BTreeSet<_>>(), ours);
@@ -137,17 +138,17 @@ fn crates_without_io_have_no_io_dependencies() {
     let dependencies = dependencies();
     for package in ["proxytorrent-domain", "proxytorrent-metainfo"] {
         for io in IO {
-            assert!(!dependencies[package].0.contains(io), "{package} must not know {io}");
+            assert!(!dependencies[package].0.contains(io), "{package} must not depend on {io}");
         }
     }
     for package in ["proxytorrent-api", "proxytorrent-pipeline"] {
         for foreign in ["sqlx", "aws-sdk-s3", "aws-sdk-dynamodb", "aws-sdk-sqs", "libtorrent-sys"] {
-            assert!(!dependencies[package].0.contains(foreign), "{package} must not know {foreign}");
+            assert!(!dependencies[package].0.contains(foreign), "{package} must not depend on {foreign}");
         }
     }
 }
 
-/// The Rust sources of every crate, by the crate's folder.
+/// Adds the paths of all Rust sources below `folder` to `found`.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -161,10 +162,10 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn unsafe_and_the_environment_have_one_place_each() {
+fn unsafe_code_and_environment_access_are_confined_to_one_crate_each() {
     let mut found = vec![];
     sources(&root(), &mut found);
-    assert!(found.len() > 50, "the sources are here");
+    assert!(found.len() > 50, "expected more than 50 source files");
     for path in found {
         let text = std::fs::read_to_string(&path).expect("text");
         let within = |folder: &str| path.starts_with(root().join(folder));
@@ -173,7 +174,7 @@ fn unsafe_and_the_environment_have_one_place_each() {
             let word = ["un", "safe "].concat();
             assert!(!code().any(|line| line.contains(&word)), "{word}in {}", path.display());
         }
-        // Build scripts read what Cargo gives them.
+        // Build scripts read the variables that Cargo sets.
         if !within("shared/settings") && !path.ends_with("build.rs") {
             let call = ["env::", "var"].concat();
             assert!(!code().any(|line| line.contains(&call)), "{call} in {}", path.display());
@@ -181,21 +182,22 @@ fn unsafe_and_the_environment_have_one_place_each() {
     }
 }
 
-/// The source of a file without comments and unit tests.
+/// Returns the source of a file without comments and unit tests.
 fn code(path: &Path) -> String {
     let text = std::fs::read_to_string(path).expect("text");
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
     code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// Names that are declared as `mod name;`.
+/// Returns the names that are declared as `mod name;`.
 fn declared_modules(code: &str) -> BTreeSet<String> {
     let declared =
         code.lines().filter_map(|line| line.trim().strip_suffix(';')?.rsplit_once("mod ").map(|(_, name)| name));
     declared.filter(|name| name.chars().all(|c| c.is_alphanumeric() || c == '_')).map(str::to_owned).collect()
 }
 
-/// The first segments of all paths below `prefix`, as in `prefix::name::...` and `prefix::{name, ...}`.
+/// Returns the first segments of all paths below `prefix`: each `name` in `prefix::name::...` and
+/// `prefix::{name, ...}`.
 fn segments_below(code: &str, prefix: &str) -> BTreeSet<String> {
     let start = format!("{prefix}::");
     let word = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
@@ -227,7 +229,7 @@ fn segments_below(code: &str, prefix: &str) -> BTreeSet<String> {
     found
 }
 
-/// Items that a module re-exports from its children, with the child.
+/// Returns the items that a module re-exports from its children, each with the name of the child.
 fn reexports(code: &str, children: &BTreeSet<String>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for child in children {
@@ -240,7 +242,8 @@ fn reexports(code: &str, children: &BTreeSet<String>) -> BTreeMap<String, String
     found
 }
 
-/// The module files of one folder and those below it: for each folder with a root file, which child refers to which.
+/// Adds the cycles between the modules of one folder, and of the folders below it, to `cycles`. `root_file` declares the
+/// modules of the folder; `path` is its module path below `crate`.
 fn check_cycles(folder: &Path, root_file: &Path, path: &[String], cycles: &mut Vec<String>) {
     let root_code = code(root_file);
     let children = declared_modules(&root_code);
@@ -274,7 +277,7 @@ fn check_cycles(folder: &Path, root_file: &Path, path: &[String], cycles: &mut V
         }
         edges.insert(child.clone(), targets);
     }
-    // A module that nothing else of the rest depends on is in no cycle: what cannot be removed so is in one.
+    // A module whose targets are all removed is in no cycle. The modules that cannot be removed contain a cycle.
     loop {
         let removable = edges.iter().find(|(_, targets)| targets.iter().all(|target| !edges.contains_key(target)));
         let Some(name) = removable.map(|(name, _)| name.clone()) else { break };
@@ -298,7 +301,7 @@ fn modules_have_no_cycles() {
 }
 
 #[test]
-fn the_reader_of_modules_sees_what_they_refer_to() {
+fn the_module_parser_finds_all_references() {
     let code = "use crate::a::B;\nuse crate::{c, d::{e, f}};\nlet x = crate::g();";
     let expected = ["a", "c", "d", "g"].map(str::to_owned);
     assert_eq!(segments_below(code, "crate"), expected.into());
@@ -308,7 +311,7 @@ fn the_reader_of_modules_sees_what_they_refer_to() {
     assert_eq!(reexported.get("Two").map(String::as_str), Some("a"));
 }
 
-/// A path in ARCHITECTURE.md stands in backquotes and has a slash or ends in .rs, .md, .yaml.
+/// Checks every path in backquotes that has a slash and starts with a folder of the workspace.
 #[test]
 fn the_paths_in_the_documents_exist() {
     for document in ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"] {
@@ -327,7 +330,7 @@ fn the_paths_in_the_documents_exist() {
     }
 }
 
-/// The table of transitions, as Markdown.
+/// Returns the table of transitions as Markdown.
 fn transitions() -> String {
     let now = Timestamp::from_millis(1_800_000_000_000);
     let url: Url = "https://example.org/".parse().expect("a URL");
@@ -367,7 +370,7 @@ fn transitions() -> String {
 }
 
 #[test]
-fn the_metrics_in_the_code_are_those_in_the_table() {
+fn every_metric_in_the_code_is_in_the_table() {
     let mut files = vec![];
     sources(&root(), &mut files);
     let mut used = BTreeSet::new();
@@ -386,7 +389,7 @@ fn the_metrics_in_the_code_are_those_in_the_table() {
     assert!(used.len() > 5 && used.is_subset(&listed), "{:?}", used.difference(&listed));
 }
 
-/// Rewrites what stands between two markers of a document, and fails if it was something else.
+/// Checks the text between two markers of a document. If it differs from `expected`, writes `expected` there and panics.
 fn keep_written(document: &str, marker: &str, expected: &str) {
     let path = root().join(document);
     let text = std::fs::read_to_string(&path).expect("text");
@@ -396,12 +399,14 @@ fn keep_written(document: &str, marker: &str, expected: &str) {
     let expected = format!("{before}{start}{expected}{end}{after}");
     if text != expected {
         std::fs::write(&path, expected).expect("written");
-        panic!("{document} did not have the {marker} of the code; they were written: read them and commit them");
+        panic!(
+            "the {marker} in {document} were out of date and have been rewritten: check the difference and commit it"
+        );
     }
 }
 
 #[test]
-fn the_documents_have_the_state_machine_and_the_metrics_of_the_code() {
+fn the_documents_show_the_current_state_machine_and_metrics() {
     keep_written("ARCHITECTURE.md", "transitions", &transitions());
     keep_written("docs/operations.md", "metrics", &telemetry::metrics::table());
 }

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     /// v1 or hybrid [default: the server's]
     #[arg(long)]
     format: Option<TorrentFormat>,
-    /// For how long the content is kept and reused, in seconds [default: the server's]
+    /// Seconds for which identical requests reuse the content [default: the server's]
     #[arg(long)]
     ttl: Option<u32>,
     /// What the content must hash to

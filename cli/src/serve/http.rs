@@ -34,7 +34,7 @@ fn no_host() -> Response<Body> {
         "type": "urn:proxytorrent:problem:bad_host",
         "title": "Bad Request",
         "status": 400,
-        "detail": "a request is to have one Host header (RFC 9112, 3.2)",
+        "detail": "a call must have one Host header (RFC 9112, 3.2)",
         "code": "bad_host",
     });
     let mut response = Response::new(Body::from(problem.to_string()));

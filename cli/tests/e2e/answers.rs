@@ -1,4 +1,4 @@
-//! What is served: contents, webseeds, the API's description, and headers for browsers.
+//! HTTP responses: contents, webseeds, the OpenAPI document, CORS and security headers, metrics, retention.
 
 use metainfo::Value as Bencode;
 use reqwest::{Method, Response};
@@ -13,11 +13,11 @@ async fn ask(server: &TestServer, method: Method, path: &str, headers: &[(&str, 
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    request.send().await.expect("an answer")
+    request.send().await.expect("a response")
 }
 
 #[tokio::test]
-async fn content_is_served_whole_and_in_parts_and_never_runs() {
+async fn content_is_served_whole_and_by_range_and_is_never_executed() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let row = server.fetch(&origin.file(1_000_000, 1, "<b>.html")).await;
     let path = format!("/v1/requests/{}/content", row["id"].as_str().unwrap());
@@ -47,7 +47,7 @@ async fn content_is_served_whole_and_in_parts_and_never_runs() {
         assert_eq!(part.bytes().await.unwrap(), bytes[first..=last]);
     }
     let changed = ask(&server, Method::GET, &path, &[("range", "bytes=0-0"), ("if-range", "\"another\"")]).await;
-    assert_eq!(changed.status(), 200, "another content is sent whole");
+    assert_eq!(changed.status(), 200, "a different ETag gets the whole content");
     let outside = ask(&server, Method::GET, &path, &[("range", "bytes=1000000-")]).await;
     assert_eq!((outside.status().as_u16(), header(&outside, "content-range")), (416, "bytes */1000000".into()));
     assert_eq!(read_json(outside).await["code"], "range_not_satisfiable");
@@ -59,7 +59,7 @@ async fn the_webseed_alone_serves_real_clients_until_the_request_ends() {
     let (server, origin) = (TestServer::with(&[("TORRENT__WEBSEED", "true")]).await, Origin::start().await);
     let row = server.fetch(&origin.file(2_000_000, 1, "a.bin")).await;
     let id = row["id"].as_str().unwrap();
-    // Without the tracker nobody hears of the seeder.
+    // Removes the tracker, so that clients cannot find the seeder and must use the webseed.
     let path = server.save_torrent(id).await;
     let Bencode::Dict(mut torrent) = Bencode::decode(&std::fs::read(&path).unwrap()).unwrap() else {
         panic!("a torrent")
@@ -84,7 +84,7 @@ async fn the_webseed_alone_serves_real_clients_until_the_request_ends() {
 }
 
 #[tokio::test]
-async fn the_description_is_as_it_was_read_last() {
+async fn the_openapi_document_matches_the_committed_file() {
     let server = TestServer::start().await;
     let mut document = read_json(server.call(Method::GET, "/openapi.json", None).await).await;
     assert_eq!(document["openapi"], "3.1.0");
@@ -94,12 +94,12 @@ async fn the_description_is_as_it_was_read_last() {
     let stored = std::fs::read_to_string(path).unwrap_or_default();
     if stored != text {
         std::fs::write(path, text).unwrap();
-        panic!("shared/api/openapi.json was not as the code has it: it is now; read the difference and commit it");
+        panic!("shared/api/openapi.json was out of date and has been rewritten: check the difference and commit it");
     }
 }
 
 #[tokio::test]
-async fn the_documentation_needs_nothing_from_elsewhere() {
+async fn the_documentation_page_loads_no_external_resources() {
     let server = TestServer::start().await;
     let page = ask(&server, Method::GET, "/docs/", &[]).await;
     assert_eq!(page.status(), 200);
@@ -116,7 +116,7 @@ async fn the_documentation_needs_nothing_from_elsewhere() {
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_are_let_in_by_configuration_alone() {
+async fn cors_is_allowed_only_for_configured_origins() {
     let page = [("origin", "https://app.example")];
     let server = TestServer::start().await;
     let answer = ask(&server, Method::GET, "/v1/health", &page).await;
@@ -138,7 +138,7 @@ async fn pages_of_other_origins_are_let_in_by_configuration_alone() {
 }
 
 #[tokio::test]
-async fn a_path_says_which_methods_it_takes() {
+async fn a_path_lists_its_allowed_methods() {
     let server = TestServer::start().await;
     for (path, allowed) in [("/v1/requests", "GET,HEAD,POST"), ("/v1/requests/x", "GET,HEAD,DELETE,PATCH")] {
         let answer = server.call(Method::PUT, path, None).await;
@@ -150,7 +150,7 @@ async fn a_path_says_which_methods_it_takes() {
 }
 
 #[tokio::test]
-async fn metrics_count_what_happens_for_known_callers() {
+async fn metrics_count_events_and_require_authentication() {
     let users = [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "alice:a-token")];
     let (server, origin) = (TestServer::with(&users).await, Origin::start().await);
     assert_eq!(ask(&server, Method::GET, "/metrics", &[]).await.status(), 401);
@@ -169,7 +169,7 @@ async fn metrics_count_what_happens_for_known_callers() {
         "proxytorrent_step_duration_seconds_count{step=\"package\"} 1",
         "proxytorrent_http_requests_total{method=\"POST\",route=\"/v1/requests\",status=\"201\"} 2",
     ];
-    crate::server::eventually("everything is counted", async || {
+    crate::server::eventually("all events are counted", async || {
         let text = ask(&server, Method::GET, "/metrics", &[token]).await.text().await.unwrap();
         wanted.iter().all(|line| text.lines().any(|found| found == *line)).then_some(())
     })
@@ -180,7 +180,7 @@ async fn metrics_count_what_happens_for_known_callers() {
 }
 
 #[tokio::test]
-async fn a_request_is_kept_as_long_as_it_says_or_is_told_later() {
+async fn retention_is_set_at_creation_and_can_be_changed() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let day = |row: &Value, field: &str| {
         let time = row[field].as_str().expect("a time");
@@ -218,14 +218,14 @@ async fn a_request_is_kept_as_long_as_it_says_or_is_told_later() {
 }
 
 #[tokio::test]
-async fn a_request_outlives_its_ttl_and_ends_with_its_retention() {
+async fn a_request_outlives_its_ttl_and_expires_after_its_retention() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let url = origin.file(10, 1, "a");
     let id = server.create(json!({ "url": url, "ttl": 1, "keep": 4 })).await;
     server.ready(&id).await;
-    // After its ttl an identical request fetches anew.
+    // After its `ttl` the content is not reused: an identical request fetches again.
     let hits = origin.hits();
-    eventually("the content is not reused any more", async || {
+    eventually("an identical request fetches again", async || {
         let again = server.create(json!({ "url": url, "ttl": 1 })).await;
         server.ready(&again).await;
         (origin.hits() > hits).then_some(())

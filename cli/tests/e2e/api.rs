@@ -1,4 +1,4 @@
-//! Who may do what, and what is said to those who may not.
+//! Authentication, authorization between users, and error responses (RFC 9457).
 
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ async fn bearing(server: &TestServer, token: &str, method: Method, path: &str, b
 }
 
 #[tokio::test]
-async fn a_stranger_is_told_nothing() {
+async fn unauthenticated_calls_get_401() {
     let server = TestServer::with(&AUTH).await;
     for (method, path) in [
         (Method::POST, "/v1/requests"),
@@ -38,11 +38,15 @@ async fn a_stranger_is_told_nothing() {
             assert_eq!(read_json(response).await["code"], "unauthorized");
         }
     }
-    assert_eq!(server.call(Method::GET, "/v1/health", None).await.status(), 200, "health needs no name");
+    assert_eq!(
+        server.call(Method::GET, "/v1/health", None).await.status(),
+        200,
+        "the health check needs no authentication"
+    );
 }
 
 #[tokio::test]
-async fn anothers_request_does_not_exist() {
+async fn a_request_of_another_user_is_not_found() {
     let (server, origin) = (TestServer::with(&AUTH).await, Origin::start().await);
     let body = json!({ "url": origin.file(100, 1, "a.bin") });
     let created = bearing(&server, "alice-token", Method::POST, "/v1/requests", Some(body)).await;
@@ -60,14 +64,14 @@ async fn anothers_request_does_not_exist() {
 }
 
 #[tokio::test]
-async fn each_user_has_a_tracker_url_of_their_own() {
+async fn each_user_has_a_separate_tracker_url() {
     let (server, origin) = (TestServer::with(&AUTH).await, Origin::start().await);
     let mut trackers = vec![];
     for token in ["alice-token", "bob-token"] {
         let body = json!({ "url": origin.file(100, 1, "a.bin") });
         let created = bearing(&server, token, Method::POST, "/v1/requests", Some(body)).await;
         let path = created.headers()["location"].to_str().unwrap().to_owned();
-        let magnet = crate::server::eventually("it is ready", async || {
+        let magnet = crate::server::eventually("the request is ready", async || {
             let response = bearing(&server, token, Method::GET, &format!("{path}/magnet"), None).await;
             if response.status() == 200 { Some(read_json(response).await) } else { None }
         })
@@ -79,7 +83,7 @@ async fn each_user_has_a_tracker_url_of_their_own() {
 }
 
 #[tokio::test]
-async fn errors_are_problems_that_programs_can_read() {
+async fn errors_are_problem_details() {
     let server = TestServer::start().await;
     let cases = [
         (Method::GET, "/nowhere", None, 404, "not_found"),
@@ -109,7 +113,7 @@ async fn errors_are_problems_that_programs_can_read() {
 }
 
 #[tokio::test]
-async fn a_cancelled_ready_request_is_seeded_no_longer() {
+async fn a_cancelled_ready_request_is_no_longer_seeded() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let torrents = async || {
         let metrics = server.call(Method::GET, "/metrics", None).await.text().await.unwrap();
@@ -123,11 +127,11 @@ async fn a_cancelled_ready_request_is_seeded_no_longer() {
     server.call(Method::DELETE, &path(&one), None).await;
     assert_eq!(server.call(Method::GET, &format!("{}/torrent", path(&one)), None).await.status(), 410);
     assert_eq!(server.call(Method::GET, &format!("{}/torrent", path(&two)), None).await.status(), 200);
-    assert_eq!(torrents().await, 1, "the other request needs it");
+    assert_eq!(torrents().await, 1, "the other request still refers to it");
     server.call(Method::DELETE, &path(&two), None).await;
-    crate::server::eventually("the seeding ends", async || (torrents().await == 0).then_some(())).await;
+    crate::server::eventually("the torrent is no longer seeded", async || (torrents().await == 0).then_some(())).await;
     assert_eq!(server.files("torrents").len(), 0);
     let again = server.fetch(&url).await;
     assert_eq!(again["infohash"], one["infohash"]);
-    assert_eq!(torrents().await, 1, "and it can come back");
+    assert_eq!(torrents().await, 1, "the torrent can be seeded again");
 }

@@ -1,4 +1,4 @@
-//! Real BitTorrent clients download what was fetched, given nothing but what the API hands out.
+//! Downloads with real BitTorrent clients, from nothing but the torrent file or magnet link that the API returns.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::origin::{Origin, content};
 use crate::server::{TestServer, run};
 
-/// The Python that has libtorrent, installed by `make setup`.
+/// Returns the path of the Python interpreter with libtorrent, which `make setup` installs.
 pub fn python() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/python/bin/python");
     assert!(path.exists(), "{} is missing: run `make setup`", path.display());
@@ -19,7 +19,7 @@ pub fn tool(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools").join(name)
 }
 
-/// Downloads with libtorrent, encryption required; returns the file's SHA-256.
+/// Downloads a torrent file or magnet link with libtorrent, with encryption required. Returns the file's SHA-256.
 pub async fn libtorrent(source: &str, folder: &Path) -> String {
     let (python, script) = (python(), tool("download.py"));
     let arguments = [script.to_str().unwrap(), source, folder.to_str().unwrap()];
@@ -27,7 +27,7 @@ pub async fn libtorrent(source: &str, folder: &Path) -> String {
     sha256(&std::fs::read(printed.trim()).expect("the file"))
 }
 
-/// Downloads a torrent file or magnet link with aria2, encryption required; returns the file's SHA-256.
+/// Downloads a torrent file or magnet link with aria2, with encryption required. Returns the file's SHA-256.
 pub async fn aria2(source: &str, folder: &Path, name: &str) -> String {
     let port = free_port().to_string();
     let listen = format!("--listen-port={port}");
@@ -73,27 +73,27 @@ async fn everybody_downloads(size: usize) {
 }
 
 #[tokio::test]
-async fn everybody_downloads_one_byte() {
+async fn all_clients_download_one_byte() {
     everybody_downloads(1).await;
 }
 
 #[tokio::test]
-async fn everybody_downloads_10_kb() {
+async fn all_clients_download_10_kb() {
     everybody_downloads(10_000).await;
 }
 
 #[tokio::test]
-async fn everybody_downloads_5_mb() {
+async fn all_clients_download_5_mb() {
     everybody_downloads(5_000_000).await;
 }
 
 #[tokio::test]
-async fn everybody_downloads_45_mb() {
+async fn all_clients_download_45_mb() {
     everybody_downloads(45_000_000).await;
 }
 
 #[tokio::test]
-async fn a_hybrid_torrent_is_downloaded_by_torrent_and_by_magnet() {
+async fn a_hybrid_torrent_is_downloaded_by_torrent_file_and_by_magnet_link() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let id = server.create(json!({ "url": origin.file(3_000_000, 1, "h.bin"), "format": "hybrid" })).await;
     let row = server.ready(&id).await;
@@ -109,14 +109,15 @@ async fn a_hybrid_torrent_is_downloaded_by_torrent_and_by_magnet() {
 }
 
 #[tokio::test]
-async fn a_public_torrent_is_downloaded_by_its_magnet_too() {
+async fn a_public_torrent_is_downloaded_by_its_magnet_link() {
     let (server, origin) = (TestServer::with(&[("TORRENT__PRIVATE_TRACKER", "false")]).await, Origin::start().await);
     let row = server.fetch(&origin.file(100_000, 1, "p.bin")).await;
     let magnet = server.magnet(row["id"].as_str().unwrap()).await;
     assert_eq!(libtorrent(&magnet, &server.scratch("magnet")).await, sha256(&content(100_000, 1)));
 }
 
-/// Transmission ignores peers on 127.x that a tracker names: it needs a network, made of two namespaces.
+/// Transmission ignores peers with addresses in 127.0.0.0/8 from a tracker, so this test needs a network of two
+/// namespaces.
 #[tokio::test]
 async fn transmission_downloads_across_a_network() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The command line, as a script uses it.
+//! The command line: output, exit codes and error messages.
 
 use std::path::Path;
 use std::process::Output;
@@ -46,7 +46,7 @@ async fn get_saves_the_torrent_and_prints_the_magnet_link() {
 }
 
 #[tokio::test]
-async fn what_went_wrong_is_told_by_exit_code_and_one_line() {
+async fn failures_set_the_exit_code_and_print_a_message() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let folder = server.scratch("cwd");
     std::fs::write(folder.join("file"), "").unwrap();
@@ -73,13 +73,17 @@ async fn what_went_wrong_is_told_by_exit_code_and_one_line() {
 }
 
 #[tokio::test]
-async fn serve_without_settings_refuses_and_says_what_to_set() {
+async fn serve_without_settings_fails_and_names_the_missing_settings() {
     let folder = tempfile::tempdir().unwrap();
     let output = proxytorrent(folder.path(), &["serve"], &[]).await;
     assert_eq!(output.status.code(), Some(2));
     let stderr = text(&output.stderr);
     assert!(stderr.contains("set SECURITY__BEARER_TOKENS") && stderr.contains("set PROXY__PROXY_HOST"), "{stderr}");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is made before the settings are right");
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        0,
+        "no files are created before the settings are valid"
+    );
 }
 
 #[tokio::test]
@@ -89,12 +93,12 @@ async fn config_prints_every_setting_and_no_secret() {
     let output = proxytorrent(folder.path(), &["config", "--dev"], &environment).await;
     let stdout = text(&output.stdout);
     for part in
-        ["SECURITY__HMAC_SECRET=********", "FETCHER__MAX_SIZE=5", "#FETCHER__READ_TIMEOUT=30", "# Seconds to wait"]
+        ["SECURITY__HMAC_SECRET=********", "FETCHER__MAX_SIZE=5", "#FETCHER__READ_TIMEOUT=30", "# Timeout in seconds"]
     {
         assert!(stdout.contains(part), "{part} not in {stdout}");
     }
     assert!(!stdout.contains("geheim"));
-    // What it prints can be used as it is.
+    // The output is a valid `.env` file.
     std::fs::write(folder.path().join(".env"), stdout.replace("********", "x")).unwrap();
     let again = proxytorrent(folder.path(), &["config", "--dev"], &[]).await;
     assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));

@@ -1,4 +1,4 @@
-//! Whatever happens to the process, no request is lost and none is done twice.
+//! Crashes and shutdowns of the process: no request is lost, and none is processed twice.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::origin::Origin;
 use crate::server::{TestServer, eventually};
 
 #[tokio::test]
-async fn requests_go_on_by_themselves_after_sigkill_at_any_moment() {
+async fn requests_complete_after_sigkill_at_any_moment() {
     let (mut server, origin) = (TestServer::start().await, Origin::start().await);
     let mut ids = vec![];
     for round in 0..6_u64 {
@@ -17,7 +17,7 @@ async fn requests_go_on_by_themselves_after_sigkill_at_any_moment() {
             let url = origin.file(300_000 + n, round as u8, &format!("{round}-{n}.bin"));
             ids.push(server.create(json!({ "url": url })).await);
         }
-        // Not waiting for anything: each round the kill comes a little later in the work.
+        // A delay, not a wait for a condition: in each round the kill comes a little later in the processing.
         tokio::time::sleep(Duration::from_millis(round * 7)).await;
         server = server.crash_and_restart().await;
     }
@@ -27,46 +27,46 @@ async fn requests_go_on_by_themselves_after_sigkill_at_any_moment() {
         infohashes.insert(row["infohash"].as_str().unwrap().to_owned());
     }
     assert_eq!(infohashes.len(), ids.len());
-    assert_eq!(server.files("content").len(), ids.len(), "one content each, and no stray spool");
+    assert_eq!(server.files("content").len(), ids.len(), "one content each, and no staged upload");
     assert_eq!(server.files("torrents").len(), ids.len());
 }
 
 #[tokio::test]
-async fn a_killed_transfer_starts_over_and_leaves_no_spool() {
+async fn a_killed_transfer_starts_over_and_leaves_no_staged_upload() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let id = server.create(json!({ "url": origin.url("/gated/4000000/1") })).await;
-    eventually("a spool file", async || (!server.files("content/staging").is_empty()).then_some(())).await;
+    eventually("a staged upload exists", async || (!server.files("content/staging").is_empty()).then_some(())).await;
     let server = server.crash_and_restart().await;
-    eventually("a second try", async || (origin.hits() == 2).then_some(())).await;
+    eventually("the origin gets a second call", async || (origin.hits() == 2).then_some(())).await;
     origin.open_gate();
     server.ready(&id).await;
     assert_eq!(server.files("content/staging").len(), 0);
 }
 
 #[tokio::test]
-async fn sigterm_ends_with_0_and_what_was_running_goes_on_at_the_next_start() {
+async fn sigterm_exits_with_0_and_running_requests_continue_at_the_next_start() {
     let (mut server, origin) = (TestServer::with(&[("SHUTDOWN_GRACE", "0")]).await, Origin::start().await);
     let done = server.fetch(&origin.file(1000, 1, "a.bin")).await;
     let running = server.create(json!({ "url": origin.url("/gated/4000000/1") })).await;
-    eventually("a spool file", async || (!server.files("content/staging").is_empty()).then_some(())).await;
+    eventually("a staged upload exists", async || (!server.files("content/staging").is_empty()).then_some(())).await;
     assert_eq!(server.terminate().await.code(), Some(0));
     assert_eq!(server.files("content/staging").len(), 0);
-    assert_eq!(server.files("resume").len(), 1, "resume data is saved at the end");
+    assert_eq!(server.files("resume").len(), 1, "resume data is saved at shutdown");
 
     origin.open_gate();
     let server = server.restart().await;
     let row = server.ready(&running).await;
-    assert_eq!(row["retry_count"], 0, "an interrupted try is no failed one");
+    assert_eq!(row["retry_count"], 0, "an interrupted try does not count as a retry");
     let health = server.call(Method::GET, "/v1/health", None).await;
     let health = crate::server::read_json(health).await;
-    assert_eq!(health["checks"]["seeder"]["torrents"], 2, "what was ready is seeded again: {done}");
+    assert_eq!(health["checks"]["seeder"]["torrents"], 2, "ready requests are seeded again: {done}");
 }
 
 #[tokio::test]
-async fn sigterm_lets_running_work_finish_within_its_grace() {
+async fn sigterm_lets_running_fetches_finish_within_the_grace_period() {
     let (mut server, origin) = (TestServer::with(&[("SHUTDOWN_GRACE", "30")]).await, Origin::start().await);
     let id = server.create(json!({ "url": origin.url("/gated/100000/1") })).await;
-    eventually("the origin is asked", async || (origin.hits() == 1).then_some(())).await;
+    eventually("the origin gets a call", async || (origin.hits() == 1).then_some(())).await;
     let (status, ()) = tokio::join!(server.terminate(), async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         origin.open_gate();
@@ -74,11 +74,11 @@ async fn sigterm_lets_running_work_finish_within_its_grace() {
     assert_eq!(status.code(), Some(0));
     let server = server.restart().await;
     server.ready(&id).await;
-    assert_eq!(origin.hits(), 1, "it was fetched before the end");
+    assert_eq!(origin.hits(), 1, "it was fetched before the shutdown");
 }
 
 #[tokio::test]
-async fn one_data_folder_serves_one_process() {
+async fn a_data_folder_is_used_by_one_process_at_a_time() {
     let server = TestServer::start().await;
     let mut command = tokio::process::Command::new(crate::server::PROGRAM);
     command.args(["serve", "--dev"]).env_clear().env("STORAGE__BASE_PATH", server.data()).env("PORT", "0");

@@ -1,4 +1,4 @@
-//! The same bytes are stored once, and the same request is fetched once.
+//! Deduplication: equal contents are stored once, and identical requests are fetched once.
 
 use serde_json::{Value, json};
 
@@ -26,13 +26,13 @@ async fn two_urls_with_the_same_bytes_share_one_content() {
 }
 
 #[tokio::test]
-async fn identical_requests_at_once_fetch_once() {
+async fn concurrent_identical_requests_fetch_once() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let mut ids = vec![];
     for _ in 0..5 {
         ids.push(server.create(json!({ "url": origin.url("/gated/100000/1") })).await);
     }
-    eventually("the origin is asked", async || (origin.hits() > 0).then_some(())).await;
+    eventually("the origin gets a call", async || (origin.hits() > 0).then_some(())).await;
     origin.open_gate();
     let rows = ready(&server, &ids).await;
     assert_eq!(origin.hits(), 1);
@@ -40,14 +40,14 @@ async fn identical_requests_at_once_fetch_once() {
 }
 
 #[tokio::test]
-async fn a_request_goes_on_when_the_one_it_waited_for_is_cancelled() {
+async fn a_waiter_fetches_when_the_request_it_waits_for_is_cancelled() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let url = origin.url("/gated/100000/1");
     let first = server.create(json!({ "url": url })).await;
     server.until(&first, |row| row["status"] == "fetching").await;
     let second = server.create(json!({ "url": url })).await;
     server.call(reqwest::Method::DELETE, &format!("/v1/requests/{first}"), None).await;
-    eventually("the second asks by itself", async || (origin.hits() == 2).then_some(())).await;
+    eventually("the waiter fetches by itself", async || (origin.hits() == 2).then_some(())).await;
     origin.open_gate();
     server.ready(&second).await;
     assert_eq!(server.get(&first).await["status"], "cancelled");
@@ -66,7 +66,7 @@ async fn a_ready_content_is_reused_within_its_ttl_and_not_with_ttl_0() {
     assert_eq!(origin.hits(), 2);
     let other = server.create(json!({ "url": url, "headers": { "X-A": "1" } })).await;
     server.ready(&other).await;
-    assert_eq!(origin.hits(), 3, "other headers, another request");
+    assert_eq!(origin.hits(), 3, "a request with other headers is not identical");
 }
 
 #[tokio::test]

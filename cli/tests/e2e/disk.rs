@@ -1,4 +1,4 @@
-//! Full disks and I/O errors cost what is being written, and nothing else.
+//! Full disks and I/O errors: they fail only the current writes; stored data stays readable.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::clients::tool;
 use crate::origin::Origin;
 use crate::server::{TestServer, eventually, read_json, run};
 
-/// A disk of a few megabytes, in a mount namespace of its own.
+/// A disk (tmpfs) of a few megabytes in a separate mount namespace.
 struct SmallDisk {
     holder: Child,
     folder: TempDir,
@@ -45,13 +45,13 @@ impl SmallDisk {
         TestServer::inside(&wrapper, &[&[("STORAGE__BASE_PATH", data)], extra].concat()).await
     }
 
-    /// A path on the disk, as this process sees it.
+    /// Returns a path on the disk that this process can open (through `/proc/PID/root`).
     fn path(&self, name: &str) -> PathBuf {
         let disk = self.folder.path().strip_prefix("/").expect("an absolute path");
         Path::new("/proc").join(self.holder.id().expect("it runs").to_string()).join("root").join(disk).join(name)
     }
 
-    /// Fills the disk to the last byte.
+    /// Writes a file until no byte is free.
     fn fill(&self) {
         let mut file = File::create(self.path("fill")).expect("a file");
         for size in [1 << 20, 4096, 1] {
@@ -74,16 +74,17 @@ async fn health(server: &TestServer) -> (u16, Value) {
     (response.status().as_u16(), read_json(response).await)
 }
 
-/// Waits until health has this status: a report is at most a second old.
+/// Waits until the health check returns this HTTP status; reports are cached for a second. Returns the report.
 async fn health_becomes(server: &TestServer, wanted: u16) -> Value {
-    eventually("health changes", async || {
+    eventually("the health check returns the expected status", async || {
         let (status, report) = health(server).await;
         (status == wanted).then_some(report)
     })
     .await
 }
 
-/// Creates requests until one is refused: the write-ahead log may have room for a few. Returns the accepted ones.
+/// Creates requests until one is refused. Returns the ids of the accepted ones: the write-ahead log may have room for a
+/// few.
 async fn create_until_refused(server: &TestServer, origin: &Origin) -> Vec<String> {
     let mut accepted = vec![];
     for n in 0..2_000 {
@@ -101,9 +102,9 @@ async fn create_until_refused(server: &TestServer, origin: &Origin) -> Vec<Strin
 }
 
 #[tokio::test]
-async fn a_full_disk_costs_only_what_is_being_written() {
+async fn a_full_disk_fails_only_the_current_writes() {
     let (disk, origin) = (SmallDisk::new(30).await, Origin::start().await);
-    // Without the floor: the database itself meets the full disk.
+    // Without a free-space floor, so that the writes of the database fail.
     let server = disk.server(&[("STORAGE__MIN_FREE", "0")]).await;
     let before = server.fetch(&origin.file(50_000, 1, "before.bin")).await;
     let before = before["id"].as_str().expect("an id");
@@ -112,26 +113,26 @@ async fn a_full_disk_costs_only_what_is_being_written() {
         let accepted = create_until_refused(&server, &origin).await;
         let report = health_becomes(&server, 503).await;
         assert!(report["checks"]["storage"]["detail"].as_str().expect("a reason").contains("no space"), "{report:#}");
-        // A cancel is a write as well; it is refused, not lost.
+        // A cancel is a write as well: it may be refused, but it must not be lost.
         let cancel = server.call(Method::DELETE, &format!("/v1/requests/{before}"), None).await;
         assert!(matches!(cancel.status().as_u16(), 204 | 507), "{}", cancel.status());
         let cancelled = cancel.status() == 204;
         let expected = if cancelled { "cancelled" } else { "ready" };
-        assert_eq!(server.get(before).await["status"], expected, "what is stored stays readable");
+        assert_eq!(server.get(before).await["status"], expected, "stored data stays readable");
 
         disk.empty();
         health_becomes(&server, 200).await;
         let after = server.fetch(&origin.file(50_000, 2, "after.bin")).await;
         assert_eq!(after["status"], "ready");
         for id in accepted {
-            // None is lost; one whose step met the full disk waits for its lease.
+            // No request is lost. One whose step failed on the full disk waits until its lease expires.
             server.get(&id).await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_server_killed_on_a_full_disk_starts_again_and_keeps_what_it_accepted() {
+async fn a_server_killed_on_a_full_disk_starts_again_and_keeps_accepted_requests() {
     let (disk, origin) = (SmallDisk::new(30).await, Origin::start().await);
     let server = disk.server(&[("STORAGE__MIN_FREE", "0")]).await;
     let before = server.fetch(&origin.file(50_000, 1, "before.bin")).await;
@@ -152,11 +153,11 @@ async fn a_server_killed_on_a_full_disk_starts_again_and_keeps_what_it_accepted(
 }
 
 #[tokio::test]
-async fn a_fetch_larger_than_the_space_left_fails_once() {
+async fn a_fetch_larger_than_the_free_space_fails_without_retry() {
     let (disk, origin) = (SmallDisk::new(30).await, Origin::start().await);
     let server = disk.server(&[]).await;
     let before = server.fetch(&origin.file(50_000, 1, "before.bin")).await;
-    // With and without a declared length.
+    // With and without a Content-Length.
     for path in ["/bytes/40000000/1/large.bin", "/undeclared/40000000/1"] {
         let hits = origin.hits();
         let id = server.create(json!({ "url": origin.url(path) })).await;
@@ -189,7 +190,7 @@ async fn requests_are_refused_below_the_free_space_floor_and_queued_ones_wait() 
 }
 
 #[tokio::test]
-async fn contents_stay_within_their_limit() {
+async fn stored_contents_stay_within_the_size_limit() {
     let origin = Origin::start().await;
     let server = TestServer::with(&[("STORAGE__MAX_BYTES", "1000000")]).await;
     let first = server.fetch(&origin.file(600_000, 1, "first.bin")).await;
@@ -218,7 +219,7 @@ async fn the_database_recovers_from_an_io_error() {
     server.fetch(&origin.file(50_000, 1, "before.bin")).await;
     for seed in 2..5 {
         fs::write(&switch, "").expect("written");
-        // Several failed transactions in a row.
+        // Several consecutive failed transactions.
         for _ in 0..3 {
             let (status, body) = post(&server, &origin.file(1_000, seed, "refused.bin")).await;
             assert_eq!((status, &body["code"]), (503, &json!("store_unavailable")), "{body:#}");

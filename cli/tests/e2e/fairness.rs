@@ -1,4 +1,4 @@
-//! Users beside each other: nobody waits for another's work.
+//! Fairness between users: fetches of one user do not delay those of another.
 
 use futures::future::join_all;
 use reqwest::{Method, RequestBuilder};
@@ -16,13 +16,13 @@ fn call(server: &TestServer, token: &str, method: Method, path: &str) -> Request
 
 async fn create(server: &TestServer, token: &str, url: &str) -> Value {
     let request = call(server, token, Method::POST, "").header("content-type", "application/json");
-    let response = request.body(json!({ "url": url, "ttl": 0 }).to_string()).send().await.expect("an answer");
+    let response = request.body(json!({ "url": url, "ttl": 0 }).to_string()).send().await.expect("a response");
     assert_eq!(response.status(), 201);
     read_json(response).await
 }
 
 async fn status(server: &TestServer, token: &str, id: &str) -> String {
-    let row = read_json(call(server, token, Method::GET, &format!("/{id}")).send().await.expect("an answer")).await;
+    let row = read_json(call(server, token, Method::GET, &format!("/{id}")).send().await.expect("a response")).await;
     row["status"].as_str().expect("a status").to_owned()
 }
 
@@ -33,15 +33,15 @@ async fn slow_fetches_of_one_user_do_not_delay_another() {
     let origin = Origin::start().await;
     let urls: Vec<_> = (0..100).map(|n| origin.url(&format!("/silent/{n}"))).collect();
     let slow = join_all(urls.iter().map(|url| create(&server, "a-token", url))).await;
-    eventually("as many run as may", async || (origin.hits() >= 10).then_some(())).await;
+    eventually("the first user's share of fetches runs", async || (origin.hits() >= 10).then_some(())).await;
 
     let small = create(&server, "b-token", &origin.file(1_000, 1, "small.bin")).await;
     let small = small["id"].as_str().expect("an id");
-    eventually("the other's request is ready", async || {
+    eventually("the other user's request is ready", async || {
         (status(&server, "b-token", small).await == "ready").then_some(())
     })
     .await;
-    // The slow ones still run, half as many as there are places.
+    // The slow fetches still run, in half of the fetch slots.
     assert_eq!(origin.hits(), 11);
     let mut queued = 0;
     for request in &slow {
@@ -51,7 +51,7 @@ async fn slow_fetches_of_one_user_do_not_delay_another() {
 }
 
 #[tokio::test]
-async fn a_slow_host_takes_its_share_of_one_users_places() {
+async fn a_slow_host_uses_only_its_share_of_a_users_fetch_slots() {
     let settings = [("FETCHER__MAX_PER_HOST", "4"), ("FETCHER__READ_TIMEOUT", "600")];
     let server = TestServer::with(&[&USERS[..], &settings].concat()).await;
     let (slow, fast) = (Origin::start().await, Origin::start().await);
@@ -68,11 +68,11 @@ async fn a_slow_host_takes_its_share_of_one_users_places() {
 }
 
 #[tokio::test]
-async fn the_estimate_counts_what_lies_before_a_request() {
+async fn the_estimate_counts_the_requests_ahead_in_the_queue() {
     let settings = [("FETCHER__MAX_CONCURRENT", "2"), ("FETCHER__READ_TIMEOUT", "600")];
     let server = TestServer::with(&[&USERS[..], &settings].concat()).await;
     let origin = Origin::start().await;
-    // An answer after a second.
+    // The response takes a second.
     let first = create(&server, "a-token", &origin.url("/delayed/1000/1")).await;
     let first = first["id"].as_str().expect("an id");
     eventually("it is ready", async || (status(&server, "a-token", first).await == "ready").then_some(())).await;

@@ -1,4 +1,4 @@
-//! What is fetched, how, and what is not.
+//! Fetching: states and progress, error codes, retries, checksums, file names, cancels, HTTP/2, memory.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ async fn a_request_passes_through_its_states_and_shows_its_progress() {
 }
 
 #[tokio::test]
-async fn failures_that_cannot_pass_are_final_and_say_why() {
+async fn permanent_failures_are_not_retried_and_have_an_error_code() {
     let origin = Origin::start().await;
     let server = TestServer::with(&[("FETCHER__MAX_SIZE", "10000")]).await;
     for (url, code) in [
@@ -61,7 +61,7 @@ async fn failures_that_cannot_pass_are_final_and_say_why() {
 }
 
 #[tokio::test]
-async fn failures_that_may_pass_are_tried_again() {
+async fn transient_failures_are_retried() {
     let origin = Origin::start().await;
     let server = TestServer::with(&[("FETCHER__MAX_RETRIES", "1"), ("FETCHER__READ_TIMEOUT", "1")]).await;
     let row = server.fetch(&origin.url("/once-failing/1")).await;
@@ -88,7 +88,7 @@ async fn a_wrong_checksum_is_a_failure() {
 }
 
 #[tokio::test]
-async fn the_file_is_named_as_the_origin_says() {
+async fn the_file_name_comes_from_the_origin() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     assert_eq!(server.fetch(&origin.url("/named")).await["file_name"], "résumé.txt");
     let redirected = origin.url(&format!("/redirect?{}", origin.file(10, 1, "end.bin")));
@@ -98,17 +98,17 @@ async fn the_file_is_named_as_the_origin_says() {
 }
 
 #[tokio::test]
-async fn a_cancel_stops_the_transfer_and_leaves_no_spool() {
+async fn a_cancel_stops_the_transfer_and_leaves_no_staged_upload() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let id = server.create(json!({ "url": origin.url("/gated/4000000/1") })).await;
-    eventually("a spool file", async || (!server.files("content/staging").is_empty()).then_some(())).await;
+    eventually("a staged upload exists", async || (!server.files("content/staging").is_empty()).then_some(())).await;
     let started = Instant::now();
     let path = format!("/v1/requests/{id}");
     assert_eq!(server.call(Method::DELETE, &path, None).await.status(), 204);
-    eventually("the spool goes", async || server.files("content/staging").is_empty().then_some(())).await;
-    assert!(started.elapsed() < Duration::from_secs(10), "without waiting for the origin");
+    eventually("the staged upload is removed", async || server.files("content/staging").is_empty().then_some(())).await;
+    assert!(started.elapsed() < Duration::from_secs(10), "the cancel does not wait for the origin");
     origin.open_gate();
-    assert_eq!(server.call(Method::DELETE, &path, None).await.status(), 204, "a second time is fine");
+    assert_eq!(server.call(Method::DELETE, &path, None).await.status(), 204, "a second cancel succeeds too");
     assert_eq!(server.get(&id).await["status"], "cancelled");
     let torrent = server.call(Method::GET, &format!("{path}/torrent"), None).await;
     assert_eq!(torrent.status(), 410);
@@ -116,20 +116,20 @@ async fn a_cancel_stops_the_transfer_and_leaves_no_spool() {
 
 #[tokio::test]
 async fn a_hundred_silent_origins_do_not_delay_a_normal_request() {
-    // All these origins are one host.
+    // All these URLs have the same host.
     let (server, origin) = (TestServer::with(&[("FETCHER__MAX_PER_HOST", "200")]).await, Origin::start().await);
     for n in 0..100 {
         server.create(json!({ "url": origin.url(&format!("/silent/{n}")) })).await;
     }
-    eventually("all are waited for", async || (origin.hits() == 100).then_some(())).await;
-    // Their time-out is 30 s; a request that waited for one would not be ready before.
+    eventually("all fetches are running", async || (origin.hits() == 100).then_some(())).await;
+    // Their timeout is 30 s: a request that waits for one of them cannot be ready earlier.
     let started = Instant::now();
     server.fetch(&origin.file(10_000, 1, "a.bin")).await;
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
-async fn origins_are_spoken_to_in_http_2_where_they_can() {
+async fn http_2_is_used_where_the_origin_supports_it() {
     let authority = Authority::new();
     let pem = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(pem.path(), authority.pem()).expect("written");

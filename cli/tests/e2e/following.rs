@@ -1,4 +1,4 @@
-//! Following requests: lists, long polls, events and webhooks.
+//! Following requests: lists with cursors, long polling, server-sent events, webhooks.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ async fn a_user_pages_through_their_own_requests() {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        request.send().await.expect("an answer")
+        request.send().await.expect("a response")
     };
     let mut ids = vec![];
     for n in 0..5 {
@@ -52,7 +52,7 @@ async fn a_user_pages_through_their_own_requests() {
 }
 
 #[tokio::test]
-async fn a_long_poll_ends_with_the_change_it_waits_for() {
+async fn a_long_poll_returns_at_the_next_change() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let id = server.create(json!({ "url": origin.url("/gated/1000/1") })).await;
     server.until(&id, |row| row["status"] == "fetching").await;
@@ -73,19 +73,20 @@ async fn a_long_poll_ends_with_the_change_it_waits_for() {
     server.ready(&id).await;
     let (status, took) = poll("25").await;
     assert_eq!(status, "ready");
-    assert!(took < Duration::from_secs(10), "nothing is to come: {took:?}");
+    assert!(took < Duration::from_secs(10), "an ended request must return at once: {took:?}");
     assert_eq!(server.call(Method::GET, &format!("/v1/requests/{id}?wait=26"), None).await.status(), 422);
 }
 
 #[tokio::test]
-async fn events_tell_each_change_and_end_with_the_request() {
+async fn events_report_each_change_and_end_with_the_request() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let id = server.create(json!({ "url": origin.url("/gated/1000000/1") })).await;
     let stream = server.call(Method::GET, &format!("/v1/requests/{id}/events"), None).await;
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     server.until(&id, |row| row["progress"] == 45).await;
     origin.open_gate();
-    let text = tokio::time::timeout(Duration::from_secs(60), stream.text()).await.expect("it ends").expect("text");
+    let text =
+        tokio::time::timeout(Duration::from_secs(60), stream.text()).await.expect("the stream ends").expect("text");
     let rows: Vec<Value> = text
         .lines()
         .filter_map(|line| line.strip_prefix("data: "))
@@ -101,7 +102,7 @@ async fn events_tell_each_change_and_end_with_the_request() {
 }
 
 #[tokio::test]
-async fn a_webhook_tells_the_end_signed_and_again_if_need_be() {
+async fn a_webhook_is_signed_and_retried() {
     let receiver = Raw::start(async |mut peer: Peer| {
         let head = peer.request().await;
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
@@ -118,7 +119,8 @@ async fn a_webhook_tells_the_end_signed_and_again_if_need_be() {
     let body = json!({ "url": origin.file(10, 1, "a"), "callback_url": receiver.url("/hook") });
     let id = server.create(body).await;
     let row = server.ready(&id).await;
-    let seen = eventually("it is told twice", async || (receiver.seen().len() == 4).then(|| receiver.seen())).await;
+    let seen =
+        eventually("the webhook is sent twice", async || (receiver.seen().len() == 4).then(|| receiver.seen())).await;
     let header = |head: &str, name: &str| {
         let mut lines = head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).expect("the header").1.to_owned()
@@ -133,18 +135,21 @@ async fn a_webhook_tells_the_end_signed_and_again_if_need_be() {
         assert_eq!((&told["type"], &told["data"]["id"]), (&json!("request.ready"), &json!(id)));
         assert_eq!(told["data"]["infohash"], row["infohash"]);
     }
-    assert_eq!(header(&seen[0], "webhook-id"), header(&seen[2], "webhook-id"), "it is known as the same");
+    assert_eq!(header(&seen[0], "webhook-id"), header(&seen[2], "webhook-id"), "a retry has the same webhook-id");
 
     let failing = json!({ "url": origin.url("/status/404"), "callback_url": receiver.url("/hook") });
     let id = server.create(failing).await;
     server.failed(&id).await;
-    let seen = eventually("the failure is told", async || (receiver.seen().len() == 6).then(|| receiver.seen())).await;
+    let seen = eventually("the webhook of the failure is sent", async || {
+        (receiver.seen().len() == 6).then(|| receiver.seen())
+    })
+    .await;
     let told: Value = serde_json::from_str(&seen[5]).expect("JSON");
     assert_eq!((&told["type"], &told["data"]["error_code"]), (&json!("request.failed"), &json!("origin_status")));
 }
 
 #[tokio::test]
-async fn webhooks_go_the_guarded_way_or_not_at_all() {
+async fn webhooks_need_a_secret_and_obey_the_address_rules() {
     let origin = Origin::start().await;
     let body = |url: &str| Some(json!({ "url": origin.file(10, 1, "a"), "callback_url": url }));
     let server = TestServer::start().await;
@@ -156,12 +161,12 @@ async fn webhooks_go_the_guarded_way_or_not_at_all() {
         let wrong = read_json(server.call(Method::POST, "/v1/requests", body(url)).await).await;
         assert_eq!(wrong["errors"][0]["code"], code, "{url}");
     }
-    // The service itself, and an address that is not allowed: the request is ready all the same.
+    // Blocked callback URLs: the server itself, and an address that is not allowed. The request still becomes ready.
     for url in [format!("{}/v1/requests", server.url), "http://127.0.0.2:9999/".to_owned()] {
         let created = server.call(Method::POST, "/v1/requests", body(&url)).await;
         let id = read_json(created).await["id"].as_str().unwrap().to_owned();
         server.ready(&id).await;
     }
     let listed = read_json(server.call(Method::GET, "/v1/requests", None).await).await;
-    assert_eq!(listed["items"].as_array().unwrap().len(), 2, "it did not call itself");
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2, "the server did not call itself");
 }

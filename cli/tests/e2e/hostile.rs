@@ -1,4 +1,4 @@
-//! Origins that mean harm, or do it: each ends with its code, within the limits, and leaves no spool.
+//! Hostile and broken origins: each request fails with its error code, within the limits, and leaves no staged upload.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ fn answer(headers: &str, body: &[u8]) -> Vec<u8> {
     [format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{headers}\r\n").as_bytes(), body].concat()
 }
 
-/// Sends the same bytes until the peer has enough.
+/// Sends the same bytes until the peer closes the connection.
 async fn forever(peer: &mut Peer, bytes: &[u8]) {
     while peer.send(bytes).await {}
 }
@@ -41,12 +41,12 @@ async fn encoded(coding: &str, content: &[u8]) -> Vec<u8> {
         "deflate" => encoded!(ZlibEncoder, content),
         "br" => encoded!(BrotliEncoder, content),
         "zstd" => encoded!(ZstdEncoder, content),
-        other => panic!("{other} is no coding"),
+        other => panic!("{other} is not a content coding"),
     }
 }
 
-/// An origin for every hostile_origin, by path.
-#[expect(clippy::too_many_lines, reason = "a table of hostile_origin")]
+/// Serves one connection of the hostile origin. The path selects the behavior.
+#[expect(clippy::too_many_lines, reason = "a table of hostile responses")]
 async fn hostile_origin(mut peer: Peer) {
     let head = peer.request().await;
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
@@ -173,13 +173,13 @@ async fn hostile_origin(mut peer: Peer) {
                 let body = if status.contains("204") || status.contains("304") { "" } else { "an error page" };
                 peer.send(format!("{status}Content-Length: {}\r\n\r\n{body}", body.len())).await;
             }
-            _ => panic!("no such hostile_origin: {other}"),
+            _ => panic!("unknown path: {other}"),
         },
     }
 }
 
 #[tokio::test]
-async fn this_service_is_not_fetched_from_under_any_name() {
+async fn the_server_does_not_fetch_from_itself_under_any_name() {
     let server = TestServer::with(&[("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32,::1/128")]).await;
     let port = server.url.rsplit(':').next().unwrap().trim_end_matches('/').to_owned();
     let seeder = server.seeder.rsplit(':').next().unwrap().to_owned();
@@ -193,7 +193,7 @@ async fn this_service_is_not_fetched_from_under_any_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_mischief_ends_with_its_code() {
+async fn every_hostile_response_fails_with_its_error_code() {
     let (server, origin) = (TestServer::with(&LIMITS).await, Raw::start(hostile_origin).await);
     let cases = [
         ("endless-chunks", "too_large"),
@@ -235,7 +235,7 @@ async fn every_mischief_ends_with_its_code() {
         ("transfer-coding", "bad_encoding"),
         ("wrong-digest", "checksum_mismatch"),
     ];
-    // All at once: they are not to be in each other's way either.
+    // Concurrently: the requests must not affect each other either.
     let rows = futures::future::join_all(cases.iter().map(async |(path, _)| {
         let id = server.create(json!({ "url": origin.url(&format!("/{path}")) })).await;
         server.failed(&id).await
@@ -246,11 +246,11 @@ async fn every_mischief_ends_with_its_code() {
         assert!(row["content_hash"].is_null(), "{path}");
     }
     assert_eq!(server.files("content"), Vec::<std::path::PathBuf>::new());
-    assert!(server.peak_memory_mb() < 150, "{} MB for all of that", server.peak_memory_mb());
+    assert!(server.peak_memory_mb() < 150, "peak memory: {} MB", server.peak_memory_mb());
 }
 
 #[tokio::test]
-async fn odd_but_honest_origins_are_fetched_from() {
+async fn unusual_but_valid_responses_are_fetched() {
     let (server, origin) = (TestServer::with(&LIMITS).await, Raw::start(hostile_origin).await);
     let hash = |content: &[u8]| Value::from(hex::encode(Sha256::digest(content)));
     assert_eq!(server.fetch(&origin.url("/http-1.0")).await["content_hash"], hash(b"old"));
@@ -263,7 +263,7 @@ async fn odd_but_honest_origins_are_fetched_from() {
 }
 
 #[tokio::test]
-async fn a_byte_a_second_is_given_up_within_thirty_seconds() {
+async fn a_transfer_of_one_byte_per_second_fails_within_thirty_seconds() {
     let server = TestServer::with(&[("FETCHER__MAX_RETRIES", "0")]).await;
     let origin = Raw::start(async |mut peer: Peer| {
         peer.request().await;
@@ -280,7 +280,7 @@ async fn a_byte_a_second_is_given_up_within_thirty_seconds() {
 }
 
 #[tokio::test]
-async fn certificates_must_be_valid_unless_that_is_turned_off() {
+async fn certificates_must_be_valid_unless_verification_is_disabled() {
     let authority = Authority::new();
     let page = async |mut peer: Peer| {
         peer.request().await;
@@ -304,7 +304,7 @@ async fn certificates_must_be_valid_unless_that_is_turned_off() {
     for origin in &bad {
         let id = server.create(json!({ "url": url(origin) })).await;
         assert_eq!(server.failed(&id).await["error_code"], "tls_failed");
-        assert_eq!(origin.seen(), Vec::<String>::new(), "nothing is asked of it");
+        assert_eq!(origin.seen(), Vec::<String>::new(), "no request is sent");
     }
     let plain = Raw::start(async |mut peer: Peer| {
         peer.send(answer("Content-Length: 6\r\n", b"secret")).await;
@@ -312,7 +312,7 @@ async fn certificates_must_be_valid_unless_that_is_turned_off() {
     })
     .await;
     let id = server.create(json!({ "url": url(&plain) })).await;
-    assert_eq!(server.failed(&id).await["error_code"], "tls_failed", "no TLS at all");
+    assert_eq!(server.failed(&id).await["error_code"], "tls_failed", "the origin does not use TLS");
 
     let careless = TestServer::with(&[trusted, ("FETCHER__VERIFY_SSL", "false")]).await;
     for origin in &bad {
@@ -321,7 +321,7 @@ async fn certificates_must_be_valid_unless_that_is_turned_off() {
 }
 
 #[tokio::test]
-async fn credentials_go_to_their_origin_alone() {
+async fn credentials_are_sent_only_to_their_origin() {
     let page = async |mut peer: Peer| {
         peer.request().await;
         peer.send(answer("Content-Length: 4\r\n", b"page")).await;
@@ -331,7 +331,7 @@ async fn credentials_go_to_their_origin_alone() {
     let origin = Raw::start(move |mut peer: Peer| {
         let target = target.clone();
         async move {
-            // The same origin first, then the other.
+            // Redirects within the same origin first, then to another origin.
             for target in ["/again", &target] {
                 peer.request().await;
                 peer.send(format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n")).await;

@@ -1,4 +1,4 @@
-//! Contents that decay or disappear on the disk.
+//! Integrity of stored contents: contents that are damaged or missing on disk.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,11 +9,11 @@ use crate::server::{TestServer, eventually, read_json};
 
 const SIZE: usize = 300_000;
 
-/// Waits until the content is served again as it was.
+/// Waits until the original content is served again.
 async fn restored(server: &TestServer, row: &Value) {
     let url = format!("{}/v1/requests/{}/content", server.url, row["id"].as_str().expect("an id"));
-    eventually("the content is back", async || {
-        // An answer is cut short when the damaged file is taken away under it.
+    eventually("the content is served again", async || {
+        // A response is truncated if the damaged file is removed while it is sent.
         let response = server.http().get(&url).send().await.ok().filter(|response| response.status() == 200)?;
         response.bytes().await.ok().filter(|bytes| *bytes == content(SIZE, 1))
     })
@@ -23,7 +23,7 @@ async fn restored(server: &TestServer, row: &Value) {
 }
 
 #[tokio::test]
-async fn a_content_that_decayed_is_fetched_again_and_its_torrent_works() {
+async fn a_damaged_content_is_fetched_again_and_its_torrent_works() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let row = server.fetch(&origin.file(SIZE, 1, "a.bin")).await;
     let id = row["id"].as_str().expect("an id").to_owned();
@@ -31,10 +31,10 @@ async fn a_content_that_decayed_is_fetched_again_and_its_torrent_works() {
     let mut damaged = content(SIZE, 1);
     damaged[200_000] ^= 1;
     std::fs::write(&path, &damaged).expect("written");
-    // The first pass begins with the start.
+    // The first scrub pass starts when the server starts.
     let server = server.crash_and_restart().await;
     restored(&server, &row).await;
-    // The server has another port now, and the torrent names it.
+    // Saves the torrent after the restart: the server has another port now, and the torrent contains it.
     let torrent = server.save_torrent(&id).await;
     let folder = server.scratch("download");
     assert_eq!(libtorrent(torrent.to_str().expect("text"), &folder).await, sha256(&content(SIZE, 1)));
@@ -43,7 +43,7 @@ async fn a_content_that_decayed_is_fetched_again_and_its_torrent_works() {
 }
 
 #[tokio::test]
-async fn a_content_that_is_gone_is_fetched_again_when_it_is_asked_for() {
+async fn a_missing_content_is_fetched_again_when_it_is_requested() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let row = server.fetch(&origin.file(SIZE, 1, "a.bin")).await;
     std::fs::remove_file(server.files("content").pop().expect("a file")).expect("removed");
@@ -55,9 +55,9 @@ async fn a_content_that_is_gone_is_fetched_again_when_it_is_asked_for() {
     restored(&server, &row).await;
 }
 
-/// Another content under the same request would not be what was asked for then.
+/// A request must not change its content: the new content is not what the request returned before.
 #[tokio::test]
-async fn a_content_that_is_gone_and_has_changed_at_its_origin_fails() {
+async fn a_missing_content_that_changed_at_its_origin_fails() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let row = server.fetch(&origin.url("/counted")).await;
     let id = row["id"].as_str().expect("an id");
@@ -68,9 +68,9 @@ async fn a_content_that_is_gone_and_has_changed_at_its_origin_fails() {
     assert_eq!(server.files("content"), [] as [std::path::PathBuf; 0]);
 }
 
-/// Nobody wants a form to be sent twice.
+/// A POST is not idempotent, so it must not be repeated without the user's consent.
 #[tokio::test]
-async fn a_content_that_a_post_brought_is_not_fetched_again() {
+async fn a_missing_content_of_a_post_request_is_not_fetched_again() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let id = server.create(json!({ "url": origin.url("/counted"), "method": "POST" })).await;
     server.ready(&id).await;

@@ -1,4 +1,4 @@
-//! How often one may ask, how much one may have, and what repeated requests are.
+//! Rate limits, quotas, idempotency keys, and limits on slow or malformed HTTP requests.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ async fn post(server: &TestServer, token: &str, headers: &[(&str, &str)], body: 
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    request.header("content-type", "application/json").body(body.to_string()).send().await.expect("an answer")
+    request.header("content-type", "application/json").body(body.to_string()).send().await.expect("a response")
 }
 
 #[tokio::test]
-async fn of_two_hundred_requests_at_once_exactly_the_limit_pass() {
+async fn exactly_the_rate_limit_passes_of_two_hundred_concurrent_requests() {
     let users = [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "alice:a-token,bob:b-token")];
     let server = TestServer::with(&[&[ON, ("RATE_LIMIT__REQUESTS_PER_IP_MINUTE", "100")], &users[..]].concat()).await;
     let origin = Origin::start().await;
@@ -39,15 +39,15 @@ async fn of_two_hundred_requests_at_once_exactly_the_limit_pass() {
     assert_eq!((header("x-ratelimit-limit"), header("x-ratelimit-remaining")), ("60".into(), "0".into()));
     assert_eq!(read_json(refused).await["code"], "rate_limited");
 
-    // Another user has a limit of their own, but the same address.
+    // Another user has a separate limit, but shares the limit of the address.
     let answers = join_all((0..60).map(|_| post(&server, "b-token", &[], &body))).await;
     assert_eq!(answers.iter().filter(|answer| answer.status() == 201).count(), 40);
     let seen = server.http().get(format!("{}/v1/requests", server.url)).bearer_auth("a-token").send().await.unwrap();
-    assert_eq!(seen.status(), 200, "looking is not limited");
+    assert_eq!(seen.status(), 200, "reads have a separate limit");
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_trusted_tells_who_asks_and_no_other() {
+async fn the_client_address_comes_from_trusted_proxies_only() {
     let settings = [ON, ("RATE_LIMIT__REQUESTS_PER_IP_MINUTE", "1")];
     let server = TestServer::with(&[&settings[..], &[("SECURITY__TRUSTED_PROXIES", "127.0.0.0/8")]].concat()).await;
     let origin = Origin::start().await;
@@ -57,19 +57,23 @@ async fn a_proxy_that_is_trusted_tells_who_asks_and_no_other() {
     };
     assert_eq!(from(&server, "192.0.2.1").await, 201);
     assert_eq!(from(&server, "192.0.2.2").await, 201);
-    assert_eq!(from(&server, "198.51.100.1, 192.0.2.2").await, 429, "what the client wrote itself does not count");
+    assert_eq!(from(&server, "198.51.100.1, 192.0.2.2").await, 429, "an entry that the client wrote itself is ignored");
     let server = TestServer::with(&settings).await;
     assert_eq!(from(&server, "192.0.2.1").await, 201);
     assert_eq!(from(&server, "192.0.2.2").await, 429);
 }
 
 #[tokio::test]
-async fn nobody_has_more_than_their_share() {
+async fn quotas_limit_active_requests_and_stored_bytes() {
     let origin = Origin::start().await;
     let server = TestServer::with(&[("LIMITS__ACTIVE_REQUESTS", "3")]).await;
     let burst = (0..40).map(|n| json!({ "url": origin.url(&format!("/gated/10/{n}")) }));
     let burst = join_all(burst.map(|body| server.call(Method::POST, "/v1/requests", Some(body)))).await;
-    assert_eq!(burst.iter().filter(|answer| answer.status() == 201).count(), 3, "also of those that come at once");
+    assert_eq!(
+        burst.iter().filter(|answer| answer.status() == 201).count(),
+        3,
+        "the quota holds for concurrent requests too"
+    );
 
     let server = TestServer::with(&[("LIMITS__ACTIVE_REQUESTS", "2"), ("LIMITS__STORED_BYTES", "1000")]).await;
     let mut ids = vec![];
@@ -90,7 +94,7 @@ async fn nobody_has_more_than_their_share() {
 }
 
 #[tokio::test]
-async fn a_repeated_request_with_its_key_is_the_same_request() {
+async fn a_repeated_idempotency_key_returns_the_same_request() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let key = [("idempotency-key", "5f1d-first")];
     let body = json!({ "url": origin.file(10, 1, "a") });
@@ -100,14 +104,14 @@ async fn a_repeated_request_with_its_key_is_the_same_request() {
     server.ready(first["id"].as_str().unwrap()).await;
     let again = post(&server, "", &key, &body).await;
     assert_eq!((again.status().as_u16(), &again.headers()["location"]), (201, &location));
-    assert_eq!(read_json(again).await, first, "the same answer, though it is ready by now");
+    assert_eq!(read_json(again).await, first, "the stored response, although the request is ready by now");
 
     let other = post(&server, "", &key, &json!({ "url": origin.file(10, 2, "a") })).await;
     assert_eq!((other.status().as_u16(), &read_json(other).await["code"]), (422, &json!("idempotency_key_reused")));
     let bad = post(&server, "", &[("idempotency-key", "")], &body).await;
     assert_eq!((bad.status().as_u16(), &read_json(bad).await["code"]), (400, &json!("invalid_idempotency_key")));
 
-    // A request that was refused leaves its key free.
+    // A refused request does not use up its key.
     let key = [("idempotency-key", "second")];
     assert_eq!(post(&server, "", &key, &json!({ "url": "ftp://h/" })).await.status(), 422);
     assert_eq!(post(&server, "", &key, &body).await.status(), 201);
@@ -121,13 +125,13 @@ async fn a_repeated_request_with_its_key_is_the_same_request() {
             status => assert_eq!((status, &read_json(answer).await["code"]), (409, &json!("idempotency_key_in_use"))),
         }
     }
-    assert_eq!(ids.len(), 1, "at once, it is one request and no other");
+    assert_eq!(ids.len(), 1, "concurrent calls create one request");
     let listed = read_json(server.call(Method::GET, "/v1/requests?limit=100", None).await).await;
     assert_eq!(listed["items"].as_array().unwrap().len(), 3);
 }
 
 #[tokio::test]
-async fn a_strangers_body_is_not_waited_for_and_a_broken_one_is_told() {
+async fn an_unauthenticated_body_is_not_read_and_a_malformed_one_gets_400() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -142,7 +146,7 @@ async fn a_strangers_body_is_not_waited_for_and_a_broken_one_is_told() {
         stream.write_all(head.as_bytes()).await.expect("sent");
         let mut status = [0; 12];
         let read = tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut status)).await;
-        read.expect("it does not wait").expect("an answer");
+        read.expect("a response before the timeout").expect("a response");
         String::from_utf8_lossy(&status).into_owned()
     };
     assert_eq!(ask("Content-Length: 1000000\r\n\r\n{").await, "HTTP/1.1 401");
@@ -151,7 +155,7 @@ async fn a_strangers_body_is_not_waited_for_and_a_broken_one_is_told() {
 }
 
 #[tokio::test]
-async fn a_request_names_its_host_once() {
+async fn a_call_must_have_exactly_one_host_header() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -167,13 +171,13 @@ async fn a_request_names_its_host_once() {
         let head = format!("GET /v1/health HTTP/{version}\r\n{hosts}Connection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).await.expect("sent");
         let mut status = [0; 12];
-        stream.read_exact(&mut status).await.expect("an answer");
+        stream.read_exact(&mut status).await.expect("a response");
         assert_eq!(String::from_utf8_lossy(&status), expected, "{head}");
     }
 }
 
 #[tokio::test]
-async fn clients_that_dawdle_are_sent_away_and_two_thousand_that_do_not_are_served() {
+async fn slow_clients_time_out_and_two_thousand_connections_are_served() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -185,12 +189,12 @@ async fn clients_that_dawdle_are_sent_away_and_two_thousand_that_do_not_are_serv
         stream.write_all(sent.as_bytes()).await.expect("sent");
         let mut answer = String::new();
         let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_string(&mut answer)).await;
-        read.expect("it ends").expect("text");
+        read.expect("the connection closes").expect("text");
         answer
     };
-    assert_eq!(dawdle(head.to_owned()).await, "", "a head that does not end");
+    assert_eq!(dawdle(head.to_owned()).await, "", "incomplete headers");
     let body = dawdle(format!("{head}Content-Length: 100\r\nConnection: close\r\n\r\n{{")).await;
-    assert!(body.starts_with("HTTP/1.1 408 "), "a body that does not end: {body}");
+    assert!(body.starts_with("HTTP/1.1 408 "), "incomplete body: {body}");
 
     let server = TestServer::start().await;
     let address = server.url.strip_prefix("http://").unwrap().to_owned();
@@ -202,7 +206,7 @@ async fn clients_that_dawdle_are_sent_away_and_two_thousand_that_do_not_are_serv
     let answers = join_all(streams.into_iter().map(async |mut stream| {
         stream.write_all(ask.as_bytes()).await.expect("sent");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer");
+        stream.read_to_string(&mut answer).await.expect("a response");
         answer
     }))
     .await;
@@ -210,7 +214,7 @@ async fn clients_that_dawdle_are_sent_away_and_two_thousand_that_do_not_are_serv
 }
 
 #[tokio::test]
-async fn guessing_is_limited_by_address() {
+async fn failed_authentication_is_rate_limited_per_address() {
     let settings = [
         ON,
         ("SECURITY__AUTH_ENABLED", "true"),
@@ -221,9 +225,9 @@ async fn guessing_is_limited_by_address() {
     let server = TestServer::with(&settings).await;
     let call = async |path: &str, token: &str, client: &str| {
         let request = server.http().get(format!("{}{path}", server.url)).header("x-forwarded-for", client);
-        request.bearer_auth(token).send().await.expect("an answer")
+        request.bearer_auth(token).send().await.expect("a response")
     };
-    // Wrong passkeys are counted apart: old torrents must not lock their user out of the API.
+    // Invalid passkeys are counted separately: old torrents must not lock their user out of the API.
     let announce = format!("/announce?passkey={}", "0".repeat(64));
     for n in 0..5 {
         assert_eq!(call(&announce, "", "192.0.2.1").await.status(), 200);
@@ -231,15 +235,15 @@ async fn guessing_is_limited_by_address() {
     }
     for (path, token) in [("/v1/requests", "wrong"), ("/v1/requests", "a-token"), (announce.as_str(), "")] {
         let refused = call(path, token, "192.0.2.1").await;
-        assert_eq!(refused.status(), 429, "{path} {token}: a right guess must not show");
+        assert_eq!(refused.status(), 429, "{path} {token}: a correct guess must look like a wrong one");
         let seconds: u32 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((1..=60).contains(&seconds));
     }
-    assert_eq!(call("/v1/requests", "a-token", "192.0.2.2").await.status(), 200, "others are not concerned");
+    assert_eq!(call("/v1/requests", "a-token", "192.0.2.2").await.status(), 200, "other addresses are not limited");
 }
 
 #[tokio::test]
-async fn announces_and_reads_have_limits_of_their_own() {
+async fn announces_and_reads_have_separate_rate_limits() {
     let settings = [ON, ("RATE_LIMIT__ANNOUNCES_PER_IP_MINUTE", "3"), ("RATE_LIMIT__READS_PER_MINUTE", "4")];
     let server = TestServer::with(&settings).await;
     let statuses = async |path: &str, calls: usize| {

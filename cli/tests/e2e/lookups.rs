@@ -1,4 +1,4 @@
-//! Who looks host names up, and what becomes of answers that lie: with a name server of the tests' own.
+//! DNS resolution: where names are resolved, blocked addresses, and DNS rebinding. Uses a name server for tests.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use crate::proxies::{EXIT, Proxy};
 use crate::raw::{Peer, Raw};
 use crate::server::TestServer;
 
-/// A name server (RFC 1035) that answers each name as a test says, on an address of its own.
+/// A name server (RFC 1035) with responses that the test sets. Each instance has a separate loopback address.
 struct NameServer {
     address: Ipv4Addr,
     asked: Arc<Mutex<Vec<String>>>,
@@ -20,7 +20,8 @@ struct NameServer {
 }
 
 impl NameServer {
-    /// `answers(name, n)`: the IPv4 addresses of the name, asked for the n-th time.
+    /// Starts the server. `answers(name, n)` returns the IPv4 addresses of the name; `n` is the number of earlier queries
+    /// for it.
     async fn start(answers: impl Fn(&str, usize) -> Vec<Ipv4Addr> + Send + 'static) -> Self {
         let (socket, address) = loop {
             let [_, b, c, d] = rand::random::<[u8; 4]>();
@@ -47,7 +48,7 @@ impl NameServer {
                     vec![]
                 };
                 let mut answer = query[..end].to_vec();
-                // A response without an error: one question, these answers.
+                // Header of a response without an error: one question, and these answers.
                 answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, addresses.len() as u8, 0, 0, 0, 0]);
                 for address in addresses {
                     answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
@@ -59,19 +60,19 @@ impl NameServer {
         Self { address, asked, folder, _stop: stop.drop_guard() }
     }
 
-    /// The names that were looked up.
+    /// Returns the names that were queried for IPv4 addresses, in order.
     fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 
-    /// A server for whom this is the only name server.
+    /// Starts a server that uses only this name server.
     async fn serving(&self, extra: &[(&str, &str)]) -> TestServer {
         let path = self.folder.path().join("resolv.conf");
         TestServer::inside(&mounting(path.to_str().expect("a path"), "/etc/resolv.conf"), extra).await
     }
 }
 
-/// The name that a query asks for, whether it asks for IPv4 addresses, and where the question ends.
+/// Parses a query. Returns the name, whether it asks for IPv4 addresses (type A), and the end of the question.
 fn question(query: &[u8]) -> (String, bool, usize) {
     let (mut labels, mut at) = (vec![], 12);
     while query[at] != 0 {
@@ -82,7 +83,7 @@ fn question(query: &[u8]) -> (String, bool, usize) {
     (labels.join("."), query[at + 1..at + 3] == [0, 1], at + 5)
 }
 
-/// Puts a file in another's place for one program alone.
+/// Returns a wrapper command that runs one program with `file` mounted over `place`, in a separate mount namespace.
 fn mounting(file: &str, place: &str) -> Vec<String> {
     let script = format!("mount --bind {file} {place} && exec \"$0\" \"$@\"");
     ["unshare", "--mount", "sh", "-c", &script].map(str::to_owned).into()
@@ -94,7 +95,7 @@ async fn page(mut peer: Peer) {
 }
 
 #[tokio::test]
-async fn every_address_that_a_name_has_must_be_allowed() {
+async fn all_addresses_of_a_name_must_be_allowed() {
     let origin = Raw::start(page).await;
     let names = NameServer::start(|name, _| match name {
         "good.test" => vec![Ipv4Addr::LOCALHOST],
@@ -121,8 +122,8 @@ async fn every_address_that_a_name_has_must_be_allowed() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_bound_anew_leads_nowhere_else() {
-    // The first look-up is harmless, each further one leads to where no one may go.
+async fn dns_rebinding_does_not_reach_another_address() {
+    // The first query returns an allowed address; later queries return a blocked one.
     let names = NameServer::start(|_, n| vec![Ipv4Addr::new(127, 0, 0, if n == 0 { 1 } else { 2 })]).await;
     let origin = Raw::start(|mut peer: Peer| async move {
         peer.request().await;
@@ -132,11 +133,11 @@ async fn a_name_that_is_bound_anew_leads_nowhere_else() {
     let server = names.serving(&[("FETCHER__MAX_RETRIES", "0")]).await;
     let id = server.create(json!({ "url": format!("http://rebound.test:{}/", origin.address.port()) })).await;
     assert_eq!(server.failed(&id).await["error_code"], "blocked_address");
-    assert_eq!(origin.connections(), 1, "what was checked is what was connected to");
+    assert_eq!(origin.connections(), 1, "the checked address is the one that is connected to");
 }
 
 #[tokio::test]
-async fn names_are_looked_up_where_they_are_to_be() {
+async fn names_are_resolved_by_the_proxy_or_locally_as_configured() {
     let origin = Raw::start(page).await;
     let names = NameServer::start(|_, _| vec![Ipv4Addr::new(127, 0, 0, 2)]).await;
     let hosts = names.folder.path().join("hosts");
@@ -148,7 +149,7 @@ async fn names_are_looked_up_where_they_are_to_be() {
 
     let remote = names.serving(&base).await;
     remote.fetch(&url).await;
-    assert_eq!(names.asked(), Vec::<String>::new(), "no look-up leaves the machine");
+    assert_eq!(names.asked(), Vec::<String>::new(), "the server makes no DNS query");
 
     let local = names.serving(&[&base[..], &[("PROXY__RESOLVE", "local")]].concat()).await;
     let id = local.create(json!({ "url": url })).await;

@@ -1,4 +1,4 @@
-//! The program as its users meet it: a real server process, real clients, real proxies, on loopback.
+//! End-to-end tests: a real server process, real clients and real proxies, on loopback.
 
 mod answers;
 mod api;

@@ -1,4 +1,4 @@
-//! An origin of a test's own: serves what a test wants to see fetched.
+//! A test origin: an HTTP server with the resources that the tests fetch.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A running origin; stopped when dropped.
+/// A running origin. It stops when it is dropped.
 pub struct Origin {
     pub address: SocketAddr,
     hits: Arc<AtomicUsize>,
@@ -75,30 +75,30 @@ impl Origin {
         format!("http://{}{path}", self.address)
     }
 
-    /// The URL of `size` bytes that depend on `seed`.
+    /// Returns the URL of `size` bytes that depend on `seed`.
     pub fn file(&self, size: usize, seed: u8, name: &str) -> String {
         self.url(&format!("/bytes/{size}/{seed}/{name}"))
     }
 
-    /// How often content was asked for.
+    /// Returns the number of requests for content so far.
     pub fn hits(&self) -> usize {
         self.hits.load(Ordering::SeqCst)
     }
 
-    /// Who has connected so far, once for each connection.
+    /// Returns the peer address of each connection so far.
     pub fn peers(&self) -> Vec<IpAddr> {
         self.peers.lock().unwrap().clone()
     }
 
-    /// Lets gated answers go on past their middle.
+    /// Opens the gate: gated responses send their second half.
     pub fn open_gate(&self) {
         self.gate.send_replace(true);
     }
 }
 
-/// What the origin serves for this size and seed.
+/// Returns the bytes that the origin serves for this size and seed.
 pub fn content(size: usize, seed: u8) -> Vec<u8> {
-    // Incompressible enough, and no two blocks the same.
+    // Hardly compressible, and no two blocks are equal.
     (0..size).map(|i| ((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 ^ seed).collect()
 }
 
@@ -107,7 +107,7 @@ async fn bytes(State(shared): State<Shared>, Path((size, seed, _)): Path<(usize,
     ([(CONTENT_TYPE, "application/octet-stream")], content(size, seed)).into_response()
 }
 
-/// Without a Content-Length.
+/// Sends `size` bytes without a Content-Length.
 async fn undeclared(State(shared): State<Shared>, Path((size, seed)): Path<(usize, u8)>) -> Response {
     shared.hits.fetch_add(1, Ordering::SeqCst);
     let chunks =
@@ -115,7 +115,7 @@ async fn undeclared(State(shared): State<Shared>, Path((size, seed)): Path<(usiz
     ([(CONTENT_TYPE, "application/octet-stream")], Body::from_stream(futures::stream::iter(chunks))).into_response()
 }
 
-/// The first half at once, the rest when the gate opens.
+/// Sends the first half at once, and the rest when the gate opens.
 async fn gated(State(shared): State<Shared>, Path((size, seed)): Path<(usize, u8)>) -> Response {
     shared.hits.fetch_add(1, Ordering::SeqCst);
     let mut first = content(size, seed);
@@ -152,7 +152,7 @@ async fn silent(State(shared): State<Shared>) -> StatusCode {
 
 async fn delayed(State(shared): State<Shared>, Path((milliseconds, _)): Path<(u64, u32)>) -> &'static str {
     shared.hits.fetch_add(1, Ordering::SeqCst);
-    // What a slow origin does.
+    // Simulates a slow origin.
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
     "at last"
 }
@@ -176,7 +176,7 @@ async fn redirect(axum::extract::RawQuery(target): axum::extract::RawQuery) -> R
     Redirect::temporary(&target.unwrap_or_default())
 }
 
-/// Another text for every call.
+/// Sends a different text for every call.
 async fn counted(State(shared): State<Shared>) -> String {
     format!("call {}", shared.hits.fetch_add(1, Ordering::SeqCst))
 }
@@ -189,7 +189,7 @@ async fn named(ConnectInfo(_): ConnectInfo<SocketAddr>) -> Response {
     response
 }
 
-/// 503 the first time, content from then on.
+/// Fails with 503 for the first call and returns content for later calls.
 async fn once_failing(State(shared): State<Shared>) -> Response {
     if shared.hits.fetch_add(1, Ordering::SeqCst) == 0 {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();

@@ -1,4 +1,4 @@
-//! What hostile peers may cost: memory, connections, and other peers' time.
+//! Hostile BitTorrent peers: bounded memory and connections, and no delay for other peers.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
@@ -13,8 +13,8 @@ use crate::server::{PATIENCE, PROGRAM, TestServer};
 
 const SIZE: usize = 3_000_000;
 
-/// A server without forced encryption, so that a test can speak BitTorrent by itself, and a torrent: its file, and its
-/// infohash.
+/// Starts a server that seeds one torrent. Returns the server, the path of the torrent file, and the infohash. Encryption
+/// is not forced, so that the test can speak BitTorrent itself.
 async fn seeding(extra: &[(&str, &str)]) -> (TestServer, String, Vec<u8>) {
     let origin = Origin::start().await;
     let server = TestServer::with(&[&[("TORRENT__ENCRYPTION", "preferred")], extra].concat()).await;
@@ -24,7 +24,7 @@ async fn seeding(extra: &[(&str, &str)]) -> (TestServer, String, Vec<u8>) {
     (server, torrent.to_str().expect("text").to_owned(), infohash)
 }
 
-/// A peer that has sent its handshake (BEP 3, with the fast extension of BEP 6).
+/// Connects as a peer and sends the handshake (BEP 3, with the fast extension of BEP 6).
 fn peer(server: &TestServer, infohash: &[u8], number: usize) -> TcpStream {
     let mut stream = TcpStream::connect(&server.seeder).expect("connected");
     let id = format!("-XX0001-{number:012}");
@@ -33,9 +33,10 @@ fn peer(server: &TestServer, infohash: &[u8], number: usize) -> TcpStream {
     stream
 }
 
-/// Lets peers send block requests and never read, until `stopped` says so. Returns how many were disconnected.
+/// Sends block requests from peers that never read, until `stopped` receives a message or all are disconnected. Returns
+/// how many were disconnected.
 fn flood(mut peers: Vec<TcpStream>, stopped: std::sync::mpsc::Receiver<()>) -> tokio::task::JoinHandle<usize> {
-    // «have none» (BEP 6), «interested», then requests for the first block, again and again.
+    // The messages "have none" (BEP 6) and "interested", then repeated requests for the first block.
     let request = [&[0, 0, 0, 13, 6][..], &[0; 8], &[0, 0, 0x40, 0]].concat().repeat(1_000);
     tokio::task::spawn_blocking(move || {
         for peer in &mut peers {
@@ -52,14 +53,14 @@ fn flood(mut peers: Vec<TcpStream>, stopped: std::sync::mpsc::Receiver<()>) -> t
                     false
                 }
             });
-            std::thread::sleep(Duration::from_millis(1)); // leaves the processor to the server
+            std::thread::sleep(Duration::from_millis(1)); // leaves processor time to the server
         }
         dropped
     })
 }
 
 #[tokio::test]
-async fn hostile_peers_cost_bounded_memory_and_do_not_keep_others_from_downloading() {
+async fn hostile_peers_use_bounded_memory_and_do_not_block_other_downloads() {
     let (server, torrent, infohash) = seeding(&[]).await;
     let peers = (0..200).map(|number| peer(&server, &infohash, number)).collect();
     let (stop, stopped) = std::sync::mpsc::channel();
@@ -80,16 +81,16 @@ async fn peers_that_never_read_are_disconnected() {
 }
 
 #[tokio::test]
-async fn idle_peers_give_way_to_one_that_downloads() {
+async fn idle_peers_do_not_block_a_downloading_peer() {
     let (server, torrent, infohash) = seeding(&[("TORRENT__MAX_CONNECTIONS", "100")]).await;
-    // More than one address may have, and than all may.
+    // More than one address may have, and more than the limit for all.
     let peers: Vec<_> = (0..150).map(|number| peer(&server, &infohash, number)).collect();
     assert_eq!(libtorrent(&torrent, &server.scratch("honest")).await, sha256(&content(SIZE, 1)));
     drop(peers);
 }
 
 #[tokio::test]
-async fn connections_without_a_handshake_do_not_keep_peers_out() {
+async fn connections_without_a_handshake_do_not_block_peers() {
     let (server, torrent, _) = seeding(&[("TORRENT__MAX_CONNECTIONS", "100")]).await;
     let connections: Vec<_> = (0..200).map(|_| TcpStream::connect(&server.seeder).expect("connected")).collect();
     assert_eq!(libtorrent(&torrent, &server.scratch("honest")).await, sha256(&content(SIZE, 1)));
@@ -97,13 +98,13 @@ async fn connections_without_a_handshake_do_not_keep_peers_out() {
 }
 
 #[tokio::test]
-async fn a_flood_of_utp_syns_does_not_keep_tcp_peers_out() {
+async fn a_flood_of_utp_syns_does_not_block_tcp_peers() {
     let (server, torrent, _) = seeding(&[("TORRENT__MAX_CONNECTIONS", "100")]).await;
     let seeder = server.seeder.clone();
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let flood = tokio::task::spawn_blocking(move || {
         let mut number: u16 = 0;
-        // 300 a second, each from an address and port of its own.
+        // 300 per second, each from another address and port.
         while stopped.try_recv().is_err() {
             for _ in 0..30 {
                 number = number.wrapping_add(1);
@@ -124,7 +125,7 @@ async fn a_flood_of_utp_syns_does_not_keep_tcp_peers_out() {
     flood.await.expect("it ends");
     assert_eq!(honest, sha256(&content(SIZE, 1)));
     let mut server = server;
-    assert!(server.terminate().await.success(), "it stops in time after a flood");
+    assert!(server.terminate().await.success(), "the server stops in time after the flood");
 }
 
 #[tokio::test]
@@ -136,7 +137,7 @@ async fn without_utp_no_utp_connection_is_accepted() {
     socket.send_to(&syn, &server.seeder).expect("sent");
     let mut answer = [0; 100];
     if let Ok(length) = socket.recv(&mut answer) {
-        // ST_RESET: there is no connection.
+        // ST_RESET (BEP 29): there is no connection.
         assert_eq!((length, answer[0] >> 4), (20, 3), "{answer:?}");
     }
     assert_eq!(libtorrent(&torrent, &server.scratch("honest")).await, sha256(&content(SIZE, 1)));
@@ -161,7 +162,7 @@ async fn a_seeder_port_in_use_is_an_error_that_names_the_setting() {
 }
 
 #[tokio::test]
-async fn a_connection_tells_no_product() {
+async fn the_peer_id_reveals_only_libtorrent() {
     let (server, _, infohash) = seeding(&[]).await;
     let mut peer = peer(&server, &infohash, 1);
     let mut handshake = [0; 68];
@@ -169,7 +170,7 @@ async fn a_connection_tells_no_product() {
     assert!(handshake[48..].starts_with(b"-LT"), "{:?}", String::from_utf8_lossy(&handshake[48..]));
 }
 
-/// With the default settings of each client, encryption forced, and no webseed.
+/// The clients have their default settings. The server forces encryption and has no webseed.
 #[tokio::test]
 async fn clients_start_at_once_with_their_default_settings() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -181,6 +182,6 @@ async fn clients_start_at_once_with_their_default_settings() {
     let table = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{table}{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(table.lines().count(), 12, "{table}");
-    // A client that depends on its own next try, a minute later, has no seconds.
+    // `null`: the client did not finish within the deadline, because it needed its next try a minute later.
     assert!(!table.contains("null"), "{table}");
 }

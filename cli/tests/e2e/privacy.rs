@@ -1,4 +1,4 @@
-//! What origins, peers and holders of a file can learn about this service and its users.
+//! Privacy: what origins, peers and holders of a torrent file can learn about the server and its users.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,8 @@ use tokio::net::TcpListener;
 use crate::origin::Origin;
 use crate::server::{TestServer, read_json};
 
-/// An origin that notes each connection's port and requests, and keeps connections open.
+/// Starts an origin that keeps connections open. Returns its address and a list of the requests, each with the client's
+/// port.
 async fn noting_origin() -> (SocketAddr, Arc<Mutex<Vec<(u16, String)>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -38,7 +39,7 @@ async fn noting_origin() -> (SocketAddr, Arc<Mutex<Vec<(u16, String)>>>) {
 }
 
 #[tokio::test]
-async fn an_origin_sees_the_headers_of_a_common_program() {
+async fn an_origin_sees_the_headers_of_curl() {
     let (address, seen) = noting_origin().await;
     let server = TestServer::start().await;
     server.fetch(&format!("http://{address}/a")).await;
@@ -60,16 +61,16 @@ async fn users_do_not_share_connections_to_an_origin() {
             server.http().request(method, format!("{}/v1/requests{path}", server.url)).bearer_auth(token)
         };
         let created = call(Method::POST, "").header("content-type", "application/json").body(body);
-        let id = read_json(created.send().await.expect("an answer")).await["id"].as_str().expect("an id").to_owned();
+        let id = read_json(created.send().await.expect("a response")).await["id"].as_str().expect("an id").to_owned();
         loop {
-            let row = read_json(call(Method::GET, &format!("/{id}?wait=25")).send().await.expect("an answer")).await;
+            let row = read_json(call(Method::GET, &format!("/{id}?wait=25")).send().await.expect("a response")).await;
             if row["status"] == "ready" {
                 break;
             }
         }
     }
     let ports: Vec<_> = seen.lock().expect("a list").iter().map(|(port, _)| *port).collect();
-    assert_eq!((ports[0], ports[1]), (ports[2], ports[3]), "a user's connection is used again");
+    assert_eq!((ports[0], ports[1]), (ports[2], ports[3]), "a user's connection is reused");
     assert_ne!(ports[0], ports[1]);
 }
 
@@ -91,7 +92,7 @@ async fn private_torrents_name_neither_program_nor_time() {
 }
 
 #[tokio::test]
-async fn a_salt_makes_infohashes_that_nobody_can_compute() {
+async fn a_salt_makes_infohashes_unpredictable() {
     let origin = Origin::start().await;
     let url = origin.file(1_000, 1, "a.bin");
     let infohash = async |settings: &[(&str, &str)]| {
@@ -102,10 +103,10 @@ async fn a_salt_makes_infohashes_that_nobody_can_compute() {
     let one = infohash(&[("TORRENT__SALT", "a secret of the one")]).await;
     let other = infohash(&[("TORRENT__SALT", "a secret of the other")]).await;
     assert!(plain != one && one != other && other != plain);
-    assert_eq!(infohash(&[("TORRENT__SALT", "a secret of the one")]).await, one, "equal contents stay one torrent");
+    assert_eq!(infohash(&[("TORRENT__SALT", "a secret of the one")]).await, one, "equal contents have one torrent");
     let owned = infohash(&[("TORRENT__SALT", "a secret of the one"), ("TORRENT__SALT_SCOPE", "owner")]).await;
     assert_ne!(owned, one);
-    // For anybody to compute, as it always was.
+    // Public torrents are not salted: anyone may compute their infohash.
     let public = infohash(&[("TORRENT__PRIVATE_TRACKER", "false")]).await;
     let salted = [("TORRENT__PRIVATE_TRACKER", "false"), ("TORRENT__SALT", "a secret of the one")];
     assert_eq!(infohash(&salted).await, public);

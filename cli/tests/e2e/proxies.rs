@@ -1,4 +1,4 @@
-//! Real proxies: content comes through them, each failure has its code, and nothing goes around them.
+//! Outbound proxies: fetching through real proxies, error codes, failover, and no traffic that bypasses them.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::origin::Origin;
 use crate::raw::{Authority, Peer, Raw};
 use crate::server::{TestServer, eventually, read_json};
 
-/// The address that every proxy here connects from: an origin tells it from this machine's own.
+/// The source address of every test proxy. It differs from the server's, so that an origin can tell them apart.
 pub const EXIT: &str = "127.0.0.9";
 
-/// What squid calls its files in shared memory.
+/// The service name of squid, which is the prefix of its files in shared memory.
 const SQUID: &str = "proxytorrenttest";
 
-/// A proxy process, killed when dropped.
+/// A proxy process. It is killed when it is dropped.
 pub struct Proxy {
     child: Child,
     pub port: u16,
@@ -35,12 +35,15 @@ impl Proxy {
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("{program}: {error}"));
-        eventually(&format!("{program} listens"), async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+        eventually(&format!("{program} accepts connections"), async || {
+            TcpStream::connect(("127.0.0.1", port)).await.ok()
+        })
+        .await;
         assert!(child.try_wait().expect("a process").is_none(), "{program} {arguments:?} has ended");
         Self { child, port, _folder: folder }
     }
 
-    /// Runs with a configuration file, in a folder of its own.
+    /// Starts a program with a configuration file in a temporary folder.
     async fn configured(program: &str, before: &[&str], config: impl FnOnce(u16, &TempDir) -> String) -> Self {
         let (port, folder) = (free_port().await, Arc::new(tempfile::tempdir().expect("a folder")));
         let path = folder.path().join("proxy.conf");
@@ -49,7 +52,7 @@ impl Proxy {
         Self::start(program, &arguments, port, folder).await
     }
 
-    /// A SOCKS5 proxy that a wrapper program starts.
+    /// Starts a SOCKS5 proxy by a wrapper command such as `unshare`.
     pub async fn microsocks_inside(wrapper: &[String]) -> Self {
         let port = free_port().await;
         let text = port.to_string();
@@ -83,7 +86,7 @@ impl Proxy {
         .await
     }
 
-    /// Over TLS, with this authority's certificate for 127.0.0.1.
+    /// Starts an HTTPS proxy with a certificate of this authority for 127.0.0.1.
     async fn squid(authority: &Authority) -> Self {
         let (certificate, key) = authority.issue("127.0.0.1", |_| {});
         Self::configured("squid", &["-N", "-n", SQUID, "-f"], |port, folder| {
@@ -99,7 +102,7 @@ impl Proxy {
         .await
     }
 
-    /// Its URL; `user` ends with an `@`, or is empty.
+    /// Returns the proxy's URL. `user` is the user information including the `@`, or empty.
     pub fn url(&self, scheme: &str, user: &str) -> String {
         format!("{scheme}://{user}127.0.0.1:{}", self.port)
     }
@@ -120,7 +123,7 @@ async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
-/// A server that fetches through these proxies and tries each request once.
+/// Starts a server that fetches through these proxies and does not retry.
 async fn through(urls: &str, more: &[(&str, &str)]) -> TestServer {
     let base = [
         ("PROXY__PROXY_ENABLED", "true"),
@@ -146,7 +149,7 @@ async fn proxy_health(server: &TestServer) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn content_comes_through_every_kind_of_proxy() {
+async fn content_is_fetched_through_every_kind_of_proxy() {
     let authority = Authority::new();
     let pem = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(pem.path(), authority.pem()).expect("written");
@@ -172,13 +175,17 @@ async fn content_comes_through_every_kind_of_proxy() {
         let (status, health) = proxy_health(&server).await;
         assert_eq!((status, health["working"].as_u64()), (200, Some(1)), "{scheme}: {health}");
         let id = server.create(json!({ "url": "http://127.0.0.2/" })).await;
-        assert_eq!(server.failed(&id).await["error_code"], "blocked_address", "literals are checked all the same");
+        assert_eq!(
+            server.failed(&id).await["error_code"],
+            "blocked_address",
+            "address literals are checked with a proxy too"
+        );
     }
     assert!(origin.peers().iter().all(|peer| peer.to_string() == EXIT), "{:?}", origin.peers());
 }
 
 #[tokio::test]
-async fn every_failure_of_a_proxy_has_its_code_and_nothing_goes_around_it() {
+async fn every_proxy_failure_has_its_code_and_nothing_bypasses_the_proxy() {
     let origin = Origin::start().await;
     let (plain, secure) = (origin.file(1000, 1, "a.bin"), origin.url("/a").replace("http:", "https:"));
     let down = free_port().await;
@@ -204,14 +211,14 @@ async fn every_failure_of_a_proxy_has_its_code_and_nothing_goes_around_it() {
     let refusing = Proxy::dante("socks block { from: 0.0.0.0/0 to: 0.0.0.0/0 }").await;
     let server = through(&refusing.url("socks5", ""), &[]).await;
     fails_with(&server, &plain, "proxy_refused").await;
-    assert_eq!(proxy_health(&server).await.0, 200, "it is there, and refuses this origin");
+    assert_eq!(proxy_health(&server).await.0, 200, "the proxy works, but refuses this origin");
     let refusing = Proxy::tinyproxy("ConnectPort 444").await;
     fails_with(&through(&refusing.url("http", ""), &[]).await, &secure, "proxy_refused").await;
 
     let working = Proxy::microsocks(&[]).await;
     let nowhere = format!("http://127.0.0.1:{}/", free_port().await);
     fails_with(&through(&working.url("socks5", ""), &[]).await, &nowhere, "connection_failed").await;
-    // An http URL is answered by the proxy itself, also where it cannot or will not ask the origin.
+    // For an http URL the proxy itself responds if it cannot or may not connect to the origin.
     let (tiny, squid) = (Proxy::tinyproxy("").await, Proxy::squid(&Authority::new()).await);
     fails_with(&through(&tiny.url("http", ""), &[]).await, &nowhere, "proxy_refused").await;
     let unverified = [("FETCHER__VERIFY_SSL", "false")];
@@ -219,7 +226,10 @@ async fn every_failure_of_a_proxy_has_its_code_and_nothing_goes_around_it() {
     let other = Origin::start().await;
     let here = through(&format!("{},{}", tiny.url("http", ""), tiny.url("http", "")), &[]).await;
     let row = here.failed(&here.create(json!({ "url": other.url("/status/404") })).await).await;
-    assert_eq!(row["error_code"], "origin_status", "what the origin says is the origin's: {row:#}");
+    assert_eq!(
+        row["error_code"], "origin_status",
+        "an error of the origin is not reported as one of the proxy: {row:#}"
+    );
 
     let silent = Raw::start(async |mut peer: Peer| peer.closed().await).await;
     let closing = Raw::start(async |mut peer: Peer| drop(peer.read(1).await)).await;
@@ -242,12 +252,12 @@ async fn every_failure_of_a_proxy_has_its_code_and_nothing_goes_around_it() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_dies_in_the_middle_is_not_gone_around() {
+async fn a_proxy_that_dies_during_a_transfer_is_not_bypassed() {
     let origin = Origin::start().await;
     let mut proxy = Proxy::microsocks(&[]).await;
     let server = through(&proxy.url("socks5", ""), &[("FETCHER__MAX_RETRIES", "1")]).await;
     let id = server.create(json!({ "url": origin.url("/gated/4000000/1") })).await;
-    eventually("half of it comes", async || (!server.files("content/staging").is_empty()).then_some(())).await;
+    eventually("a staged upload exists", async || (!server.files("content/staging").is_empty()).then_some(())).await;
     proxy.child.kill().await.expect("killed");
     origin.open_gate();
     let row = server.failed(&id).await;
@@ -257,7 +267,7 @@ async fn a_proxy_that_dies_in_the_middle_is_not_gone_around() {
 }
 
 #[tokio::test]
-async fn the_next_proxy_is_tried_and_the_one_that_failed_rests() {
+async fn the_next_proxy_is_tried_and_the_failed_one_cools_down() {
     let origin = Origin::start().await;
     let tried = Raw::start(async |mut peer: Peer| drop(peer.read(1).await)).await;
     let refusing = Proxy::dante("socks block { from: 0.0.0.0/0 to: 0.0.0.0/0 }").await;
@@ -267,14 +277,14 @@ async fn the_next_proxy_is_tried_and_the_one_that_failed_rests() {
     for n in 0..5 {
         server.fetch(&origin.file(1000, n, "a.bin")).await;
     }
-    assert_eq!(tried.connections(), 1, "it rests");
+    assert_eq!(tried.connections(), 1, "the failed proxy cools down");
     let (status, health) = proxy_health(&server).await;
     assert_eq!((status, &health["working"], &health["configured"]), (200, &json!(2), &json!(3)));
 }
 
 #[tokio::test]
-async fn each_request_shows_tor_a_user_of_its_own() {
-    // As Tor's SOCKS port does: any user name is taken, and names the circuit.
+async fn each_request_has_its_own_socks_user_for_tor_isolation() {
+    // Like Tor's SOCKS port: any user name is accepted, and selects the circuit.
     let (users, mut seen) = tokio::sync::mpsc::unbounded_channel();
     let proxy = Raw::start(move |mut peer: Peer| {
         let users = users.clone();
@@ -291,7 +301,7 @@ async fn each_request_shows_tor_a_user_of_its_own() {
             peer.send([5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await;
             users.send(String::from_utf8(user).expect("text")).expect("the test waits");
             let path = peer.request().await;
-            // The first request is sent on once.
+            // Redirects the first request once.
             let answer = if path.starts_with("GET /first") {
                 "HTTP/1.1 302 Found\r\nLocation: /second\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
             } else {
@@ -310,13 +320,13 @@ async fn each_request_shows_tor_a_user_of_its_own() {
         names.push(name);
     }
     assert_eq!(names.len(), 4);
-    assert_eq!(names[0], names[1], "a redirect stays with its request");
+    assert_eq!(names[0], names[1], "a redirect uses the same circuit as its request");
     names.dedup();
     assert_eq!(names.len(), 3, "{names:?}");
 }
 
 #[tokio::test]
-async fn a_connection_through_the_proxy_is_used_again() {
+async fn a_connection_through_the_proxy_is_reused() {
     let (origin, proxy) = (Origin::start().await, Proxy::microsocks(&[]).await);
     let server = through(&proxy.url("socks5", ""), &[]).await;
     for n in 0..5 {

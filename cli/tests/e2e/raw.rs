@@ -1,4 +1,4 @@
-//! An origin, or a proxy, whose every byte a test writes itself.
+//! A raw TCP or TLS server for tests: the test writes every byte of the responses, as an origin or a proxy.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -15,16 +15,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// One connection to it.
+/// One connection to a [`Raw`] server.
 pub struct Peer {
     stream: Box<dyn Stream>,
-    /// How many connections came before.
+    /// The number of earlier connections.
     pub earlier: usize,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
 impl Peer {
-    /// The head of the next request, lines and all; empty if the peer closed.
+    /// Reads the head of the next request, with line ends and lower-case header names. Empty if the peer has closed.
     pub async fn request(&mut self) -> String {
         let mut head = vec![];
         while !head.ends_with(b"\r\n\r\n") {
@@ -45,35 +45,35 @@ impl Peer {
         head
     }
 
-    /// So many bytes; zeros if the peer closed.
+    /// Reads `size` bytes. Missing bytes are zero if the peer closes.
     pub async fn read(&mut self, size: usize) -> Vec<u8> {
         let mut bytes = vec![0; size];
         let _ = self.stream.read_exact(&mut bytes).await;
         bytes
     }
 
-    /// Keeps a text among the heads that were seen.
+    /// Adds a text to the list of request heads.
     pub fn note(&self, text: String) {
         self.seen.lock().unwrap().push(text);
     }
 
-    /// False once the peer is gone.
+    /// Sends bytes. Returns false if the peer has closed.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok() && self.stream.flush().await.is_ok()
     }
 
-    /// The connection itself, for a server that is not written by hand.
+    /// Returns the connection, for a server library.
     pub fn into_stream(self) -> impl AsyncRead + AsyncWrite + Send + Unpin {
         self.stream
     }
 
-    /// Returns when the peer closes.
+    /// Waits until the peer closes.
     pub async fn closed(&mut self) {
         while self.stream.read_u8().await.is_ok() {}
     }
 }
 
-/// A server on a free port; stopped when dropped.
+/// A server on a free port. It stops when it is dropped.
 pub struct Raw {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
@@ -82,14 +82,14 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Serves each connection as the function says.
+    /// Starts a server that calls `serve` for each connection.
     pub async fn start<F: Future<Output = ()> + Send>(
         serve: impl Fn(Peer) -> F + Clone + Send + Sync + 'static,
     ) -> Self {
         Self::with(None, serve).await
     }
 
-    /// As [`Raw::start`], over TLS.
+    /// As [`Raw::start`], over TLS if `tls` is given.
     pub async fn with<F: Future<Output = ()> + Send>(
         tls: Option<rustls::ServerConfig>,
         serve: impl Fn(Peer) -> F + Clone + Send + Sync + 'static,
@@ -110,7 +110,7 @@ impl Raw {
                 tokio::spawn(stopped.clone().run_until_cancelled_owned(async move {
                     let stream: Box<dyn Stream> = match tls {
                         None => Box::new(stream),
-                        // A client that does not like the certificate goes away.
+                        // A client that rejects the certificate closes the connection.
                         Some(tls) => match tls.accept(stream).await {
                             Ok(stream) => Box::new(stream),
                             Err(_) => return,
@@ -127,18 +127,18 @@ impl Raw {
         format!("http://{}{path}", self.address)
     }
 
-    /// How many connections there were so far.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// The heads of all requests so far.
+    /// Returns the heads of all requests so far.
     pub fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 }
 
-/// A certificate authority of a test's own.
+/// A certificate authority for a test.
 pub struct Authority {
     issuer: rcgen::Issuer<'static, KeyPair>,
     pem: String,
@@ -154,12 +154,12 @@ impl Authority {
         Self { issuer: rcgen::Issuer::new(params, key), pem }
     }
 
-    /// Its certificate, for `SSL_CERT_FILE`.
+    /// Returns the authority's certificate in PEM, for `SSL_CERT_FILE`.
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// A server's configuration for this name, with a certificate that the function may spoil.
+    /// Returns a TLS server configuration with a certificate for this name. `spoil` may make the certificate invalid.
     pub fn server(&self, name: &str, spoil: impl FnOnce(&mut CertificateParams)) -> rustls::ServerConfig {
         let (certificate, key) = self.issue(name, spoil);
         let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();

@@ -1,4 +1,4 @@
-//! Transfers that break: resumed where the origin allows it, begun anew where not.
+//! Resuming interrupted transfers with range requests (RFC 9110, 14), and starting over where the origin has no ranges.
 
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,13 @@ fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// The first byte that a request asks for, if it asks for a part.
+/// Returns the first byte of the range that a request asks for, or `None` without a `Range` header.
 fn asked_from(head: &str) -> Option<usize> {
     let range = head.lines().find_map(|line| line.strip_prefix("range: bytes="))?;
     range.strip_suffix('-')?.parse().ok()
 }
 
-/// Answers with `bytes` from what is asked for, and closes after `most` bytes.
+/// Sends a response with `bytes` from the start of the requested range, but not more than `most` bytes of the body.
 async fn part(peer: &mut Peer, head: &str, bytes: &[u8], tag: &str, most: usize) {
     let from = asked_from(head).unwrap_or(0);
     let status = match asked_from(head) {
@@ -36,7 +36,7 @@ async fn part(peer: &mut Peer, head: &str, bytes: &[u8], tag: &str, most: usize)
 }
 
 #[tokio::test]
-async fn a_broken_transfer_goes_on_where_it_stopped() {
+async fn an_interrupted_transfer_resumes_where_it_stopped() {
     let origin = Raw::start(async |mut peer: Peer| {
         let head = peer.request().await;
         part(&mut peer, &head, &content(SIZE, 1), "\"one\"", 700_000).await;
@@ -45,24 +45,24 @@ async fn a_broken_transfer_goes_on_where_it_stopped() {
     let server = TestServer::start().await;
     let row = server.fetch(&origin.url("/a.bin")).await;
     assert_eq!(row["content_hash"], sha256(&content(SIZE, 1)));
-    assert_eq!(row["retry_count"], 0, "it was one try");
+    assert_eq!(row["retry_count"], 0, "resuming is not a retry");
     let froms: Vec<_> = origin.seen().iter().map(|head| asked_from(head)).collect();
     assert_eq!(froms, [None, Some(700_000), Some(1_400_000), Some(2_100_000), Some(2_800_000)]);
     assert!(origin.seen()[1..].iter().all(|head| head.contains("if-range: \"one\"")), "{:?}", origin.seen());
 }
 
-/// A request whose transfer a stop of the server has broken off.
+/// Returns a stopped server and the id of a request whose fetch was suspended at shutdown.
 async fn left_off(origin: &Raw) -> (TestServer, String) {
     let mut server = TestServer::with(&[("SHUTDOWN_GRACE", "0")]).await;
     let id = server.create(json!({ "url": origin.url("/a.bin") })).await;
     server.until(&id, |row| row["progress"].as_u64() > Some(30)).await;
     assert!(server.terminate().await.success());
-    assert_eq!(server.files("content").len(), 1, "what has come is set aside");
+    assert_eq!(server.files("content").len(), 1, "the partial content is kept");
     (server, id)
 }
 
 #[tokio::test]
-async fn a_transfer_that_a_stop_breaks_off_goes_on_at_the_next_start() {
+async fn a_fetch_suspended_at_shutdown_resumes_at_the_next_start() {
     let origin = Raw::start(async |mut peer: Peer| {
         let head = peer.request().await;
         let most = if peer.earlier < 2 { 1_200_000 } else { SIZE };
@@ -72,7 +72,7 @@ async fn a_transfer_that_a_stop_breaks_off_goes_on_at_the_next_start() {
     .await;
     let (server, id) = left_off(&origin).await;
 
-    // What was set aside outlasts a crash of the run that goes on with it.
+    // The suspended staged upload survives a crash of the process that resumes it.
     let server = server.restart().await;
     server.until(&id, |row| row["status"] == "fetching" && row["progress"].as_u64() > Some(60)).await;
     let server = server.crash_and_restart().await;
@@ -83,11 +83,11 @@ async fn a_transfer_that_a_stop_breaks_off_goes_on_at_the_next_start() {
     );
     let froms: Vec<_> = origin.seen().iter().map(|head| asked_from(head)).collect();
     assert_eq!(froms, [None, Some(1_200_000), Some(1_200_000)]);
-    assert_eq!(server.files("content").len(), 1, "the content alone");
+    assert_eq!(server.files("content").len(), 1, "only the content remains");
 }
 
 #[tokio::test]
-async fn what_was_set_aside_outlasts_mishaps() {
+async fn a_suspended_fetch_survives_origin_failures_and_restarts() {
     let origin = Raw::start(async |mut peer: Peer| {
         let head = peer.request().await;
         match peer.earlier {
@@ -104,7 +104,7 @@ async fn what_was_set_aside_outlasts_mishaps() {
     let (server, id) = left_off(&origin).await;
     // The origin is unavailable, then silent until the next stop.
     let mut server = server.restart().await;
-    eventually("it is asked again", async || (origin.seen().len() == 3).then_some(())).await;
+    eventually("the origin gets the third call", async || (origin.seen().len() == 3).then_some(())).await;
     assert!(server.terminate().await.success());
     let server = server.restart().await;
     let row = server.ready(&id).await;
@@ -116,25 +116,25 @@ async fn what_was_set_aside_outlasts_mishaps() {
     assert_eq!(froms, [None, Some(1_200_000), Some(1_200_000), Some(1_200_000)]);
 }
 
-/// Parts that are not the rest, whatever they say.
+/// Wrong partial responses: what is wrong, the headers, and the number of body bytes.
 const PARTS: [(&str, &str, usize); 9] = [
-    ("less than was asked for", "Content-Range: bytes 700000-799999/3000000\r\nContent-Length: 100000", 100_000),
+    ("shorter than requested", "Content-Range: bytes 700000-799999/3000000\r\nContent-Length: 100000", 100_000),
     ("ends too early", "Content-Range: bytes 700000-2999999/3000000\r\nConnection: close", 100_000),
-    ("of a size that is not told", "Content-Range: bytes 700000-799999/*\r\nContent-Length: 100000", 100_000),
-    ("a length that lies", "Content-Range: bytes 700000-2999999/3000000\r\nContent-Length: 10", 10),
-    ("another size", "Content-Range: bytes 700000-799999/800000\r\nContent-Length: 100000", 100_000),
-    ("another beginning", "Content-Range: bytes 600000-2999999/3000000\r\nContent-Length: 2400000", 2_300_000),
-    ("too much", "Content-Range: bytes 700000-799999/3000000\r\nConnection: close", 200_000),
+    ("the total size is unknown", "Content-Range: bytes 700000-799999/*\r\nContent-Length: 100000", 100_000),
+    ("a wrong Content-Length", "Content-Range: bytes 700000-2999999/3000000\r\nContent-Length: 10", 10),
+    ("another total size", "Content-Range: bytes 700000-799999/800000\r\nContent-Length: 100000", 100_000),
+    ("another first byte", "Content-Range: bytes 600000-2999999/3000000\r\nContent-Length: 2400000", 2_300_000),
+    ("too many bytes", "Content-Range: bytes 700000-799999/3000000\r\nConnection: close", 200_000),
     (
-        "coded",
+        "content coding",
         "Content-Range: bytes 700000-2999999/3000000\r\nContent-Encoding: gzip\r\nContent-Length: 2300000",
         2_300_000,
     ),
-    ("nothing", "Content-Range: bytes 700000-2999999/3000000\r\nConnection: close", 0),
+    ("no bytes", "Content-Range: bytes 700000-2999999/3000000\r\nConnection: close", 0),
 ];
 
 #[tokio::test]
-async fn a_part_that_is_not_the_rest_is_never_taken_for_it() {
+async fn a_wrong_partial_response_is_never_appended() {
     let server = TestServer::start().await;
     for (what, lines, most) in PARTS {
         for tagged in [true, false] {
@@ -154,14 +154,14 @@ async fn a_part_that_is_not_the_rest_is_never_taken_for_it() {
             let row = server.fetch(&origin.url("/a.bin")).await;
             assert_eq!(row["content_hash"], sha256(&content(SIZE, 1)), "{what}, {tagged}: {row:#}");
             let anew = origin.seen()[2..].iter().any(|head| asked_from(head).is_none());
-            assert!(anew || tagged, "{what}: without a tag nothing tells that it is the same");
+            assert!(anew || tagged, "{what}: without an ETag the content must be fetched from the start");
         }
     }
 }
 
 #[tokio::test]
-async fn a_content_that_has_changed_is_begun_anew() {
-    // The other content comes whole, or as a part that does not belong to what we have.
+async fn a_changed_content_is_fetched_from_the_start() {
+    // The changed content arrives whole, or as a partial response that does not match the first part.
     for whole in [true, false] {
         let origin = Raw::start(move |mut peer: Peer| async move {
             let head = peer.request().await;
@@ -181,7 +181,7 @@ async fn a_content_that_has_changed_is_begun_anew() {
 }
 
 #[tokio::test]
-async fn without_support_the_whole_is_tried_again() {
+async fn without_range_support_the_whole_transfer_is_retried() {
     let origin = Raw::start(async |mut peer: Peer| {
         peer.request().await;
         let bytes = content(SIZE, 1);
@@ -197,7 +197,7 @@ async fn without_support_the_whole_is_tried_again() {
 }
 
 #[tokio::test]
-async fn an_origin_that_brings_nothing_more_is_given_up() {
+async fn a_transfer_that_makes_no_progress_fails() {
     let origin = Raw::start(async |mut peer: Peer| {
         let head = peer.request().await;
         let most = if peer.earlier == 0 { 700_000 } else { 10 };
@@ -208,12 +208,12 @@ async fn an_origin_that_brings_nothing_more_is_given_up() {
     let id = server.create(json!({ "url": origin.url("/a.bin") })).await;
     let row = server.failed(&id).await;
     assert_eq!((row["error_code"].as_str(), row["retry_count"].as_u64()), (Some("transfer_broken"), Some(2)));
-    assert_eq!(origin.seen().len(), 9, "three tries of a request and two resumptions each");
+    assert_eq!(origin.seen().len(), 9, "three tries, each resumed twice");
     assert!(server.files("content").is_empty());
 }
 
 #[tokio::test]
-async fn the_origins_wish_when_to_come_again_is_honoured() {
+async fn retry_after_of_the_origin_is_honored() {
     let origin = Raw::start(async |mut peer: Peer| {
         peer.request().await;
         if peer.earlier == 0 {
@@ -231,7 +231,7 @@ async fn the_origins_wish_when_to_come_again_is_honoured() {
 
 #[tokio::test]
 async fn a_cancel_closes_the_connection_to_the_origin_within_two_seconds() {
-    // Before the answer, and in the middle of it.
+    // Before the response starts, and in the middle of it.
     for answers in [false, true] {
         let (closed, mut gone) = tokio::sync::mpsc::unbounded_channel();
         let origin = Raw::start(move |mut peer: Peer| {
@@ -249,16 +249,18 @@ async fn a_cancel_closes_the_connection_to_the_origin_within_two_seconds() {
         .await;
         let server = TestServer::start().await;
         let id = server.create(json!({ "url": origin.url("/") })).await;
-        eventually("it is asked", async || (!origin.seen().is_empty()).then_some(())).await;
+        eventually("the origin gets a call", async || (!origin.seen().is_empty()).then_some(())).await;
         if answers {
-            eventually("a spool", async || (!server.files("content/staging").is_empty()).then_some(())).await;
+            eventually("a staged upload exists", async || (!server.files("content/staging").is_empty()).then_some(()))
+                .await;
         }
         let cancelled = Instant::now();
         let path = format!("/v1/requests/{id}");
         assert_eq!(server.call(Method::DELETE, &path, None).await.status(), 204);
-        gone.recv().await.expect("it closes");
+        gone.recv().await.expect("the connection closes");
         assert!(cancelled.elapsed() < Duration::from_secs(2), "{:?}", cancelled.elapsed());
-        eventually("the spool goes", async || server.files("content/staging").is_empty().then_some(())).await;
+        eventually("the staged upload is removed", async || server.files("content/staging").is_empty().then_some(()))
+            .await;
         assert_eq!(server.get(&id).await["status"], "cancelled");
     }
 }

@@ -1,4 +1,4 @@
-//! Behind nginx with its default settings, below a path.
+//! Reverse proxy: the server behind nginx with its default settings, under a path prefix.
 
 use std::fs;
 use std::process::Stdio;
@@ -67,12 +67,12 @@ async fn behind_nginx(extra: &[(&str, &str)]) -> (TestServer, Nginx, String, req
 }
 
 #[tokio::test]
-async fn every_link_works_below_a_path() {
+async fn every_link_works_under_a_path_prefix() {
     let (server, _nginx, public, client) = behind_nginx(&[]).await;
     let origin = Origin::start().await;
     let base = public.strip_suffix("/pt").expect("a path");
     let get = async |url: String| {
-        let response = client.get(&url).send().await.expect("an answer");
+        let response = client.get(&url).send().await.expect("a response");
         assert_eq!(response.status(), 200, "{url}");
         response
     };
@@ -80,7 +80,7 @@ async fn every_link_works_below_a_path() {
     for link in ["docs", "openapi", "health"] {
         get(format!("{base}{}", root[link].as_str().expect("a link"))).await;
     }
-    // /docs redirects, and the page loads the description by a relative URL.
+    // /docs redirects, and the page loads the OpenAPI document by a relative URL.
     let page = get(format!("{public}/docs")).await;
     assert_eq!(page.url().path(), "/pt/docs/index.html");
     let script = get(page.url().join("swagger-initializer.js").expect("a URL").to_string()).await;
@@ -90,7 +90,7 @@ async fn every_link_works_below_a_path() {
 
     let body = json!({ "url": origin.file(1_000, 1, "a.bin") }).to_string();
     let request = client.post(format!("{public}/v1/requests")).header("content-type", "application/json").body(body);
-    let created = request.send().await.expect("an answer");
+    let created = request.send().await.expect("a response");
     let location = created.headers()["location"].to_str().expect("text").to_owned();
     let id = read_json(created).await["id"].as_str().expect("an id").to_owned();
     assert_eq!(location, format!("/pt/v1/requests/{id}"));
@@ -102,14 +102,14 @@ async fn every_link_works_below_a_path() {
 }
 
 #[tokio::test]
-async fn events_arrive_at_once() {
+async fn events_are_not_buffered() {
     let (server, _nginx, public, client) = behind_nginx(&[]).await;
     let origin = Origin::start().await;
     let id = server.create(json!({ "url": origin.url("/gated/100000/1") })).await;
-    let response = client.get(format!("{public}/v1/requests/{id}/events")).send().await.expect("an answer");
+    let response = client.get(format!("{public}/v1/requests/{id}/events")).send().await.expect("a response");
     let mut events = response.bytes_stream();
-    // The request has not ended: whatever comes now was not kept back.
-    let first = tokio::time::timeout(Duration::from_secs(10), events.next()).await.expect("at once");
+    // The request has not ended, so an event that arrives now was not buffered.
+    let first = tokio::time::timeout(Duration::from_secs(10), events.next()).await.expect("an event without delay");
     let first = first.expect("an event").expect("bytes");
     assert!(String::from_utf8_lossy(&first).starts_with("event: status"), "{first:?}");
     origin.open_gate();
@@ -120,7 +120,7 @@ async fn events_arrive_at_once() {
     assert!(last.contains("\"ready\""), "{last}");
 }
 
-/// The peers' addresses in the tracker's answer to a second peer.
+/// Announces two peers through nginx. Returns the first compact peer entry in the response to the second one.
 async fn announced_address(trusted: &[(&str, &str)]) -> Vec<u8> {
     let (server, _nginx, public, client) = behind_nginx(trusted).await;
     let origin = Origin::start().await;
@@ -137,7 +137,7 @@ async fn announced_address(trusted: &[(&str, &str)]) -> Vec<u8> {
         let id = peer.to_string().repeat(20);
         let url = format!("{announce}&info_hash={infohash}&peer_id={id}&port=5000&left=1000");
         let request = client.get(url).header("x-forwarded-for", forwarded);
-        Bencode::decode(&request.send().await.expect("an answer").bytes().await.expect("a body")).expect("bencode")
+        Bencode::decode(&request.send().await.expect("a response").bytes().await.expect("a body")).expect("bencode")
     };
     ask('a', "198.51.100.7").await;
     let answer = ask('b', "198.51.100.8").await;
@@ -145,11 +145,12 @@ async fn announced_address(trusted: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_tracker_knows_peers_by_the_address_that_a_trusted_proxy_names() {
-    // nginx adds the test's own address, which is 127.0.0.1 as well and so taken for another trusted proxy.
+async fn the_tracker_takes_peer_addresses_from_trusted_proxies_only() {
+    // nginx appends the test's address to X-Forwarded-For. It is 127.0.0.1 too, so it counts as another trusted proxy.
     let peers = announced_address(&[("SECURITY__TRUSTED_PROXIES", "127.0.0.1/32")]).await;
     assert_eq!(peers, [&[198, 51, 100, 7][..], &5000_u16.to_be_bytes()].concat());
-    // A second peer at the same address and port takes the first one's place: only the seeder is left.
+    // Without trusted proxies both peers have nginx's address and the same port: the second replaces the first, and the
+    // response contains only the seeder.
     let peers = announced_address(&[]).await;
     assert_eq!(peers[..4], [127, 0, 0, 1]);
 }

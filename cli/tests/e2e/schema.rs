@@ -1,12 +1,12 @@
-//! The API held to its own description, by schemathesis.
+//! Conformance of the API to its OpenAPI document, checked by schemathesis.
 
 use crate::clients::python;
 use crate::proxies::Proxy;
 use crate::server::{TestServer, run};
 
 #[tokio::test]
-async fn the_api_is_as_it_is_described() {
-    // The URLs are anybody's: nothing is to leave this machine.
+async fn the_api_conforms_to_its_openapi_document() {
+    // Schemathesis generates arbitrary URLs. The proxy refuses all of them, so that no traffic leaves this machine.
     let proxy = Proxy::dante("socks block { from: 0.0.0.0/0 to: 0.0.0.0/0 }").await;
     let urls = proxy.url("socks5", "");
     let server = TestServer::with(&[
@@ -27,7 +27,7 @@ async fn the_api_is_as_it_is_described() {
         &description,
         "--header=Authorization: Bearer a-token",
         "--checks=all",
-        // A cancelled request can still be looked at, and says that it is cancelled.
+        // A cancelled request can still be read; its status is `cancelled`.
         "--exclude-checks=use_after_free",
         "--max-examples=25",
         "--generation-deterministic",

@@ -1,4 +1,4 @@
-//! A server process of a test's own.
+//! A server process for a test.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -11,13 +11,13 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// How long anything may take that is to happen.
+/// The timeout for every condition that a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_proxytorrent");
 
-/// A running server with a data folder of its own; killed when dropped.
+/// A running server with its own data folder. It is killed when it is dropped.
 pub struct TestServer {
     child: Child,
     pub url: String,
@@ -29,27 +29,27 @@ pub struct TestServer {
 }
 
 impl TestServer {
-    /// Starts one in the development profile, allowed to fetch from 127.0.0.1.
+    /// Starts a server in the development profile that may fetch from 127.0.0.1.
     pub async fn start() -> Self {
         Self::with(&[]).await
     }
 
-    /// As [`TestServer::start`], with these settings on top.
+    /// As [`TestServer::start`], with additional settings.
     pub async fn with(extra: &[(&str, &str)]) -> Self {
         Self::inside(&[], extra).await
     }
 
-    /// As [`TestServer::with`], started by another program.
+    /// As [`TestServer::with`], started by a wrapper command such as `unshare`.
     pub async fn inside(wrapper: &[String], extra: &[(&str, &str)]) -> Self {
         let folder = std::sync::Arc::new(tempfile::tempdir().expect("a folder"));
         let base = [
             ("PROFILE", "development"),
             ("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32"),
             ("RATE_LIMIT__RATE_LIMIT_ENABLED", "false"),
-            // Or clients would have the content from there, and tests of the seeder would prove nothing.
+            // With a webseed, clients would download from it, and tests of the seeder would prove nothing.
             ("TORRENT__WEBSEED", "false"),
-            // One in 256 encrypted handshakes fails in libtorrent 2.0.8 (arvidn/libtorrent#8434): a client
-            // asks the tracker anew after the minimum interval, here 10 s, and succeeds.
+            // One in 256 encrypted handshakes fails in libtorrent 2.0.8 (arvidn/libtorrent#8434). The client
+            // announces again after the minimum interval, here 10 s, and then succeeds.
             ("TRACKER__INTERVAL", "10"),
         ];
         let settings = base.iter().chain(extra).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
@@ -73,8 +73,8 @@ impl TestServer {
             .expect("the program starts");
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let first = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("text");
-        let first = first.expect("the server says where it is");
-        // «ProxyTorrent 0.1.0 serves URL and seeds on ADDRESS.»
+        let first = first.expect("the first line of output");
+        // The line is "ProxyTorrent 0.1.0 serves URL and seeds on ADDRESS."
         let url = first.split_once(" serves ").and_then(|(_, rest)| rest.split(' ').next()).expect("a URL").to_owned();
         let seeder = first.rsplit(' ').next().expect("an address").trim_end_matches('.').to_owned();
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
@@ -83,63 +83,63 @@ impl TestServer {
         Self { child, url, seeder, settings, wrapper: wrapper.to_vec(), folder, http }
     }
 
-    /// The data folder.
+    /// Returns the data folder.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// A folder for the test's own files.
+    /// Creates a folder for the test's files and returns its path.
     pub fn scratch(&self, name: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         std::fs::create_dir_all(&path).expect("a folder");
         path
     }
 
-    /// The server's process id.
+    /// Returns the server's process id.
     pub fn pid(&self) -> u32 {
         self.child.id().expect("it runs")
     }
 
-    /// The most memory it has had so far, in MB.
+    /// Returns the peak resident memory so far, in MB.
     pub fn peak_memory_mb(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
         peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1000
     }
 
-    /// Kills it without warning and starts it again on the same data.
+    /// Kills the server (SIGKILL) and starts it again on the same data.
     pub async fn crash_and_restart(mut self) -> Self {
         self.child.kill().await.expect("killed");
         Self::launch(self.folder.clone(), self.settings.clone(), &self.wrapper).await
     }
 
-    /// Asks it to stop, and tells how it ended.
+    /// Stops the server with SIGTERM and returns its exit status.
     pub async fn terminate(&mut self) -> ExitStatus {
         let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a pid")).expect("a pid");
         kill_process(pid, Signal::TERM).expect("signalled");
         tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").expect("it ends")
     }
 
-    /// Starts it again after [`TestServer::terminate`].
+    /// Starts the server again after [`TestServer::terminate`].
     pub async fn restart(self) -> Self {
         Self::launch(self.folder.clone(), self.settings.clone(), &self.wrapper).await
     }
 
-    /// A call to the API, without credentials.
+    /// Calls the API without credentials and returns the response.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Response {
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        request.send().await.expect("an answer")
+        request.send().await.expect("a response")
     }
 
-    /// The HTTP client, for calls of other kinds.
+    /// Returns the HTTP client, for other kinds of calls.
     pub fn http(&self) -> &reqwest::Client {
         &self.http
     }
 
-    /// Creates a request; returns its id.
+    /// Creates a request and returns its id.
     pub async fn create(&self, body: Value) -> String {
         let response = self.call(Method::POST, "/v1/requests", Some(body)).await;
         assert_eq!(response.status(), 201);
@@ -147,21 +147,21 @@ impl TestServer {
         created["id"].as_str().expect("an id").to_owned()
     }
 
-    /// The request as the API shows it.
+    /// Returns the request as the API shows it.
     pub async fn get(&self, id: &str) -> Value {
         let response = self.call(Method::GET, &format!("/v1/requests/{id}"), None).await;
         assert_eq!(response.status(), 200);
         read_json(response).await
     }
 
-    /// Waits until the request is ready.
+    /// Waits until the request is ready and returns it. Panics if it ended otherwise.
     pub async fn ready(&self, id: &str) -> Value {
         let row = self.ended_or_ready(id).await;
         assert_eq!(row["status"], "ready", "{row:#}");
         row
     }
 
-    /// Waits until the request has failed.
+    /// Waits until the request has failed and returns it. Panics if it ended otherwise.
     pub async fn failed(&self, id: &str) -> Value {
         let row = self.ended_or_ready(id).await;
         assert_eq!(row["status"], "failed", "{row:#}");
@@ -172,22 +172,22 @@ impl TestServer {
         self.until(id, |row| matches!(row["status"].as_str(), Some("ready" | "failed" | "cancelled" | "expired"))).await
     }
 
-    /// Waits until the request is as `wanted`.
+    /// Waits until `wanted` is true for the request, and returns the request.
     pub async fn until(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        eventually("the request comes to where it is awaited", async || {
+        eventually("the request has the expected state", async || {
             let row = self.get(id).await;
             wanted(&row).then_some(row)
         })
         .await
     }
 
-    /// Fetches a URL and waits until it is ready.
+    /// Creates a request for a URL, waits until it is ready, and returns it.
     pub async fn fetch(&self, url: &str) -> Value {
         let id = self.create(json!({ "url": url })).await;
         self.ready(&id).await
     }
 
-    /// Saves the `.torrent` file of a ready request; returns its path.
+    /// Saves the `.torrent` file of a ready request and returns its path.
     pub async fn save_torrent(&self, id: &str) -> PathBuf {
         let response = self.call(Method::GET, &format!("/v1/requests/{id}/torrent"), None).await;
         assert_eq!(response.status(), 200);
@@ -196,14 +196,14 @@ impl TestServer {
         path
     }
 
-    /// The magnet link of a ready request.
+    /// Returns the magnet link of a ready request.
     pub async fn magnet(&self, id: &str) -> String {
         let response = self.call(Method::GET, &format!("/v1/requests/{id}/magnet"), None).await;
         assert_eq!(response.status(), 200);
         read_json(response).await["magnet_link"].as_str().expect("a link").to_owned()
     }
 
-    /// The files in a folder of the data, its subfolders included.
+    /// Returns the files in a subfolder of the data folder, recursively.
     pub fn files(&self, folder: &str) -> Vec<PathBuf> {
         let (mut files, mut folders) = (vec![], vec![self.data().join(folder)]);
         while let Some(folder) = folders.pop() {
@@ -216,30 +216,30 @@ impl TestServer {
     }
 }
 
-/// Waits until `check` gives something.
+/// Waits until `check` returns `Some`, and returns the value. Panics after [`PATIENCE`].
 pub async fn eventually<T>(what: &str, check: impl AsyncFn() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = check().await {
             return found;
         }
-        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
-        // Between looks; what is waited for is the condition.
+        assert!(started.elapsed() < PATIENCE, "timed out waiting for: {what}");
+        // The polling interval.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// The body as JSON.
+/// Returns the body of a response as JSON.
 pub async fn read_json(response: Response) -> Value {
     serde_json::from_slice(&response.bytes().await.expect("a body")).expect("JSON")
 }
 
-/// Runs a program to its end and returns what it printed; it must succeed.
+/// Runs a program and returns its standard output. Panics if it fails or takes longer than [`PATIENCE`].
 pub async fn run(program: &str, arguments: &[&str], folder: &Path) -> String {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(folder).kill_on_drop(true).stdin(Stdio::null());
     let output = tokio::time::timeout(PATIENCE, command.output()).await;
-    let output = output.unwrap_or_else(|_| panic!("{program} {arguments:?} does not end")).expect("it runs");
+    let output = output.unwrap_or_else(|_| panic!("{program} {arguments:?} timed out")).expect("it runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{program} {arguments:?}: {}\n{stdout}\n{stderr}", output.status);

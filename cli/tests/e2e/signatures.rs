@@ -1,4 +1,4 @@
-//! Signed requests: by hand, by the command, and as the README shows it.
+//! Request signing (HMAC): with signatures made by the test, by the command line, and by the documented examples.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +18,7 @@ const AUTH: [(&str, &str); 3] = [
     ("SECURITY__HMAC_KEYS", "alice:her secret,bob:his secret"),
 ];
 
-/// Of a port that nobody listens on: what becomes of the request does not matter.
+/// The body of a request for a closed port. The tests do not depend on the outcome of the fetch.
 const BODY: &str = r#"{"url": "http://127.0.0.1:9/"}"#;
 
 fn hmac(key: &str, message: &[u8]) -> String {
@@ -74,7 +74,7 @@ fn now() -> u64 {
 }
 
 #[tokio::test]
-async fn a_signed_request_is_taken_once_and_as_it_was_signed() {
+async fn a_signed_request_is_accepted_once_and_only_unchanged() {
     let server = TestServer::with(&AUTH).await;
     let body = BODY;
     let signed = |nonce, path, body| Signed { path, body, ..Signed::new(nonce) };
@@ -84,7 +84,7 @@ async fn a_signed_request_is_taken_once_and_as_it_was_signed() {
     assert_eq!(good.send(&server, &signature).await, 201);
     assert_eq!(good.send(&server, &signature).await, 401, "a replay");
     let server = server.crash_and_restart().await;
-    assert_eq!(good.send(&server, &signature).await, 401, "a replay to another process");
+    assert_eq!(good.send(&server, &signature).await, 401, "a replay after a restart");
 
     let fresh = signed("nonce-number-2", "/v1/requests", body);
     let signature = fresh.signature();
@@ -99,7 +99,7 @@ async fn a_signed_request_is_taken_once_and_as_it_was_signed() {
     }
     let old = Signed { timestamp: now() - 301, ..signed("nonce-number-4", "/v1/requests", body) };
     assert_eq!(old.send(&server, &old.signature()).await, 401);
-    assert_eq!(fresh.send(&server, &signature).await, 201, "the failures did not use the nonce up");
+    assert_eq!(fresh.send(&server, &signature).await, 201, "failed calls do not use up the nonce");
 
     let read = Signed { method: Method::GET, body: "", ..signed("nonce-number-5", "/v1/requests/x", "") };
     let signature = read.signature();
@@ -110,7 +110,7 @@ async fn a_signed_request_is_taken_once_and_as_it_was_signed() {
 }
 
 #[tokio::test]
-async fn each_key_is_a_user_of_its_own() {
+async fn each_key_is_a_separate_user() {
     let server = TestServer::with(&AUTH).await;
     let alice = Signed { key_id: Some("alice"), key: "her secret", ..Signed::new("nonce-number-1") };
     let created = alice.answer(&server, &alice.signature()).await;
@@ -134,11 +134,11 @@ async fn each_key_is_a_user_of_its_own() {
         let request = read(Some(id), "wrong", "nonce-number-3");
         read_json(request.answer(&server, &request.signature()).await).await["detail"].clone()
     };
-    assert_eq!(told("alice").await, told("carol").await, "whether a key exists is not told");
+    assert_eq!(told("alice").await, told("carol").await, "the response does not reveal whether a key exists");
 }
 
 #[tokio::test]
-async fn a_signature_over_the_body_alone_is_taken_by_configuration_only() {
+async fn a_legacy_signature_over_the_body_is_accepted_only_if_enabled() {
     let post = async |server: &TestServer, signature: String| {
         let request = server.http().post(format!("{}/v1/requests", server.url)).body(BODY);
         let request = request.header("content-type", "application/json").header("x-signature", signature);
@@ -149,7 +149,7 @@ async fn a_signature_over_the_body_alone_is_taken_by_configuration_only() {
     let legacy = TestServer::with(&[&AUTH[..], &[("SECURITY__LEGACY_HMAC", "true")]].concat()).await;
     assert_eq!(post(&legacy, hmac("a secret", BODY.as_bytes())).await, 201);
     let list = legacy.http().get(format!("{}/v1/requests", legacy.url)).header("x-signature", hmac("a secret", b""));
-    assert_eq!(list.send().await.unwrap().status(), 200, "also of no body");
+    assert_eq!(list.send().await.unwrap().status(), 200, "an empty body can be signed too");
     assert_eq!(post(&legacy, hmac("her secret", BODY.as_bytes())).await, 401);
     assert_eq!(post(&legacy, hmac("a secret", b"another body")).await, 401);
 }
@@ -164,7 +164,7 @@ async fn ran(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -
 }
 
 #[tokio::test]
-async fn the_command_signs_and_lists() {
+async fn the_command_line_signs_calls_and_lists_requests() {
     let (server, origin) = (TestServer::with(&AUTH).await, Origin::start().await);
     let folder = server.scratch("out");
     let key =
@@ -181,21 +181,21 @@ async fn the_command_signs_and_lists() {
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["file_name"], "2.bin");
 }
 
-/// The code block of this language in the README's section on signing.
-fn readme(language: &str) -> String {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
-    let section = text.split("### Signing").nth(1).expect("the section");
+/// Returns the code block in this language from the documentation of request signing.
+fn documented(language: &str) -> String {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/http-api.md")).unwrap();
+    let section = text.split("## Request signing").nth(1).expect("the section");
     let block = section.split(&format!("```{language}\n")).nth(1).expect("the block");
     block.split("```").next().unwrap().to_owned()
 }
 
 #[tokio::test]
-async fn the_readme_shows_how_to_sign() {
+async fn the_documented_examples_sign_calls() {
     let server = TestServer::with(&AUTH).await;
     let environment =
         [("SERVER", server.url.as_str()), ("KEY_ID", "bob"), ("KEY", "his secret"), ("URL", "http://127.0.0.1:9/")];
     for (program, language) in [(Path::new("/bin/bash"), "sh"), (&python(), "python")] {
-        let printed = ran(program, &["-c", &readme(language)], &environment).await;
+        let printed = ran(program, &["-c", &documented(language)], &environment).await;
         assert!(printed.contains("queued"), "{language}: {printed}");
     }
 }

@@ -1,4 +1,4 @@
-//! The built-in tracker, over the wire.
+//! The built-in tracker over HTTP (BEP 3): announces, scrapes, passkeys.
 
 use metainfo::Value;
 use reqwest::Method;
@@ -13,7 +13,7 @@ async fn ask(server: &TestServer, url: &str) -> Value {
     Value::decode(&response.bytes().await.unwrap()).unwrap()
 }
 
-/// The announce URL in a request's torrent, and its infohash as trackers want it.
+/// Returns the announce URL in a request's torrent, and the percent-encoded infohash.
 async fn announce_url(server: &TestServer, id: &str) -> (String, String) {
     let torrent = Value::decode(&std::fs::read(server.save_torrent(id).await).unwrap()).unwrap();
     let url = String::from_utf8(torrent.get("announce").unwrap().as_bytes().unwrap().to_vec()).unwrap();
@@ -27,7 +27,7 @@ fn refusal(answer: &Value) -> Option<String> {
 }
 
 #[tokio::test]
-async fn downloaders_are_told_of_the_seeder_and_of_each_other() {
+async fn announces_return_the_seeder_and_the_other_peers() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let row = server.fetch(&origin.file(1000, 1, "a.bin")).await;
     let (url, infohash) = announce_url(&server, row["id"].as_str().unwrap()).await;
@@ -45,7 +45,7 @@ async fn downloaders_are_told_of_the_seeder_and_of_each_other() {
     assert_eq!(second.get("peers").unwrap().as_bytes().unwrap(), [endpoint(5001), endpoint(seeder_port)].concat());
     let first = ask(&server, &announce(1, "")).await;
     let peers = first.get("peers").unwrap().as_bytes().unwrap().to_vec();
-    assert_eq!(peers, [endpoint(5002), endpoint(seeder_port)].concat(), "a told ip is ignored");
+    assert_eq!(peers, [endpoint(5002), endpoint(seeder_port)].concat(), "the ip parameter is ignored");
 
     ask(&server, &announce(2, "&event=stopped")).await;
     let plain = ask(&server, &announce(1, "&compact=0")).await;
@@ -61,7 +61,7 @@ async fn downloaders_are_told_of_the_seeder_and_of_each_other() {
 }
 
 #[tokio::test]
-async fn strangers_and_foreign_torrents_are_refused_with_a_reason() {
+async fn unknown_passkeys_and_other_torrents_are_refused_with_a_reason() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let row = server.fetch(&origin.file(1000, 1, "a.bin")).await;
     let (url, infohash) = announce_url(&server, row["id"].as_str().unwrap()).await;
@@ -75,7 +75,7 @@ async fn strangers_and_foreign_torrents_are_refused_with_a_reason() {
 }
 
 #[tokio::test]
-async fn a_second_downloader_has_the_content_from_the_first() {
+async fn a_second_downloader_gets_the_content_from_the_first() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let row = server.fetch(&origin.file(3_000_000, 5, "shared.bin")).await;
     let torrent = server.save_torrent(row["id"].as_str().unwrap()).await;
@@ -86,7 +86,7 @@ async fn a_second_downloader_has_the_content_from_the_first() {
 }
 
 #[tokio::test]
-async fn a_passkey_announces_its_own_torrent_until_its_request_ends() {
+async fn a_passkey_is_valid_for_its_own_torrent_until_its_request_ends() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let (one, other) =
         (server.fetch(&origin.file(1000, 1, "a.bin")).await, server.fetch(&origin.file(1000, 2, "b.bin")).await);
@@ -102,7 +102,7 @@ async fn a_passkey_announces_its_own_torrent_until_its_request_ends() {
     let scrape = url.replace("/announce", "/scrape");
     let scraped = ask(&server, &format!("{scrape}&info_hash={infohash}&info_hash={other_infohash}")).await;
     let Some(Value::Dict(files)) = scraped.get("files") else { panic!("{scraped:?}") };
-    assert_eq!(files.len(), 1, "the other torrent is not in the answer");
+    assert_eq!(files.len(), 1, "the other torrent is not in the response");
 
     assert_eq!(server.call(Method::DELETE, &format!("/v1/requests/{id}"), None).await.status(), 204);
     assert!(refusal(&ask(&server, &own).await).unwrap().contains("has ended"));
@@ -130,7 +130,7 @@ async fn revoked_passkeys_are_refused_and_new_ones_work() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_say_that_it_encrypts_is_warned() {
+async fn a_client_that_announces_no_encryption_support_is_warned() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let row = server.fetch(&origin.file(1000, 1, "a.bin")).await;
     let (url, infohash) = announce_url(&server, row["id"].as_str().unwrap()).await;

@@ -1,8 +1,8 @@
-"""Lets common BitTorrent clients, with their default settings, download from the server across a network of two
-namespaces, and measures how long each takes from its start to the complete file.
+"""Runs common BitTorrent clients with their default settings against the server, across a network of two namespaces.
+Measures the time of each from its start to the complete file.
 
 usage: default_clients.py PROXYTORRENT FOLDER [CLIENT …]   (as root)
-Prints a JSON object a line: {"client": …, "by": "torrent" | "magnet", "seconds": … or null}
+Prints one JSON object per line: {"client": …, "by": "torrent" | "magnet", "seconds": … or null}
 """
 
 import json
@@ -16,7 +16,7 @@ import time
 import urllib.request
 
 program, folder, *wanted = sys.argv[1:]
-# A client that is refused its plaintext connection tries again after a minute.
+# Seconds. Less than a minute: a client whose plaintext connection is refused retries only after a minute, and must fail.
 DEADLINE = 45
 SIZE = 1_000_000
 tag = f"dc{os.getpid()}"
@@ -54,7 +54,7 @@ def stop(process):
 
 
 def ask(path, body=None):
-    """A call to the server, from inside its namespace."""
+    """Calls the server from inside its namespace. Returns the response body."""
     command = ["ip", "netns", "exec", server_ns, "curl", "-sf", "--retry", "50", "--retry-connrefused",
                "--retry-delay", "0", "--retry-max-time", "30", f"http://198.18.0.1:8000{path}"]
     if body is not None:
@@ -133,7 +133,7 @@ def measure(client, by, number):
         if complete(os.path.join(down, file), expected):
             seconds = round(time.monotonic() - started, 1)
             break
-        time.sleep(0.05)  # between looks at the file
+        time.sleep(0.05)  # polling interval
     stop(process)
     subprocess.run(["pkill", "-KILL", "-f", f"{name}-home"], check=False)
     print(json.dumps({"client": client.__name__, "by": by, "seconds": seconds}), flush=True)

@@ -1,4 +1,7 @@
-"""Downloads one torrent with libtorrent's default settings. usage: default_libtorrent.py (FILE | magnet:?…) FOLDER"""
+"""Downloads one torrent with libtorrent's default settings. Runs until it is killed.
+
+usage: default_libtorrent.py (FILE | magnet:?…) FOLDER
+"""
 
 import sys
 import time

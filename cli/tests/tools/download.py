@@ -1,8 +1,8 @@
-"""Downloads one torrent with libtorrent, as a stranger would: encryption required, peers from the torrent
-or magnet link alone.
+"""Downloads one torrent with libtorrent: encryption is required, and peers come only from the torrent file or the
+magnet link.
 
 usage: download.py (FILE.torrent | magnet:?…) FOLDER [SECONDS]
-Prints the file's path when it is complete; exits 1 with the state if it is not in time.
+Prints the path of the complete file. Exits with 1 and prints the state if the download takes longer than SECONDS.
 """
 
 import sys
@@ -23,7 +23,7 @@ session = lt.session(
         "in_enc_policy": lt.enc_policy.pe_forced,
         "out_enc_policy": lt.enc_policy.pe_forced,
         "allowed_enc_level": lt.enc_level.pe_rc4,
-        # A peer whose first connection fails is tried again at once, not after a minute.
+        # Retries a peer whose first connection fails after one second, not after a minute.
         "min_reconnect_time": 1,
         "alert_mask": lt.alert.category_t.error_notification
         | lt.alert.category_t.peer_notification

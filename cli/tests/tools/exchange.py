@@ -1,8 +1,8 @@
-"""Two strangers share a torrent with libtorrent: the first has it from the seeder; the second, which will not talk
-to the seeder's address, has it from the first, of whom only the tracker can have told it.
+"""Two libtorrent clients share a torrent. The first downloads it from the seeder. The second has an IP filter that blocks
+the seeder's address, so it can only download from the first, whose address it must get from the tracker.
 
 usage: exchange.py FILE.torrent FOLDER
-Prints the second's file when it is complete; exits 1 with the state if it is not in time.
+Prints the path of the second client's complete file. Exits with 1 and prints the state after 45 seconds.
 """
 
 import sys

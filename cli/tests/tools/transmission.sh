@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lets Transmission download from our seeder across a network of two namespaces.
-# usage: transmission.sh PROXYTORRENT FOLDER   (as root; prints «the same» when the files are)
+# Downloads from the seeder with Transmission across a network of two namespaces.
+# usage: transmission.sh PROXYTORRENT FOLDER   (as root; prints "the same" if the downloaded file is identical)
 set -euo pipefail
 program=$1 folder=$2
 tag=pt$$
@@ -47,7 +47,7 @@ for _ in $(seq 300); do
     echo the same
     exit 0
   fi
-  sleep 0.1 # between looks at the file
+  sleep 0.1 # polling interval
 done
 tail -c 2000 transmission.log server.log >&2
 exit 1

@@ -182,7 +182,7 @@ fn assert_pinned(path: &str, (start, end): (&str, &str), expected: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_calls_of_a_request_are_as_many_as_they_were_and_allowed() {
+async fn the_aws_calls_of_a_request_match_the_record_and_are_allowed() {
     let env = TestEnv::new().await;
     let steps = steps(&env).await;
     env.stop().await;
@@ -198,7 +198,7 @@ async fn the_calls_of_a_request_are_as_many_as_they_were_and_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_sweep_is_allowed_all_that_it_does() {
+async fn all_aws_calls_of_the_sweep_are_allowed() {
     let (env, plan) = (TestEnv::new().await, undisturbed());
     // Something of every kind is due, is over, and was left.
     for seed in 1..=3 {

@@ -47,7 +47,7 @@ async fn a_process_may_be_killed_after_any_call_of_a_large_content() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_call_may_be_throttled_or_its_answer_lost() {
+async fn any_call_may_be_throttled_or_lose_its_response() {
     let env = TestEnv::new().await;
     let calls = live(&env, Fault::None, 1_000, 0, 1).await;
     for nth in 1..=calls {
@@ -60,7 +60,7 @@ async fn any_call_may_be_throttled_or_its_answer_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_may_come_twice_and_out_of_order() {
+async fn messages_may_be_delivered_twice_and_out_of_order() {
     let env = TestEnv::new().await;
     for seed in 1..=10 {
         live(&env, Fault::None, 1_000, seed, 2).await;
@@ -79,7 +79,7 @@ async fn messages_may_come_twice_and_out_of_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_jumps_loses_nothing() {
+async fn a_clock_jump_loses_no_request() {
     let env = TestEnv::new().await;
     for (seed, hours) in [(1, 1), (2, 24 * 30)] {
         let plan = undisturbed();
@@ -92,7 +92,7 @@ async fn a_clock_that_jumps_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_whose_work_never_ends_fails_with_its_reason() {
+async fn a_request_whose_step_never_ends_fails_with_its_reason() {
     let env = TestEnv::new().await;
     let plan = undisturbed();
     let id = env.create(&plan, "1000/1").await;
@@ -110,7 +110,7 @@ async fn a_request_whose_work_never_ends_fails_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_cancelled_at_any_call_leaves_nothing() {
+async fn a_request_cancelled_at_any_call_leaves_nothing() {
     let env = TestEnv::new().await;
     let undisturbed = undisturbed();
     let calls = live(&env, Fault::None, 1_000, 0, 1).await;

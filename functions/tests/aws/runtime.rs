@@ -121,7 +121,7 @@ fn message(body: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_function_answers_the_event_in_its_file() {
+async fn every_function_handles_its_sample_event() {
     let env = TestEnv::new().await;
     let expected: HashMap<_, _> = [
         ("create_request", json!(201)),
@@ -181,7 +181,7 @@ async fn slow_origin(size: usize, ranges: bool) -> (String, Arc<Mutex<Vec<usize>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fetch_goes_on_in_the_next_run_of_its_function() {
+async fn a_suspended_fetch_resumes_in_the_next_run_of_its_function() {
     let env = TestEnv::new().await;
     let size = 6_000_000;
     let (url, seen) = slow_origin(size, true).await;
@@ -209,7 +209,7 @@ async fn a_fetch_goes_on_in_the_next_run_of_its_function() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fetch_that_cannot_go_on_fails_and_says_why() {
+async fn a_fetch_that_cannot_resume_fails_with_its_reason() {
     let env = TestEnv::new().await;
     let (url, _) = slow_origin(6_000_000, false).await;
     let id = env.create_url(&undisturbed(), &url).await;
@@ -225,7 +225,7 @@ async fn a_fetch_that_cannot_go_on_fails_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_of_a_fetch_that_was_left_off_leaves_nothing() {
+async fn a_cancel_of_a_suspended_fetch_leaves_nothing() {
     let env = TestEnv::new().await;
     let (url, _) = slow_origin(6_000_000, true).await;
     let id = env.create_url(&undisturbed(), &url).await;

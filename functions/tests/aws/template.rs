@@ -103,7 +103,7 @@ fn ports(binary: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_binary_is_a_function_that_may_use_what_it_names_and_nothing_else() {
+fn every_function_has_permissions_for_exactly_its_ports() {
     let template = Template::read();
     let deployed: Vec<_> = template.of_type("AWS::Serverless::Function").collect();
     let binaries = deployed.iter().map(|(_, function)| function["Metadata"]["BuildProperties"]["Binary"].as_str());
@@ -136,7 +136,7 @@ fn every_binary_is_a_function_that_may_use_what_it_names_and_nothing_else() {
 }
 
 #[test]
-fn a_function_knows_the_secrets_of_its_part_and_no_others() {
+fn a_function_gets_only_the_secrets_of_its_role() {
     let template = Template::read();
     for (name, function) in template.of_type("AWS::Serverless::Function") {
         let variables = |of: &Value| of["Environment"]["Variables"].as_object().cloned().unwrap_or_default();
@@ -208,7 +208,7 @@ fn the_template_has_the_tables_that_the_code_expects() {
 
 /// `make lambda-watch` serves each route with the function that the template names for it.
 #[test]
-fn the_routes_of_lambda_watch_are_those_of_the_template() {
+fn the_routes_of_lambda_watch_match_the_template() {
     let template = Template::read();
     let binary = |logical: &str| template.resources[logical]["Metadata"]["BuildProperties"]["Binary"].as_str().unwrap();
     let named = |text: &str| -> String {

@@ -39,7 +39,7 @@ pub(crate) struct Earlier {
 /// The result of checking the key of a call.
 pub(crate) enum Key {
     /// The call has no key.
-    DeniedPort,
+    Absent,
     /// The key is new. Its name must be released if the call fails.
     New(String),
     /// An earlier call used the key, and got this response.
@@ -55,7 +55,7 @@ pub(crate) async fn check(
     row: &FetchRequest,
     estimated_ready: Option<u64>,
 ) -> Result<Key, Problem> {
-    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(Key::DeniedPort) };
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(Key::Absent) };
     let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
     let Some(key) = key else {
         let detail = "Idempotency-Key must have 1 to 255 printable ASCII characters";

@@ -30,6 +30,7 @@ pub(crate) fn answered(method: &http::Method, route: Option<&str>, status: u16, 
         http::Method::GET => "GET",
         http::Method::HEAD => "HEAD",
         http::Method::POST => "POST",
+        http::Method::PATCH => "PATCH",
         http::Method::DELETE => "DELETE",
         _ => "other",
     };

@@ -18,25 +18,23 @@ use crate::requests::{self, MAX_HEADERS};
 use crate::service;
 use crate::state::{Api, prefix, public_path};
 
-/// Returns the documented endpoints, without the prefix: those that require authentication, and the public ones.
-pub(crate) fn endpoints() -> (OpenApiRouter<Arc<Api>>, OpenApiRouter<Arc<Api>>) {
-    let known = OpenApiRouter::new()
+/// Returns the endpoints that are described, without the prefix of the API.
+pub(crate) fn endpoints() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
         .routes(routes!(requests::list::list, requests::create::create))
         .routes(routes!(requests::get::get, requests::cancel::cancel, requests::update::update))
         .routes(routes!(requests::torrent::torrent))
         .routes(routes!(requests::magnet::magnet))
         .routes(routes!(requests::content::content))
         .routes(routes!(requests::events::events))
-        .routes(routes!(service::passkeys::revoke));
-    // Load balancers and monitors check the health without credentials.
-    (known, OpenApiRouter::new().routes(routes!(service::health::health)))
+        .routes(routes!(service::passkeys::revoke))
+        .routes(routes!(service::health::health))
 }
 
 /// Returns the OpenAPI document of the API.
 pub(crate) fn describe(api: &Api) -> OpenApi {
-    let (known, open) = endpoints();
     let mut document = description(&api.server.app_name, &api.server.app_version);
-    let endpoints = known.merge(open).into_openapi();
+    let endpoints = endpoints().into_openapi();
     if prefix(api).is_empty() {
         document.merge(endpoints);
     } else {

@@ -59,7 +59,7 @@ async fn clients(endpoint: String) -> Clients {
 }
 
 #[tokio::test]
-async fn the_first_call_finds_the_connection_that_was_made_ahead() {
+async fn the_first_call_uses_the_connection_opened_in_advance() {
     let (url, seen) = service().await;
     let clients = clients(url).await;
     clients.connect_dynamodb().await;
@@ -72,7 +72,7 @@ async fn the_first_call_finds_the_connection_that_was_made_ahead() {
 }
 
 #[tokio::test]
-async fn connecting_is_a_question_by_nobody() {
+async fn connecting_in_advance_sends_no_credentials() {
     let (url, seen) = service().await;
     let clients = clients(url).await;
     clients.connect_dynamodb().await;
@@ -89,7 +89,7 @@ async fn connecting_is_a_question_by_nobody() {
 }
 
 #[tokio::test]
-async fn where_nothing_answers_the_start_goes_on() {
+async fn startup_continues_when_the_service_does_not_respond() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let clients = clients(format!("http://{}", silent.local_addr().unwrap())).await;
     // Far less than the SDK's own timeout.

@@ -57,7 +57,7 @@ mod this_backend {
     use super::*;
 
     #[tokio::test]
-    async fn a_lease_of_a_process_that_died_is_free_at_the_next_start() {
+    async fn leases_of_a_dead_process_are_released_at_the_next_start() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.db");
         let row = request("alice", "https://example.org/");
@@ -74,7 +74,7 @@ mod this_backend {
     }
 
     #[tokio::test]
-    async fn half_written_files_of_a_process_that_died_are_deleted() {
+    async fn partly_written_files_of_a_dead_process_are_deleted() {
         let (database, folder) = database().await;
         let (torrents, resume) = (folder.path().join("torrents"), folder.path().join("resume"));
         let open = || SqliteTorrents::open(database.clone(), torrents.clone(), resume.clone()).unwrap();
@@ -88,7 +88,7 @@ mod this_backend {
     }
 
     #[tokio::test]
-    async fn what_is_stored_is_readable_by_its_owner_alone() {
+    async fn stored_data_is_readable_only_by_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let _lock = FolderLock::take(&data).unwrap();
@@ -99,7 +99,7 @@ mod this_backend {
     }
 
     #[tokio::test]
-    async fn a_row_that_cannot_be_read_is_failed_and_hides_no_other() {
+    async fn an_unreadable_row_is_quarantined_and_hides_no_other_row() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.db");
         let database = Database::open(&path, DatabaseOptions::default()).await.unwrap();
@@ -135,7 +135,7 @@ mod this_backend {
     }
 
     #[tokio::test]
-    async fn rows_do_not_wait_for_a_clock_that_was_set_back() {
+    async fn rows_are_not_delayed_when_the_clock_is_set_back() {
         let (requests, _folder) = requests().await;
         let hour = std::time::Duration::from_secs(3600);
         // Made, and claimed, by a clock that was hours ahead.
@@ -155,7 +155,7 @@ mod this_backend {
     }
 
     #[tokio::test]
-    async fn webhooks_do_not_wait_for_a_clock_that_was_set_back() {
+    async fn webhooks_are_not_delayed_when_the_clock_is_set_back() {
         let (requests, _folder) = requests().await;
         let hour = std::time::Duration::from_secs(3600);
         let mut row = request("alice", "https://example.org/");
@@ -171,7 +171,7 @@ mod this_backend {
     }
 
     #[test]
-    fn a_folder_is_worked_on_by_one_process_at_a_time() {
+    fn a_folder_is_used_by_one_process_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let lock = FolderLock::take(folder.path()).unwrap();
         assert!(matches!(FolderLock::take(folder.path()), Err(OpenError::InUse(_))));

@@ -1,22 +1,22 @@
-//! The error of a fetch.
+//! Error type of a fetch.
 
 use std::time::Duration;
 
 use domain::{Failure, FailureCode};
 use ports::StoreError;
 
-/// Why a fetch did not succeed.
+/// The error of a fetch.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The content was not to be had; whether trying again may help stands in the failure's code.
+    /// The content could not be fetched. The code of the failure says whether a retry may help.
     #[error("{failure}")]
     Failed {
-        /// What went wrong.
+        /// The failure.
         failure: Failure,
-        /// The origin's wish when to come again.
+        /// The delay before a retry that the origin requested (`Retry-After`).
         retry_after: Option<Duration>,
     },
-    /// It was to be had, and could not be stored.
+    /// The content could not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -28,7 +28,7 @@ impl From<Failure> for FetchError {
 }
 
 impl FetchError {
-    /// Whether another try may succeed.
+    /// Whether a retry may succeed.
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Failed { failure, .. } => failure.code.is_retryable(),

@@ -1,4 +1,4 @@
-//! One fetch, from the URL to the last byte.
+//! Fetch of one content: redirects, download, suspend and resume, checksum.
 
 use std::time::Duration;
 
@@ -30,44 +30,45 @@ use crate::transfer::receive::{End, Received, receive};
 use crate::transfer::sniff::SniffBuffer;
 use crate::transfer::stream_hasher::StreamHasher;
 
-/// How often a content that changes while it is fetched is fetched from the beginning.
+/// The maximum number of downloads from the first byte in one fetch, for a content that changes during the download.
 const MOST_STARTS: u32 = 3;
 
-/// The request's headers that another origin is shown as well, when a redirect leads there: whatever else
-/// a caller sets may be a credential.
+/// The headers that are kept on a redirect to another origin. Every other header that the caller set may be a
+/// credential.
 const FOR_EVERY_ORIGIN: [HeaderName; 6] =
     [ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_TYPE, USER_AGENT];
 
-/// What was fetched.
+/// The description of a fetched content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// The SHA-256 of its bytes.
+    /// The SHA-256 of the bytes.
     pub hash: ContentHash,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// The declared MIME type, or the one its bytes show.
+    /// The declared media type, else the sniffed one.
     pub media_type: String,
-    /// Safe for every file system.
+    /// The file name, safe for every file system.
     pub file_name: String,
-    /// Where the last redirect led.
+    /// The URL after all redirects, without credentials and fragment.
     pub final_url: Url,
-    /// The origin's HTTP status.
+    /// The HTTP status of the origin.
     pub origin_status: u16,
 }
 
-/// How a fetch ended that did not fail.
+/// The outcome of a fetch that did not fail.
 #[derive(Debug)]
 pub enum Transfer {
-    /// With the whole content.
+    /// The whole content was received.
     Complete(Fetched),
-    /// Left off on the caller's wish; `None`: it cannot be gone on with, as the origin serves no parts, or nothing that
-    /// tells whether they are of the same content.
+    /// The caller suspended the fetch. `None` if it cannot be resumed: the origin serves no ranges, or no strong
+    /// validator that identifies the same content.
     Paused(Option<Checkpoint>),
-    /// Not gone on with for now: what was set aside is as it was, for the next try.
+    /// The resume failed with an error that may be temporary. The staged upload and the checkpoint are unchanged and
+    /// can be used for the next try.
     Refused(FetchError),
 }
 
-/// Fetches contents. One serves the whole process, so that each owner's connections are reused.
+/// The fetcher of contents. The process uses one instance, so that the connections of each owner are reused.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     sender: Sender,
@@ -75,7 +76,7 @@ pub struct Fetcher {
     max_redirects: u64,
 }
 
-/// One fetch: what all its responses have in common.
+/// The state that all responses of one fetch share.
 struct Run<'a> {
     fetcher: &'a Fetcher,
     session: &'a Session<'a>,
@@ -91,20 +92,20 @@ struct Started<'a> {
     download: Download<'a>,
 }
 
-/// How a transfer begins with a response.
+/// The first step of a transfer, decided from a response.
 enum Beginning<'a> {
-    /// The body of the response is what is wanted.
+    /// The body of the response can be received.
     Started(Box<Started<'a>>),
-    /// The response did not fit; this one has the whole content.
+    /// The response did not match the checkpoint. This new response has the whole content.
     Whole(Response),
-    /// The origin does not serve the rest for now.
+    /// The origin temporarily does not serve the rest.
     Refused(FetchError),
-    /// The fetch was stopped.
+    /// The caller suspended the fetch.
     Stopped,
 }
 
 impl Fetcher {
-    /// A fetcher with these settings.
+    /// Creates a fetcher with these settings.
     pub fn new(fetcher: &settings::Fetcher, proxy: &settings::Proxy) -> Result<Self, ClientError> {
         Ok(Self {
             sender: Sender::new(fetcher, proxy)?,
@@ -113,18 +114,19 @@ impl Fetcher {
         })
     }
 
-    /// The policy for hosts and addresses.
+    /// Returns the policy for hosts and addresses.
     pub fn guard(&self) -> &Guard {
         self.sender.guard()
     }
 
-    /// Asks the proxies whether they work; a failure if none does.
+    /// Checks the health of every proxy. Returns a failure if none works.
     pub async fn check_proxy(&self) -> Result<ProxyHealth, Failure> {
         self.sender.check_proxy().await
     }
 
-    /// Downloads what `spec` says for `owner` into `staged`, which the caller commits, or suspends if `pause` is cancelled
-    /// before the end. With a checkpoint, `staged` holds the bytes before it. Dropping the future aborts the transfer.
+    /// Downloads the content of `spec` for `owner` into `staged`, which the caller commits. Suspends the fetch if
+    /// `pause` is cancelled before the end. With a checkpoint `from`, `staged` must hold the bytes before it.
+    /// Dropping the future aborts the transfer.
     pub async fn fetch(
         &self,
         owner: &UserId,
@@ -174,11 +176,11 @@ impl Fetcher {
                 }
             }
         }
-        Err(FetchError::new(FailureCode::TransferBroken, "the content changed each time before it was complete"))
+        Err(FetchError::new(FailureCode::TransferBroken, "the content changed during every download"))
     }
 
-    /// Posts to a URL, guarded and proxied as a fetch is; returns the status. Redirects are not followed, and
-    /// the answer's body is not read.
+    /// Sends a POST to a URL through the same guard and proxies as a fetch. Returns the HTTP status. Does not follow
+    /// redirects and does not read the body of the response. `limit` is the timeout.
     pub async fn post(
         &self,
         owner: &UserId,
@@ -190,11 +192,11 @@ impl Fetcher {
         let session = self.sender.session(owner);
         let outbound = OutboundRequest { url: url.clone(), method: Method::POST, headers, body: Some(body) };
         let answer = tokio::time::timeout(limit, self.sender.send(&session, &outbound, &outbound.headers)).await;
-        let late = || FetchError::new(FailureCode::ReadTimeout, "the receiver did not answer in time");
+        let late = || FetchError::new(FailureCode::ReadTimeout, "the receiver did not respond in time");
         Ok(answer.map_err(|_| late())??.status().as_u16())
     }
 
-    /// Asks, and follows redirects, checking each outbound from the top.
+    /// Sends the HTTP request and follows redirects. Every redirect passes the whole guard again.
     async fn respond(
         &self,
         session: &Session<'_>,
@@ -217,7 +219,8 @@ impl Fetcher {
                 return Ok((response, outbound));
             }
             let next = redirect_target(&outbound.url, &response)?;
-            // RFC 9110, 15.4: 303 always, 301 and 302 by custom, turn into a GET without a body.
+            // RFC 9110, 15.4: 303 always changes the method to GET without a body; 301 and 302 do so by convention
+            // for POST.
             if matches!(response.status(), StatusCode::SEE_OTHER)
                 || outbound.method == Method::POST && !keeps_method(response.status())
             {
@@ -242,7 +245,7 @@ impl<'a> Run<'a> {
         Download::new((sender, limits), self.session, self.outbound, self.progress, response)
     }
 
-    /// Starts with the whole content.
+    /// Starts a transfer of the whole content.
     fn start(&self, response: Response, staged: &mut dyn StagedUpload) -> Result<Beginning<'a>, FetchError> {
         check_status(&response)?;
         let declared = Declared::check(&response, &self.fetcher.limits)?;
@@ -256,7 +259,7 @@ impl<'a> Run<'a> {
         })))
     }
 
-    /// Resumes a suspended transfer, if the response has the rest of the same content. Otherwise starts over.
+    /// Resumes a suspended transfer if the response has the rest of the same content. Otherwise starts over.
     async fn resume(
         &self,
         checkpoint: &Checkpoint,
@@ -291,7 +294,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Discards what was received, and asks for the whole content.
+    /// Discards the received bytes and requests the whole content.
     async fn ask_for_whole(
         &self,
         staged: &mut dyn StagedUpload,
@@ -305,7 +308,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Checks the hash of a received content, and returns its description.
+/// Checks the hash of a received content and returns its description.
 fn complete(
     spec: &FetchSpec,
     outbound: &OutboundRequest,

@@ -1,11 +1,11 @@
-//! The guarded, proxied, streaming download.
+//! Streaming download with SSRF guard and outbound proxies.
 //!
-//! The order of defence: scheme → host and port → literal address → the addresses DNS gave, inside the
-//! connection's own look-up → every redirect from the top → TLS → status → declared length → declared
-//! and sniffed MIME type → counted bytes → checksum.
+//! The order of the checks: scheme → host and port → literal address → addresses from DNS, inside the lookup of the
+//! connection itself → every redirect again from the start → TLS → status → declared length → declared and sniffed
+//! media type → counted bytes → checksum.
 //!
-//! **Invariants**: with the proxy on, nothing is ever fetched without it; redirects are never followed
-//! by the HTTP client itself; a content is in memory a chunk at a time.
+//! **Invariants**: with proxies enabled, no connection bypasses them; the HTTP client itself never follows redirects;
+//! only a few chunks of a content are in memory at a time.
 
 mod connection;
 mod error;

@@ -189,7 +189,7 @@ impl TestEnv {
 }
 
 #[tokio::test]
-async fn an_outlived_request_expires_and_lets_go_of_torrent_and_content() {
+async fn an_expired_request_releases_its_torrent_and_content() {
     let mut env = TestEnv::new().await;
     let row = env.ready("http://example.org/", 1).await;
     let (infohash, hash) = (row.infohash.unwrap(), row.content.as_ref().unwrap().hash);
@@ -212,7 +212,7 @@ async fn an_outlived_request_expires_and_lets_go_of_torrent_and_content() {
 }
 
 #[tokio::test]
-async fn an_ended_request_is_forgotten_when_its_history_is_over() {
+async fn an_ended_request_is_deleted_after_its_history() {
     let env = TestEnv::new().await;
     let row = env.ready("http://example.org/", 1).await;
     env.clock.advance(row.keep_for + row.history * 2);
@@ -228,7 +228,7 @@ async fn an_ended_request_is_forgotten_when_its_history_is_over() {
 }
 
 #[tokio::test]
-async fn a_content_that_was_touched_lately_is_kept_until_the_grace_is_over() {
+async fn a_recently_touched_content_is_kept_for_the_grace_period() {
     let env = TestEnv::new().await;
     let row = env.ready("http://example.org/", 1).await;
     let hash = row.content.as_ref().unwrap().hash;
@@ -241,7 +241,7 @@ async fn a_content_that_was_touched_lately_is_kept_until_the_grace_is_over() {
 }
 
 #[tokio::test]
-async fn what_a_live_request_needs_stays() {
+async fn torrent_and_content_of_a_live_request_are_kept() {
     let mut env = TestEnv::new().await;
     let one = env.ready("http://example.org/1", 1).await;
     let two = env.ready("http://example.org/2", 1).await;
@@ -264,7 +264,7 @@ async fn what_a_live_request_needs_stays() {
 }
 
 #[tokio::test]
-async fn a_content_that_is_gone_is_fetched_again() {
+async fn a_missing_content_is_fetched_again() {
     let mut env = TestEnv::new().await;
     let id = env.fetched("http://example.org/", 1).await;
     env.contents.remove(ContentHash::new([1; 32]), NOW + LEASE).await.unwrap();
@@ -275,7 +275,7 @@ async fn a_content_that_is_gone_is_fetched_again() {
 }
 
 #[tokio::test]
-async fn a_torrent_whose_file_is_gone_is_packaged_again() {
+async fn a_torrent_with_a_missing_file_is_packaged_again() {
     let mut env = TestEnv::new().await;
     let id = env.fetched("http://example.org/", 1).await;
     env.package.run(id).await.unwrap();
@@ -303,7 +303,7 @@ async fn a_torrent_that_the_seeder_refuses_fails_its_requests() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_cancelled_while_it_was_packaged_stays_cancelled() {
+async fn a_request_cancelled_during_packaging_stays_cancelled() {
     let env = TestEnv::new().await;
     let id = env.fetched("http://example.org/", 1).await;
     let claim = env.requests.claim(id, Step::Package, env.now(), LEASE).await.unwrap().unwrap();
@@ -313,7 +313,7 @@ async fn a_request_that_was_cancelled_while_it_was_packaged_stays_cancelled() {
 }
 
 #[tokio::test]
-async fn what_was_left_and_nobody_needs_is_found() {
+async fn orphans_are_collected() {
     let mut env = TestEnv::new().await;
     // By a fetch that was killed between the commit and the save.
     let left = ContentHash::new([7; 32]);
@@ -348,7 +348,7 @@ async fn what_was_left_and_nobody_needs_is_found() {
 }
 
 #[tokio::test]
-async fn what_is_staged_stays_as_long_as_its_request_is_fetched() {
+async fn staged_uploads_are_kept_while_their_request_is_fetched() {
     // The folder keeps the real time.
     let env = TestEnv::at(std::time::SystemTime::now().into()).await;
     let stage = async |id| {
@@ -379,7 +379,7 @@ async fn what_is_staged_stays_as_long_as_its_request_is_fetched() {
 }
 
 #[tokio::test]
-async fn files_whose_record_is_gone_are_deleted() {
+async fn files_without_a_record_are_deleted() {
     let mut env = TestEnv::new().await;
     let infohash = InfoHash::new([9; 20]);
     std::fs::write(env.torrent_file(infohash), "left").unwrap();
@@ -391,7 +391,7 @@ async fn files_whose_record_is_gone_are_deleted() {
 }
 
 #[tokio::test]
-async fn everything_that_was_seeded_is_seeded_again_after_a_restart() {
+async fn all_torrents_are_seeded_again_after_a_restart() {
     let env = TestEnv::new().await;
     for byte in 1..=3 {
         env.ready(&format!("http://example.org/{byte}"), byte).await;
@@ -437,7 +437,7 @@ async fn a_damaged_content_is_quarantined_and_its_requests_fetch_it_again() {
 }
 
 #[tokio::test]
-async fn a_content_that_is_gone_is_noticed_when_it_is_read() {
+async fn a_missing_content_is_detected_when_it_is_read() {
     let env = TestEnv::new().await;
     let id = env.fetched_truly("http://h/", 1).await;
     let hash = env.made_ready(id).await.content.unwrap().hash;
@@ -458,7 +458,7 @@ async fn a_content_that_is_gone_is_noticed_when_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_folder_without_most_contents_is_no_reason_to_fetch_them_again() {
+async fn contents_are_not_fetched_again_when_most_are_missing() {
     let env = TestEnv::new().await;
     let mut ids = vec![];
     for byte in 1..=12 {

@@ -87,7 +87,10 @@ impl Settings {
     /// Returns every setting with its documentation, default and current value (secrets masked), and the problems, if
     /// there are any.
     pub fn describe(profile: Option<Profile>) -> Result<(Vec<Description>, Option<Problems>), Problems> {
-        let (settings, descriptions) = Self::read(Source::from_environment(profile)?, Role::AllInOne);
+        let (settings, mut descriptions) = Self::read(Source::from_environment(profile)?, Role::AllInOne);
+        let mut client = Source::from_environment(profile)?;
+        Client::read(&mut client);
+        descriptions.extend(client.finish().1);
         Ok((descriptions, settings.err()))
     }
 

@@ -287,7 +287,7 @@ impl Security {
         use secrecy::ExposeSecret;
         let short = |token: &BearerToken| {
             let text = token.0.expose_secret();
-            text.rsplit(':').next().unwrap_or(text).len() < GOOD_TOKEN
+            text.split_once(':').map_or(text, |(_, token)| token).len() < GOOD_TOKEN
         };
         let warning =
             || format!("SECURITY__BEARER_TOKENS: a token has fewer than {GOOD_TOKEN} characters and can be guessed");

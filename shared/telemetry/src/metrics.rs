@@ -43,7 +43,7 @@ pub const METRICS: &[Metric] = &[
         "Time until the head of an HTTP response",
     ),
     metric("proxytorrent_http_requests_total", Kind::Counter, &["method", "route", "status"], "HTTP requests answered"),
-    metric("proxytorrent_limited_total", Kind::Counter, &["limit"], "Requests refused by a rate limit or quota"),
+    metric("proxytorrent_limited_total", Kind::Counter, &["limit"], "Requests refused by a rate limit on creations"),
     metric(
         "proxytorrent_peers_not_connected_total",
         Kind::Counter,

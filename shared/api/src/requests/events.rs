@@ -82,10 +82,9 @@ pub(crate) async fn events(
 /// Waits for a change and returns the row. Returns `None` if the row no longer exists or the store fails: the stream
 /// ends, and the client reconnects.
 async fn changed(api: &Api, seen: &FetchRequest) -> Option<FetchRequest> {
-    let state = |row: &FetchRequest| (row.status, row.progress, row.retry_count);
     loop {
         let row = api.requests.wait_for_change(seen, PATIENCE).await.ok()??;
-        if state(&row) != state(seen) {
+        if row.has_progressed_since(seen) {
             return Some(row);
         }
     }

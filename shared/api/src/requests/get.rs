@@ -72,7 +72,7 @@ pub(crate) enum FormatName {
     "created_at": "2026-11-24T05:48:09.432Z",
     "updated_at": "2026-11-24T05:48:11.017Z",
     "completed_at": "2026-11-24T05:48:11.017Z",
-    "expires_at": "2026-11-25T05:48:11.017Z",
+    "expires_at": "2026-12-24T05:48:11.017Z",
     "infohash": "a9e196bb79e15689d980c67d5b9f3785d31e7898",
     "infohash_v2": null,
     "content_hash": "a10591d36b01c4652c6ce0e3ffe4c425e1fe91e2bb9d78f9b2ef5b28d8b14c69",

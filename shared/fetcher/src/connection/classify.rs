@@ -1,4 +1,4 @@
-//! Classification of errors of the HTTP client as failures.
+//! Classification of HTTP client errors as failures.
 
 use std::error::Error;
 use std::io;
@@ -7,8 +7,8 @@ use domain::{Failure, FailureCode};
 
 use super::client::LookupError;
 
-/// An error and what lies beneath it. An I/O error passes over the error it was made of when it is asked
-/// for its source.
+/// Returns an error and its chain of sources. `io::Error::source` skips the wrapped error itself, so I/O errors are
+/// unwrapped with `get_ref`.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
         Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
@@ -16,12 +16,12 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     })
 }
 
-/// The first error of this type in the chain.
+/// Returns the first error of this type in the chain.
 fn source<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     chain(error).find_map(|error| error.downcast_ref())
 }
 
-/// An error before or during the answer, as a failure. Its text never holds a URL.
+/// Converts an error before or during the response into a failure. The text never contains a URL.
 pub(crate) fn classify(error: &reqwest::Error, through_proxy: bool, is_https: bool) -> Failure {
     match source::<LookupError>(error) {
         Some(LookupError::Blocked(failure)) => return failure.clone(),
@@ -29,12 +29,12 @@ pub(crate) fn classify(error: &reqwest::Error, through_proxy: bool, is_https: bo
             return Failure::new(FailureCode::NameNotResolved, "the host name has no address");
         }
         Some(LookupError::ProxyNotFound) => {
-            return Failure::new(FailureCode::ProxyUnreachable, "the proxy's name has no address");
+            return Failure::new(FailureCode::ProxyUnreachable, "the host name of the proxy has no address");
         }
         None => {}
     }
     if error.is_builder() || error.is_request() && source::<http::Error>(error).is_some() {
-        return Failure::new(FailureCode::BadRequest, "the request cannot be sent as it is");
+        return Failure::new(FailureCode::BadRequest, "the request is not valid HTTP");
     }
     if through_proxy && let Some(failure) = proxy_failure(error, is_https) {
         return failure;
@@ -58,53 +58,58 @@ pub(crate) fn classify(error: &reqwest::Error, through_proxy: bool, is_https: bo
             };
             Failure::new(FailureCode::ConnectionFailed, why)
         }
-        false if error.is_timeout() => Failure::new(FailureCode::ReadTimeout, "the origin fell silent"),
-        false => Failure::new(FailureCode::TransferBroken, "the origin broke the transfer off"),
+        false if error.is_timeout() => Failure::new(FailureCode::ReadTimeout, "the origin stopped sending"),
+        false => Failure::new(FailureCode::TransferBroken, "the origin closed the connection during the transfer"),
     }
 }
 
-/// What is not HTTP at all, and is no better the next time.
+/// Returns a permanent failure if the response is not HTTP: a retry would not help.
 fn not_http(error: &hyper::Error) -> Option<Failure> {
-    // A chunk's size that is no number comes as an invalid input, a stream of HTTP/2 as its own error.
+    // hyper reports an invalid chunk size as invalid input or data. An error of an HTTP/2 stream has its own type.
     let bad_chunk = matches!(
         source::<io::Error>(error).map(io::Error::kind),
         Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
     );
     let message = match (error.is_parse(), bad_chunk) {
-        (true, _) => "the origin's answer is not HTTP, or has too many headers",
-        (false, true) => "the origin's chunked coding is broken",
+        (true, _) => "the response of the origin is not HTTP, or has too many headers",
+        (false, true) => "the chunked transfer coding of the origin is invalid",
         (false, false) => return None,
     };
     Some(Failure::new(FailureCode::BadResponse, message))
 }
 
-/// What hyper-util's errors say when a proxy's handshake fails. Their types are hidden, so their texts have
-/// to tell; tests with real proxies hold each of them to it.
+/// Texts of hyper-util's errors for a failed proxy handshake, with their failure codes. The error types are private,
+/// so the texts are matched; tests with real proxies check each of them.
 const PROXY_ERRORS: &[(&str, FailureCode, &str)] = &[
     ("credentials not accepted", FailureCode::ProxyAuthFailed, CREDENTIALS_REFUSED),
     ("proxy authorization required", FailureCode::ProxyAuthFailed, CREDENTIALS_REFUSED),
     ("user/pass authentication", FailureCode::ProxyAuthFailed, CREDENTIALS_REFUSED),
     ("connection not allowed", FailureCode::ProxyRefused, "the proxy's rules do not allow this origin"),
-    ("connection refused", FailureCode::ConnectionFailed, "the origin refused the proxy's connection"),
+    ("connection refused", FailureCode::ConnectionFailed, "the origin refused the connection from the proxy"),
     ("host unreachable", FailureCode::ConnectionFailed, "the proxy cannot reach the origin"),
     ("network unreachable", FailureCode::ConnectionFailed, "the proxy cannot reach the origin's network"),
     ("ttl expired", FailureCode::ConnectionFailed, "the proxy cannot reach the origin"),
     ("general server failure", FailureCode::ProxyRefused, "the proxy could not connect to the origin"),
-    ("not supported", FailureCode::ProxyRefused, "the proxy cannot do what it was asked"),
+    ("not supported", FailureCode::ProxyRefused, "the proxy does not support the command or the address type"),
+    ("tunnel error: unsuccessful", FailureCode::ProxyRefused, "the proxy refused the tunnel to the origin"),
     (
-        "tunnel error: unsuccessful",
-        FailureCode::ProxyRefused,
-        "the proxy would not, or could not, connect to the origin",
+        "SOCKS error",
+        FailureCode::ProxyUnreachable,
+        "the proxy could not be reached, or closed the connection during the SOCKS5 handshake",
     ),
-    ("SOCKS error", FailureCode::ProxyUnreachable, "the proxy could not be reached, or broke off while it was greeted"),
-    ("tunnel error", FailureCode::ProxyUnreachable, "the proxy could not be reached, or broke off while it was asked"),
+    (
+        "tunnel error",
+        FailureCode::ProxyUnreachable,
+        "the proxy could not be reached, or closed the connection during the CONNECT request",
+    ),
     ("tcp connect error", FailureCode::ProxyUnreachable, "the proxy could not be reached"),
 ];
 
 pub(crate) const CREDENTIALS_REFUSED: &str =
-    "the proxy did not accept the user name and password, or wants some and none are set";
+    "the proxy did not accept the user name and password, or requires them and none are set";
 
-/// An error that lies between this machine and the proxy, or that the proxy tells of.
+/// Returns the failure of an error between this machine and the proxy, or of one that the proxy reported. `None` if
+/// the error is not the proxy's.
 fn proxy_failure(error: &reqwest::Error, is_https: bool) -> Option<Failure> {
     let texts: Vec<_> = chain(error).map(ToString::to_string).collect();
     let has = |part: &str| texts.iter().any(|text| text.contains(part));
@@ -112,7 +117,8 @@ fn proxy_failure(error: &reqwest::Error, is_https: bool) -> Option<Failure> {
         return None;
     }
     if self::source::<rustls::Error>(error).is_some() {
-        // Inside a tunnel it is the origin's; without one there is no other TLS than the proxy's.
+        // After the tunnel is open, a TLS error belongs to the origin. Before that, or for an http URL, TLS is only
+        // used to the proxy.
         let message = "the TLS connection to the proxy failed";
         return (has("tunnel error") || !is_https).then(|| Failure::new(FailureCode::ProxyUnreachable, message));
     }

@@ -1,4 +1,4 @@
-//! The HTTP client: its proxy, its look-up, its time-outs.
+//! HTTP client: proxy, DNS lookup with address checks, timeouts.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -15,12 +15,12 @@ use url::Url;
 
 use crate::policy::guard::Guard;
 
-/// Why there is no client.
+/// The error of a client that cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up the HTTP client: {0}")]
 pub struct ClientError(pub(crate) String);
 
-/// Makes the clients, which differ in their proxy alone.
+/// The factory of HTTP clients, which differ only in their proxy.
 #[derive(Debug)]
 pub(crate) struct Clients {
     settings: settings::Fetcher,
@@ -30,28 +30,28 @@ pub(crate) struct Clients {
 
 impl Clients {
     pub fn new(settings: &settings::Fetcher, resolve: ProxyResolve, guard: Guard) -> Self {
-        // Installing it a second time fails, which is as good.
+        // Ignored: it fails if a provider is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self { settings: settings.clone(), resolve, guard }
     }
 
-    /// A client that goes through this proxy and no other way, or through none.
+    /// Builds a client that connects only through this proxy, or directly if it is `None`.
     pub fn build(&self, proxy: Option<&ProxyAddress>) -> Result<Client, ClientError> {
         let failed = |error: reqwest::Error| ClientError(error.without_url().to_string());
         let mut client = Client::builder()
-            // No proxy from the environment: it would be an unchecked way out.
+            // Ignores HTTP_PROXY and the like: such a proxy would bypass the guard.
             .no_proxy()
             .redirect(redirect::Policy::none())
             .user_agent(&self.settings.user_agent)
             .connect_timeout(self.settings.connect_timeout())
             .read_timeout(self.settings.read_timeout())
-            // A connection that is dead must not be used for the next try.
+            // A dead connection must not be reused for the next try.
             .http2_keep_alive_interval(ALIVE)
             .http2_keep_alive_timeout(ALIVE)
             .http2_keep_alive_while_idle(true)
             .tls_danger_accept_invalid_certs(!self.settings.verify_ssl)
             .referer(false)
-            // As curl writes them, whose name FETCHER__USER_AGENT has by default.
+            // FETCHER__USER_AGENT is that of curl by default, so header names are written as curl writes them.
             .http1_title_case_headers()
             .dns_resolver(Arc::new(GuardedResolver(self.guard.clone())));
         if let Some(proxy) = proxy {
@@ -60,7 +60,7 @@ impl Clients {
         client.build().map_err(failed)
     }
 
-    /// The proxy as reqwest wants it. Never in a log: it holds the password.
+    /// Returns the URL of the proxy for reqwest. It contains the password and must not be logged.
     fn proxy_url(&self, proxy: &ProxyAddress) -> Result<Url, ClientError> {
         let scheme = match (proxy.kind, self.resolve) {
             (ProxyType::Socks5, ProxyResolve::Remote) => "socks5h",
@@ -70,7 +70,7 @@ impl Clients {
         };
         let host = &proxy.host;
         let host = if host.contains(':') { format!("[{}]", host.trim_matches(['[', ']'])) } else { host.clone() };
-        let bad = |()| ClientError("the proxy's host is neither a name nor an address".into());
+        let bad = |()| ClientError("the proxy host in PROXY__URLS must be a host name or an address".into());
         let mut url = Url::parse(&format!("{scheme}://{host}:{}", proxy.port)).map_err(|_| bad(()))?;
         if let Some((user, password)) = &proxy.credentials {
             url.set_username(user).map_err(bad)?;
@@ -80,12 +80,12 @@ impl Clients {
     }
 }
 
-/// How often an HTTP/2 connection is asked whether it lives, and how long it may take to answer: less than
-/// `FETCHER__READ_TIMEOUT` is by default.
+/// The interval of HTTP/2 keep-alive pings, and the timeout of each. It is less than the default of
+/// `FETCHER__READ_TIMEOUT`.
 const ALIVE: Duration = Duration::from_secs(10);
 
-/// Look-ups at once. Each takes a thread, for as long as the resolver cares to wait, of those that files are written
-/// with as well.
+/// The limit of concurrent DNS lookups. Each lookup blocks a thread of the blocking pool until the resolver returns,
+/// and file writes use the same pool.
 static LOOKUPS: Semaphore = Semaphore::const_new(64);
 
 async fn look_up(name: String) -> io::Result<Vec<SocketAddr>> {
@@ -97,18 +97,18 @@ async fn look_up(name: String) -> io::Result<Vec<SocketAddr>> {
     looked_up.await.map_err(io::Error::other)?
 }
 
-/// Looks names up for the connection itself, and lets no address through that may not be fetched from:
-/// what was checked is what is connected to.
+/// The DNS resolver of the connections. It refuses denied addresses, so that the checked address is the one that is
+/// connected to (no DNS rebinding).
 struct GuardedResolver(Guard);
 
-/// Travels inside reqwest's error, so that the failure keeps its code.
+/// The error of a lookup. reqwest's error wraps it, so that the failure code is preserved.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LookupError {
     #[error(transparent)]
     Blocked(Failure),
     #[error("the name has no address")]
     NotFound,
-    #[error("the proxy's name has no address")]
+    #[error("the host name of the proxy has no address")]
     ProxyNotFound,
 }
 
@@ -122,7 +122,7 @@ impl Resolve for GuardedResolver {
             if found.is_empty() {
                 return Err(not_found().into());
             }
-            // All of them: one bad answer among good ones is an attack, not a mishap.
+            // Every address is checked: one denied address among public ones indicates a DNS rebinding attack.
             for address in found.iter().filter(|_| !is_proxy) {
                 guard.check_address(*address).map_err(LookupError::Blocked)?;
                 if is_watched {

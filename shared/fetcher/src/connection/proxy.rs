@@ -1,4 +1,4 @@
-//! The ways out: through which proxy a request goes, what becomes of one that fails, and its health.
+//! Outbound proxies: selection, failover with back-off, health checks.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,53 +21,57 @@ use super::client::{ClientError, Clients};
 use crate::error::FetchError;
 use crate::policy::guard::Guard;
 
-/// How long a proxy that failed is not asked again, at first; doubled each time it fails anew.
+/// The initial cool-down of a failed proxy. It doubles with every further failure.
 const REST: Duration = Duration::from_secs(15);
+/// The maximum cool-down.
 const LONGEST_REST: Duration = Duration::from_secs(600);
 
-/// Owners, times proxies, whose connections are kept for their next requests.
+/// The capacity of the client cache: pairs of owner and proxy whose connections are kept for later HTTP requests.
 const OWNERS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 
-/// What the health check asks a proxy to connect to: nothing a proxy would reach, and no look-up. Its
-/// refusal shows that it is there and takes our credentials.
+/// The target of the health check: unreachable for a proxy, and without a DNS lookup. A refusal shows that the proxy
+/// runs and accepts the credentials.
 const NOWHERE: (&str, u16) = ("127.0.0.1", 1);
 
-/// How the proxies are.
+/// The health of the proxies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProxyHealth {
-    /// There is none: every fetch is direct.
+    /// Proxies are disabled: every fetch is direct.
     Disabled,
-    /// Some of them can be used.
+    /// At least one proxy works.
     Working {
-        /// How many.
+        /// The number of proxies that work.
         working: usize,
-        /// Of how many.
+        /// The number of all proxies.
         of: usize,
     },
 }
 
-/// Every way out: the configured proxies, or the direct one if there are none. With proxies, there is no
-/// direct way.
+/// The outbound routes: the configured proxies, or one direct route if proxies are disabled. With proxies enabled,
+/// there is no direct route.
 pub(crate) struct ProxyPool {
     clients: Clients,
     ways: Vec<ProxyRoute>,
-    /// By owner and the index of the way: an origin must not see by a shared connection that two requests of different
-    /// owners come from one service.
+    /// Clients by owner and index of the route. Owners do not share connections: otherwise an origin could see that
+    /// requests of different owners come from one service.
     owners: Mutex<LruCache<(UserId, usize), Client>>,
     isolate: bool,
     connect_timeout: Duration,
 }
 
+/// One outbound route.
 struct ProxyRoute {
-    /// `None`: direct.
+    /// The proxy. `None`: a direct connection.
     proxy: Option<ProxyAddress>,
     client: Client,
     rest: Mutex<Cooldown>,
 }
 
+/// The cool-down of a failed proxy.
 #[derive(Default)]
 struct Cooldown {
     until: Option<Instant>,
+    /// Consecutive failures.
     failures: u32,
 }
 
@@ -89,19 +93,19 @@ impl ProxyPool {
             vec![way(None)?]
         };
         if ways.is_empty() {
-            return Err(ClientError("the proxy is on, and no proxy is set".into()));
+            return Err(ClientError("PROXY__PROXY_ENABLED is true, but PROXY__URLS is empty".into()));
         }
         let owners = Mutex::new(LruCache::new(OWNERS));
         Ok(Self { ways, owners, isolate: proxy.isolate, connect_timeout: fetcher.connect_timeout(), clients })
     }
 
-    /// What one fetch, with its redirects and resumptions, sends its requests through.
+    /// Returns the session of one fetch, including its redirects and resumptions.
     pub fn session(&self, owner: &UserId) -> Session<'_> {
         let isolated = || Isolated { user: format!("{:032x}", rand::random::<u128>()), clients: Mutex::default() };
         Session { ways: self, owner: owner.clone(), isolated: self.isolate.then(isolated) }
     }
 
-    /// Asks every proxy whether it would serve us.
+    /// Checks the health of every proxy. Returns the first failure if none works.
     pub async fn check(&self) -> Result<ProxyHealth, Failure> {
         let proxies: Vec<_> = self.ways.iter().filter_map(|way| way.proxy.as_ref().map(|proxy| (way, proxy))).collect();
         let checks = proxies.iter().map(|(way, proxy)| self.check_one(&way.client, proxy));
@@ -131,7 +135,8 @@ impl ProxyPool {
     }
 }
 
-/// Whether a proxy says that an error is its own: as RFC 9209 has it, or as those do that are known.
+/// Whether a proxy generated this error response itself: it says so with `Proxy-Status` (RFC 9209), or with a header
+/// of a known proxy (squid, tinyproxy, privoxy).
 fn is_proxys_own(response: &Response) -> bool {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
@@ -145,7 +150,7 @@ fn is_proxys_own(response: &Response) -> bool {
 }
 
 fn too_late() -> Failure {
-    Failure::new(FailureCode::ProxyTimeout, "the proxy did not answer in time (FETCHER__CONNECT_TIMEOUT)")
+    Failure::new(FailureCode::ProxyTimeout, "the proxy did not respond in time (FETCHER__CONNECT_TIMEOUT)")
 }
 
 fn credentials_refused() -> Failure {
@@ -169,11 +174,11 @@ async fn check_socks5(proxy: &ProxyAddress) -> Result<(), Failure> {
             | SocksError::PasswordAuthFailure(_)
             | SocksError::AuthorizationRequired,
         ) => Err(credentials_refused()),
-        Err(SocksError::Io(_)) => Err(unreachable("broke off while it was greeted")),
+        Err(SocksError::Io(_)) => Err(unreachable("closed the connection during the SOCKS5 handshake")),
         Err(SocksError::InvalidResponseVersion | SocksError::InvalidReservedByte | SocksError::UnknownAddressType) => {
             Err(unreachable("does not speak SOCKS5"))
         }
-        // It was understood, and whether it refuses or finds nobody there is all the same.
+        // The proxy understood the request. Whether it refused the target or could not reach it does not matter.
         _ => Ok(()),
     }
 }
@@ -181,7 +186,7 @@ async fn check_socks5(proxy: &ProxyAddress) -> Result<(), Failure> {
 async fn check_http(client: &Client) -> Result<(), Failure> {
     let (host, port) = NOWHERE;
     match client.head(format!("http://{host}:{port}/")).send().await {
-        // 407 (RFC 9110, 15.5.8); tinyproxy says 401 to a wrong password, and nobody else can have said it.
+        // 407 (RFC 9110, 15.5.8). tinyproxy sends 401 for a wrong password; no origin can have sent it here.
         Ok(response) if matches!(response.status().as_u16(), 401 | 407) => Err(credentials_refused()),
         Ok(_) => Ok(()),
         Err(error) => {
@@ -189,30 +194,31 @@ async fn check_http(client: &Client) -> Result<(), Failure> {
             Err(match failure.code {
                 FailureCode::ProxyAuthFailed | FailureCode::ProxyTimeout | FailureCode::ProxyUnreachable => failure,
                 _ if error.is_timeout() => too_late(),
-                _ => Failure::new(FailureCode::ProxyUnreachable, "the proxy does not answer as an HTTP proxy does"),
+                _ => Failure::new(FailureCode::ProxyUnreachable, "the proxy does not respond like an HTTP proxy"),
             })
         }
     }
 }
 
-/// The ways out for one fetch.
+/// The outbound routes for one fetch.
 pub(crate) struct Session<'a> {
     ways: &'a ProxyPool,
     owner: UserId,
-    /// The user name that makes this fetch's connections its own, and a client for each proxy used.
+    /// The isolation of this fetch: a random SOCKS user name and its own client for each proxy.
     isolated: Option<Isolated>,
 }
 
 struct Isolated {
     user: String,
-    /// By the index of the way.
+    /// Clients by index of the route.
     clients: Mutex<HashMap<usize, Client>>,
 }
 
 impl Session<'_> {
-    /// Sends a request through the first proxy that works. A proxy is left for the next one only before
-    /// it has connected to the origin, so that nothing is sent to an origin twice. One that answers by itself does not
-    /// tell whether it has: then only what may be `repeated` is.
+    /// Sends an HTTP request through the first proxy that works. Fails over to the next proxy only before the proxy
+    /// has connected to the origin, so that an origin never receives the request twice. If a proxy sends an error
+    /// response itself, it is unknown whether it had connected: then only a request that may be `repeated` is sent
+    /// through the next proxy.
     pub async fn send(
         &self,
         repeated: bool,
@@ -238,11 +244,11 @@ impl Session<'_> {
             let Some(proxy) = &way.proxy else { return Err(failure.into()) };
             match failure.code {
                 FailureCode::ProxyUnreachable | FailureCode::ProxyTimeout | FailureCode::ProxyAuthFailed => {
-                    warn!(proxy.host = proxy.host, proxy.port, error.code = %failure.code, "a proxy failed");
+                    warn!(proxy.host = proxy.host, proxy.port, error.code = %failure.code, "proxy failed");
                     way.failed();
                 }
                 FailureCode::ProxyRefused => {}
-                // The origin's doing: another proxy would not help.
+                // The origin caused the failure: another proxy would not help.
                 _ => return Err(failure.into()),
             }
             last = Some(failure);
@@ -250,17 +256,17 @@ impl Session<'_> {
         Err(last.unwrap_or_else(too_late).into())
     }
 
-    /// What an error means; where that is not plain, the proxy is asked how it is.
+    /// Classifies an error. If the cause is unclear, checks the health of the proxy.
     async fn classify_with_health(&self, way: &ProxyRoute, client: &Client, error: &reqwest::Error) -> Failure {
         let is_https = error.url().is_some_and(|url| url.scheme() == "https");
         let failure = classify(error, way.proxy.is_some(), is_https);
         let speaks_http = way.proxy.as_ref().is_some_and(|proxy| proxy.kind != ProxyType::Socks5);
         let unclear = match failure.code {
-            // Was it the proxy that was slow, or the origin behind it?
+            // Either the proxy or the origin behind it was slow.
             FailureCode::ConnectTimeout => true,
-            // A tunnel that is refused comes without the reason.
+            // hyper-util does not report why the tunnel was refused.
             FailureCode::ProxyRefused => speaks_http,
-            // It is the proxy that answers http URLs.
+            // For http URLs, the connection is with the proxy, not with the origin.
             FailureCode::ReadTimeout | FailureCode::TransferBroken | FailureCode::BadResponse => {
                 speaks_http && !is_https
             }
@@ -272,21 +278,22 @@ impl Session<'_> {
         }
     }
 
-    /// Whether an answer is not the origin's but the proxy's, which does not like our credentials, or would not or could
-    /// not ask the origin: it is the proxy that answers `http` URLs.
+    /// Returns a failure if the proxy itself generated the response: it refused the credentials, or refused or failed
+    /// to contact the origin. For `http` URLs the response comes through the proxy, so it may be the proxy's own.
     async fn refused_by_proxy(&self, way: &ProxyRoute, client: &Client, response: &Response) -> Option<Failure> {
         let proxy = way.proxy.as_ref().filter(|proxy| proxy.kind != ProxyType::Socks5)?;
         if response.url().scheme() != "http" {
             return None;
         }
         if !matches!(response.status().as_u16(), 401 | 407) {
-            let message = || format!("the proxy itself answered {}, without the origin", response.status());
+            let message = || format!("the proxy itself responded with {}, not the origin", response.status());
             return is_proxys_own(response).then(|| Failure::new(FailureCode::ProxyRefused, message()));
         }
         let failure = self.ways.check_one(client, proxy).await.err()?;
         (failure.code == FailureCode::ProxyAuthFailed).then_some(failure)
     }
 
+    /// Returns the client for a route: this fetch's own if isolated, else the owner's.
     fn client(&self, index: usize) -> Result<Client, FetchError> {
         let way = &self.ways.ways[index];
         let (Some(isolated), Some(proxy)) = (&self.isolated, &way.proxy) else { return self.owners_client(index) };
@@ -294,7 +301,7 @@ impl Session<'_> {
         if let Some(client) = clients.get(&index) {
             return Ok(client.clone());
         }
-        // Tor isolates by user name and password (IsolateSOCKSAuth); the password may be anything.
+        // Tor isolates circuits by user name and password (IsolateSOCKSAuth). The password is arbitrary.
         let credentials = Some((isolated.user.clone(), SecretString::from("isolated")));
         let client = self.ways.clients.build(Some(&ProxyAddress { credentials, ..proxy.clone() }));
         let client = client.map_err(|error| FetchError::new(FailureCode::Internal, error.to_string()))?;
@@ -316,7 +323,8 @@ impl Session<'_> {
 }
 
 impl ProxyPool {
-    /// Those that are not resting in their order, then the others, the soonest rested first.
+    /// Returns the indices of the routes in the order of use: routes without cool-down in configured order, then the
+    /// others by the end of their cool-down.
     fn in_order(&self) -> Vec<usize> {
         let now = Instant::now();
         let mut order: Vec<_> = (0..self.ways.len()).collect();

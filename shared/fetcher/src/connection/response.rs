@@ -1,4 +1,4 @@
-//! What the head of an answer says (RFC 9110).
+//! Response head: status, redirect target, `Retry-After` (RFC 9110).
 
 use std::time::{Duration, SystemTime};
 
@@ -14,44 +14,47 @@ pub(crate) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
+/// Whether the redirect preserves the method and the body (RFC 9110, 15.4.8 and 15.4.9).
 pub(crate) fn keeps_method(status: StatusCode) -> bool {
     matches!(status.as_u16(), 307 | 308)
 }
 
+/// Returns the target of a redirect. It inherits the fragment of the URL if it has none (RFC 9110, 10.2.2).
 pub(crate) fn redirect_target(from: &Url, response: &Response) -> Result<Url, FetchError> {
     let bad = |message| FetchError::new(FailureCode::BadRedirect, message);
-    let location = response.headers().get(LOCATION).ok_or_else(|| bad("a redirect leads nowhere"))?;
-    let location = std::str::from_utf8(location.as_bytes()).map_err(|_| bad("a redirect's target is not a URL"))?;
-    let mut target = from.join(location).map_err(|_| bad("a redirect's target is not a URL"))?;
+    let location = response.headers().get(LOCATION).ok_or_else(|| bad("the redirect has no Location header"))?;
+    let location =
+        std::str::from_utf8(location.as_bytes()).map_err(|_| bad("the redirect target is not a valid URL"))?;
+    let mut target = from.join(location).map_err(|_| bad("the redirect target is not a valid URL"))?;
     if target.fragment().is_none() {
         target.set_fragment(from.fragment());
     }
     Ok(target)
 }
 
-/// A URL as it may be shown.
+/// Returns the URL without credentials and fragment, for display.
 pub(crate) fn redacted(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_fragment(None);
-    // Into the void if there are none, or none can be.
+    // Errors are ignored: a URL without authority cannot carry credentials.
     let _ = url.set_username("").and_then(|()| url.set_password(None));
     url
 }
 
-/// Whether an answer brings content; a failure if not.
+/// Checks that the response has content (status 200 to 203). Returns a retryable failure for 408, 425, 429 and 5xx.
 pub(crate) fn check_status(response: &Response) -> Result<(), FetchError> {
     let status = response.status();
     match status.as_u16() {
         200..=203 => Ok(()),
         408 | 425 | 429 | 500..=599 => Err(FetchError::Failed {
-            failure: Failure::new(FailureCode::OriginUnavailable, format!("the origin answered {status}")),
+            failure: Failure::new(FailureCode::OriginUnavailable, format!("the origin responded with {status}")),
             retry_after: response.headers().get(RETRY_AFTER).and_then(retry_after),
         }),
-        _ => Err(FetchError::new(FailureCode::OriginStatus, format!("the origin answered {status}"))),
+        _ => Err(FetchError::new(FailureCode::OriginStatus, format!("the origin responded with {status}"))),
     }
 }
 
-/// RFC 9110, 10.2.3: seconds, or a date.
+/// Parses `Retry-After` (RFC 9110, 10.2.3): seconds or a date.
 fn retry_after(value: &HeaderValue) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     match text.parse() {

@@ -1,4 +1,4 @@
-//! The only place from which requests leave: guard first, then a proxy or the direct connection.
+//! Outbound HTTP requests: the only place that sends them, after the guard, through a proxy or directly.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::proxy::{ProxyHealth, ProxyPool};
 use crate::error::FetchError;
 use crate::policy::guard::Guard;
 
-/// A request to one origin: the last one is that of the content.
+/// An HTTP request to one origin. After the redirects, the last one is the request for the content.
 #[derive(Clone)]
 pub(crate) struct OutboundRequest {
     pub url: Url,
@@ -22,7 +22,7 @@ pub(crate) struct OutboundRequest {
     pub body: Option<String>,
 }
 
-/// Sends requests through the guard and the proxies.
+/// The sender of HTTP requests through the guard and the proxies.
 #[derive(Debug, Clone)]
 pub(crate) struct Sender {
     proxies: Arc<ProxyPool>,
@@ -31,7 +31,7 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// A sender with these settings.
+    /// Creates a sender with these settings.
     pub fn new(fetcher: &settings::Fetcher, proxy: &settings::Proxy) -> Result<Self, ClientError> {
         let guard = Guard::new(fetcher, proxy);
         Ok(Self {
@@ -41,22 +41,23 @@ impl Sender {
         })
     }
 
-    /// The policy for hosts and addresses.
+    /// Returns the policy for hosts and addresses.
     pub fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// A session of this owner: connections are not shared between owners.
+    /// Returns a session of this owner. Owners do not share connections.
     pub fn session(&self, owner: &UserId) -> Session<'_> {
         self.proxies.session(owner)
     }
 
-    /// Asks the proxies whether they work; a failure if none does.
+    /// Checks the health of every proxy. Returns a failure if none works.
     pub async fn check_proxy(&self) -> Result<ProxyHealth, Failure> {
         self.proxies.check().await
     }
 
-    /// Sends one request, if its URL may be fetched from.
+    /// Sends one HTTP request if the guard allows its URL. Repeats a GET once if the transfer breaks before the
+    /// response.
     pub async fn send(
         &self,
         session: &Session<'_>,
@@ -67,7 +68,7 @@ impl Sender {
         let _watch = self.guard.watch(&outbound.url);
         let mut url = outbound.url.clone();
         if !self.keep_url_credentials {
-            // Into the void if there are none, or none can be.
+            // Errors are ignored: a URL without authority cannot carry credentials.
             let _ = url.set_username("").and_then(|()| url.set_password(None));
         }
         let make = |client: &reqwest::Client| {
@@ -79,7 +80,7 @@ impl Sender {
         };
         let repeated = outbound.method == Method::GET;
         match session.send(repeated, make).await {
-            // Perhaps the origin closed a connection just when it was used again (RFC 9112, 9.3.1).
+            // The origin may have closed an idle connection just as it was reused (RFC 9112, 9.3.1).
             Err(FetchError::Failed { failure, .. }) if failure.code == FailureCode::TransferBroken && repeated => {
                 session.send(repeated, make).await
             }

@@ -1,18 +1,18 @@
-//! Which addresses, names and ports are not fetched from, and why.
+//! Tables of denied addresses, private host names and blocked ports (SSRF protection).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
 use ipnet::IpNet;
 
-/// A range of addresses that is not fetched from.
+/// A range of denied addresses.
 #[derive(Debug, Clone, Copy)]
 pub struct Denied {
     /// The range, in CIDR notation.
     pub network: &'static str,
-    /// What it is, for people.
+    /// The kind of address, for error messages.
     pub what: &'static str,
-    /// Who says so, or who uses it.
+    /// The RFC that reserves the range, or the vendor that uses it.
     pub source: &'static str,
 }
 
@@ -20,7 +20,8 @@ const fn row(network: &'static str, what: &'static str, source: &'static str) ->
     Denied { network, what, source }
 }
 
-/// Everything that is not a public unicast address. The first row that holds an address names it.
+/// Every range that is not public unicast. The first row that contains an address gives the reason, so narrow ranges
+/// come first.
 pub const DENIED: &[Denied] = &[
     row("169.254.169.254/32", "a cloud metadata address", "AWS, Azure, Google Cloud and others"),
     row("169.254.170.2/32", "a cloud metadata address", "Amazon ECS task credentials"),
@@ -70,20 +71,20 @@ pub const DENIED: &[Denied] = &[
     row("fe80::/10", "a link-local address", "RFC 4291"),
     row("fec0::/10", "a site-local address", "RFC 3879"),
     row("ff00::/8", "a multicast address", "RFC 4291"),
-    // What IANA has not given out as global unicast is 2000::/3's complement.
+    // IANA assigns global unicast addresses from 2000::/3 only. These rows cover the rest.
     row("::/3", "an address outside global unicast", "RFC 4291"),
     row("4000::/2", "an address outside global unicast", "RFC 4291"),
     row("8000::/1", "an address outside global unicast", "RFC 4291"),
 ];
 
-/// A name that means a private address wherever it is looked up, with its subdomains: a proxy that looks names up
-/// itself would resolve it at its own end, where nothing checks the address.
+/// A host name that resolves to a private address everywhere. Its subdomains are included. A proxy that resolves
+/// names itself (`PROXY__RESOLVE=remote`) would resolve it without an address check, so the name itself is blocked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PrivateName {
     pub name: &'static str,
-    /// What it is, for people.
+    /// The kind of name, for error messages.
     pub what: &'static str,
-    /// The addresses that it means; none: it depends on the network.
+    /// The addresses that the name resolves to. Empty if they depend on the network.
     pub means: &'static [IpAddr],
 }
 
@@ -94,15 +95,15 @@ const fn name(name: &'static str, what: &'static str, means: &'static [IpAddr]) 
 const LOOPBACK: &[IpAddr] = &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 const METADATA: &[IpAddr] = &[IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254))];
 
-/// The first row that has a name tells of it.
+/// Private host names. The first row that matches a name gives the reason.
 pub(crate) const PRIVATE_NAMES: &[PrivateName] = &[
-    name("localhost", "the loopback's name (RFC 6761)", LOOPBACK),
-    name("localhost.localdomain", "the loopback's name in many a hosts file", LOOPBACK),
-    name("localhost4", "the loopback's name in many a hosts file", LOOPBACK),
-    name("localhost6", "the loopback's name in many a hosts file", LOOPBACK),
-    name("loopback", "the loopback's name in many a hosts file", LOOPBACK),
-    name("ip6-localhost", "the loopback's name in Debian's hosts file", LOOPBACK),
-    name("ip6-loopback", "the loopback's name in Debian's hosts file", LOOPBACK),
+    name("localhost", "a loopback name (RFC 6761)", LOOPBACK),
+    name("localhost.localdomain", "a loopback name in common hosts files", LOOPBACK),
+    name("localhost4", "a loopback name in common hosts files", LOOPBACK),
+    name("localhost6", "a loopback name in common hosts files", LOOPBACK),
+    name("loopback", "a loopback name in common hosts files", LOOPBACK),
+    name("ip6-localhost", "a loopback name in Debian's hosts file", LOOPBACK),
+    name("ip6-loopback", "a loopback name in Debian's hosts file", LOOPBACK),
     name("metadata.google.internal", "a name of Google Cloud's metadata service", METADATA),
     name("metadata", "a name of Google Cloud's metadata service", METADATA),
     name("instance-data", "a name of the EC2 metadata service", METADATA),
@@ -112,8 +113,8 @@ pub(crate) const PRIVATE_NAMES: &[PrivateName] = &[
     name("localdomain", "a name of private networks", &[]),
 ];
 
-/// Ports of protocols that a request's bytes could be taken for: the "bad ports" of the Fetch standard
-/// (fetch.spec.whatwg.org, 2.9).
+/// Ports of other protocols, whose servers could interpret the bytes of an HTTP request (cross-protocol attack): the
+/// "bad ports" of the Fetch standard (fetch.spec.whatwg.org, 2.9).
 pub(crate) const OTHER_PROTOCOLS: &[u16] = &[
     1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110,
     111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532,
@@ -124,7 +125,7 @@ pub(crate) const OTHER_PROTOCOLS: &[u16] = &[
 static TABLE: LazyLock<Vec<(IpNet, &'static Denied)>> =
     LazyLock::new(|| DENIED.iter().map(|row| (row.network.parse().expect("a network"), row)).collect());
 
-/// The row that denies this address, if one does.
+/// Returns the row that denies this address, or `None` if the address is public.
 pub(crate) fn denied(address: IpAddr) -> Option<&'static Denied> {
     TABLE.iter().find(|(network, _)| network.contains(&address)).map(|(_, row)| *row)
 }
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_named_by_its_narrowest_reason() {
+    fn the_narrowest_range_gives_the_reason() {
         assert_eq!(what("169.254.169.254"), Some("a cloud metadata address"));
         assert_eq!(what("169.254.169.253"), Some("a link-local address"));
         assert_eq!(what("::ffff:8.8.8.8"), Some("an IPv4-mapped address"));

@@ -1,13 +1,14 @@
-//! The name of what was fetched.
+//! File names of fetched contents: chosen from the response, sanitized for every file system.
 
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-/// Longer names do not fit every file system once a client adds `.part` or a number, in bytes.
+/// The maximum length of a file name in bytes. It leaves room for a suffix such as `.part` or a number, which clients
+/// add, below the 255 bytes that file systems allow.
 const MAX: usize = 200;
 
-/// The name from `Content-Disposition` (RFC 6266), else the URL's last segment, else `index` with the
-/// type's extension; made [safe](safe_file_name).
+/// Returns the file name: from `Content-Disposition` (RFC 6266), else the last path segment of the URL, else `index`
+/// with the extension of the media type. The name is [safe](safe_file_name).
 pub(crate) fn file_name(disposition: Option<&str>, url: &Url, media_type: &str) -> String {
     let from_url = || {
         let segment = url.path_segments()?.next_back().filter(|segment| !segment.is_empty())?;
@@ -25,7 +26,7 @@ pub(crate) fn file_name(disposition: Option<&str>, url: &Url, media_type: &str) 
     named.flatten().or_else(|| safe_file_name(&from_url()?)).unwrap_or_else(from_type)
 }
 
-/// The `filename*` (RFC 8187) or else `filename` parameter, without any folders before it.
+/// Returns the `filename*` parameter (RFC 8187), else the `filename` parameter, without leading folders.
 fn from_disposition(header: &str) -> Option<String> {
     let mut plain = None;
     for (name, value) in parameters(header) {
@@ -46,7 +47,7 @@ fn last_segment(path: &str) -> String {
     path.rsplit(['/', '\\']).next().unwrap_or_default().to_owned()
 }
 
-/// The parameters of a header `type; name=token; name="quoted \" string"`.
+/// Returns the parameters of a header of the form `type; name=token; name="quoted \" string"`.
 fn parameters(header: &str) -> Vec<(String, String)> {
     let mut found = vec![];
     let mut rest = header.split_once(';').map_or("", |(_, rest)| rest);
@@ -59,7 +60,7 @@ fn parameters(header: &str) -> Vec<(String, String)> {
             rest = "";
             while let Some((i, c)) = chars.next() {
                 match c {
-                    // Only these two are escaped in practice; other backslashes separate folders.
+                    // In practice only `"` and `\` are escaped. Every other backslash is a path separator.
                     '\\' if quoted[i + 1..].starts_with(['"', '\\']) => value.extend(chars.next().map(|(_, c)| c)),
                     '"' => {
                         rest = &quoted[i + 1..];
@@ -79,10 +80,9 @@ fn parameters(header: &str) -> Vec<(String, String)> {
     found
 }
 
-/// The name with all that some file system or terminal takes amiss replaced or removed; `None` if
-/// nothing is left. The result has no path separators, no control or direction-changing characters,
-/// neither leading dots nor trailing dots and spaces, is no name that Windows reserves, and has at
-/// most 200 bytes, the extension kept.
+/// Returns the file name with unsafe characters replaced or removed, or `None` if nothing is left. The result has no
+/// path separators, no control or bidirectional characters, no leading dots and no trailing dots or spaces. It is not
+/// a name that Windows reserves. It has at most 200 bytes; the extension is kept.
 pub fn safe_file_name(name: &str) -> Option<String> {
     let is_invisible = |c: char| {
         c.is_control()

@@ -1,4 +1,4 @@
-//! Which hosts, ports and addresses may be fetched from.
+//! SSRF guard: allowed and blocked hosts, ports and addresses.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -11,10 +11,10 @@ use url::{Host, Url};
 
 use super::addresses::{self, PrivateName};
 
-/// Bytes of the longest name that DNS has (RFC 1035, 2.3.4).
+/// The maximum length of a DNS name in bytes (RFC 1035, 2.3.4).
 const LONGEST_NAME: usize = 253;
 
-/// Decides about hosts, ports and addresses; cheap to clone.
+/// The policy for hosts, ports and addresses. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Guard(Arc<Rules>);
 
@@ -24,14 +24,16 @@ struct Rules {
     allowed_hosts: Vec<String>,
     blocked_hosts: Vec<String>,
     allowed_ports: Vec<u16>,
-    /// Host and port of every proxy.
+    /// The host and port of every proxy.
     proxies: Vec<(String, u16)>,
+    /// The listeners of this service.
     own: RwLock<Vec<SocketAddr>>,
-    /// Names that are being asked for at a port of ours, and how often: a look-up tells no port.
+    /// Host names with pending HTTP requests to a port of this service, and how many requests each has. A DNS lookup
+    /// does not know the port, so the resolver checks these names against the own listeners.
     watched: Mutex<HashMap<String, usize>>,
 }
 
-/// Keeps a name watched.
+/// A guard value that keeps a name in the watched set until it is dropped.
 pub(crate) struct Watch {
     guard: Guard,
     name: String,
@@ -50,7 +52,7 @@ impl Drop for Watch {
 }
 
 impl Guard {
-    /// The guard that these settings describe.
+    /// Creates the guard from the settings.
     pub fn new(settings: &settings::Fetcher, proxy: &settings::Proxy) -> Self {
         let hosts = |list: &[HostName]| list.iter().map(|host| host.as_str().to_owned()).collect();
         Self(Arc::new(Rules {
@@ -64,20 +66,20 @@ impl Guard {
         }))
     }
 
-    /// Adds one of our own listeners: it is never fetched from, whatever the settings allow.
+    /// Adds a listener of this service. It is always blocked, even if the settings allow its network.
     pub fn add_own(&self, listener: SocketAddr) {
         self.0.own.write().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
 
-    /// Checks what the URL itself tells: scheme, host and port, and the address if the host is one. The
-    /// URL parser has by now made every way to write an IPv4 address (octal, hex, short) the same.
+    /// Checks the scheme, the host and the port of the URL, and the address if the host is a literal address. The URL
+    /// parser has already normalized the spellings of IPv4 addresses (octal, hexadecimal, short forms).
     pub fn check_url(&self, url: &Url) -> Result<(), Failure> {
         if !matches!(url.scheme(), "http" | "https") {
             let message = format!("the scheme {} cannot be fetched; allowed: http and https", url.scheme());
             return Err(Failure::new(FailureCode::UnsupportedScheme, message));
         }
         let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
-            return Err(Failure::new(FailureCode::BlockedHost, "the URL names no host"));
+            return Err(Failure::new(FailureCode::BlockedHost, "the URL has no host"));
         };
         self.check_host(&host, port)?;
         match host {
@@ -88,8 +90,8 @@ impl Guard {
         self.check_port(port)
     }
 
-    /// Whether this is the name of a proxy: the one name that may have any address, since it was
-    /// configured, and that no URL may have.
+    /// Whether this is the host name of a proxy. The operator configured it, so it may resolve to any address; no URL
+    /// may use it.
     pub(crate) fn is_proxy_name(&self, name: &str) -> bool {
         let name = canonical(name);
         self.0.proxies.iter().any(|(proxy, _)| *proxy == name && proxy.parse::<IpAddr>().is_err())
@@ -98,7 +100,7 @@ impl Guard {
     fn check_port(&self, port: u16) -> Result<(), Failure> {
         let allowed = &self.0.allowed_ports;
         let why = match (allowed.is_empty(), allowed.contains(&port)) {
-            (true, _) if addresses::OTHER_PROTOCOLS.contains(&port) => "is another protocol's",
+            (true, _) if addresses::OTHER_PROTOCOLS.contains(&port) => "belongs to another protocol",
             (false, false) => "is not on the list of allowed ports",
             _ => return Ok(()),
         };
@@ -109,7 +111,7 @@ impl Guard {
     fn check_host(&self, host: &Host<&str>, port: u16) -> Result<(), Failure> {
         let name = canonical(&host.to_string());
         if name.len() > LONGEST_NAME {
-            let message = format!("the host's name has more than {LONGEST_NAME} bytes (RFC 1035)");
+            let message = format!("the host name has more than {LONGEST_NAME} bytes (RFC 1035)");
             return Err(Failure::new(FailureCode::BlockedHost, message));
         }
         if self.is_proxy_name(&name) || self.is_proxy(&name, port) {
@@ -129,7 +131,8 @@ impl Guard {
                 format!("{name} is {}; an operator can allow its network with FETCHER__ALLOW_NETWORKS", private.what);
             return Err(Failure::new(FailureCode::BlockedAddress, message));
         }
-        // Where a proxy looks names up, this machine is at these, too.
+        // If the proxy resolves names, such a name can still lead to this machine, so check the own listeners and the
+        // proxies at each of its addresses.
         let private = addresses::PRIVATE_NAMES.iter().filter(|private| is_within(&name, private.name));
         for address in private.flat_map(|private| private.means) {
             self.check_own((*address, port).into())?;
@@ -144,7 +147,7 @@ impl Guard {
         self.0.proxies.iter().any(|(proxy, at)| proxy == host && *at == port)
     }
 
-    /// Whether a network is allowed that this name may have its address in.
+    /// Whether the settings allow a network that can contain an address of this name.
     fn is_opened(&self, private: &PrivateName) -> bool {
         let networks = &self.0.allow_networks;
         match private.means {
@@ -153,7 +156,8 @@ impl Guard {
         }
     }
 
-    /// Watches the URL's name while it is asked for, if its port is one of ours: then it may not have our address.
+    /// Watches the host name of the URL during an HTTP request if its port is a port of this service. While the name
+    /// is watched, it must not resolve to an address of this service.
     pub(crate) fn watch(&self, url: &Url) -> Option<Watch> {
         let Some(Host::Domain(name)) = url.host() else { return None };
         let port = url.port_or_known_default()?;
@@ -167,17 +171,18 @@ impl Guard {
         self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the resolver must check this name against the own listeners.
     pub(crate) fn is_watched(&self, name: &str) -> bool {
         self.watched().contains_key(&canonical(name))
     }
 
-    /// Checks an address that a watched name has.
+    /// Checks an address of a watched name against every port of this service.
     pub(crate) fn check_not_own(&self, ip: IpAddr) -> Result<(), Failure> {
         let own = self.0.own.read().unwrap_or_else(PoisonError::into_inner).clone();
         own.iter().try_for_each(|own| self.check_address((ip, own.port()).into()))
     }
 
-    /// Checks an address that is about to be connected to.
+    /// Checks an address before a connection is opened to it.
     pub fn check_address(&self, address: SocketAddr) -> Result<(), Failure> {
         self.check_own(address)?;
         let ip = address.ip();
@@ -193,12 +198,12 @@ impl Guard {
         }
     }
 
-    /// Refuses our own listeners.
+    /// Refuses the listeners of this service.
     fn check_own(&self, address: SocketAddr) -> Result<(), Failure> {
-        // However it is written: a mapped address leads to the same listener.
+        // An IPv4-mapped IPv6 address reaches the same listener.
         let ip = address.ip().to_canonical();
         let own = self.0.own.read().unwrap_or_else(PoisonError::into_inner);
-        // To connect to the unspecified address is to connect to this machine.
+        // A connection to the unspecified address reaches this machine.
         let ours = |own: &SocketAddr| {
             own.ip() == ip || own.ip().is_unspecified() && is_local(ip) || ip.is_unspecified() && is_local(own.ip())
         };
@@ -209,12 +214,12 @@ impl Guard {
     }
 }
 
-/// Whether an address is this machine's: only those can be bound to.
+/// Whether this machine has the address: only a local address can be bound.
 fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified() || UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// A host's name or address as it is compared.
+/// Returns the canonical form of a host name or address, for comparison.
 fn canonical(host: &str) -> String {
     HostName::new(host).map_or_else(|| host.to_ascii_lowercase(), |host| host.as_str().to_owned())
 }
@@ -308,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_and_no_name_is_no_url() {
+    fn malformed_hosts_are_not_urls() {
         for url in ["http://[fe80::1%25eth0]/", "http://[::1%eth0]/", "http://127.0.0.1.256/", "http://0x1ffffffff/"] {
             assert!(Url::parse(url).is_err(), "{url}");
         }
@@ -348,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_can_allow_a_network_and_nothing_beside_it() {
+    fn allow_networks_opens_exactly_the_listed_networks() {
         let guard = guard(&[("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32,10.1.0.0/16")]);
         assert_eq!(code(&guard, "http://127.0.0.1:8009/"), None);
         assert_eq!(code(&guard, "http://localhost:8009/"), None);
@@ -384,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn host_lists_are_read_as_urls_are() {
+    fn host_lists_are_normalized_like_urls() {
         let guard = guard(&[
             ("FETCHER__BLOCKED_HOSTS", "Bücher.example,*.foo.example,::1,2130706434"),
             ("FETCHER__ALLOW_NETWORKS", "::1/128,127.0.0.0/8"),

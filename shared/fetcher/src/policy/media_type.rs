@@ -1,12 +1,13 @@
-//! MIME types: what the origin declares, and what the bytes show.
+//! Media types (MIME types): declared by the origin, and sniffed from the first bytes.
 
-/// How many bytes from the beginning are looked at; enough for tar's mark at byte 257.
+/// The number of leading bytes that are sniffed. It covers the magic of tar at byte 257.
 pub(crate) const SNIFF: usize = 4096;
 
-/// What stands for "anything".
+/// The media type of arbitrary bytes.
 pub(crate) const UNKNOWN: &str = "application/octet-stream";
 
-/// The type in a `Content-Type` header, in lower case and without parameters; `None` if it is none.
+/// Returns the media type of a `Content-Type` header, in lower case and without parameters, or `None` if it is
+/// malformed.
 pub(crate) fn essence(header: &str) -> Option<String> {
     let essence = header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let (kind, subtype) = essence.split_once('/')?;
@@ -14,25 +15,25 @@ pub(crate) fn essence(header: &str) -> Option<String> {
     (is_token(kind) && is_token(subtype)).then_some(essence)
 }
 
-/// The type that the first bytes show, if they show one.
+/// Returns the media type that the first bytes indicate, or `None` if they match no known signature.
 pub(crate) fn sniff(bytes: &[u8]) -> Option<&'static str> {
     infer::get(bytes).map(|kind| kind.mime_type())
 }
 
-/// Whether the first bytes begin as markup does, whichever: a tag, a comment, a declaration. Many a page has no
-/// beginning that [`sniff`] knows, and browsers run it all the same.
+/// Whether the content starts like markup: with a tag, a comment or a declaration. Browsers also render pages whose
+/// start [`sniff`] does not recognize.
 pub(crate) fn is_markup(bytes: &[u8]) -> bool {
     let utf16 = matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(if utf16 { &bytes[2..] } else { bytes });
-    // Of UTF-16, what counts here is ASCII.
+    // UTF-16: removing the zero bytes leaves the ASCII characters, and only those matter here.
     let text: Vec<u8> = text.iter().copied().filter(|byte| !utf16 || *byte != 0).collect();
     let begin = text.trim_ascii_start();
     matches!(begin, [b'<', next, ..] if next.is_ascii_alphabetic() || b"!?/".contains(next))
 }
 
-/// Whether bytes of this type, or markup, were passed off as another: a browser or an editor that believes the
-/// declaration opens what it would not have. Types that do nothing when opened may be called anything, since
-/// servers often do not know better.
+/// Whether active content (markup, scripts, executables) is declared as a passive type. A client that trusts the
+/// declaration would open content that it otherwise blocks. Other mismatches are allowed, because servers often
+/// declare a wrong type.
 pub(crate) fn contradicts(declared: &str, shown: Option<&str>, markup: bool) -> bool {
     let passive = ["image/", "audio/", "video/", "font/"].iter().any(|kind| declared.starts_with(kind))
         && !declared.ends_with("+xml")
@@ -52,7 +53,7 @@ pub(crate) fn contradicts(declared: &str, shown: Option<&str>, markup: bool) -> 
     passive && (markup || shown.is_some_and(active))
 }
 
-/// Whether a whitelist has this type; `*` at an entry's end stands for anything.
+/// Whether the whitelist contains this media type. `*` at the end of an entry is a wildcard.
 pub(crate) fn is_allowed(whitelist: &[String], essence: &str) -> bool {
     whitelist.iter().any(|entry| match entry.strip_suffix('*') {
         Some(prefix) => essence.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)),
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn active_bytes_are_not_passed_off_as_passive_ones() {
+    fn active_content_contradicts_a_passive_type() {
         let html = sniff(b"  <!DOCTYPE html><html>").unwrap();
         for declared in ["image/png", "video/mp4", "application/pdf", "application/zip"] {
             assert!(contradicts(declared, Some(html), false), "{declared}");
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn markup_is_known_by_its_first_character() {
+    fn markup_is_recognized_by_its_first_characters() {
         let utf16: Vec<u8> = "\u{feff}<html>".encode_utf16().flat_map(u16::to_le_bytes).collect();
         for markup in [
             b"<svg onload=x>".as_slice(),
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_show_what_they_are() {
+    fn the_media_type_is_sniffed_from_the_bytes() {
         assert_eq!(
             sniff(b"\x7fELF\x02\x01\x01\0aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
             Some("application/x-executable")

@@ -1,4 +1,4 @@
-//! What may be fetched and from where: addresses, hosts, ports, media types, file names.
+//! Fetch policy: addresses, hosts, ports, media types and file names.
 
 pub(crate) mod addresses;
 pub(crate) mod file_name;

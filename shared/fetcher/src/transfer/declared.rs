@@ -1,4 +1,4 @@
-//! What the head of a response declares of its content.
+//! Content metadata from the response head.
 
 use domain::FailureCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING};
@@ -10,7 +10,7 @@ use super::limits::TransferLimits;
 use crate::error::FetchError;
 use crate::policy::media_type;
 
-/// What the head of an answer says of the content.
+/// The metadata that the response head declares.
 pub(crate) struct Declared {
     pub coding: Option<Coding>,
     pub media_type: Option<String>,
@@ -19,12 +19,12 @@ pub(crate) struct Declared {
 }
 
 impl Declared {
-    /// Checks the head of a response against the limits, and returns what it declares.
+    /// Checks the response head against the limits and returns the declared metadata.
     pub fn check(response: &Response, limits: &TransferLimits) -> Result<Self, FetchError> {
         let headers = response.headers();
-        // Chunks are the connection's matter, and undone by now; another transfer coding is not.
+        // The HTTP client has already decoded `chunked`, but no other transfer coding.
         if headers.get_all(TRANSFER_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-            let message = "the origin used a transfer coding that it was not asked for";
+            let message = "the origin used a transfer coding that was not requested; only chunked is supported";
             return Err(FetchError::new(FailureCode::BadEncoding, message));
         }
         let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
@@ -44,7 +44,7 @@ impl Declared {
         })
     }
 
-    /// What the first response declared, from the checkpoint of a suspended transfer.
+    /// Returns the metadata of the first response, from the checkpoint of a suspended fetch.
     pub fn of(checkpoint: &Checkpoint) -> Self {
         Self {
             coding: None,

@@ -1,4 +1,4 @@
-//! Content codings (RFC 9110, 8.4): none is asked for; what comes encoded anyway is decoded.
+//! Content codings (RFC 9110, 8.4). The fetcher requests none, but decodes a response that is encoded anyway.
 
 use std::io;
 use std::pin::Pin;
@@ -18,14 +18,14 @@ use tokio_util::io::StreamReader;
 
 use crate::error::FetchError;
 
-/// Bytes decoded at a time.
+/// The size of a decoded chunk in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// RFC 9659: a decoder of the content coding need not support windows above 8 MB. More would be a way to
-/// fill our memory.
+/// The maximum zstd window: 8 MB. RFC 9659 does not require decoders of the content coding to support more, and a
+/// larger window would allow an origin to exhaust the memory.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// A coding that can be decoded.
+/// A supported content coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coding {
     Gzip,
@@ -34,14 +34,14 @@ pub(crate) enum Coding {
     Zstd,
 }
 
-/// Decoders with windows of megabytes that may be at work at once.
+/// The limit of concurrent decoders with windows of several megabytes (brotli and zstd).
 static WINDOWS: Semaphore = Semaphore::const_new(32);
 
-/// How long a content waits for one of them.
+/// The timeout for a decoder permit.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The coding of an answer, if it has one. There is never more than one in practice; one around another can hold any
-/// amount of work that brings no bytes.
+/// Returns the content coding of a response, if any. More than one is refused: it does not occur in practice, and
+/// nested codings could cost unlimited work without producing bytes (decompression bomb).
 pub(crate) fn coding(headers: &HeaderMap, declared: Option<&str>) -> Result<Option<Coding>, FetchError> {
     let mut coding = None;
     for value in headers.get_all(CONTENT_ENCODING) {
@@ -55,24 +55,25 @@ pub(crate) fn coding(headers: &HeaderMap, declared: Option<&str>) -> Result<Opti
                 other => {
                     let shown: String = other.chars().take(32).collect();
                     let message = format!(
-                        "the origin encoded the content ({shown}) though it was asked not to; gzip, deflate, br and \
-                         zstd can be decoded"
+                        "the origin used an unsupported content coding ({shown}); supported are gzip, deflate, br and \
+                         zstd"
                     );
                     return Err(FetchError::new(FailureCode::BadEncoding, message));
                 }
             };
             if coding.replace(found).is_some() {
-                let message = "the origin encoded the content more than once, though it was asked not to at all";
+                let message = "the origin used more than one content coding; at most one is supported";
                 return Err(FetchError::new(FailureCode::BadEncoding, message));
             }
         }
     }
-    // Servers label a .gz file as encoded as well, and browsers know: it is encoded once, and is meant to be.
+    // Servers often send a .gz file with `Content-Encoding: gzip` too. The file is compressed only once and must stay
+    // so; browsers do the same.
     let is_gz = matches!(declared, Some("application/gzip" | "application/x-gzip"));
     Ok(coding.filter(|coding| *coding != Coding::Gzip || !is_gz))
 }
 
-/// A body being decoded.
+/// The decoder of a body.
 pub(crate) struct Decoder<'a> {
     reader: Pin<Box<dyn AsyncRead + Send + 'a>>,
     buffer: BytesMut,
@@ -80,7 +81,7 @@ pub(crate) struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Decodes `chunks`, which is encoded so.
+    /// Creates a decoder of `chunks` with this coding.
     pub async fn new(
         chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'a,
         coding: Coding,
@@ -88,7 +89,7 @@ impl<'a> Decoder<'a> {
         let window = match coding {
             Coding::Gzip | Coding::Deflate => None,
             Coding::Brotli | Coding::Zstd => {
-                let busy = |_| FetchError::new(FailureCode::Internal, "too many encoded contents come in at once");
+                let busy = |_| FetchError::new(FailureCode::Internal, "too many encoded contents are decoded at once");
                 timeout(PATIENCE, WINDOWS.acquire()).await.map_err(busy)?.ok()
             }
         };
@@ -99,7 +100,7 @@ impl<'a> Decoder<'a> {
                 decoder.multiple_members(true);
                 Box::pin(decoder)
             }
-            // RFC 9110 means zlib by it; some servers send what RFC 1951 calls deflate.
+            // `deflate` means zlib in RFC 9110, but some servers send raw deflate (RFC 1951).
             Coding::Deflate if is_zlib(&mut reader).await? => Box::pin(ZlibDecoder::new(reader)),
             Coding::Deflate => Box::pin(DeflateDecoder::new(reader)),
             Coding::Brotli if is_large_window(&mut reader).await? => return Err(broken()),
@@ -114,7 +115,7 @@ impl<'a> Decoder<'a> {
         Ok(Self { reader, buffer: BytesMut::new(), _window: window })
     }
 
-    /// The next decoded bytes; `None` at the end.
+    /// Returns the next decoded bytes, or `None` at the end.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
         self.buffer.reserve(CHUNK);
         let read = self.reader.read_buf(&mut self.buffer).await.map_err(|_| broken())?;
@@ -122,7 +123,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Whether a zlib header (RFC 1950, 2.2) comes first.
+/// Whether the stream starts with a zlib header (RFC 1950, 2.2).
 async fn is_zlib(reader: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<bool, FetchError> {
     let first = reader.fill_buf().await.map_err(|_| broken())?;
     Ok(match first {
@@ -132,15 +133,15 @@ async fn is_zlib(reader: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<bool,
     })
 }
 
-/// Whether a stream asks for a window of up to a gigabyte, as "large window brotli" has it: RFC 7932 (9.1) forbids
-/// this beginning, and the decoder takes it.
+/// Whether the stream is "large window brotli", with a window of up to a gigabyte. RFC 7932 (9.1) forbids this start,
+/// but the decoder accepts it.
 async fn is_large_window(reader: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<bool, FetchError> {
     let first = reader.fill_buf().await.map_err(|_| broken())?.first();
     Ok(first.is_some_and(|first| first & 0x7f == 0x11))
 }
 
 fn broken() -> FetchError {
-    FetchError::new(FailureCode::BadEncoding, "the content's encoding is broken, or asks for more memory than it may")
+    FetchError::new(FailureCode::BadEncoding, "the encoded content is invalid, or its window exceeds the memory limit")
 }
 
 #[cfg(test)]
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_coding_is_decoded_and_a_broken_one_found() {
+    async fn every_coding_is_decoded_and_invalid_input_is_refused() {
         let content = b"content ".repeat(10_000);
         let cases = [
             (encoded!(GzipEncoder, &content), Coding::Gzip),
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn one_coding_is_read_and_others_are_refused() {
+    fn a_single_coding_is_accepted_and_unsupported_or_nested_ones_are_refused() {
         let read = |value: &str, declared| {
             let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_str(value).unwrap())]);
             coding(&headers, declared).ok()

@@ -1,4 +1,4 @@
-//! The digests that an origin declares of what it sends.
+//! Digests of the content that the origin declares, and their verification.
 
 use std::collections::BTreeMap;
 
@@ -16,19 +16,19 @@ use sha2::{Digest, Sha256, Sha512};
 
 use crate::error::FetchError;
 
-/// Where digests stand: the body's as it is sent, in its content coding.
+/// Headers with digests of the body as it is sent, in its content coding.
 const HEADERS: [&str; 4] = [
     "repr-digest",    // RFC 9530
-    "content-digest", // RFC 9530; the whole content's, as no part was asked for
+    "content-digest", // RFC 9530; covers the whole content, because no range was requested
     "digest",         // RFC 3230
     "content-md5",    // RFC 1864
 ];
 
-/// Digests that are kept. There are fewer algorithms, so of as many different ones some cannot fit: what comes beyond
-/// them changes nothing.
+/// The maximum number of declared digests that are kept. There are fewer algorithms, so among this many different
+/// digests some contradict each other and the check fails anyway; further ones change nothing.
 const MOST: usize = 16;
 
-/// A digest that the origin declared, and the state of the one that is to match it.
+/// A digest that the origin declared, and the state of the hasher that must match it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DeclaredDigest {
     pub header: String,
@@ -37,7 +37,7 @@ pub(crate) struct DeclaredDigest {
     pub state: State,
 }
 
-/// Bytes, in Base64.
+/// Bytes, serialized in Base64.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct State(pub Vec<u8>);
@@ -56,8 +56,8 @@ impl TryFrom<String> for State {
     }
 }
 
-/// Checks what is received against what was declared; nothing was, most often. Each algorithm hashes once, whatever is
-/// declared with it.
+/// The verification of the received bytes against the declared digests. Usually none is declared. Each algorithm
+/// hashes only once, however many digests use it.
 #[derive(Default)]
 pub(crate) struct Digests {
     hashers: BTreeMap<String, Box<dyn Hasher>>,
@@ -85,7 +85,7 @@ impl<T: DynDigest + Digest + SerializableState + Clone + Send + Sync> Hasher for
     }
 }
 
-/// The hasher of an algorithm that is known, at its beginning or from a state.
+/// Returns a new or resumed hasher, or `None` if the algorithm is unknown or the state is invalid.
 fn hasher(algorithm: &str, state: Option<&[u8]>) -> Option<Box<dyn Hasher>> {
     fn make<T: Hasher + Default + SerializableState + 'static>(state: Option<&[u8]>) -> Option<Box<dyn Hasher>> {
         Some(match state {
@@ -102,8 +102,8 @@ fn hasher(algorithm: &str, state: Option<&[u8]>) -> Option<Box<dyn Hasher>> {
 }
 
 impl Digests {
-    /// Those that are declared with an algorithm that is known: the others cannot be checked, and the RFCs
-    /// have them ignored.
+    /// Returns the digests that are declared with a known algorithm. Digests with another algorithm cannot be
+    /// checked, and the RFCs say to ignore them.
     pub fn declared(headers: &HeaderMap) -> Self {
         let mut digests = Self::default();
         for header in HEADERS {
@@ -113,7 +113,8 @@ impl Digests {
                     digests.expect(header, "md5", value);
                     continue;
                 }
-                // `sha-256=:BASE64:` in a structured dictionary, or `SHA-256=BASE64` in the old list.
+                // `sha-256=:BASE64:` in a structured dictionary (RFC 9530), or `SHA-256=BASE64` in the list of RFC
+                // 3230.
                 for member in value.split(',') {
                     let Some((algorithm, digest)) = member.split_once('=') else { continue };
                     let digest = digest.split(';').next().unwrap_or_default();
@@ -135,7 +136,7 @@ impl Digests {
         }
     }
 
-    /// Their states, for a checkpoint.
+    /// Returns the states of the hashers, for a checkpoint.
     pub fn states(&self) -> Vec<DeclaredDigest> {
         let state = |expected: &Expected| DeclaredDigest {
             header: expected.header.to_owned(),
@@ -146,7 +147,7 @@ impl Digests {
         self.expected.iter().map(state).collect()
     }
 
-    /// Those of a checkpoint; `None` if it cannot be read.
+    /// Restores the digests from a checkpoint. `None` if a state is invalid.
     pub fn resume(states: &[DeclaredDigest]) -> Option<Self> {
         let mut digests = Self::default();
         for declared in states {
@@ -164,11 +165,11 @@ impl Digests {
         }
     }
 
-    /// Whether what was received is what was declared.
+    /// Checks that the received bytes match every declared digest.
     pub fn check(&self) -> Result<(), FetchError> {
         for expected in &self.expected {
             if self.hashers[&expected.algorithm].digest() != expected.digest {
-                let message = format!("the content is not what the origin's {} header says", expected.header);
+                let message = format!("the content does not match the {} header of the origin", expected.header);
                 return Err(FetchError::new(FailureCode::ChecksumMismatch, message));
             }
         }
@@ -176,7 +177,7 @@ impl Digests {
     }
 }
 
-/// A digest of this size as it is written: in Base64 with or without its padding, and by many a server in hexadecimal.
+/// Parses a digest of this size: Base64 with or without padding, or hexadecimal, which some servers send.
 fn read(text: &str, size: usize) -> Option<Vec<u8>> {
     let text = text.trim().trim_matches(':');
     let padding = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_digests_costs_no_more_than_one() {
+    fn many_declared_digests_cost_no_more_than_one() {
         let flood = format!("sha-256=:{SHA256}:,").repeat(1_000);
         let headers =
             HeaderMap::from_iter([(HeaderName::from_static("repr-digest"), HeaderValue::try_from(flood).unwrap())]);
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_goes_on_from_its_state() {
+    fn a_digest_resumes_from_its_state() {
         let declared =
             [("repr-digest", format!("sha-256=:{SHA256}:, sha-512=:{SHA512}:")), ("content-md5", MD5.to_owned())];
         let headers =
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_ignored() {
+    fn malformed_and_unknown_digests_are_ignored() {
         for value in ["", "sha-256", "sha-256=:!:", "sha-256=:AAAA:", "crc32c=:AAAAAA==:"] {
             assert!(fits("repr-digest", value, "anything"), "{value}");
         }

@@ -1,4 +1,4 @@
-//! The bytes of an answer as they come: resumed where the origin breaks off, given up where it dawdles.
+//! Download of a response body: resumes broken transfers, fails when the origin is too slow.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,20 +21,21 @@ use crate::connection::response::check_status;
 use crate::connection::sender::{OutboundRequest, Sender, Session};
 use crate::error::FetchError;
 
-/// Bytes after which a resumption counts as fruitful.
+/// The number of received bytes after which a resumption counts as successful.
 const FRUITFUL: u64 = 64 * 1024;
 
-/// The wait before the first resumption that follows a failed_resumes one; doubled from there.
+/// The initial back-off before a resumption. It doubles with every failed resumption in a row.
 const BACKOFF: Duration = Duration::from_millis(250);
 
-/// The longest an origin may have us wait within one fetch; beyond, the request goes back to the queue.
+/// The maximum back-off and `Retry-After` within one fetch. After a longer `Retry-After` the request returns to the
+/// queue.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Why a download ended before its end.
+/// The reason why a download stopped before its end.
 pub(crate) enum Stop {
-    /// The content is another by now, and this answer brings it from the beginning.
+    /// The content has changed. This response has the new content from the first byte.
     StartOver(Box<Response>),
-    /// It was to be left off, and cannot be gone on with.
+    /// The caller suspended the download, and it cannot be resumed.
     Paused,
     Failed(FetchError),
 }
@@ -45,7 +46,7 @@ impl From<FetchError> for Stop {
     }
 }
 
-/// The part of a [`Checkpoint`] that a download knows.
+/// The part of a [`Checkpoint`] that the download provides.
 pub(crate) struct Paused {
     pub validator: String,
     pub received: u64,
@@ -53,7 +54,7 @@ pub(crate) struct Paused {
     pub digests: Vec<DeclaredDigest>,
 }
 
-/// The body of a good answer.
+/// The download of a successful response body.
 pub(crate) struct Download<'a> {
     sender: &'a Sender,
     limits: &'a TransferLimits,
@@ -62,15 +63,15 @@ pub(crate) struct Download<'a> {
     progress: &'a Progress,
     response: Response,
     received: u64,
-    /// What makes sure that a resumed content is the same one; `None`: it cannot be resumed.
+    /// The validator that identifies the content on resume. `None`: the download cannot be resumed.
     validator: Option<HeaderValue>,
     encoding: Option<HeaderValue>,
     total: Option<u64>,
-    /// Where the part ends that is coming in, if it is one.
+    /// The end (exclusive) of the range that is being received, if the response is partial.
     part_end: Option<u64>,
     pace: MinRate,
     digests: Digests,
-    /// Resumptions since the last one that brought something.
+    /// The number of resumptions since the last successful one.
     failed_resumes: u32,
     resumed_at: u64,
 }
@@ -106,14 +107,14 @@ impl<'a> Download<'a> {
         }
     }
 
-    /// As [`Download::new`], of the rest of a content: the answer to what [`Checkpoint::ask`] asks. `None` if it is
-    /// something else.
+    /// Continues from a checkpoint with the response to [`Checkpoint::ask`]. `None` if the response is not the rest
+    /// of the same content.
     pub fn resume_from(mut self, checkpoint: &Checkpoint) -> Option<Self> {
         self.validator = Some(HeaderValue::try_from(&checkpoint.validator).ok()?);
         self.received = checkpoint.received;
         self.resumed_at = checkpoint.received;
         self.total = checkpoint.total;
-        // Whatever an answer with a part declares, it is not the digest of the whole.
+        // The digests of a partial response do not cover the whole content, so the checkpoint's digests are used.
         self.digests = Digests::resume(&checkpoint.digests)?;
         let (total, end) = self.rest(&self.response).filter(|_| self.encoding.is_none())?;
         (self.total, self.part_end) = (Some(total), Some(end));
@@ -122,19 +123,20 @@ impl<'a> Download<'a> {
         Some(self)
     }
 
-    /// Bytes that have come so far.
+    /// Returns the number of bytes received so far.
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// What is to be known to go on from here later; `None` if the origin does not let one go on.
+    /// Returns the download's part of a checkpoint, or `None` if the download cannot be resumed: there is no strong
+    /// validator, or the content is encoded.
     pub fn checkpoint(&self) -> Option<Paused> {
         let validator = self.validator.as_ref()?.to_str().ok()?.to_owned();
         let whole = self.encoding.is_none();
         whole.then(|| Paused { validator, received: self.received, total: self.total, digests: self.digests.states() })
     }
 
-    /// The next bytes; `None` at the end, if they are what the origin declared.
+    /// Returns the next bytes, or `None` at the end after the digests were checked.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Stop> {
         loop {
             let size = |chunk: &Result<Option<Bytes>, _>| match chunk {
@@ -147,15 +149,15 @@ impl<'a> Download<'a> {
                     self.limits.check_size(self.received)?;
                     self.progress.received.store(self.received, Ordering::Relaxed);
                     if self.part_end.is_some_and(|end| self.received > end) {
-                        let message = "the origin sent more than the part that it announced";
+                        let message = "the origin sent more bytes than the range that it declared";
                         return Err(FetchError::new(FailureCode::TransferBroken, message).into());
                     }
                     self.digests.update(&chunk);
                     return Ok(Some(chunk));
                 }
-                // A part may be less than was asked for (RFC 9110, 15.3.7), or end too early.
+                // A partial response may be shorter than the requested range (RFC 9110, 15.3.7), or end too early.
                 Ok(Ok(None)) if self.part_end.max(self.total).is_some_and(|end| self.received < end) => {
-                    let message = "the origin sent less than it announced";
+                    let message = "the origin sent fewer bytes than it declared";
                     self.resume(Failure::new(FailureCode::TransferBroken, message)).await?;
                 }
                 Ok(Ok(None)) => {
@@ -165,7 +167,7 @@ impl<'a> Download<'a> {
                 Ok(Err(error)) => self.resume(classify(&error, false, false)).await?,
                 Err(TooSlow) => {
                     let message = format!(
-                        "the origin sent less than {} bytes a second, the least that FETCHER__MIN_RATE allows",
+                        "the origin sent less than {} bytes per second, the minimum that FETCHER__MIN_RATE sets",
                         self.limits.min_rate
                     );
                     return Err(FetchError::new(FailureCode::TooSlow, message).into());
@@ -174,7 +176,8 @@ impl<'a> Download<'a> {
         }
     }
 
-    /// Asks for the rest (RFC 9110, 14), as long as that brings anything.
+    /// Requests the rest (RFC 9110, 14) with back-off, until it succeeds or the limit of failed resumptions is
+    /// reached.
     async fn resume(&mut self, mut failure: Failure) -> Result<(), Stop> {
         let resumable = matches!(failure.code, FailureCode::TransferBroken | FailureCode::ReadTimeout);
         let Some(validator) = self.validator.clone().filter(|_| resumable) else {
@@ -191,7 +194,7 @@ impl<'a> Download<'a> {
             }
             let wait = BACKOFF * 2_u32.saturating_pow(self.failed_resumes - 1);
             tokio::time::sleep(wait.min(LONGEST_WAIT).mul_f64(rand::random_range(0.5..1.0))).await;
-            info!(received_bytes = self.received, error.code = %failure.code, "resuming a broken transfer");
+            info!(received_bytes = self.received, error.code = %failure.code, "transfer broken, resuming");
 
             let mut headers = self.outbound.headers.clone();
             ask_for_rest(&mut headers, self.received, validator.clone());
@@ -207,7 +210,7 @@ impl<'a> Download<'a> {
                 Ok(response) if response.status() == StatusCode::OK => {
                     return Err(Stop::StartOver(Box::new(response)));
                 }
-                // It has become shorter.
+                // The content is now shorter.
                 Ok(response) if response.status() == StatusCode::RANGE_NOT_SATISFIABLE => {
                     return Err(self.start_over().await);
                 }
@@ -220,7 +223,7 @@ impl<'a> Download<'a> {
                     }
                     Err(error) => return Err(error.into()),
                     Ok(()) => {
-                        let message = format!("the origin answered {} when asked for the rest", response.status());
+                        let message = format!("the origin responded with {} to a range request", response.status());
                         return Err(FetchError::new(FailureCode::BadResponse, message).into());
                     }
                 },
@@ -230,14 +233,15 @@ impl<'a> Download<'a> {
         }
     }
 
-    /// The size of the whole and the end of the part that an answer brings, if that goes on from what we have, of the
-    /// same content in the same coding. Where the whole's size is not known, nobody could tell when it is complete.
+    /// Returns the total size and the exclusive end of the range of a partial response, if the range continues from
+    /// the received bytes and belongs to the same content in the same coding. `None` if the total size is unknown:
+    /// then the end of the content could not be detected.
     fn rest(&self, response: &Response) -> Option<(u64, u64)> {
         let headers = response.headers();
         let (first, last, total) = content_range(headers.get(CONTENT_RANGE)?.to_str().ok()?)?;
         let total = total.or(self.total)?;
         let same_entity = match &self.validator {
-            // A part has the tag that the whole would have (RFC 9110, 15.3.7); of the date it may be silent.
+            // A partial response must have the entity tag of the whole (RFC 9110, 15.3.7), but may omit the date.
             Some(validator) if validator.as_bytes().starts_with(b"\"") => headers.get(ETAG) == Some(validator),
             validator => headers.get(LAST_MODIFIED).is_none_or(|value| Some(value) == validator.as_ref()),
         };
@@ -250,7 +254,7 @@ impl<'a> Download<'a> {
         fits.then_some((total, last + 1))
     }
 
-    /// Asks for the whole content anew.
+    /// Requests the whole content again.
     async fn start_over(&self) -> Stop {
         match self.sender.send(self.session, self.outbound, &self.outbound.headers).await {
             Ok(response) => Stop::StartOver(Box::new(response)),

@@ -1,4 +1,4 @@
-//! The limits of a transfer: size, rate, resumptions and media types.
+//! Limits of a transfer: size, rate, resumptions and media types.
 
 use domain::FailureCode;
 
@@ -6,21 +6,21 @@ use super::sniff::SniffBuffer;
 use crate::error::FetchError;
 use crate::policy::media_type;
 
-/// The limits that the settings give.
+/// The limits of a transfer, from the settings.
 #[derive(Debug, Clone)]
 pub(crate) struct TransferLimits {
-    /// The most bytes of a content, decoded.
+    /// The maximum size of the decoded content in bytes.
     pub max_size: u64,
-    /// The least bytes a second, on average.
+    /// The minimum average rate in bytes per second.
     pub min_rate: u64,
-    /// The most resumptions in a row that bring nothing.
+    /// The maximum number of failed resumptions in a row.
     pub max_resumptions: u32,
-    /// Media types that are allowed.
+    /// The allowed media types.
     pub whitelist: Vec<String>,
 }
 
 impl TransferLimits {
-    /// The limits of these settings.
+    /// Returns the limits of these settings.
     pub fn new(fetcher: &settings::Fetcher) -> Self {
         Self {
             max_size: fetcher.max_size.get(),
@@ -34,29 +34,28 @@ impl TransferLimits {
         if size <= self.max_size {
             return Ok(());
         }
-        let message =
-            format!("the content has more than {} bytes, the most that FETCHER__MAX_SIZE allows", self.max_size);
+        let message = format!("the content has more than {} bytes, the maximum of FETCHER__MAX_SIZE", self.max_size);
         Err(FetchError::new(FailureCode::TooLarge, message))
     }
 
-    /// Checks a media type against the whitelist. `how` says where it comes from.
+    /// Checks a media type against the whitelist. `how` is its origin, for the error message.
     pub fn check_media_type(&self, essence: &str, how: &str) -> Result<(), FetchError> {
         if media_type::is_allowed(&self.whitelist, essence) {
             return Ok(());
         }
-        let message = format!("the {how} type {essence} is not on the list FETCHER__MIME_WHITELIST");
+        let message = format!("the {how} media type {essence} is not in FETCHER__MIME_WHITELIST");
         Err(FetchError::new(FailureCode::MediaTypeNotAllowed, message))
     }
 
-    /// Checks the type that the first bytes show against the whitelist and against what was declared.
+    /// Checks the sniffed media type against the whitelist and against the declared type.
     pub fn check_shown(&self, declared: Option<&str>, beginning: &SniffBuffer) -> Result<(), FetchError> {
         let shown = beginning.shows.as_deref();
         if let Some(shown) = shown {
-            self.check_media_type(shown, "actual")?;
+            self.check_media_type(shown, "detected")?;
         }
         match declared {
             Some(declared) if media_type::contradicts(declared, shown, beginning.markup) => {
-                let message = format!("declared as {declared}, but its bytes are {}", shown.unwrap_or("markup"));
+                let message = format!("the content is declared as {declared}, but is {}", shown.unwrap_or("markup"));
                 Err(FetchError::new(FailureCode::MediaTypeNotAllowed, message))
             }
             _ => Ok(()),

@@ -1,4 +1,4 @@
-//! Whether an origin sends fast enough.
+//! Minimum transfer rate of an origin.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -7,34 +7,36 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-/// The time over which the average is taken.
+/// The time over which the average is computed.
 const WINDOW: Duration = Duration::from_secs(20);
 
-/// How often it is looked at, at least.
+/// The maximum interval between two checks.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The origin was too slow.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooSlow;
 
-/// Watches the average rate over the last 20 seconds of waiting for the origin: the time in which our own
-/// disk was waited for does not count.
+/// The average rate over the last 20 seconds of waiting for the origin. The time spent waiting for the local disk
+/// does not count.
 #[derive(Debug)]
 pub(crate) struct MinRate {
     min_rate: u64,
     waited: Duration,
     received: u64,
-    /// Earlier readings of both, a second or more apart; the first is a window old, or the beginning.
+    /// Earlier readings of `waited` and `received`, at least a second apart. The first is one window old, or the
+    /// start.
     readings: VecDeque<(Duration, u64)>,
 }
 
 impl MinRate {
-    /// `min_rate` in bytes a second; 0 is no limit.
+    /// Creates a watch with `min_rate` in bytes per second. 0 means no limit.
     pub fn new(min_rate: u64) -> Self {
         Self { min_rate, waited: Duration::ZERO, received: 0, readings: VecDeque::from([(Duration::ZERO, 0)]) }
     }
 
-    /// Waits for the next bytes, of which there are `size`.
+    /// Waits for the next bytes. `size` returns their number. Returns [`TooSlow`] if the average is below the
+    /// minimum.
     pub async fn wait<T>(&mut self, next: impl Future<Output = T>, size: impl Fn(&T) -> usize) -> Result<T, TooSlow> {
         let mut next = pin!(next);
         loop {
@@ -68,7 +70,7 @@ impl MinRate {
 mod tests {
     use super::*;
 
-    /// Receives `size` bytes every `every` until it is too slow, for an hour at most; tells when it was.
+    /// Receives `size` bytes at each interval `every`. Returns the time until `TooSlow`, or `None` after an hour.
     async fn given_up_after(min_rate: u64, size: usize, every: Duration) -> Option<Duration> {
         let mut pace = MinRate::new(min_rate);
         let began = Instant::now();
@@ -83,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_origin_that_dawdles_is_given_up_in_time() {
+    async fn a_slow_origin_fails_after_the_window() {
         for (size, every) in [(1, 1_000), (999, 1_000), (1_000_000, 3_600_000), (10, 100)] {
             let after = given_up_after(1000, size, Duration::from_millis(every)).await.expect("it is too slow");
             assert!((20..=22).contains(&after.as_secs()), "{size} bytes every {every} ms: {after:?}");
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_origin_that_is_fast_enough_on_average_is_not() {
+    async fn an_origin_that_is_fast_enough_on_average_does_not_fail() {
         for (size, every) in [(1_100, 1_000), (11_000, 10_000), (1 << 20, 1)] {
             assert_eq!(given_up_after(1000, size, Duration::from_millis(every)).await, None, "{size}, {every}");
         }
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_good_beginning_does_not_excuse_a_slow_end() {
+    async fn a_fast_start_does_not_compensate_for_a_slow_end() {
         let mut pace = MinRate::new(1000);
         pace.wait(std::future::ready(()), |()| 100_000_000).await.unwrap();
         let began = Instant::now();
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn our_own_slowness_is_not_the_origins() {
+    async fn time_outside_of_waiting_for_the_origin_does_not_count() {
         let mut pace = MinRate::new(1000);
         for _ in 0..100 {
             tokio::time::sleep(Duration::from_secs(10)).await;

@@ -1,4 +1,4 @@
-//! The transfer of one content: received, checked, decoded, hashed and stored as it comes; suspended and resumed.
+//! Transfer of one content: receives, checks, decodes, hashes and stores it as a stream; suspends and resumes it.
 
 pub(crate) mod checkpoint;
 pub(crate) mod declared;

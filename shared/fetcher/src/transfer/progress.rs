@@ -1,8 +1,8 @@
-//! The progress of a transfer.
+//! Progress of a transfer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How far a fetch has come, for others to look at.
+/// The progress of a fetch, shared with readers.
 #[derive(Debug, Default)]
 pub struct Progress {
     pub(crate) received: AtomicU64,
@@ -10,7 +10,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// 0 to 100; stays 0 while the size is unknown.
+    /// Returns the progress in percent, 0 to 100. It is 0 while the size is unknown.
     pub fn percent(&self) -> u8 {
         let (received, expected) = (self.received.load(Ordering::Relaxed), self.expected.load(Ordering::Relaxed));
         if expected == 0 { 0 } else { (u128::from(received) * 100 / u128::from(expected)).min(100) as u8 }

@@ -1,17 +1,18 @@
-//! Range requests (RFC 9110, 14): strong validators and parts.
+//! Range requests (RFC 9110, 14): strong validators and `Content-Range`.
 
 use std::time::Duration;
 
 use http::header::{ACCEPT_RANGES, DATE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE};
 
-/// Asks for what comes from `from` on, if the content is still the same (RFC 9110, 13.1.5 and 14.2).
+/// Adds the headers that request the bytes from offset `from`, if the content is unchanged (RFC 9110, 13.1.5 and
+/// 14.2).
 pub(crate) fn ask_for_rest(headers: &mut HeaderMap, from: u64, validator: HeaderValue) {
     headers.insert(RANGE, HeaderValue::try_from(format!("bytes={from}-")).expect("digits are fine in a header"));
     headers.insert(IF_RANGE, validator);
 }
 
-/// What the rest may be asked for with, if the origin serves parts: a strong entity tag, or a date of
-/// last modification that is strong (RFC 9110, 8.8.2.2: a minute before the answer).
+/// Returns the validator for a later range request, if the origin serves ranges: a strong entity tag, or a strong
+/// `Last-Modified` (RFC 9110, 8.8.2.2: at least a minute before `Date`).
 pub(crate) fn strong_validator(headers: &HeaderMap) -> Option<HeaderValue> {
     let serves_parts =
         headers.get_all(ACCEPT_RANGES).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"bytes"));
@@ -19,7 +20,7 @@ pub(crate) fn strong_validator(headers: &HeaderMap) -> Option<HeaderValue> {
         return None;
     }
     if let Some(tag) = headers.get(ETAG) {
-        // A weak tag (W/) tells of equal meaning, not of equal bytes.
+        // A weak entity tag (W/) does not guarantee equal bytes.
         return tag.as_bytes().starts_with(b"\"").then(|| tag.clone());
     }
     let date = |name| httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok();
@@ -27,7 +28,7 @@ pub(crate) fn strong_validator(headers: &HeaderMap) -> Option<HeaderValue> {
     (age >= Duration::from_secs(60)).then(|| headers[LAST_MODIFIED].clone())
 }
 
-/// The first byte, the last and the whole size of `bytes 5-9/10` or `bytes 5-9/*`.
+/// Parses `bytes 5-9/10` or `bytes 5-9/*`. Returns the first byte, the last byte and the total size.
 pub(crate) fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn content_ranges_are_read_strictly() {
+    fn content_ranges_are_parsed_strictly() {
         assert_eq!(content_range("bytes 5-9/10"), Some((5, 9, Some(10))));
         assert_eq!(content_range("bytes 5-9/*"), Some((5, 9, None)));
         for bad in ["bytes */10", "bytes 9-5/10", "bytes 5-10/10", "items 5-9/10", "bytes 5-9", "bytes -5-9/10"] {

@@ -1,4 +1,4 @@
-//! The body of an answer: looked at, hashed and stored as it comes.
+//! Reception of a response body: sniffed, hashed and stored as a stream.
 
 use std::io;
 
@@ -20,10 +20,10 @@ use super::stream_hasher::StreamHasher;
 use crate::error::FetchError;
 use crate::policy::media_type;
 
-/// Chunks of the body (some 16 to 400 kB each) that may wait to be stored.
+/// The number of body chunks (about 16 to 400 kB each) that may wait to be stored.
 const CHUNKS_AHEAD: usize = 8;
 
-/// Takes the body in: decoded, counted and looked at as it comes, hashed and stored meanwhile.
+/// Receives the body. Decoding, size check, sniffing, hashing and storing run concurrently with the download.
 pub(crate) async fn receive(
     limits: &TransferLimits,
     mut download: Download<'_>,
@@ -38,7 +38,8 @@ pub(crate) async fn receive(
     let receive = async move {
         while let Some(chunk) = pause.run_until_cancelled(download.chunk()).await {
             let Some(chunk) = chunk? else { return Ok(None) };
-            // What follows the end of the coded content is counted and checked, and no part of it.
+            // The decoder may have ended: bytes after the end of the encoded content are still counted and checked,
+            // but are not part of it.
             let _ = sender.send(chunk).await;
         }
         download.checkpoint().map(Some).ok_or(Stop::Paused)
@@ -66,17 +67,17 @@ pub(crate) async fn receive(
     }
     let hash = hasher.finish().await.map_err(FetchError::from)?;
     if size == 0 {
-        let message = "the content is empty: no torrent can be made of it";
+        let message = "the content is empty; a torrent needs at least one byte";
         return Err(FetchError::new(FailureCode::EmptyContent, message).into());
     }
     let shown = beginning.shows.unwrap_or_else(|| media_type::UNKNOWN.to_owned());
     let media_type = declared.media_type.clone().unwrap_or(shown);
-    // Neither declared nor recognised: as "anything", it must be on the list too.
+    // A content that is neither declared nor recognized is application/octet-stream, which must be allowed as well.
     limits.check_media_type(&media_type, "assumed")?;
     Ok(End::Complete(Received { hash, size, media_type }))
 }
 
-/// The chunks of a body, without its content codings.
+/// The chunks of a body without its content coding.
 enum Body {
     Plain(mpsc::Receiver<Bytes>),
     Decoded(Decoder<'static>),
@@ -98,18 +99,20 @@ impl Body {
     }
 }
 
-/// How the body of an answer ended.
+/// The outcome of a received body.
 pub(crate) enum End {
     Complete(Received),
     Paused(Paused),
 }
 
+/// A completely received content.
 pub(crate) struct Received {
     pub hash: ContentHash,
     pub size: u64,
     pub media_type: String,
 }
 
+/// A suspended transfer.
 pub(crate) struct Paused {
     download: download::Paused,
     beginning: SniffBuffer,

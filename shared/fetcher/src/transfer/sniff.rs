@@ -1,31 +1,33 @@
-//! The first bytes of a content, from which its media type is recognized.
+//! Media type sniffing from the first bytes of a content.
 
 use serde::{Deserialize, Serialize};
 
 use crate::policy::media_type;
 
-/// The first bytes of a content, by which its type is told.
+/// The first bytes of a content until its media type is sniffed, then the result.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct SniffBuffer {
     pub bytes: Vec<u8>,
+    /// Whether sniffing is done.
     pub told: bool,
+    /// The sniffed media type.
     pub shows: Option<String>,
     pub markup: bool,
 }
 
 impl SniffBuffer {
-    /// True if there are enough bytes now, and were not before.
+    /// Adds bytes. Returns whether this call completed the sniffing.
     pub fn take(&mut self, chunk: &[u8]) -> bool {
         if self.told {
             return false;
         }
-        // What is markup is so behind any amount of white space.
+        // Leading white space is skipped: markup may start after any amount of it.
         let chunk = if self.bytes.is_empty() { chunk.trim_ascii_start() } else { chunk };
         self.bytes.extend_from_slice(&chunk[..chunk.len().min(media_type::SNIFF)]);
         self.bytes.len() >= media_type::SNIFF && self.end()
     }
 
-    /// Tells by what there is; true if it was not told before.
+    /// Sniffs the bytes collected so far. Returns whether this call completed the sniffing.
     pub fn end(&mut self) -> bool {
         if self.told {
             return false;

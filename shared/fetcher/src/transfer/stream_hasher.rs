@@ -1,4 +1,4 @@
-//! SHA-256 of a stream, on another thread while the stream goes on.
+//! SHA-256 of a stream, computed on another thread while the stream continues.
 
 use bytes::Bytes;
 use domain::ContentHash;
@@ -6,10 +6,10 @@ use ports::StoreError;
 use sha2::{Digest, Sha256};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// Bytes that are handed over at a time; what ends before is hashed on the spot.
+/// The number of bytes per batch for the other thread. A smaller rest is hashed on the calling thread.
 const BATCH: usize = 256 * 1024;
 
-/// Hashes bytes in order. At most two batches are in memory.
+/// The SHA-256 hasher of a stream, in order. At most two batches are in memory.
 pub(crate) struct StreamHasher {
     state: State,
     pending: Vec<Bytes>,
@@ -32,7 +32,7 @@ impl StreamHasher {
         Self::from(Sha256::new())
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub async fn update(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         self.pending_bytes += bytes.len();
         self.pending.push(bytes);
@@ -50,12 +50,12 @@ impl StreamHasher {
         Ok(())
     }
 
-    /// The hash of all that was taken.
+    /// Returns the hash of all added bytes.
     pub async fn finish(self) -> Result<ContentHash, StoreError> {
         Ok(ContentHash::new(self.stop().await?.finalize().into()))
     }
 
-    /// The hasher that has taken all.
+    /// Returns the hasher after all added bytes.
     pub async fn stop(mut self) -> Result<Sha256, StoreError> {
         let mut hasher = self.hasher().await?;
         for bytes in &self.pending {

@@ -18,19 +18,19 @@ macro_rules! contents_contract {
             contents,
             $make,
             contents_of_every_size_read_back,
-            equal_contents_are_one_object,
-            contents_that_share_a_prefix_do_not_meet,
-            reading_past_the_end_or_what_is_not_there_fails,
-            a_dropped_stage_leaves_nothing,
-            a_restarted_stage_begins_anew,
-            a_suspended_stage_goes_on,
-            a_resumed_stage_that_is_dropped_or_discarded_leaves_nothing,
-            what_was_never_suspended_cannot_be_resumed,
-            what_a_killed_process_left_is_named_and_can_be_discarded,
-            a_content_touched_lately_is_spared,
+            equal_contents_are_stored_once,
+            contents_with_a_common_hash_prefix_are_separate,
+            reading_past_the_end_or_a_missing_content_fails,
+            a_dropped_staged_upload_leaves_nothing,
+            a_restarted_staged_upload_is_empty,
+            a_suspended_staged_upload_can_be_resumed,
+            a_resumed_staged_upload_that_is_dropped_or_discarded_leaves_nothing,
+            an_unknown_handle_cannot_be_resumed,
+            staged_uploads_of_a_killed_process_are_listed_and_can_be_discarded,
+            a_recently_touched_content_is_not_removed,
             a_removed_content_is_gone,
             a_quarantined_content_is_gone,
-            idle_contents_are_found_part_by_part,
+            unmodified_contents_are_listed_by_hash_prefix,
         );
     };
 }
@@ -72,7 +72,7 @@ pub async fn contents_of_every_size_read_back<C: Contents>(store: &C) {
 }
 
 /// What was written before a restart is no part of the content, in memory or beyond.
-pub async fn a_restarted_stage_begins_anew<C: Contents>(store: &C) {
+pub async fn a_restarted_staged_upload_is_empty<C: Contents>(store: &C) {
     for before in [1_000, 17 << 20] {
         let (old, new) = (bytes(before, 8), bytes(before / 2, 9));
         let mut staged = store.stage(RequestId::new()).await.unwrap();
@@ -86,7 +86,7 @@ pub async fn a_restarted_stage_begins_anew<C: Contents>(store: &C) {
 }
 
 /// As often as need be, in memory or beyond, and from the same point again after a crash.
-pub async fn a_suspended_stage_goes_on<C: Contents>(store: &C) {
+pub async fn a_suspended_staged_upload_can_be_resumed<C: Contents>(store: &C) {
     for (seed, first, second, third) in [(10, 1_000, 0, 5), (11, 17 << 20, 2 << 20, 20 << 20), (12, 16 << 20, 1, 0)] {
         let (id, bytes) = (RequestId::new(), bytes(first + second + third, seed));
         let mut staged = store.stage(id).await.unwrap();
@@ -111,7 +111,7 @@ pub async fn a_suspended_stage_goes_on<C: Contents>(store: &C) {
 }
 
 /// Neither a content nor a spool, whoever ends it.
-pub async fn a_resumed_stage_that_is_dropped_or_discarded_leaves_nothing<C: Contents>(store: &C) {
+pub async fn a_resumed_staged_upload_that_is_dropped_or_discarded_leaves_nothing<C: Contents>(store: &C) {
     for size in [10, 17 << 20] {
         for dropped in [true, false] {
             let id = RequestId::new();
@@ -144,7 +144,7 @@ async fn assert_nothing_staged<C: Contents>(store: &C) {
 }
 
 /// With the request that it was for, set aside or not.
-pub async fn what_a_killed_process_left_is_named_and_can_be_discarded<C: Contents>(store: &C) {
+pub async fn staged_uploads_of_a_killed_process_are_listed_and_can_be_discarded<C: Contents>(store: &C) {
     let (aside, killed) = (RequestId::new(), RequestId::new());
     let mut staged = store.stage(aside).await.unwrap();
     staged.write(bytes(17 << 20, 13)).await.unwrap();
@@ -168,7 +168,7 @@ pub async fn what_a_killed_process_left_is_named_and_can_be_discarded<C: Content
 }
 
 /// Nor what somebody made up.
-pub async fn what_was_never_suspended_cannot_be_resumed<C: Contents>(store: &C) {
+pub async fn an_unknown_handle_cannot_be_resumed<C: Contents>(store: &C) {
     for text in ["", "{}", "../content", "null", "{\"file\": \"../x\", \"length\": 1}"] {
         assert!(store.resume(RequestId::new(), text).await.unwrap().is_none(), "{text}");
         store.discard(text).await.unwrap();
@@ -176,7 +176,7 @@ pub async fn what_was_never_suspended_cannot_be_resumed<C: Contents>(store: &C) 
 }
 
 /// Whoever comes first; also when they come at once.
-pub async fn equal_contents_are_one_object<C: Contents>(store: &C) {
+pub async fn equal_contents_are_stored_once<C: Contents>(store: &C) {
     let bytes = bytes(2_000_000, 2);
     let new = join_all((0..8).map(|_| put(store, &bytes, hash(&bytes)))).await;
     assert_eq!(new.into_iter().filter(|new| *new).count(), 1);
@@ -184,7 +184,7 @@ pub async fn equal_contents_are_one_object<C: Contents>(store: &C) {
 }
 
 /// The whole hash is the name.
-pub async fn contents_that_share_a_prefix_do_not_meet<C: Contents>(store: &C) {
+pub async fn contents_with_a_common_hash_prefix_are_separate<C: Contents>(store: &C) {
     let mut names = [[7; 32]; 3];
     names[1][31] = 8;
     names[2][3] = 8;
@@ -197,7 +197,7 @@ pub async fn contents_that_share_a_prefix_do_not_meet<C: Contents>(store: &C) {
 }
 
 /// Never a short or made-up answer.
-pub async fn reading_past_the_end_or_what_is_not_there_fails<C: Contents>(store: &C) {
+pub async fn reading_past_the_end_or_a_missing_content_fails<C: Contents>(store: &C) {
     let bytes = bytes(100, 3);
     put(store, &bytes, hash(&bytes)).await;
     assert!(read(store, hash(&bytes), 50, 51).await.is_err());
@@ -206,7 +206,7 @@ pub async fn reading_past_the_end_or_what_is_not_there_fails<C: Contents>(store:
 }
 
 /// Neither a content nor a spool.
-pub async fn a_dropped_stage_leaves_nothing<C: Contents>(store: &C) {
+pub async fn a_dropped_staged_upload_leaves_nothing<C: Contents>(store: &C) {
     for size in [10, 5 << 20] {
         let bytes = bytes(size, 4);
         let mut staged = store.stage(RequestId::new()).await.unwrap();
@@ -218,7 +218,7 @@ pub async fn a_dropped_stage_leaves_nothing<C: Contents>(store: &C) {
 }
 
 /// By a commit, a commit of the same again, or on purpose.
-pub async fn a_content_touched_lately_is_spared<C: Contents>(store: &C) {
+pub async fn a_recently_touched_content_is_not_removed<C: Contents>(store: &C) {
     let bytes = bytes(100, 5);
     let hash = hash(&bytes);
     let second = Duration::from_secs(1);
@@ -266,7 +266,7 @@ pub async fn a_quarantined_content_is_gone<C: Contents>(store: &C) {
 }
 
 /// By the beginning of their hash, and by when they were stored.
-pub async fn idle_contents_are_found_part_by_part<C: Contents>(store: &C) {
+pub async fn unmodified_contents_are_listed_by_hash_prefix<C: Contents>(store: &C) {
     let bytes = bytes(1_000, 12);
     let hash = hash(&bytes);
     let part = hash.as_bytes()[0];

@@ -14,13 +14,13 @@ macro_rules! guards_contract {
         $crate::contract_tests!(
             guards,
             $make,
-            of_many_users_of_a_key_one_wins,
-            a_key_is_free_again_after_its_time,
-            what_was_reserved_is_told_to_all_others,
-            of_many_takers_exactly_the_limit_pass,
+            of_concurrent_uses_of_a_key_one_succeeds,
+            a_key_can_be_used_again_after_it_expires,
+            a_reserved_value_is_returned_to_later_callers,
+            of_concurrent_uses_exactly_the_limit_passes,
             the_window_slides,
-            a_use_that_one_limit_refuses_counts_for_none,
-            windows_of_one_key_slide_apart,
+            a_use_refused_by_one_limit_counts_for_none,
+            windows_of_one_key_slide_independently,
         );
     };
 }
@@ -32,7 +32,7 @@ fn limit(key: &str, max: u32, window: Duration) -> Limit {
 }
 
 /// Fifty at once.
-pub async fn of_many_users_of_a_key_one_wins<G: Guards>(guards: &G) {
+pub async fn of_concurrent_uses_of_a_key_one_succeeds<G: Guards>(guards: &G) {
     let until = NOW + Duration::from_secs(600);
     let used = join_all((0..50).map(|_| guards.use_once("a", NOW, until))).await;
     assert_eq!(used.into_iter().filter(|won| *won.as_ref().unwrap()).count(), 1);
@@ -40,7 +40,7 @@ pub async fn of_many_users_of_a_key_one_wins<G: Guards>(guards: &G) {
 }
 
 /// And not before.
-pub async fn a_key_is_free_again_after_its_time<G: Guards>(guards: &G) {
+pub async fn a_key_can_be_used_again_after_it_expires<G: Guards>(guards: &G) {
     let until = NOW + Duration::from_secs(600);
     assert!(guards.use_once("a", NOW, until).await.unwrap());
     assert!(!guards.use_once("a", until - Duration::from_millis(1), until).await.unwrap());
@@ -48,7 +48,7 @@ pub async fn a_key_is_free_again_after_its_time<G: Guards>(guards: &G) {
 }
 
 /// Until it is replaced, or released.
-pub async fn what_was_reserved_is_told_to_all_others<G: Guards>(guards: &G) {
+pub async fn a_reserved_value_is_returned_to_later_callers<G: Guards>(guards: &G) {
     let until = NOW + MINUTE;
     assert_eq!(guards.reserve("a", "one", NOW, until).await.unwrap(), None);
     assert_eq!(guards.reserve("a", "two", NOW, until).await.unwrap().as_deref(), Some("one"));
@@ -64,7 +64,7 @@ pub async fn what_was_reserved_is_told_to_all_others<G: Guards>(guards: &G) {
 }
 
 /// Two hundred at once.
-pub async fn of_many_takers_exactly_the_limit_pass<G: Guards>(guards: &G) {
+pub async fn of_concurrent_uses_exactly_the_limit_passes<G: Guards>(guards: &G) {
     let limits = [limit("a", 60, MINUTE)];
     let taken = join_all((0..200).map(|_| guards.acquire(&limits, NOW))).await;
     let allowed: Vec<_> = taken.into_iter().map(Result::unwrap).filter(|taken| taken.allowed).collect();
@@ -90,7 +90,7 @@ pub async fn the_window_slides<G: Guards>(guards: &G) {
 }
 
 /// All or nothing.
-pub async fn a_use_that_one_limit_refuses_counts_for_none<G: Guards>(guards: &G) {
+pub async fn a_use_refused_by_one_limit_counts_for_none<G: Guards>(guards: &G) {
     let (wide, narrow) = (limit("wide", 10, MINUTE), limit("narrow", 1, MINUTE));
     let both = [wide.clone(), narrow];
     assert!(guards.acquire(&both, NOW).await.unwrap().allowed);
@@ -106,7 +106,7 @@ pub async fn a_use_that_one_limit_refuses_counts_for_none<G: Guards>(guards: &G)
 }
 
 /// A minute and an hour.
-pub async fn windows_of_one_key_slide_apart<G: Guards>(guards: &G) {
+pub async fn windows_of_one_key_slide_independently<G: Guards>(guards: &G) {
     let limits = [limit("a", 2, MINUTE), limit("a", 3, MINUTE * 60)];
     let take = async |at| {
         let taken = guards.acquire(&limits, NOW + Duration::from_secs(at)).await.unwrap();

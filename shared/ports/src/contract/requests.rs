@@ -16,20 +16,20 @@ macro_rules! requests_contract {
             requests,
             $make,
             a_row_reads_back_as_it_was_written,
-            an_id_is_taken_once,
+            a_duplicate_id_is_refused,
             an_owner_lists_their_own_rows_newest_first,
             quota_usage_counts_live_requests,
             a_waiter_returns_when_the_row_changes,
             the_webhook_of_a_failed_request_is_due,
             the_webhook_of_a_seeded_request_is_due,
-            of_many_claimers_one_wins,
+            of_concurrent_claims_one_succeeds,
             a_row_is_claimed_only_when_due_and_for_its_own_step,
-            a_lease_that_ran_out_is_claimed_anew_and_its_holder_can_write_no_more,
+            an_expired_lease_can_be_claimed_and_its_former_holder_cannot_write,
             a_heartbeat_keeps_the_claim_and_shows_the_progress,
             a_cancel_ends_a_claimed_request,
             only_the_owner_cancels,
             a_retention_can_be_changed_until_the_request_ends,
-            an_ended_request_stays_as_it_ended,
+            an_ended_request_does_not_change,
             what_is_due_is_found_oldest_first,
             ready_rows_expire_and_are_not_due,
             a_row_is_kept_for_its_history,
@@ -234,14 +234,14 @@ pub async fn a_row_reads_back_as_it_was_written<R: Requests>(store: &R) {
 }
 
 /// The second of one id is refused.
-pub async fn an_id_is_taken_once<R: Requests>(store: &R) {
+pub async fn a_duplicate_id_is_refused<R: Requests>(store: &R) {
     let row = request("alice", "https://example.org/");
     store.create(&row).await.unwrap();
     assert!(matches!(store.create(&row).await, Err(StoreError::AlreadyExists)));
 }
 
 /// Fifty at once.
-pub async fn of_many_claimers_one_wins<R: Requests>(store: &R) {
+pub async fn of_concurrent_claims_one_succeeds<R: Requests>(store: &R) {
     let row = request("alice", "https://example.org/");
     store.create(&row).await.unwrap();
     let claims = join_all((0..50).map(|_| store.claim(row.id, Step::Fetch, NOW, LEASE))).await;
@@ -265,7 +265,7 @@ pub async fn a_row_is_claimed_only_when_due_and_for_its_own_step<R: Requests>(st
 }
 
 /// A worker that was thought dead is kept from writing.
-pub async fn a_lease_that_ran_out_is_claimed_anew_and_its_holder_can_write_no_more<R: Requests>(store: &R) {
+pub async fn an_expired_lease_can_be_claimed_and_its_former_holder_cannot_write<R: Requests>(store: &R) {
     let row = request("alice", "https://example.org/");
     store.create(&row).await.unwrap();
     let first = claimed(store, row.id, Step::Fetch).await;
@@ -318,7 +318,7 @@ pub async fn only_the_owner_cancels<R: Requests>(store: &R) {
 }
 
 /// A cancel after the end changes nothing.
-pub async fn an_ended_request_stays_as_it_ended<R: Requests>(store: &R) {
+pub async fn an_ended_request_does_not_change<R: Requests>(store: &R) {
     let row = request("alice", "https://example.org/");
     store.create(&row).await.unwrap();
     let claim = claimed(store, row.id, Step::Fetch).await;

@@ -14,12 +14,12 @@ macro_rules! swarm_contract {
         $crate::contract_tests!(
             swarm,
             $make,
-            peers_of_a_torrent_are_told_of_each_other,
-            a_peer_that_stops_or_falls_silent_is_forgotten,
+            an_announce_returns_the_other_peers_of_the_torrent,
+            a_peer_that_stops_or_times_out_is_removed,
             a_peer_that_completes_is_a_seed,
-            no_more_peers_are_told_than_wanted,
-            an_address_has_no_more_than_its_share,
-            seeds_do_not_drown_out_others,
+            no_more_peers_are_returned_than_requested,
+            the_number_of_peers_per_address_is_limited,
+            many_seeds_do_not_hide_other_peers,
         );
     };
 }
@@ -36,7 +36,7 @@ async fn present<S: Swarm>(swarm: &S, peer: Peer) -> (Vec<Peer>, SwarmCounts) {
 }
 
 /// Be there ever so many, and behind ever so many addresses of one network.
-pub async fn seeds_do_not_drown_out_others<S: Swarm>(swarm: &S) {
+pub async fn many_seeds_do_not_hide_other_peers<S: Swarm>(swarm: &S) {
     let honest = peer(1);
     present(swarm, honest).await;
     for n in 0..u16::try_from(MAX_PEERS_PER_ADDRESS).unwrap() + 20 {
@@ -51,7 +51,7 @@ pub async fn seeds_do_not_drown_out_others<S: Swarm>(swarm: &S) {
 }
 
 /// And not of themselves, nor of another torrent's.
-pub async fn peers_of_a_torrent_are_told_of_each_other<S: Swarm>(swarm: &S) {
+pub async fn an_announce_returns_the_other_peers_of_the_torrent<S: Swarm>(swarm: &S) {
     assert_eq!(present(swarm, peer(1)).await, (vec![], SwarmCounts { seeds: 0, leechers: 1 }));
     assert_eq!(present(swarm, peer(2)).await.0, [peer(1)]);
     assert_eq!(present(swarm, peer(1)).await.0, [peer(2)]);
@@ -61,7 +61,7 @@ pub async fn peers_of_a_torrent_are_told_of_each_other<S: Swarm>(swarm: &S) {
 }
 
 /// At once, or when its time is over.
-pub async fn a_peer_that_stops_or_falls_silent_is_forgotten<S: Swarm>(swarm: &S) {
+pub async fn a_peer_that_stops_or_times_out_is_removed<S: Swarm>(swarm: &S) {
     present(swarm, peer(1)).await;
     present(swarm, peer(2)).await;
     swarm.announce(TORRENT, Announce::Stopped(peer(2)), 50, NOW, KEEP).await.unwrap();
@@ -83,7 +83,7 @@ pub async fn a_peer_that_completes_is_a_seed<S: Swarm>(swarm: &S) {
 }
 
 /// Nor fewer than there are.
-pub async fn no_more_peers_are_told_than_wanted<S: Swarm>(swarm: &S) {
+pub async fn no_more_peers_are_returned_than_requested<S: Swarm>(swarm: &S) {
     for port in 1..=20 {
         present(swarm, peer(port)).await;
     }
@@ -93,7 +93,7 @@ pub async fn no_more_peers_are_told_than_wanted<S: Swarm>(swarm: &S) {
 }
 
 /// Its oldest peer makes room; those of others stay.
-pub async fn an_address_has_no_more_than_its_share<S: Swarm>(swarm: &S) {
+pub async fn the_number_of_peers_per_address_is_limited<S: Swarm>(swarm: &S) {
     let other = Peer { address: ([127, 0, 0, 2], 1).into(), id: [255; 20], seed: false };
     present(swarm, other).await;
     let share = MAX_PEERS_PER_ADDRESS as u16;

@@ -17,12 +17,12 @@ macro_rules! torrents_contract {
             $make,
             a_torrent_reads_back_as_it_was_stored,
             a_hybrid_torrent_reads_back_as_it_was_stored,
-            each_request_counts_the_version_up,
-            a_torrent_is_not_retired_under_a_new_request,
-            a_retired_torrent_comes_back_when_it_is_stored_again,
+            each_request_increments_the_version,
+            a_torrent_with_a_new_request_is_not_retired,
+            a_retired_torrent_is_live_again_when_it_is_stored_again,
             only_a_retired_torrent_is_purged,
             live_torrents_are_paged_in_order,
-            idle_torrents_are_found_part_by_part,
+            unmodified_torrents_are_listed_by_hash_prefix,
             resume_data_is_kept_until_the_torrent_is_purged,
         );
     };
@@ -65,7 +65,7 @@ pub async fn a_hybrid_torrent_reads_back_as_it_was_stored<T: Torrents>(store: &T
 }
 
 /// Also when they come at once.
-pub async fn each_request_counts_the_version_up<T: Torrents>(store: &T) {
+pub async fn each_request_increments_the_version<T: Torrents>(store: &T) {
     let torrent = torrent(1);
     store.store(&torrent, b"metainfo").await.unwrap();
     for _ in 0..2 {
@@ -77,7 +77,7 @@ pub async fn each_request_counts_the_version_up<T: Torrents>(store: &T) {
 }
 
 /// The version tells, and the time, where what is looked up is behind.
-pub async fn a_torrent_is_not_retired_under_a_new_request<T: Torrents>(store: &T) {
+pub async fn a_torrent_with_a_new_request_is_not_retired<T: Torrents>(store: &T) {
     let early = torrent(1);
     store.store(&Torrent { created_at: NOW - Duration::from_secs(60), ..early.clone() }, b"metainfo").await.unwrap();
     let torrent = early;
@@ -92,7 +92,7 @@ pub async fn a_torrent_is_not_retired_under_a_new_request<T: Torrents>(store: &T
 }
 
 /// It is to be added to the seeder anew.
-pub async fn a_retired_torrent_comes_back_when_it_is_stored_again<T: Torrents>(store: &T) {
+pub async fn a_retired_torrent_is_live_again_when_it_is_stored_again<T: Torrents>(store: &T) {
     let torrent = torrent(1);
     store.store(&torrent, b"metainfo").await.unwrap();
     store.mark_seeding(torrent.infohash).await.unwrap();
@@ -132,7 +132,7 @@ pub async fn live_torrents_are_paged_in_order<T: Torrents>(store: &T) {
 }
 
 /// By the beginning of their infohash, and by when their files were stored.
-pub async fn idle_torrents_are_found_part_by_part<T: Torrents>(store: &T) {
+pub async fn unmodified_torrents_are_listed_by_hash_prefix<T: Torrents>(store: &T) {
     for byte in [1, 2] {
         store.store(&torrent(byte), b"metainfo").await.unwrap();
     }

@@ -15,9 +15,9 @@ macro_rules! transitions_contract {
         $crate::contract_tests!(
             transitions,
             $make,
-            every_transition_does_in_the_store_what_it_does_in_memory,
+            every_transition_has_the_same_effect_in_the_store_as_in_memory,
             a_transition_makes_the_webhook_of_its_request_due,
-            a_condition_that_does_not_hold_changes_nothing,
+            a_failed_condition_changes_nothing,
         );
     };
 }
@@ -58,7 +58,7 @@ async fn row_in<R: Requests>(store: &R, status: Status, callback: bool) -> Fetch
 }
 
 /// Every transition on a row in every status, with a webhook and without.
-pub async fn every_transition_does_in_the_store_what_it_does_in_memory<R: Requests>(store: &R) {
+pub async fn every_transition_has_the_same_effect_in_the_store_as_in_memory<R: Requests>(store: &R) {
     for &status in Status::ALL {
         for callback in [false, true] {
             let sample = request("alice", "https://example.org/");
@@ -101,7 +101,7 @@ pub async fn a_transition_makes_the_webhook_of_its_request_due<R: Requests>(stor
 }
 
 /// For each condition, on a row that has the status.
-pub async fn a_condition_that_does_not_hold_changes_nothing<R: Requests>(store: &R) {
+pub async fn a_failed_condition_changes_nothing<R: Requests>(store: &R) {
     let (bob, cancel) = (UserId::new("bob"), Transition::cancel(LATER));
     let seen = row_in(store, Status::Queued, false).await;
     let claim = store.claim(seen.id, Step::Fetch, NOW, LEASE).await.unwrap().expect("a claim");
