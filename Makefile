@@ -3,35 +3,35 @@ SHELL := /bin/bash
 
 sam-build = PATH="$$PWD/.tools/lambda/bin:$$PATH" SAM_CLI_TELEMETRY=0 CARGO_PROFILE_RELEASE_DEBUG=false \
   CARGO_PROFILE_RELEASE_STRIP=true sam build --region us-east-1
-# For tests, which try the way to AWS, and not how small it is there.
+# For tests: without optimization, because they check the deployment and not the size of the binaries.
 sam-build-in-a-hurry = echo "sam build"; mkdir -p target; \
   CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 $(sam-build) >target/sam-build.log 2>&1 \
   || { cat target/sam-build.log; exit 1; }
 
-help: ## Show what there is
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: ## Run ProxyTorrent on this machine in the development profile
 	@scripts/setup build
-	@echo "building (about 5 minutes at the first time)"
+	@echo "building (about 5 minutes the first time)"
 	@cargo build --release --package proxytorrent
 	@exec target/release/proxytorrent serve --dev
 
 run-aws: ## Run ProxyTorrent on an emulated AWS on this machine
 	@scripts/setup aws
-	@echo "building (about 8 minutes at the first time)"
+	@echo "building (about 8 minutes the first time)"
 	@cargo build --release --package proxytorrent-functions --package proxytorrent-seeder-container
 	@exec .tools/python/bin/python infra/emulated/run.py --binaries target/release
 
-lambda-watch: ## The same, with functions that are built again when they change
+lambda-watch: ## As run-aws, and rebuild a function when its source changes
 	@scripts/setup lambda
-	@echo "building (about 4 minutes at the first time)"
+	@echo "building (about 4 minutes the first time)"
 	@cargo build --package proxytorrent-seeder-container --package proxytorrent-functions
 	@PATH="$$PWD/.tools/lambda/bin:$$PATH" exec .tools/python/bin/python infra/emulated/run.py --binaries target/debug --watch --port 9000
 
 test: ## Run every check and every test
-	@echo "make test: installs what is missing, then format, clippy, template linter, doc tests, sam build and all tests;"
-	@echo "about 20 minutes cold and 8 warm on two cores. make unit takes a minute."
+	@echo "make test: installs missing tools, runs format, clippy, template linter, doc tests, sam build and all tests;"
+	@echo "about 20 minutes for the first run and 8 for later ones on two cores. make unit takes a minute."
 	@scripts/setup test
 	@scripts/setup lambda
 	cargo fmt --all --check
@@ -46,23 +46,23 @@ unit: ## Run the tests that need neither root nor Python nor SAM
 	cargo test --quiet --workspace --lib --bins
 	cargo test --quiet --package proxytorrent-embedded --package proxytorrent-pipeline
 
-lint: ## Check the format, the lints and the template
+lint: ## Check the format, the Clippy lints and the template
 	@scripts/setup aws
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	.tools/python/bin/cfn-lint template.yaml
 
-sam-build: ## Build the functions for AWS, as small as the profile `function` has them
+sam-build: ## Build the functions for AWS, optimized for size like the profile `function`
 	@scripts/setup lambda
 	CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_OPT_LEVEL=z $(sam-build)
 
-test-deploy: ## Build and deploy with SAM to an emulated AWS, and do the main job there
+test-deploy: ## Build and deploy with SAM to an emulated AWS, and test a fetch and a download there
 	@scripts/setup test
 	@scripts/setup lambda
 	@$(sam-build-in-a-hurry)
 	cargo nextest run --workspace --cargo-quiet --run-ignored only
 
-validate: ## Check the template with the SAM CLI as well
+validate: ## Check the template with the SAM CLI
 	@scripts/setup lambda
 	SAM_CLI_TELEMETRY=0 .tools/lambda/bin/sam validate --lint --region us-east-1
 
@@ -80,10 +80,10 @@ deny: ## Check the licenses and sources of all dependencies
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny --version 0.18.9
 	cargo deny --offline check licenses bans sources
 
-setup: ## Install what the tests need
+setup: ## Install the packages and tools for the tests
 	@scripts/setup test
 
-clean: ## Delete what was built and fetched
+clean: ## Delete the build output and the installed tools
 	rm -rf target .tools
 
 .PHONY: help run run-aws lambda-watch sam-build validate test unit deny test-deploy lint fmt bench setup clean

@@ -1,4 +1,4 @@
-//! Calls a second: status and creation beside the cheapest call of the same server.
+//! API throughput: calls per second for status and creation, compared with the health check of the same server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,16 +11,16 @@ use tokio::net::TcpStream;
 use crate::report;
 use crate::server::Server;
 
-/// Clients at once, each on a connection of its own that stays open.
+/// The number of concurrent clients, each with its own keep-alive connection.
 const CONNECTIONS: usize = 64;
 
-/// Requests whose status is asked for in turn.
+/// The number of requests whose status is read in turn.
 const ROWS: usize = 1000;
 
-/// For how long each call is made.
+/// The duration of the load of each kind of call.
 const RUN: Duration = Duration::from_secs(10);
 
-/// What came of many calls.
+/// The result of a load.
 struct Load {
     calls: u64,
     per_second: f64,
@@ -37,7 +37,7 @@ impl Load {
 pub async fn run() {
     println!();
     let server = Server::start().await;
-    // Requests that end at once, so that their rows can be asked for.
+    // Requests that fail at once, because the port is blocked. Their rows are read below.
     let mut ids = vec![];
     for n in 0..ROWS {
         ids.push(server.create(&format!("http://127.0.0.1:9/row/{n}")).await);
@@ -54,7 +54,7 @@ pub async fn run() {
     let before = server.metric("proxytorrent_requests_created_total").await;
     assert!(before >= ROWS as f64, "requests were lost");
     let created = load(&server, "201", |n| {
-        // A port that is blocked: each is claimed, refused and ended, while more come.
+        // The port is blocked: each request is claimed, refused and ended while more are created.
         let body = format!("{{\"url\": \"http://127.0.0.1:9/{n}\"}}");
         let head = "POST /v1/requests HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n";
         format!("{head}content-length: {}\r\n\r\n{body}", body.len())
@@ -105,7 +105,7 @@ async fn load(server: &Server, status: &'static str, request: impl Fn(u64) -> St
     Load { calls, per_second: calls as f64 / taken, p50_ms: at(50), p99_ms: at(99) }
 }
 
-/// Reads one answer, which must have this status.
+/// Reads one response, which must have this status.
 async fn answer(stream: &mut TcpStream, buffer: &mut [u8], status: &str) {
     let mut filled = 0;
     loop {
@@ -134,7 +134,7 @@ impl Server {
         }
     }
 
-    /// The sum of a counter over its labels.
+    /// Returns the sum of a counter over all its labels.
     async fn metric(&self, name: &str) -> f64 {
         let answer = self.http.get(format!("{}/metrics", self.url)).send().await.expect("a response");
         let text = answer.text().await.expect("text");

@@ -1,6 +1,6 @@
-//! `make bench`: what ProxyTorrent costs, beside curl, mktorrent and libtorrent in the same run.
+//! `make bench`: benchmarks of ProxyTorrent against curl, mktorrent and libtorrent in the same run.
 //!
-//! Read ratios, not absolutes: everything, the origin and the clients too, shares this machine.
+//! Compare ratios, not absolute figures: the origin and the clients run on the same machine.
 
 mod api;
 mod hashing;
@@ -18,20 +18,20 @@ fn report(what: &str, figure: &str) {
     println!("{what:<58} {figure}");
 }
 
-/// The seconds that `work` took.
+/// Runs `work` and returns the time that it took, in seconds.
 fn seconds(work: impl FnOnce()) -> f64 {
     let started = Instant::now();
     work();
     started.elapsed().as_secs_f64()
 }
 
-/// The middle one of some figures.
+/// Returns the median.
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
 
-/// The workspace's folder.
+/// Returns the root folder of the workspace.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
 }
@@ -45,7 +45,7 @@ fn main() {
     let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = model.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown");
     println!("make bench: {cores} cores, {model}\n");
-    // `bench speed` runs that part alone.
+    // `bench speed` runs only that part.
     let part = std::env::args().nth(1);
     let wanted = |name| part.as_ref().is_none_or(|part| part == name);
     if wanted("hashing") {

@@ -1,4 +1,5 @@
-//! 1 GiB to one libtorrent client over TCP, RC4: our seeder beside libtorrent's own.
+//! Seeding benchmark: 512 MiB to one libtorrent client over TCP with RC4, from ProxyTorrent's seeder and from
+//! libtorrent's.
 
 use std::path::Path;
 
@@ -7,7 +8,8 @@ use tokio::process::Command;
 use crate::server::Server;
 use crate::{python, report};
 
-/// The client, which measures; with a third argument it seeds the file itself, as the rival.
+/// The client, which measures the rate. With a third argument, the folder of the file, libtorrent seeds the file
+/// itself as the comparison.
 const CLIENT: &str = "
 import sys, time, libtorrent as lt
 settings = {'listen_interfaces': '127.0.0.1:0', 'enable_dht': False, 'enable_lsd': False, 'enable_upnp': False,
@@ -19,7 +21,7 @@ def done(handle):
 torrent, folder = sys.argv[1:3]
 info = lt.torrent_info(torrent)
 port = 0
-if len(sys.argv) > 3:  # the rival: libtorrent seeds the file in this folder itself
+if len(sys.argv) > 3:  # the comparison: libtorrent seeds the file in this folder itself
     seeder = lt.session(dict(settings, unchoke_slots_limit=-1))
     params = lt.add_torrent_params()
     params.ti, params.save_path, params.flags = info, sys.argv[3], lt.torrent_flags.seed_mode

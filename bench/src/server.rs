@@ -1,4 +1,4 @@
-//! A server process and an origin to fetch from.
+//! A server process and a local origin for the benchmarks.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// A running `proxytorrent serve`, killed when dropped.
+/// A running `proxytorrent serve`. It is killed when it is dropped.
 pub struct Server {
     _child: Child,
     pid: u32,
@@ -87,7 +87,7 @@ impl Server {
         }
     }
 
-    /// Milliseconds from the POST to ready.
+    /// Fetches a URL and returns the time from the POST to ready, in milliseconds.
     pub async fn fetch(&self, url: &str) -> f64 {
         let started = Instant::now();
         let id = self.create(url).await;
@@ -95,16 +95,16 @@ impl Server {
         started.elapsed().as_secs_f64() * 1000.0
     }
 
-    /// The processor time used so far, in milliseconds.
+    /// Returns the CPU time used so far, in milliseconds.
     pub fn cpu_ms(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("it runs");
         let fields: Vec<f64> =
             stat.rsplit(')').next().expect("fields").split_whitespace().filter_map(|f| f.parse().ok()).collect();
-        // Of the numbers after the state letter, utime and stime are the 11th and 12th, in ticks of 10 ms.
+        // Of the numbers after the state letter, utime and stime are the 11th and 12th (proc(5)), in ticks of 10 ms.
         (fields[10] + fields[11]) * 10.0
     }
 
-    /// A line of /proc/PID/status, in MB: VmRSS or VmHWM.
+    /// Returns a value of /proc/PID/status in MB: `VmRSS` (current) or `VmHWM` (peak).
     pub fn memory_mb(&self, what: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
         let line = status.lines().find(|line| line.starts_with(what)).expect("the line");
@@ -112,7 +112,7 @@ impl Server {
     }
 }
 
-/// An origin that serves `/SIZE/SEED`; returns its URL.
+/// Starts an origin that serves `/SIZE/SEED`, and returns its URL.
 pub async fn origin() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -125,7 +125,7 @@ type Headers = [(http::HeaderName, String); 2];
 
 async fn content(UrlPath((size, seed)): UrlPath<(usize, usize)>) -> (Headers, Body) {
     const BLOCK_SIZE: usize = 64 << 20;
-    // One large block, made once; the seed makes contents distinct.
+    // One large block, created once. The seed selects the offset in it, so that contents differ.
     static BLOCK: std::sync::LazyLock<Bytes> = std::sync::LazyLock::new(|| {
         (0..BLOCK_SIZE as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect::<Vec<_>>().into()
     });
@@ -143,7 +143,7 @@ async fn content(UrlPath((size, seed)): UrlPath<(usize, usize)>) -> (Headers, Bo
     (headers, Body::from_stream(futures::stream::iter(blocks)))
 }
 
-/// Milliseconds that `curl -o FILE URL` takes, with these further arguments.
+/// Runs `curl -o FILE URL` with additional arguments and returns the time in milliseconds.
 pub async fn curl(url: &str, folder: &Path, more: &[&str]) -> f64 {
     let started = Instant::now();
     let mut command = Command::new("curl");

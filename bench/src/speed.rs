@@ -1,11 +1,11 @@
-//! From the POST to ready: how long, how many a second, at what cost.
+//! Latency and throughput from the POST to ready, with memory and CPU time.
 
 use std::time::Instant;
 
 use crate::server::{Server, curl, origin};
 use crate::{median, report};
 
-/// Distinct small files fetched in one go.
+/// The number of distinct small files in the throughput test.
 const MANY: u64 = 500;
 
 pub async fn run() {
@@ -13,7 +13,7 @@ pub async fn run() {
     let server = Server::start().await;
     println!();
     report("memory, fresh (RSS)", &format!("{:.0} MB", server.memory_mb("VmRSS")));
-    // The origin makes its bytes at the first request.
+    // A warm-up: the origin creates its data at the first request.
     curl(&format!("{origin}/10000/0"), server.folder.path(), &[]).await;
     let mut seed = 1;
     for (size, name, rounds) in [(10_000, "10 kB", 21), (5_000_000, "5 MB", 11), (45_000_000, "45 MB", 7)] {

@@ -1,4 +1,4 @@
-//! How large the functions are and how soon they are there, beside one that does nothing.
+//! Size and start time of the Lambda functions, compared with a function that does nothing.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,17 +17,18 @@ use tokio::sync::mpsc;
 
 use crate::{median, report, root};
 
-/// Starts of each, from a warm page cache.
+/// The number of starts of each function, with a warm page cache.
 const STARTS: usize = 15;
 
-/// What a function does with the runtime API.
+/// A call of a function to the runtime API.
 enum Sign {
-    /// It asks for its first event.
+    /// The function asks for its first event.
     Ready,
+    /// The function sends its response.
     Answered,
 }
 
-/// What a function gets: an event for one that needs no store, else none.
+/// A runtime API for one function. `event` is its first event, or `None` for a function that needs a store.
 struct Runtime {
     event: Option<String>,
     signs: mpsc::UnboundedSender<(Sign, Instant)>,
@@ -53,14 +54,15 @@ async fn answered(State(runtime): State<Arc<Runtime>>) -> StatusCode {
     StatusCode::ACCEPTED
 }
 
-/// Milliseconds from exec to the first event asked for, and to its answer if there is one.
+/// Starts a function. Returns the milliseconds from exec until it asks for its first event, and until it has
+/// responded to `event`, if there is one.
 async fn start(binary: &Path, event: Option<String>) -> (f64, Option<f64>) {
     let (signs, mut seen) = mpsc::unbounded_channel();
     let answers = event.is_some();
     let routes = Router::new()
         .route("/2018-06-01/runtime/invocation/next", get(next))
         .route("/2018-06-01/runtime/invocation/{id}/response", post(answered))
-        // AWS, which functions connect to while they start.
+        // Stands in for AWS, to which functions connect while they start.
         .route("/", get(async || "{}"))
         .with_state(Arc::new(Runtime { event, signs }));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -108,7 +110,7 @@ async fn start(binary: &Path, event: Option<String>) -> (f64, Option<f64>) {
     (ready, answer)
 }
 
-/// Bytes of the binary, and of a zip file's one deflated entry.
+/// Returns the size of the binary in bytes, uncompressed and deflated as in a zip file.
 fn sizes(binary: &Path) -> (u64, u64) {
     let bytes = std::fs::read(binary).expect("it was built");
     let mut encoder = flate2::write::DeflateEncoder::new(vec![], flate2::Compression::best());
@@ -141,7 +143,7 @@ pub async fn run() {
     names.sort();
     for path in names {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-        // These need no store.
+        // These functions need no store.
         let event = ["docs", "page"].contains(&name.as_str()).then(|| event(&name));
         measure(&name, folder.join(&name), event).await;
     }

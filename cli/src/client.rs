@@ -1,4 +1,4 @@
-//! The client's side of the API.
+//! The client of the API.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::error::CommandError;
 
-/// Which server, and who is asking.
+/// The server option of the client commands.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Server {
     /// The server's URL [default: CLIENT__SERVER or http://127.0.0.1:8000]
@@ -30,7 +30,7 @@ pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
     }
 }
 
-/// A request as the server tells of it; other fields are left alone.
+/// The fields of a request that the commands use.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Request {
     pub id: String,
@@ -42,14 +42,14 @@ pub(crate) struct Request {
     pub error_message: Option<String>,
 }
 
-/// A page of requests, each as it came.
+/// A page of requests, each as JSON.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page {
     pub items: Vec<Value>,
     pub next_cursor: Option<String>,
 }
 
-/// What a server says when it refuses (RFC 9457).
+/// The body of an error response (RFC 9457).
 #[derive(Deserialize)]
 struct Problem {
     detail: String,
@@ -63,7 +63,7 @@ struct FieldError {
     detail: String,
 }
 
-/// A server to talk to.
+/// A client of one server.
 pub(crate) struct Client {
     http: reqwest::Client,
     base: Url,
@@ -71,7 +71,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client of this server, with the token or the key that the settings hold.
+    /// A client of this server, with the token or the key of the settings.
     pub fn new(server: Server) -> Result<Self, CommandError> {
         let settings = settings::Client::load()?;
         let mut base = server.server.unwrap_or_else(|| settings.server.clone());
@@ -84,7 +84,7 @@ impl Client {
         Ok(Self { http, base, credentials: settings })
     }
 
-    /// Asks for a URL to be fetched; returns the request's id.
+    /// Creates a request. Returns its id.
     pub async fn create(&self, body: &Value) -> Result<String, CommandError> {
         #[derive(Deserialize)]
         struct Created {
@@ -94,23 +94,23 @@ impl Client {
         Ok(created.id)
     }
 
-    /// Where the request stands.
+    /// Returns a request.
     pub async fn get(&self, id: &str) -> Result<Request, CommandError> {
         json(self.send(Method::GET, &format!("/{id}"), None).await?).await
     }
 
-    /// The same, as it came.
+    /// Returns a request as JSON.
     pub async fn get_json(&self, id: &str) -> Result<Value, CommandError> {
         json(self.send(Method::GET, &format!("/{id}"), None).await?).await
     }
 
-    /// The `.torrent` file of a ready request.
+    /// Returns the `.torrent` file of a ready request.
     pub async fn torrent(&self, id: &str) -> Result<Vec<u8>, CommandError> {
         let response = self.send(Method::GET, &format!("/{id}/torrent"), None).await?;
         Ok(response.bytes().await.map_err(|e| unreachable(&e))?.to_vec())
     }
 
-    /// The magnet link of a ready request.
+    /// Returns the magnet link of a ready request.
     pub async fn magnet(&self, id: &str) -> Result<String, CommandError> {
         #[derive(Deserialize)]
         struct Magnet {
@@ -120,7 +120,7 @@ impl Client {
         Ok(magnet.magnet_link)
     }
 
-    /// A page of the caller's requests, the newest first.
+    /// Returns a page of the caller's requests, newest first.
     pub async fn list(&self, query: &str) -> Result<Page, CommandError> {
         json(self.send(Method::GET, &format!("?{query}"), None).await?).await
     }
@@ -130,7 +130,7 @@ impl Client {
         self.send(Method::DELETE, &format!("/{id}"), None).await.map(drop)
     }
 
-    /// Revokes the tracker passkeys of all torrents that were handed out to the caller.
+    /// Revokes the tracker passkeys in all torrents that the caller got so far.
     pub async fn revoke_passkeys(&self) -> Result<(), CommandError> {
         self.call(Method::DELETE, "v1/passkeys", None).await.map(drop)
     }

@@ -12,10 +12,10 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{Target, cancel, config, get, list, magnet, revoke, status, torrent};
 
-/// URL in, torrent out: fetched through your proxy, packaged, seeded.
+/// Turns a URL into a torrent: fetches it through your proxy, packages it, seeds it.
 ///
-/// The client commands talk to the server that CLIENT__SERVER names, with the bearer token in
-/// CLIENT__TOKEN, or sign what they ask with CLIENT__KEY_SECRET and CLIENT__KEY_ID.
+/// The client commands call the server in CLIENT__SERVER with the bearer token in CLIENT__TOKEN, or sign their calls
+/// with CLIENT__KEY_SECRET and CLIENT__KEY_ID.
 #[derive(Debug, Parser)]
 #[command(name = "proxytorrent", version, after_help = EXIT_CODES)]
 struct Arguments {
@@ -32,17 +32,17 @@ enum Command {
     Serve(serve::Arguments),
     /// Fetch a URL: wait for the torrent, save it, print the magnet link.
     Get(get::Arguments),
-    /// Show where a request stands, as JSON.
+    /// Print a request as JSON.
     Status(Target),
-    /// List your requests, the newest first.
+    /// List your requests, newest first.
     List(list::Arguments),
-    /// Save a ready request's .torrent file.
+    /// Save the .torrent file of a ready request.
     Torrent(torrent::Arguments),
-    /// Print a ready request's magnet link.
+    /// Print the magnet link of a ready request.
     Magnet(Target),
-    /// Cancel a request; end its seeding when no one else needs it.
+    /// Cancel a request, and its seeding if no other request needs it.
     Cancel(Target),
-    /// Revoke the tracker passkeys in all torrents and magnet links that you were given so far.
+    /// Revoke the tracker passkeys in all torrents and magnet links that you got so far.
     Revoke(revoke::Arguments),
     /// Print every setting with its documentation and value.
     Config(config::Arguments),

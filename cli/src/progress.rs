@@ -1,4 +1,4 @@
-//! Showing how far a request has come: a bar on a terminal, a line per change elsewhere.
+//! The progress display: a bar on a terminal, otherwise a line per change.
 
 use std::io::IsTerminal;
 
@@ -32,7 +32,7 @@ impl Display {
                 bar.set_position(request.progress.into());
             }
             Self::Lines(shown) => {
-                // Not a line for every per cent.
+                // Not a line per percent.
                 let now = Some((request.status, request.progress / 10));
                 if *shown != now {
                     *shown = now;

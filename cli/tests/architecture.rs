@@ -14,8 +14,8 @@ use serde_json::Value;
 use telemetry::metrics::METRICS;
 use url::Url;
 
-/// Each crate of the workspace: its name, the workspace crates that it depends on, and those that only its tests depend
-/// on.
+/// Each crate of the workspace: its name, the workspace crates that it depends on, and those that only its tests
+/// depend on.
 const ARROWS: [(&str, &[&str], &[&str]); 16] = [
     ("proxytorrent-domain", &[], &[]),
     ("proxytorrent-settings", &["proxytorrent-domain"], &[]),
@@ -242,8 +242,8 @@ fn reexports(code: &str, children: &BTreeSet<String>) -> BTreeMap<String, String
     found
 }
 
-/// Adds the cycles between the modules of one folder, and of the folders below it, to `cycles`. `root_file` declares the
-/// modules of the folder; `path` is its module path below `crate`.
+/// Adds the cycles between the modules of one folder, and of the folders below it, to `cycles`. `root_file` declares
+/// the modules of the folder; `path` is its module path below `crate`.
 fn check_cycles(folder: &Path, root_file: &Path, path: &[String], cycles: &mut Vec<String>) {
     let root_code = code(root_file);
     let children = declared_modules(&root_code);
@@ -389,7 +389,8 @@ fn every_metric_in_the_code_is_in_the_table() {
     assert!(used.len() > 5 && used.is_subset(&listed), "{:?}", used.difference(&listed));
 }
 
-/// Checks the text between two markers of a document. If it differs from `expected`, writes `expected` there and panics.
+/// Checks the text between two markers of a document. If it differs from `expected`, writes `expected` there and
+/// panics.
 fn keep_written(document: &str, marker: &str, expected: &str) {
     let path = root().join(document);
     let text = std::fs::read_to_string(&path).expect("text");

@@ -9,7 +9,7 @@ use domain::{
 };
 use ports::{
     Announce, Applied, Condition, ContentReference, Decision, IdenticalRequests, Limit, Peer, QuotaUsage, Removal,
-    StagedUpload, StagingEntry, StoreError, SwarmCounts, Task,
+    StagedUpload, StagingEntry, StoreError, SwarmCounts, Task, UploadToken,
 };
 
 /// Takes the place of a port that a function does not use, so that its binary has no code for that store. Every call
@@ -59,8 +59,8 @@ denied! { Torrents:
 
 denied! { Contents:
     stage(RequestId) -> Box<dyn StagedUpload>;
-    resume(RequestId, &str) -> Option<Box<dyn StagedUpload>>;
-    discard(&str) -> ();
+    resume(RequestId, &UploadToken) -> Option<Box<dyn StagedUpload>>;
+    discard(&UploadToken) -> ();
     staging() -> Vec<StagingEntry>;
     read_at(ContentHash, u64, &mut [u8]) -> ();
     size(ContentHash) -> Option<u64>;

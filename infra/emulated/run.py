@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Runs ProxyTorrent on an AWS that is emulated on this machine: ministack, template.yaml deployed to it by
-CloudFormation, and the seeder's container as a process. What is deployed is the template as it stands; only the code of
-each function is the binary on this machine.
+"""Runs ProxyTorrent on an AWS emulated on this machine (ministack): deploys template.yaml with CloudFormation and
+runs the seeder container as a process. The template is deployed unchanged, except that the code of each function is
+the local binary.
 
 usage: run.py --binaries DIR [--built DIR] [--port PORT] [--watch] [--setting NAME=VALUE ...]
-Prints where it serves, then the names of what was deployed as a line of JSON. With --built the functions are those that
-`sam build` left there, deployed by `sam deploy`. With --watch the API is served by `cargo lambda watch`, which builds a
-function again when its source changes; the queues' functions stay as they were built. SIGTERM and SIGINT stop it all.
+Prints the URL and the token, then the outputs of the stack as one line of JSON. With --built it deploys the functions
+that `sam build` left in DIR, with `sam deploy`. With --watch `cargo lambda watch` serves the API and rebuilds a
+function when its source changes; the functions of the queues are not rebuilt. SIGTERM and SIGINT stop all processes.
 """
 
 import argparse
@@ -36,7 +36,7 @@ CODE = "code"
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 REGION = "us-east-1"
 
-# The functions have no development profile: what is different here is said.
+# The functions have no development profile, so the settings that differ from production are set here.
 SETTINGS = {"PROXY__PROXY_ENABLED": "false", "MONITORING__JSON_LOGS": "false"}
 TOKEN = "emulated"
 
@@ -58,7 +58,7 @@ def start_emulator(folder):
             "GATEWAY_PORT": str(port),
             "AWS_ENDPOINT_URL": endpoint,
             "IOT_MTLS_ENABLED": "0",
-            # Not the machine's folder for temporary files: what is extracted there would stay.
+            # Not the system's temporary folder: files that the emulator extracts there would stay.
             "TMPDIR": folder,
         },
         cwd=folder,
@@ -68,7 +68,7 @@ def start_emulator(folder):
     deadline = time.monotonic() + 60
     while socket.socket().connect_ex(("127.0.0.1", port)):
         if emulator.poll() is not None or time.monotonic() > deadline:
-            sys.exit("the emulator does not start: " + open(f"{folder}/emulator.log").read())
+            sys.exit("the emulator did not start: " + open(f"{folder}/emulator.log").read())
         time.sleep(0.02)
     return emulator, endpoint
 
@@ -80,7 +80,7 @@ def client(service, endpoint):
 
 
 def bootstrap(binary):
-    """A function's code that is the binary on this machine."""
+    """Returns a zip file with the code of a function that runs the local binary."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         info = zipfile.ZipInfo("bootstrap")
@@ -95,12 +95,12 @@ def with_settings(template, settings):
 
 
 def deploy_binaries(endpoint, binaries, settings, parameters):
-    """Deploys template.yaml with functions that are the binaries on this machine."""
+    """Deploys template.yaml with the local binaries as the code of the functions."""
     s3 = client("s3", endpoint)
     template = (ROOT / "template.yaml").read_text()
     for name in set(re.findall(r"Binary: (\w+)", template)):
         if not (binaries / name).exists():
-            sys.exit(f"{binaries / name} is not built")
+            sys.exit(f"{binaries / name} does not exist: make run-aws and make lambda-watch build it")
         s3.put_object(Bucket=CODE, Key=f"{name}.zip", Body=bootstrap(binaries / name))
     code = r"(BuildProperties: \{ Binary: (\w+) \}\n)(    Properties:\n)?"
     template = re.sub(code, r"\1    Properties:\n      CodeUri: s3://code/\2.zip\n", template)
@@ -114,8 +114,8 @@ def deploy_binaries(endpoint, binaries, settings, parameters):
 
 
 def deploy_built(endpoint, built, settings, parameters):
-    """Deploys what `sam build` made of template.yaml, by `sam deploy`."""
-    # Beside the built one, whose paths are relative.
+    """Deploys the output of `sam build` with `sam deploy`."""
+    # In the folder of the built template, because its paths are relative.
     template = built / "emulated.yaml"
     template.write_text(with_settings((built / "template.yaml").read_text(), settings))
     sam = ROOT / ".tools/lambda/bin/sam"
@@ -127,31 +127,31 @@ def deploy_built(endpoint, built, settings, parameters):
         command, env={**os.environ, **keys, "SAM_CLI_TELEMETRY": "0"}, cwd=built, capture_output=True, text=True
     )
     if done.returncode:
-        sys.exit(f"sam deploy has failed:\n{done.stdout}\n{done.stderr}")
+        sys.exit(f"sam deploy failed:\n{done.stdout}\n{done.stderr}")
 
 
 def deployed(endpoint):
-    """Waits for the stack; its outputs. Every route of the template is there."""
+    """Waits until the stack is deployed with every route of the template. Returns its outputs."""
     cloudformation = client("cloudformation", endpoint)
     while True:
         stack = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]
         if stack["StackStatus"] == "CREATE_COMPLETE":
             break
         if not stack["StackStatus"].endswith("IN_PROGRESS"):
-            sys.exit(f"not deployed: {stack['StackStatus']} {stack.get('StackStatusReason')}")
+            sys.exit(f"deployment failed: {stack['StackStatus']} {stack.get('StackStatusReason')}")
         time.sleep(0.05)
     gateway = client("apigatewayv2", endpoint)
     apis = gateway.get_apis()["Items"]
     routes = [route for api in apis for route in gateway.get_routes(ApiId=api["ApiId"])["Items"]]
     expected = (ROOT / "template.yaml").read_text().count("AWS::ApiGatewayV2::Route")
     if len(routes) != expected:
-        sys.exit(f"{len(routes)} routes were deployed: the template has {expected}")
+        sys.exit(f"{len(routes)} of the {expected} routes in the template were deployed")
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
 
 class Gateway(http.server.BaseHTTPRequestHandler):
-    """Stands where a domain of one's own stands on AWS: the emulator tells APIs apart by the Host header, which
-    BitTorrent clients do not let one set."""
+    """Reverse proxy that replaces a custom domain on AWS: sets the Host header, by which the emulator tells APIs apart
+    and which BitTorrent clients cannot set."""
 
     protocol_version = "HTTP/1.1"
 
@@ -181,7 +181,7 @@ class Gateway(http.server.BaseHTTPRequestHandler):
 
 
 def environment(endpoint, settings, parameters, known, outputs):
-    """What the template sets for its functions, for programs that run beside them."""
+    """Returns the environment that the template gives its functions, for the seeder and `cargo lambda watch`."""
     names = ["RequestsTable", "TorrentsTable", "ContentsTable", "GuardsTable", "SwarmTable"]
     names += ["Bucket", "FetchQueue", "PackageQueue", "SeedQueue"]
     return {
@@ -211,7 +211,7 @@ def start_seeder(binaries, listen, variables, folder):
         [binaries / "seeder-container"], env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True
     )
     if not seeder.stdout.readline():
-        sys.exit("the seeder does not start: " + open(f"{folder}/seeder.log").read())
+        sys.exit("the seeder did not start: " + open(f"{folder}/seeder.log").read())
     return seeder
 
 
@@ -265,15 +265,15 @@ def main():
             if arguments.watch:
                 processes.append(start_watch(arguments.port, variables))
             print(f"ProxyTorrent on an emulated AWS serves {url} and seeds on {listen}.", flush=True)
-            print(f"Callers bear the token {TOKEN}: CLIENT__SERVER={url} CLIENT__TOKEN={TOKEN}", flush=True)
+            print(f"Call it with the bearer token {TOKEN}: CLIENT__SERVER={url} CLIENT__TOKEN={TOKEN}", flush=True)
             print(json.dumps({**outputs, "Endpoint": endpoint, "Folder": folder}), flush=True)
             while not stop.wait(0.2):
                 for process in processes:
                     if process.poll() is not None:
-                        sys.exit(f"{process.args[0]} has ended; its log:\n" + open(f"{folder}/seeder.log").read())
+                        sys.exit(f"{process.args[0]} has exited; the seeder's log:\n" + open(f"{folder}/seeder.log").read())
         finally:
             for process in reversed(processes):
-                # With `cargo lambda watch`, what it has started as well.
+                # For `cargo lambda watch`, the whole process group, because it starts further processes.
                 end = os.killpg if process.args[0] == "cargo" else os.kill
                 if process.poll() is None:
                     end(process.pid, signal.SIGTERM)

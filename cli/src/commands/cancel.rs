@@ -1,4 +1,4 @@
-//! `proxytorrent cancel`: stops a request.
+//! `proxytorrent cancel`: cancels a request.
 
 use super::Target;
 use crate::client::Client;

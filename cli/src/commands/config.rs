@@ -1,4 +1,4 @@
-//! `proxytorrent config`: every setting.
+//! `proxytorrent config`: prints every setting.
 
 use std::io::Write;
 
@@ -13,11 +13,10 @@ pub(crate) struct Arguments {
     dev: bool,
 }
 
-/// Prints the settings as an `.env` file that says what they are; what is wrong with them, if anything,
-/// is the error.
+/// Prints the settings as a documented `.env` file. The error names the settings that are not valid.
 pub(crate) fn run(arguments: Arguments) -> Result<(), CommandError> {
     let (settings, problems) = Settings::describe(arguments.dev.then_some(Profile::Development))?;
-    // Whoever reads it may stop before its end.
+    // The reader may stop before the end.
     let mut output = std::io::stdout().lock();
     for setting in settings {
         let line = match setting.value {

@@ -1,4 +1,4 @@
-//! `proxytorrent get`: from a URL to a `.torrent` file and a magnet link.
+//! `proxytorrent get`: fetches a URL, saves the `.torrent` file and prints the magnet link.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::client::{Client, Request, Server, parse_url};
 use crate::error::CommandError;
 use crate::progress::Display;
 
-/// How often the server is asked: quickly at first, for small contents.
+/// The first and the longest pause between polls: short at first, for small contents.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     /// Seconds for which identical requests reuse the content [default: the server's]
     #[arg(long)]
     ttl: Option<u32>,
-    /// What the content must hash to
+    /// The SHA-256 that the content must have
     #[arg(long)]
     sha256: Option<domain::ContentHash>,
     #[command(flatten)]
@@ -59,7 +59,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Waits until the request is ready; that it has ended otherwise is an error.
+/// Waits until the request is ready; an error if it ends otherwise.
 async fn wait(client: &Client, id: &str) -> Result<Request, CommandError> {
     let mut display = Display::new();
     let mut pause = FIRST_WAIT;

@@ -1,4 +1,4 @@
-//! `proxytorrent list`: your requests.
+//! `proxytorrent list`: lists the requests of the caller.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::client::{Client, Server};
 use crate::error::CommandError;
 
-/// The most that the server gives at once.
+/// The longest page that the server returns.
 const PAGE: usize = 100;
 
 #[derive(Debug, clap::Args)]
@@ -16,17 +16,17 @@ pub(crate) struct Arguments {
     /// Only those with this status, such as ready
     #[arg(long)]
     status: Option<Status>,
-    /// How many, the newest first
+    /// The number of requests, newest first
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     limit: usize,
-    /// Print each as a line of JSON, with all its fields
+    /// Print each request as a line of JSON with all fields
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     server: Server,
 }
 
-/// Prints a line for each: the id, the status, the size in bytes and the name or else the URL, with tabs between.
+/// Prints a line per request, separated by tabs: id, status, size in bytes, and the name or the URL.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let client = Client::new(arguments.server)?;
     let filter = arguments.status.map(|status| format!("&status={status}")).unwrap_or_default();
@@ -36,7 +36,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         for item in &page.items {
             let line = if arguments.json { item.to_string() } else { line(item) };
             if writeln!(std::io::stdout(), "{line}").is_err() {
-                // Whoever read it, such as head, has enough.
+                // The reader, such as head, has enough.
                 return Ok(());
             }
         }
@@ -51,7 +51,7 @@ fn line(item: &Value) -> String {
     let text = |name: &str| item[name].as_str().unwrap_or_default();
     let size = item["content_size"].as_u64().map_or_else(|| "-".to_owned(), |size| size.to_string());
     let name = item["file_name"].as_str().unwrap_or_else(|| text("url"));
-    // What a server tells is not to steer the terminal.
+    // Text from a server must not control the terminal.
     let name: String = name.chars().filter(|c| !c.is_control()).collect();
     format!("{}\t{}\t{size}\t{name}", text("id"), text("status"))
 }

@@ -1,4 +1,4 @@
-//! `proxytorrent magnet`: a ready request's magnet link.
+//! `proxytorrent magnet`: prints the magnet link of a ready request.
 
 use super::Target;
 use crate::client::Client;

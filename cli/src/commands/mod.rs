@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use crate::client::Server;
 use crate::error::CommandError;
 
-/// One request on one server.
+/// The arguments of commands for one request.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Target {
-    /// The request's id
+    /// The id of the request
     id: String,
     #[command(flatten)]
     server: Server,

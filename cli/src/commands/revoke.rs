@@ -1,4 +1,4 @@
-//! `proxytorrent revoke`: makes the passkeys of all torrents handed out so far invalid.
+//! `proxytorrent revoke`: revokes the tracker passkeys of the caller.
 
 use crate::client::{Client, Server};
 use crate::error::CommandError;

@@ -1,4 +1,4 @@
-//! `proxytorrent status`: where a request stands.
+//! `proxytorrent status`: prints a request as JSON.
 
 use super::Target;
 use crate::client::Client;

@@ -1,4 +1,4 @@
-//! `proxytorrent torrent`: a ready request's `.torrent` file.
+//! `proxytorrent torrent`: saves the `.torrent` file of a ready request.
 
 use std::path::PathBuf;
 

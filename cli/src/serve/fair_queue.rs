@@ -1,4 +1,4 @@
-//! A queue whose owners are served in turn, with bounds on what runs at once for one owner and one origin host.
+//! A fair queue: owners are served in turn, with limits per owner and per origin host.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,19 +9,19 @@ use domain::{RequestId, UserId};
 use ports::Share;
 use tokio::sync::Notify;
 
-/// The most work that runs at once.
+/// The most requests that run at once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// For all together.
+    /// In all.
     pub all: usize,
-    /// For one owner.
+    /// Of one owner.
     pub owner: usize,
-    /// For one owner and one origin host: a slow origin must not take all places of its owner, and one owner's requests
-    /// to a host must not keep another's from it.
+    /// Of one owner and one origin host: a slow origin must not take all places of an owner, and the requests of one owner
+    /// to a host must not block those of another.
     pub host: usize,
 }
 
-/// Requests that wait for a step, once each.
+/// Requests that wait for a step, each once.
 #[derive(Debug)]
 pub(super) struct FairQueue {
     bounds: Bounds,
@@ -31,29 +31,29 @@ pub(super) struct FairQueue {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Owners with waiting requests, the next one first.
+    /// Owners with waiting requests, next one first.
     turns: VecDeque<UserId>,
     owners: HashMap<UserId, Owner>,
     waiting: HashSet<RequestId>,
     running: usize,
-    /// A running average over all owners, in seconds.
+    /// The moving average of durations over all owners, in seconds.
     average: Option<f64>,
 }
 
-/// What an owner has waiting and running.
+/// The waiting and running requests of one owner.
 #[derive(Debug, Default)]
 struct Owner {
-    /// Hosts with waiting requests, the next one first.
+    /// Hosts with waiting requests, next one first.
     turns: VecDeque<String>,
     hosts: HashMap<String, VecDeque<RequestId>>,
     waiting: usize,
     running: usize,
     running_by_host: HashMap<String, usize>,
-    /// A running average, in seconds.
+    /// The moving average of durations, in seconds.
     average: Option<f64>,
 }
 
-/// A request whose turn has come. Its place is free again when this is dropped.
+/// A request whose turn has come. Dropping this frees its place.
 #[derive(Debug)]
 pub(super) struct Turn {
     pub id: RequestId,
@@ -78,7 +78,7 @@ impl FairQueue {
         self.state().waiting.len()
     }
 
-    /// Whether the request waits already: a second wake-up adds nothing.
+    /// Whether the request waits already; then a second task adds nothing.
     pub fn is_waiting(&self, id: RequestId) -> bool {
         self.state().waiting.contains(&id)
     }
@@ -103,7 +103,7 @@ impl FairQueue {
         self.changed.notify_one();
     }
 
-    /// Waits for the next request: of the owner whose turn it is, among those that are within their bounds.
+    /// Waits for the next request: of the next owner that is within its limits.
     pub async fn next(self: &Arc<Self>) -> Turn {
         loop {
             let changed = self.changed.notified();
@@ -114,7 +114,7 @@ impl FairQueue {
         }
     }
 
-    /// What lies before a new request of this owner.
+    /// Returns what is ahead of a new request of this owner.
     pub fn backlog(&self, owner: &UserId) -> Backlog {
         let state = self.state();
         let own = state.owners.get(owner);
@@ -183,7 +183,8 @@ impl State {
 }
 
 impl Owner {
-    /// The next request to a host that is within its bound. Few hosts can be at their bound at once, so the look is short.
+    /// Returns the next request to a host that is within its limit. Few hosts can be at their limit at once, so the search
+    /// is short.
     fn take(&mut self, bound: usize) -> Option<(String, RequestId)> {
         for _ in 0..self.turns.len() {
             let host = self.turns.pop_front()?;

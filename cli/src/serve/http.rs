@@ -1,4 +1,4 @@
-//! Serving connections, with time-outs for clients that dawdle.
+//! The HTTP server, with timeouts for slow clients.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-/// How long connections have to finish what they are at, once the server stops.
+/// How long connections may take to finish when the server stops.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The pause after a connection could not be accepted, for want of files, say.
+/// The pause after a connection could not be accepted, for example because of the limit of open files.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Whether the request says, once, which host it is for, as HTTP/1.1 demands (RFC 9112, 3.2).
+/// Whether the HTTP request has exactly one Host header, as HTTP/1.1 requires (RFC 9112, 3.2).
 fn names_one_host<B>(request: &Request<B>) -> bool {
     request.version() < Version::HTTP_11 || request.headers().get_all(HOST).iter().count() == 1
 }
@@ -43,23 +43,23 @@ fn no_host() -> Response<Body> {
     response
 }
 
-/// Serves until `stop` is cancelled. A client has `patience` to send the head of a request, and to take the
-/// next bytes of an answer.
-pub(super) async fn serve(listener: TcpListener, router: Router, patience: Duration, stop: CancellationToken) {
+/// Serves until `stop` is cancelled. A client may take `limit` to send the head of a call, and to receive the next bytes of
+/// a response.
+pub(super) async fn serve(listener: TcpListener, router: Router, limit: Duration, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "a connection could not be accepted");
+                warn!(%error, "connection not accepted");
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
-        // Answers are small: they are not to wait for more.
+        // Responses are small and must not wait for more data (Nagle).
         let _ = stream.set_nodelay(true);
         let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(patience));
+        stream.set_write_timeout(Some(limit));
         let router = router.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
@@ -69,16 +69,16 @@ pub(super) async fn serve(listener: TcpListener, router: Router, patience: Durat
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(patience)
+            .header_read_timeout(limit)
             .serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                debug!(%error, "a connection broke");
+                debug!(%error, "connection broken");
             }
         });
     }
     drop(listener);
-    // Clients that keep a connection open do not keep the process.
+    // Connections that clients keep open must not delay the end.
     let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
 }

@@ -1,4 +1,4 @@
-//! The workers: each kind of wake-up has a lane of its own, so that none waits behind another kind.
+//! The workers. Each kind of task has a lane, so that no kind waits for another.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -21,19 +21,19 @@ use super::fair_queue::{Bounds, FairQueue};
 /// How often the sweep runs.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Lanes for seeding: calls for one torrent stay in order, others need not wait for them.
+/// Lanes for seeding: tasks of one torrent stay in order, and other torrents need not wait for them.
 const SEED_LANES: usize = 8;
 
-/// Requests that are looked up at once.
+/// The most requests in one look-up of shares.
 const LOOKUPS: usize = 64;
 
-/// Webhooks that are sent at once.
+/// The most webhook deliveries at once.
 const NOTIFICATIONS: usize = 64;
 
-/// How long interrupted fetches have to go back to the queue.
+/// How long interrupted fetches may take to be suspended or requeued.
 const REQUEUE: Duration = Duration::from_secs(5);
 
-/// What the workers do.
+/// The steps that the workers run.
 pub(super) struct Steps {
     pub fetch: Fetch,
     pub package: Package,
@@ -42,7 +42,7 @@ pub(super) struct Steps {
     pub sweep: Sweep,
     pub collect_orphans: CollectOrphans,
     pub scrub: Scrub,
-    /// `None`: the end of requests is told to nobody.
+    /// `None`: no webhook secret is set.
     pub notify: Option<Notify>,
 }
 
@@ -77,17 +77,16 @@ impl Queues {
 /// The running workers.
 pub(super) struct Workers {
     tasks: TaskTracker,
-    /// Take nothing new.
+    /// Cancelled when the workers take no new tasks.
     closing: CancellationToken,
-    /// Give up what is running.
+    /// Cancelled when running fetches must stop.
     interrupt: CancellationToken,
     /// The queues of requests that wait for a worker.
     pub queues: Queues,
 }
 
 impl Workers {
-    /// Starts the lanes, the dispatcher between them, and the sweep, whose first run finds what the last
-    /// process left.
+    /// Starts the lanes, the dispatcher, the scrub and the sweep, whose first run finds what the last process left.
     pub fn start(mut queue: TaskReceiver, steps: Steps, bounds: Bounds) -> Self {
         let requests = steps.fetch.requests.clone();
         let Steps { fetch, package, seed, release, sweep, collect_orphans, scrub, notify } = steps;
@@ -98,7 +97,7 @@ impl Workers {
             queues: Queues::new(bounds),
         };
         let interrupt = workers.interrupt.clone();
-        // Waiting on a network costs a task, not a worker: there may be many fetches.
+        // A fetch that waits on a network costs a Tokio task, not a thread, so there may be many.
         let fetching = workers.fair_lane(workers.queues.fetch.clone(), move |id| {
             let (fetch, interrupt) = (fetch.clone(), interrupt.clone());
             measured("fetch", async move { fetch.run(id, &interrupt).await.map(drop) })
@@ -166,7 +165,7 @@ impl Workers {
                 }
                 match share {
                     Some(share) => queue.push(share, id),
-                    // Looked up elsewhere: what a sweep finds must not hold up new requests.
+                    // Looked up by another task: the many tasks of a sweep must not delay new requests.
                     None => drop(unknown.send((queue.clone(), id))),
                 }
             }
@@ -188,7 +187,7 @@ impl Workers {
         workers
     }
 
-    /// Works on the requests of a queue, in the turns that it gives.
+    /// Starts a lane that runs `work` for the requests of a queue, in the order that the queue gives.
     fn fair_lane<F>(&self, queue: Arc<FairQueue>, work: impl Fn(RequestId) -> F + Send + 'static) -> Arc<FairQueue>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -206,7 +205,7 @@ impl Workers {
         queue
     }
 
-    /// Finds out whose share of the workers requests take, and puts them into their queues.
+    /// Starts the look-up of shares: reads the owner and host of requests, and puts them into their queues.
     fn look_up_shares(&self, requests: Arc<dyn Requests>) -> mpsc::UnboundedSender<(Arc<FairQueue>, RequestId)> {
         let (sender, mut unknown) = mpsc::unbounded_channel::<(Arc<FairQueue>, RequestId)>();
         let closing = self.closing.clone();
@@ -219,7 +218,7 @@ impl Workers {
                         Ok(Some(row)) => queue.push(Share::from(&row), id),
                         Ok(None) => {}
                         // The sweep finds the request again.
-                        Err(error) => error!(request.id = %id, %error, "wake-up dropped"),
+                        Err(error) => error!(request.id = %id, %error, "task dropped"),
                     }
                 }
             }
@@ -227,7 +226,7 @@ impl Workers {
         sender
     }
 
-    /// A bounded queue of peers that the seeder connects to, one after another.
+    /// Starts the lane of peers that the seeder connects to, with a bounded queue.
     fn connector(&self, seed: Seed) -> mpsc::Sender<(InfoHash, SocketAddr)> {
         let (sender, mut queue) = mpsc::channel(PEERS_WAITING);
         let closing = self.closing.clone();
@@ -239,7 +238,7 @@ impl Workers {
         sender
     }
 
-    /// A queue whose items are worked on in order, up to `at_once` at a time.
+    /// Starts a lane that runs `work` for items in order, up to `at_once` at a time.
     fn lane<T, F>(&self, at_once: usize, work: impl Fn(T) -> F + Send + 'static) -> mpsc::UnboundedSender<T>
     where
         T: Send + 'static,
@@ -261,7 +260,7 @@ impl Workers {
         sender
     }
 
-    /// Takes nothing new, waits `grace` for what is running, then sends it back to the queue.
+    /// Takes no new tasks, waits `grace` for running steps, and then interrupts them.
     pub async fn stop(self, grace: Duration) {
         self.closing.cancel();
         self.tasks.close();
@@ -270,12 +269,12 @@ impl Workers {
         }
         self.interrupt.cancel();
         if tokio::time::timeout(REQUEUE, self.tasks.wait()).await.is_err() {
-            warn!(tasks = self.tasks.len(), "some work did not end in time; the next start takes it up");
+            warn!(tasks = self.tasks.len(), "steps did not end in time, the next start resumes them");
         }
     }
 }
 
-/// A queue that serves owners in turn, each with as many places as there are.
+/// A queue that serves owners in turn, without a limit per owner.
 fn in_turn(places: usize) -> Arc<FairQueue> {
     FairQueue::new(Bounds { all: places, owner: places, host: places })
 }
@@ -286,10 +285,10 @@ enum SeedTask {
     Unseed(InfoHash),
 }
 
-/// Peers that wait for the seeder to connect to them; what comes beyond is dropped, and the peer connects by itself.
+/// The most peers that wait for the seeder to connect. More are dropped: they connect by themselves.
 const PEERS_WAITING: usize = 256;
 
-/// Runs a step and takes its time. The sweep tries again what fails here.
+/// Runs a step and measures its duration. The sweep retries a step that fails here.
 async fn measured<E: std::fmt::Display>(step: &'static str, work: impl Future<Output = Result<(), E>>) {
     let started = Instant::now();
     let running = gauge!("proxytorrent_steps_running", "step" => step);
@@ -299,6 +298,6 @@ async fn measured<E: std::fmt::Display>(step: &'static str, work: impl Future<Ou
     histogram!("proxytorrent_step_duration_seconds", "step" => step).record(started.elapsed().as_secs_f64());
     if let Err(error) = result {
         counter!("proxytorrent_step_errors_total", "step" => step).increment(1);
-        error!(step, %error, "a step could not run");
+        error!(step, %error, "step failed");
     }
 }

@@ -83,8 +83,8 @@ async fn health_becomes(server: &TestServer, wanted: u16) -> Value {
     .await
 }
 
-/// Creates requests until one is refused. Returns the ids of the accepted ones: the write-ahead log may have room for a
-/// few.
+/// Creates requests until one is refused. Returns the ids of the accepted ones: the write-ahead log may have room for
+/// a few.
 async fn create_until_refused(server: &TestServer, origin: &Origin) -> Vec<String> {
     let mut accepted = vec![];
     for n in 0..2_000 {

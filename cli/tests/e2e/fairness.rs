@@ -75,7 +75,8 @@ async fn the_estimate_counts_the_requests_ahead_in_the_queue() {
     // The response takes a second.
     let first = create(&server, "a-token", &origin.url("/delayed/1000/1")).await;
     let first = first["id"].as_str().expect("an id");
-    eventually("it is ready", async || (status(&server, "a-token", first).await == "ready").then_some(())).await;
+    eventually("the request is ready", async || (status(&server, "a-token", first).await == "ready").then_some(()))
+        .await;
     for n in 0..5 {
         create(&server, "a-token", &origin.url(&format!("/silent/{n}"))).await;
     }

@@ -1,4 +1,5 @@
-//! Hostile and broken origins: each request fails with its error code, within the limits, and leaves no staged upload.
+//! Hostile and broken origins: each request fails with its error code, within the limits, and leaves no staged
+//! upload.
 
 use std::time::{Duration, Instant};
 

@@ -20,8 +20,8 @@ struct NameServer {
 }
 
 impl NameServer {
-    /// Starts the server. `answers(name, n)` returns the IPv4 addresses of the name; `n` is the number of earlier queries
-    /// for it.
+    /// Starts the server. `answers(name, n)` returns the IPv4 addresses of the name; `n` is the number of earlier
+    /// queries for it.
     async fn start(answers: impl Fn(&str, usize) -> Vec<Ipv4Addr> + Send + 'static) -> Self {
         let (socket, address) = loop {
             let [_, b, c, d] = rand::random::<[u8; 4]>();

@@ -13,8 +13,8 @@ use crate::server::{PATIENCE, PROGRAM, TestServer};
 
 const SIZE: usize = 3_000_000;
 
-/// Starts a server that seeds one torrent. Returns the server, the path of the torrent file, and the infohash. Encryption
-/// is not forced, so that the test can speak BitTorrent itself.
+/// Starts a server that seeds one torrent. Returns the server, the path of the torrent file, and the infohash.
+/// Encryption is not forced, so that the test can speak BitTorrent itself.
 async fn seeding(extra: &[(&str, &str)]) -> (TestServer, String, Vec<u8>) {
     let origin = Origin::start().await;
     let server = TestServer::with(&[&[("TORRENT__ENCRYPTION", "preferred")], extra].concat()).await;
@@ -33,8 +33,8 @@ fn peer(server: &TestServer, infohash: &[u8], number: usize) -> TcpStream {
     stream
 }
 
-/// Sends block requests from peers that never read, until `stopped` receives a message or all are disconnected. Returns
-/// how many were disconnected.
+/// Sends block requests from peers that never read, until `stopped` receives a message or all are disconnected.
+/// Returns how many were disconnected.
 fn flood(mut peers: Vec<TcpStream>, stopped: std::sync::mpsc::Receiver<()>) -> tokio::task::JoinHandle<usize> {
     // The messages "have none" (BEP 6) and "interested", then repeated requests for the first block.
     let request = [&[0, 0, 0, 13, 6][..], &[0; 8], &[0, 0, 0x40, 0]].concat().repeat(1_000);

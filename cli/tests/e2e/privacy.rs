@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use crate::origin::Origin;
 use crate::server::{TestServer, read_json};
 
-/// Starts an origin that keeps connections open. Returns its address and a list of the requests, each with the client's
-/// port.
+/// Starts an origin that keeps connections open. Returns its address and a list of the requests, each with the
+/// client's port.
 async fn noting_origin() -> (SocketAddr, Arc<Mutex<Vec<(u16, String)>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

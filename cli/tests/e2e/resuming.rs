@@ -1,4 +1,5 @@
-//! Resuming interrupted transfers with range requests (RFC 9110, 14), and starting over where the origin has no ranges.
+//! Resuming interrupted transfers with range requests (RFC 9110, 14), and starting over where the origin has no
+//! ranges.
 
 use std::time::{Duration, Instant};
 

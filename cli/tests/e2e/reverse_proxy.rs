@@ -62,7 +62,7 @@ async fn behind_nginx(extra: &[(&str, &str)]) -> (TestServer, Nginx, String, req
     let nginx = Nginx::start(port, &format!("http://127.0.0.1:{internal}"));
     let client =
         reqwest::Client::builder().no_proxy().redirect(redirect::Policy::limited(3)).build().expect("a client");
-    eventually("nginx answers", async || client.get(format!("{public}/v1/health")).send().await.ok()).await;
+    eventually("nginx responds", async || client.get(format!("{public}/v1/health")).send().await.ok()).await;
     (server, nginx, public, client)
 }
 
@@ -146,11 +146,12 @@ async fn announced_address(trusted: &[(&str, &str)]) -> Vec<u8> {
 
 #[tokio::test]
 async fn the_tracker_takes_peer_addresses_from_trusted_proxies_only() {
-    // nginx appends the test's address to X-Forwarded-For. It is 127.0.0.1 too, so it counts as another trusted proxy.
+    // nginx appends the test's address to X-Forwarded-For. It is 127.0.0.1 too, so it counts as another trusted
+    // proxy.
     let peers = announced_address(&[("SECURITY__TRUSTED_PROXIES", "127.0.0.1/32")]).await;
     assert_eq!(peers, [&[198, 51, 100, 7][..], &5000_u16.to_be_bytes()].concat());
-    // Without trusted proxies both peers have nginx's address and the same port: the second replaces the first, and the
-    // response contains only the seeder.
+    // Without trusted proxies both peers have nginx's address and the same port: the second replaces the first, and
+    // the response contains only the seeder.
     let peers = announced_address(&[]).await;
     assert_eq!(peers[..4], [127, 0, 0, 1]);
 }

@@ -16,7 +16,7 @@ import time
 import urllib.request
 
 program, folder, *wanted = sys.argv[1:]
-# Seconds. Less than a minute: a client whose plaintext connection is refused retries only after a minute, and must fail.
+# Seconds. Less than a minute: a client whose plaintext connection is refused retries after a minute. That is too late.
 DEADLINE = 45
 SIZE = 1_000_000
 tag = f"dc{os.getpid()}"

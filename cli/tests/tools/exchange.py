@@ -1,5 +1,5 @@
-"""Two libtorrent clients share a torrent. The first downloads it from the seeder. The second has an IP filter that blocks
-the seeder's address, so it can only download from the first, whose address it must get from the tracker.
+"""Two libtorrent clients share a torrent. The first downloads it from the seeder. The second has an IP filter that
+blocks the seeder's address. It can only download from the first, whose address it must get from the tracker.
 
 usage: exchange.py FILE.torrent FOLDER
 Prints the path of the second client's complete file. Exits with 1 and prints the state after 45 seconds.

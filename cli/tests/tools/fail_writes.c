@@ -1,5 +1,5 @@
-// Library for LD_PRELOAD that injects I/O errors: writes to files whose path contains FAIL_PATTERN fail with EIO while the
-// file FAIL_SWITCH exists.
+// Library for LD_PRELOAD that injects I/O errors: writes to files whose path contains FAIL_PATTERN fail with EIO
+// while the file FAIL_SWITCH exists.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
-//! What a request costs in calls to AWS: pinned in `calls.txt`, allowed by the template's policies, and told in the
-//! README.
+//! AWS calls and cost of a request. The calls are recorded in `calls.txt` and must be allowed by the policies of the
+//! template; the cost table is in the README.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -15,18 +15,18 @@ use crate::env::{Ended, TestEnv, undisturbed};
 use crate::template::Template;
 use crate::transport::{Call, FaultPlan};
 
-/// The calls that one function makes for a request.
+/// The AWS calls that one function makes for a request.
 struct Step {
-    /// What happens.
+    /// The name in the table.
     name: &'static str,
-    /// The function that does it; the seeder is none.
+    /// The function that makes the calls, or `None` for the seeder.
     function: Option<&'static str>,
-    /// Whether API Gateway is in front of it.
+    /// Whether the function is called through API Gateway.
     asked: bool,
     calls: Vec<Call>,
 }
 
-/// USD of a million of each, by AWS's price list for us-east-1.
+/// Prices in USD per million, from AWS's price list for us-east-1.
 const WRITE: f64 = 0.625;
 const READ: f64 = 0.125;
 const PUT: f64 = 5.0;
@@ -35,7 +35,8 @@ const MESSAGE_CALL: f64 = 0.4;
 const INVOCATION: f64 = 0.2;
 const API_CALL: f64 = 1.0;
 
-/// A small content's plan, with one look at its status and one download of its `.torrent` file.
+/// Runs a request for a small content, with one read of its status and one download of its `.torrent` file. Returns
+/// the calls of each step.
 async fn steps(env: &TestEnv) -> Vec<Step> {
     let mut steps = vec![];
     let plan = undisturbed();
@@ -43,7 +44,7 @@ async fn steps(env: &TestEnv) -> Vec<Step> {
         steps.push(Step { name, function, asked, calls: plan.take() });
     };
     let id = env.create(&plan, "1000/1").await;
-    // The key that the tests' client sends, and most do not.
+    // Ignores the call for the idempotency key, which the test's client sends and most clients do not.
     let reservation = |call: &Call| call.body.contains("idempotency:");
     plan.calls.lock().unwrap().retain(|call| !reservation(call));
     step(&plan, "create", Some("CreateRequest"), true);
@@ -78,7 +79,8 @@ impl Step {
         self.count(|call| ["dynamodb:GetItem", "dynamodb:Query"].contains(&call.action.as_str()))
     }
 
-    /// Entries of indices that the writes change, at the most: one that moves within its index is written twice.
+    /// Returns the maximum number of index entries that the writes change. An entry that moves within its index is
+    /// written twice.
     fn index_writes(&self) -> usize {
         let writes = self.calls.iter().filter(|call| call.action == "dynamodb:UpdateItem");
         let entries = writes.map(|call| {
@@ -124,7 +126,7 @@ impl Step {
             (self.reads(), READ),
             (self.puts(), PUT),
             (self.gets(), GET),
-            // Whoever takes a message receives and deletes it.
+            // Each message costs three calls: send, receive, delete.
             (self.messages() * 3, MESSAGE_CALL),
             (usize::from(self.function.is_some()), INVOCATION),
             (usize::from(self.asked), API_CALL),
@@ -138,7 +140,7 @@ fn listing(steps: &[Step]) -> String {
     for step in steps {
         writeln!(text, "{} ({} calls)", step.name, step.calls.len()).unwrap();
         for call in &step.calls {
-            // Hashes, ids and the like differ each time.
+            // Hashes and ids differ in each run.
             let resource: Vec<_> =
                 call.resource.split('/').map(|part| if part.len() > 30 { "…" } else { part }).collect();
             let resource = resource.join("/").replace("test-", "");
@@ -169,7 +171,8 @@ fn table(steps: &[Step]) -> String {
     text
 }
 
-/// Compares a part of a file with what it is to be, and writes that there, so that a change shows in the diff.
+/// Checks the part of a file between two markers. If it differs from `expected`, writes `expected` there, so that the
+/// change shows in the diff, and panics.
 fn assert_pinned(path: &str, (start, end): (&str, &str), expected: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
     let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -177,7 +180,7 @@ fn assert_pinned(path: &str, (start, end): (&str, &str), expected: &str) {
     let to = if end.is_empty() { text.len() } else { from + text[from..].find(end).expect("the part has an end") };
     if text[from..to] != *expected {
         std::fs::write(&path, [&text[..from], expected, &text[to..]].concat()).unwrap();
-        panic!("{} has changed, and was written anew: look at the difference", path.display());
+        panic!("{} was out of date and has been rewritten: check the difference and commit it", path.display());
     }
 }
 
@@ -190,7 +193,7 @@ async fn the_aws_calls_of_a_request_match_the_record_and_are_allowed() {
     for step in &steps {
         let Some(function) = step.function else { continue };
         for call in step.calls.iter().collect::<BTreeSet<_>>() {
-            assert!(template.allows(function, call), "{function} may not do {call:?}");
+            assert!(template.allows(function, call), "{function} has no permission for {call:?}");
         }
     }
     assert_pinned("tests/aws/calls.txt", ("", ""), &listing(&steps));
@@ -200,7 +203,7 @@ async fn the_aws_calls_of_a_request_match_the_record_and_are_allowed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_aws_calls_of_the_sweep_are_allowed() {
     let (env, plan) = (TestEnv::new().await, undisturbed());
-    // Something of every kind is due, is over, and was left.
+    // Requests that are due, requests that have expired, and an orphaned content.
     for seed in 1..=3 {
         let id = env.create(&plan, &format!("1000/{seed}")).await;
         env.settle(&plan, id, 1).await;
@@ -215,10 +218,10 @@ async fn all_aws_calls_of_the_sweep_are_allowed() {
     }
     let (calls, template) = (plan.take(), Template::read());
     for call in calls.iter().collect::<BTreeSet<_>>() {
-        assert!(template.allows("Sweep", call), "Sweep may not do {call:?}");
+        assert!(template.allows("Sweep", call), "Sweep has no permission for {call:?}");
     }
     for action in ["dynamodb:DeleteItem", "s3:DeleteObject", "sqs:SendMessage", "dynamodb:GetItem"] {
-        assert!(calls.iter().any(|call| call.action == action), "it had no {action} to do");
+        assert!(calls.iter().any(|call| call.action == action), "the sweep made no call of {action}");
     }
     env.stop().await;
 }

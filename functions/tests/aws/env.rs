@@ -1,4 +1,5 @@
-//! The functions and the seeder as processes that come and go, on an emulated AWS. The time is set by hand.
+//! Test environment: the functions and the seeder on an emulated AWS, with a manual clock. Each function runs as a
+//! simulated process that can be killed at any AWS call.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,12 +34,12 @@ pub struct TestEnv {
     pub clock: ManualClock,
     session: Arc<SeedSession>,
     pub origin: String,
-    /// Reads and writes what no fault can befall.
+    /// A backend without faults, for the test's own reads and writes.
     pub observer: Backend,
     queues: Vec<(&'static str, String)>,
 }
 
-/// What a process was to do, and whether it came to its end.
+/// The outcome of a simulated process: its result, or that it was killed.
 pub enum Ended<T> {
     With(T),
     Killed,
@@ -48,7 +49,7 @@ pub fn content(size: usize, seed: usize) -> Vec<u8> {
     (0..size).map(|i| (i * 31 + i / 253 + seed * 7 + i * seed / 4096) as u8).collect()
 }
 
-/// Serves `/SIZE/SEED`.
+/// Starts an origin that serves `/SIZE/SEED`, and returns its URL.
 async fn origin() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -85,7 +86,7 @@ impl TestEnv {
             ("AWS__FETCH_QUEUE", url("fetch")),
             ("AWS__PACKAGE_QUEUE", url("package")),
             ("AWS__SEED_QUEUE", url("seed")),
-            // Tests let hours pass to see a request end.
+            // An hour, so that tests reach the end of the retention by advancing the clock by hours.
             ("STORAGE__KEEP", "3600".into()),
         ];
         let settings = Settings::from_pairs(environment.clone()).unwrap();
@@ -112,20 +113,20 @@ impl TestEnv {
         }
     }
 
-    /// The variables of a function's environment.
+    /// Returns the environment variables of a function.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let aws = [
             ("AWS_ENDPOINT_URL", self.account.endpoint.clone()),
             ("AWS_REGION", "us-east-1".into()),
             ("AWS_ACCESS_KEY_ID", "000000000001".into()),
             ("AWS_SECRET_ACCESS_KEY", "secret".into()),
-            // What the files of events bear.
+            // The bearer token in the sample events.
             ("SECURITY__BEARER_TOKENS", "you:emulated".into()),
         ];
         self.environment.iter().cloned().chain(aws).collect()
     }
 
-    /// Runs `work` as a process of its own, with these ports.
+    /// Runs `work` as a simulated process with these ports.
     pub async fn process<const PORTS: u16, T, F>(
         &self,
         plan: &Arc<FaultPlan>,
@@ -150,7 +151,7 @@ impl TestEnv {
         ended
     }
 
-    /// A call to an endpoint, by a user: the status and the JSON that came back, if it came to that.
+    /// Calls an endpoint as a user. Returns the status and the JSON of the response, unless the process was killed.
     pub async fn call<const PORTS: u16>(
         &self,
         plan: &Arc<FaultPlan>,
@@ -159,7 +160,7 @@ impl TestEnv {
         body: Option<Value>,
     ) -> Ended<(u16, Value)> {
         let request = request.header("authorization", "Bearer token").header("content-type", "application/json");
-        // As API Gateway tells it.
+        // The source address, as the API Gateway event contains it.
         let request = request.extension(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 0))));
         let request = request.body(body.map_or_else(Body::empty, |body| Body::from(body.to_string()))).unwrap();
         self.process::<PORTS, _, _>(plan, |backend| async move {
@@ -171,12 +172,12 @@ impl TestEnv {
         .await
     }
 
-    /// Creates a request as a client does that is not sure: again with the same key until it is answered.
+    /// Creates a request like a client that retries with the same idempotency key until it gets a response.
     pub async fn create(&self, plan: &Arc<FaultPlan>, path: &str) -> RequestId {
         self.create_url(plan, &format!("{}/{path}", self.origin)).await
     }
 
-    /// As [`TestEnv::create`], for a whole URL.
+    /// As [`TestEnv::create`], for an absolute URL.
     pub async fn create_url(&self, plan: &Arc<FaultPlan>, url: &str) -> RequestId {
         let key = format!("{:032x}", rand::random::<u128>());
         loop {
@@ -194,7 +195,7 @@ impl TestEnv {
         }
     }
 
-    /// The next messages of a queue; they stay in it until they are deleted.
+    /// Receives up to ten messages of a queue. They stay in the queue until they are deleted.
     async fn messages(&self, queue: &str) -> Vec<aws_sdk_sqs::types::Message> {
         let url = &self.queues.iter().find(|(name, _)| *name == queue).unwrap().1;
         let receive = self.account.clients.sqs().receive_message().queue_url(url).max_number_of_messages(10);
@@ -204,11 +205,12 @@ impl TestEnv {
     async fn delete(&self, queue: &str, message: &aws_sdk_sqs::types::Message) {
         let url = &self.queues.iter().find(|(name, _)| *name == queue).unwrap().1;
         let delete = self.account.clients.sqs().delete_message().queue_url(url);
-        // It may have been deleted by an earlier receipt.
+        // An error is ignored: the message may already have been deleted with an earlier receipt handle.
         let _ = delete.receipt_handle(message.receipt_handle.as_deref().unwrap()).send().await;
     }
 
-    /// Does what a wake-up asks for, in a process of its own, as its function does; whether it is done with.
+    /// Handles a task in a simulated process, like its function. Returns whether it succeeded, so that its message
+    /// can be deleted.
     pub async fn handle(&self, plan: &Arc<FaultPlan>, task: Task, stopping: CancellationToken) -> bool {
         let session = self.session.clone();
         let ended = match task {
@@ -254,8 +256,8 @@ impl TestEnv {
         matches!(ended, Ended::With(Ok(())))
     }
 
-    /// Hands the queues' messages to their functions, each so many times and in whatever order, lets time pass and the
-    /// sweep run, until the request has come to an end.
+    /// Delivers the messages of the queues, each `deliveries` times and in random order, advances the clock and runs
+    /// the sweep, until the request is ready or has ended. Returns its row.
     pub async fn settle(&self, plan: &Arc<FaultPlan>, id: RequestId, deliveries: usize) -> FetchRequest {
         for _ in 0..30 {
             while self.deliver(plan, deliveries).await {}
@@ -264,24 +266,24 @@ impl TestEnv {
                 return row;
             }
             self.clock.advance(LEASE + Duration::from_secs(1));
-            // On AWS the schedule runs it again in a minute, come what may.
+            // Errors are ignored: on AWS the schedule runs the sweep again in a minute.
             self.process::<{ REQUESTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE }, _, _>(
                 plan,
                 |backend| async move { drop(Sweep::new(&backend.stores, SWEEP_LIMIT).run().await) },
             )
             .await;
         }
-        panic!("it does not end: {:#?}", self.row(id).await)
+        panic!("the request does not end: {:#?}", self.row(id).await)
     }
 
-    /// Cancels a request, as its owner.
+    /// Cancels a request as its owner.
     pub async fn cancel(&self, id: RequestId) {
         let row = self.row(id).await;
         self.observer.stores.requests.cancel(id, &row.owner, self.clock.now()).await.unwrap();
         self.observer.stores.tasks.enqueue(Task::Release(id), Duration::ZERO).await.unwrap();
     }
 
-    /// Lets everything that is to be done be done.
+    /// Delivers all messages and runs the sweep, four times, so that all due work is done.
     pub async fn run_down(&self, plan: &Arc<FaultPlan>) {
         for _ in 0..4 {
             while self.deliver(plan, 1).await {}
@@ -290,7 +292,7 @@ impl TestEnv {
         }
     }
 
-    /// Looks for what was left, everywhere.
+    /// Collects orphans in all 256 parts of the key space.
     pub async fn collect_orphans(&self) {
         self.clock.advance(Duration::from_secs(2 * 3600));
         for _ in 0..256 {
@@ -299,7 +301,7 @@ impl TestEnv {
         }
     }
 
-    /// What the schedule runs, as a process.
+    /// Runs the sweep and the collection of orphans in a simulated process, like the scheduled function.
     pub async fn sweep(&self, plan: &Arc<FaultPlan>) {
         const PORTS: u16 = REQUESTS | TORRENTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
         self.process::<PORTS, _, _>(plan, |backend| async move {
@@ -309,7 +311,7 @@ impl TestEnv {
         .await;
     }
 
-    /// Leaves a content that no request has.
+    /// Stores an orphaned content: no request refers to it.
     pub async fn abandon(&self) {
         let mut staged = self.observer.stores.contents.stage(RequestId::new()).await.unwrap();
         staged.write(vec![7; 1_000].into()).await.unwrap();
@@ -317,7 +319,7 @@ impl TestEnv {
         staged.commit(hash, self.clock.now() - Duration::from_secs(2 * 3600)).await.unwrap();
     }
 
-    /// The keys of all objects in the bucket, and of all contents' records.
+    /// Returns the keys of all objects in the bucket, and all records of contents.
     pub async fn stored(&self) -> Vec<String> {
         let objects = self.account.clients.s3().list_objects_v2().bucket("test").send().await.unwrap();
         let records = self.account.clients.dynamodb().scan().table_name("test-contents").send().await.unwrap();
@@ -325,7 +327,7 @@ impl TestEnv {
         keys.chain(records.items.unwrap_or_default().iter().map(|record| format!("{record:?}"))).collect()
     }
 
-    /// One round over the queues; whether there was anything.
+    /// Delivers the current messages of all queues, each `deliveries` times. Returns whether any succeeded.
     pub async fn deliver(&self, plan: &Arc<FaultPlan>, deliveries: usize) -> bool {
         let mut found = vec![];
         for (queue, _) in &self.queues {
@@ -346,7 +348,7 @@ impl TestEnv {
         for ((queue, message), _) in found.iter().zip(&failed).filter(|(_, failed)| !**failed) {
             self.delete(queue, message).await;
         }
-        // What failed comes again when its time-out is over: here, when the sweep has run.
+        // A failed message stays in the queue and is delivered again, here after the next sweep.
         failed.contains(&false)
     }
 
@@ -354,26 +356,26 @@ impl TestEnv {
         self.observer.stores.requests.get(id).await.unwrap().unwrap()
     }
 
-    /// That the request is ready, its content is there whole, and the seeder has its torrent.
+    /// Asserts that the request is ready, its content is complete, and its torrent is seeded.
     pub async fn assert_ready(&self, row: &FetchRequest, expected: &[u8], context: &str) {
         assert_eq!(row.status, Status::Ready, "{context}: {row:#?}");
         let stored = row.content.as_ref().unwrap();
         assert_eq!(hex::encode(stored.hash.as_bytes()), hex::encode(Sha256::digest(expected)), "{context}");
         let mut bytes = vec![0; expected.len()];
         self.observer.stores.contents.read_at(stored.hash, 0, &mut bytes).await.unwrap();
-        assert!(bytes == expected, "{context}: another content");
+        assert!(bytes == expected, "{context}: wrong content");
         let torrent = self.observer.stores.torrents.get(row.infohash.unwrap()).await.unwrap().unwrap();
         assert_eq!(torrent.state, domain::TorrentState::Seeding, "{context}");
         assert!(self.observer.stores.torrents.metainfo(torrent.infohash).await.unwrap().is_some(), "{context}");
     }
 
-    /// The keys under `staging/` and the uploads that are under way, once it was tidied up.
+    /// Asserts that no staged upload is left after the sweep has tidied up.
     pub async fn assert_nothing_staged(&self, context: &str) {
         Sweep::new(&self.observer.stores, SWEEP_LIMIT).tidy().await.unwrap();
         assert_eq!(self.staged().await, 0, "{context}");
     }
 
-    /// How many objects are under `staging/`, and uploads under way.
+    /// Returns the number of objects under `staging/` and of multipart uploads in progress.
     pub async fn staged(&self) -> usize {
         let s3 = self.account.clients.s3();
         let objects = s3.list_objects_v2().bucket("test").prefix("staging/").send().await.unwrap();
@@ -386,7 +388,7 @@ impl TestEnv {
     }
 }
 
-/// A plan that nothing befalls.
+/// Returns a plan without faults.
 pub fn undisturbed() -> Arc<FaultPlan> {
     FaultPlan::new(Fault::None)
 }

@@ -1,4 +1,4 @@
-//! Whatever befalls a call to AWS, a request ends ready, once, or failed with its reason.
+//! Fault injection on AWS: whatever call fails, a request becomes ready once, or fails with its reason.
 
 use domain::Status;
 use pipeline::DeadLetter;
@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 use crate::env::{TestEnv, content, undisturbed};
 use crate::transport::{Fault, FaultPlan};
 
-/// Takes a request through its plan with this fault; how many calls it was.
+/// Creates a request with this fault, waits until it is ready, and checks that nothing is left. Returns the number of
+/// AWS calls.
 async fn live(env: &TestEnv, fault: Fault, size: usize, seed: usize, deliveries: usize) -> usize {
     let plan = FaultPlan::new(fault);
     let context = format!("{fault:?}, {size} bytes");
@@ -15,12 +16,12 @@ async fn live(env: &TestEnv, fault: Fault, size: usize, seed: usize, deliveries:
     let row = env.settle(&plan, id, deliveries).await;
     env.assert_ready(&row, &content(size, seed), &context).await;
     if fault == Fault::None {
-        assert_eq!(env.staged().await, 0, "{context}: without a sweep");
+        assert_eq!(env.staged().await, 0, "{context}: staged uploads before the sweep");
     }
     env.assert_nothing_staged(&context).await;
     let owned = env.observer.stores.requests.list(&row.owner, None, None, 1000).await.unwrap();
     let mine = owned.iter().filter(|other| other.spec.url == row.spec.url).count();
-    assert_eq!(mine, 1, "{context}: one request was made");
+    assert_eq!(mine, 1, "{context}: one request was created");
     plan.count()
 }
 
@@ -51,7 +52,7 @@ async fn any_call_may_be_throttled_or_lose_its_response() {
     let env = TestEnv::new().await;
     let calls = live(&env, Fault::None, 1_000, 0, 1).await;
     for nth in 1..=calls {
-        // The SDK tries three times.
+        // The SDK tries each call three times: it hides one refusal, while four make the call fail.
         for (i, fault) in [Fault::Lost(nth), Fault::Refused(nth, 1), Fault::Refused(nth, 4)].into_iter().enumerate() {
             live(&env, fault, 1_000, nth * 10 + i, 1).await;
         }
@@ -65,7 +66,7 @@ async fn messages_may_be_delivered_twice_and_out_of_order() {
     for seed in 1..=10 {
         live(&env, Fault::None, 1_000, seed, 2).await;
     }
-    // Several at once, two of each URL.
+    // Several requests at once, two for each URL.
     let plan = undisturbed();
     let mut ids = vec![];
     for seed in [21, 22, 23, 21, 22, 23] {
@@ -96,7 +97,7 @@ async fn a_request_whose_step_never_ends_fails_with_its_reason() {
     let env = TestEnv::new().await;
     let plan = undisturbed();
     let id = env.create(&plan, "1000/1").await;
-    // Every process that takes it dies at once, until the queue gives the message up.
+    // Every process that receives the task is killed at once, until SQS moves it to the dead-letter queue.
     for _ in 0..5 {
         let dies = FaultPlan::new(Fault::Killed(1));
         assert!(!env.handle(&dies, ports::Task::Fetch(id), CancellationToken::new()).await);
@@ -116,14 +117,14 @@ async fn a_request_cancelled_at_any_call_leaves_nothing() {
     let calls = live(&env, Fault::None, 1_000, 0, 1).await;
     let mut ids = vec![];
     for nth in 1..=calls {
-        // Killed on its way to ready, and cancelled then.
+        // A process is killed before the request is ready; then the request is cancelled.
         let plan = FaultPlan::new(Fault::Killed(nth));
         let id = env.create(&plan, &format!("1000/{nth}")).await;
         while plan.count() < nth && env.deliver(&plan, 1).await {}
         ids.push(id);
         env.cancel(id).await;
         env.run_down(&undisturbed).await;
-        // Killed on its way from ready to nothing.
+        // A process is killed during the release of a cancelled request.
         let id = env.create(&undisturbed, &format!("1000/{}", 1_000 + nth)).await;
         env.settle(&undisturbed, id, 1).await;
         ids.push(id);
@@ -137,7 +138,7 @@ async fn a_request_cancelled_at_any_call_leaves_nothing() {
     }
     env.collect_orphans().await;
     env.run_down(&undisturbed).await;
-    env.assert_nothing_staged("in the end").await;
+    env.assert_nothing_staged("after the collection of orphans").await;
     assert_eq!(env.stored().await, [] as [String; 0]);
     env.stop().await;
 }

@@ -1,4 +1,4 @@
-//! The functions on an emulated AWS, call by call.
+//! Tests of the functions on an emulated AWS: calls and permissions, injected faults, the template, the binaries.
 
 mod calls;
 #[path = "../../../shared/aws/tests/emulator/mod.rs"]

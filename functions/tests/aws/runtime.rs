@@ -1,4 +1,4 @@
-//! The binaries themselves, under a runtime API (the interface of custom runtimes) that hands them events.
+//! The function binaries, run against a local Lambda runtime API that sends them events.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,10 +22,10 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use crate::env::{TestEnv, content, undisturbed};
 use crate::template::functions;
 
-/// How long a function may take for its answer, beside what it is given.
+/// The time limit for a response, in addition to the time that the invocation has.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a function said: its answer, or the error that it reported.
+/// The outcome of an invocation: the function's response, or the error that it reported.
 type Said = Result<Value, Value>;
 
 struct Runtime {
@@ -33,7 +33,7 @@ struct Runtime {
     answers: mpsc::UnboundedSender<Said>,
 }
 
-/// A running function.
+/// A running function binary. It is killed when it is dropped.
 struct Function {
     events: mpsc::UnboundedSender<(Value, Duration)>,
     answers: mpsc::UnboundedReceiver<Said>,
@@ -100,7 +100,7 @@ impl Function {
         Self { events, answers, _process: process, _stop: stop }
     }
 
-    /// What it says to an event, for which it has so much time.
+    /// Sends an event with a deadline of `time` from now, and returns the outcome.
     async fn invoke(&mut self, event: Value, time: Duration) -> Said {
         self.events.send((event, time)).unwrap();
         tokio::time::timeout(time + PATIENCE, self.answers.recv()).await.expect("in time").expect("it runs")
@@ -130,7 +130,7 @@ async fn every_function_handles_its_sample_event() {
         ("revoke_passkeys", json!(204)),
         ("docs", json!(200)),
         ("page", json!(200)),
-        // The tracker's failures are told in the body (BEP 3).
+        // The tracker reports failures in the body (BEP 3).
         ("announce", json!(200)),
         ("sweep", Value::Null),
         ("fetch_content", json!({ "batchItemFailures": [] })),
@@ -143,13 +143,14 @@ async fn every_function_handles_its_sample_event() {
         let answer =
             function.invoke(event(&name), Duration::from_secs(30)).await.unwrap_or_else(|e| panic!("{name}: {e}"));
         let said = answer.get("statusCode").unwrap_or(&answer);
-        // The others ask for a request that nobody has made.
+        // The other events name a request that does not exist.
         assert_eq!(said, expected.get(name.as_str()).unwrap_or(&json!(404)), "{name}: {answer}");
     }
     env.stop().await;
 }
 
-/// An origin that sends some 1.3 MB a second; what it was asked to begin at.
+/// Starts an origin that sends about 1.3 MB per second, with or without support for ranges. Returns its URL, and a
+/// list of the first byte of each requested range.
 async fn slow_origin(size: usize, ranges: bool) -> (String, Arc<Mutex<Vec<usize>>>) {
     let seen = Arc::new(Mutex::new(vec![]));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -191,19 +192,19 @@ async fn a_suspended_fetch_resumes_in_the_next_run_of_its_function() {
     while env.row(id).await.status != Status::Packaging {
         runs += 1;
         assert!(runs < 20, "{:#?}", env.row(id).await);
-        // Of seven seconds, five are kept for handing on.
+        // Of the seven seconds, the function reserves five for suspending the fetch.
         let answer = fetch.invoke(message(&json!({ "fetch": id })), Duration::from_secs(7)).await;
         assert_eq!(answer, Ok(json!({ "batchItemFailures": [] })));
         let row = env.row(id).await;
         assert!(matches!(row.status, Status::Queued | Status::Packaging), "{row:#?}");
         assert_eq!(row.checkpoint.is_some(), row.status == Status::Queued);
     }
-    assert!(runs >= 2, "it took {runs}");
+    assert!(runs >= 2, "runs: {runs}");
     let stored = env.row(id).await.content.unwrap();
     assert_eq!((stored.size, stored.hash.to_string()), (size as u64, hex::encode(Sha256::digest(content(size, 5)))));
     let seen = seen.lock().unwrap().clone();
     assert_eq!(seen.len(), runs);
-    assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "each goes on from where the one before stopped: {seen:?}");
+    assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "each run resumes where the previous one stopped: {seen:?}");
     assert_eq!(env.staged().await, 0);
     env.stop().await;
 }

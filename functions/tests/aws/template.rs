@@ -1,4 +1,4 @@
-//! `template.yaml` beside the code: what each function is, and what it may do.
+//! Checks of `template.yaml` against the code: functions, permissions, secrets, routes, tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde_norway::Value as Yaml;
 
 use crate::transport::Call;
 
-/// Tables, queues and the bucket, as the template, the tests and the code name them.
+/// Names of the tables and queues in the template, in the tests and in the code.
 const NAMES: [(&str, &str, &str); 8] = [
     ("RequestsTable", "test-requests", "REQUESTS"),
     ("TorrentsTable", "test-torrents", "TORRENTS"),
@@ -29,7 +29,8 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// YAML with CloudFormation's tags as JSON: `!Ref X` as `X`, `!GetAtt X.Arn` as `X.Arn`, `!Sub …` as its text.
+/// Converts YAML with CloudFormation's tags to JSON: `!Ref X` to `X`, `!GetAtt X.Arn` to `X.Arn`, `!Sub …` to its
+/// text.
 fn plain(yaml: &Yaml) -> Value {
     match yaml {
         Yaml::Null => Value::Null,
@@ -44,7 +45,7 @@ fn plain(yaml: &Yaml) -> Value {
     }
 }
 
-/// One or many.
+/// Returns the strings of a value that is one string or a list of them.
 fn list(value: &Value) -> Vec<String> {
     let items = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
     items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
@@ -63,7 +64,7 @@ impl Template {
         self.resources.iter().filter(move |(_, resource)| resource["Type"] == kind)
     }
 
-    /// Actions and resources of a function's policies.
+    /// Returns the actions and resources of each statement in a function's policies.
     fn statements(&self, function: &str) -> Vec<(Vec<String>, Vec<String>)> {
         let policies = self.resources[function]["Properties"]["Policies"].as_array().cloned().unwrap_or_default();
         let statements = policies.iter().flat_map(|policy| policy["Statement"].as_array().unwrap());
@@ -87,13 +88,13 @@ impl Template {
     }
 }
 
-/// The names of all binaries.
+/// Returns the names of all function binaries.
 pub fn functions() -> BTreeSet<String> {
     let binaries = std::fs::read_dir(root().join("functions/src/bin")).unwrap();
     binaries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect()
 }
 
-/// The ports that a binary names.
+/// Returns the ports that a binary imports.
 fn ports(binary: &str) -> BTreeSet<String> {
     let source = std::fs::read_to_string(root().join(format!("functions/src/bin/{binary}.rs"))).unwrap();
     let used =
@@ -115,20 +116,20 @@ fn every_function_has_permissions_for_exactly_its_ports() {
         let mut allowed = BTreeSet::new();
         for (actions, resources) in template.statements(name) {
             for text in actions.iter().chain(&resources) {
-                assert!(!text.trim_end_matches("/*").contains('*'), "{name}: {text} is too much");
+                assert!(!text.trim_end_matches("/*").contains('*'), "{name}: {text} is a wildcard");
             }
             for resource in resources {
                 let logical = resource.trim_start_matches("${").split(['.', '}']).next().unwrap().to_owned();
                 if logical == "Bucket" {
-                    // What is under content/ and staging/ is the contents' port, and torrents/ the torrents'.
+                    // The contents port uses content/ and staging/; the torrents port uses torrents/.
                     let port = if resource.contains("torrents/") { "TORRENTS" } else { "CONTENTS" };
-                    assert!(named.contains(port), "{name} may use {resource}, and does not name {port}");
+                    assert!(named.contains(port), "{name} has permission for {resource}, but does not use {port}");
                 } else {
                     allowed.insert(NAMES.iter().find(|(known, ..)| *known == logical).unwrap().2.to_owned());
                 }
             }
         }
-        // Links to contents, and their sizes, need no record of them.
+        // Links to contents and their sizes do not need the contents table.
         let unneeded = if allowed.contains("CONTENTS") { "" } else { "CONTENTS" };
         let needed: BTreeSet<_> = named.iter().filter(|port| *port != unneeded).cloned().collect();
         assert_eq!(allowed, needed, "{name}");
@@ -169,7 +170,8 @@ fn every_path_of_the_api_has_a_route() {
     let routes = template.of_type("AWS::ApiGatewayV2::Route");
     let routes: BTreeSet<_> = routes.map(|(_, route)| route["Properties"]["RouteKey"].as_str().unwrap()).collect();
     for (path, operations) in description["paths"].as_object().unwrap() {
-        // One server's own: a function cannot stream, and does not live long enough to count.
+        // Only `proxytorrent serve` has these: a function cannot stream, and does not live long enough to keep
+        // counters.
         if path.ends_with("/events") || path.ends_with("/metrics") {
             continue;
         }
@@ -206,7 +208,7 @@ fn the_template_has_the_tables_that_the_code_expects() {
     }
 }
 
-/// `make lambda-watch` serves each route with the function that the template names for it.
+/// `make lambda-watch` must serve each route with the same function as the template.
 #[test]
 fn the_routes_of_lambda_watch_match_the_template() {
     let template = Template::read();
@@ -221,7 +223,7 @@ fn the_routes_of_lambda_watch_match_the_template() {
             let (method, path) = route["Properties"]["RouteKey"].as_str().unwrap().split_once(' ').unwrap();
             let integration = named(route["Properties"]["Target"].as_str().unwrap());
             let uri = template.resources[&integration]["Properties"]["IntegrationUri"].as_str().unwrap();
-            // API Gateway and cargo-lambda write the rest of a path differently.
+            // API Gateway and cargo-lambda have different syntax for wildcard path parameters.
             let path = path.replace("{file+}", "{*file}");
             (method.to_owned(), path, binary(&named(uri)).to_owned())
         })

@@ -1,4 +1,4 @@
-//! What lies between a function's process and AWS: it counts the calls, and lets them fail.
+//! Fault injection: an HTTP client for the AWS SDK that records the calls of a simulated process and makes them fail.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,30 +13,30 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use tokio_util::sync::CancellationToken;
 
-/// What becomes of the calls of one request's plan, which are counted from 1.
+/// The fault to inject into the calls of a plan. Calls are counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// The process is killed when this call has been done, before it hears of it.
+    /// The process is killed after this call is executed, before it receives the response.
     Killed(usize),
-    /// This call and those after it, so many in all, are refused as AWS does that has too much to do.
+    /// Calls are refused with AWS's throttling errors: the first refused call, and how many in all.
     Refused(usize, usize),
-    /// This call is done, and its answer lost on the way.
+    /// This call is executed, but its response is lost.
     Lost(usize),
 }
 
 /// A call to AWS.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
-    /// As IAM names it: `dynamodb:UpdateItem`.
+    /// The IAM action, such as `dynamodb:UpdateItem`.
     pub action: String,
-    /// The table, with its index if there is one; the object's key; the queue.
+    /// The table (with its index, if one is used), the key of the object, or the queue.
     pub resource: String,
-    /// The body, if it is JSON.
+    /// The body, if the service uses JSON; otherwise empty.
     pub body: String,
 }
 
-/// The calls of one request's plan, over all processes that have a part in it.
+/// The fault and the recorded calls of one request, over all processes that work on it.
 #[derive(Debug)]
 pub struct FaultPlan {
     fault: Fault,
@@ -49,7 +49,7 @@ impl FaultPlan {
         Arc::new(Self { fault, count: AtomicUsize::new(0), calls: Mutex::default() })
     }
 
-    /// The calls since the last time.
+    /// Removes and returns the calls recorded so far.
     pub fn take(&self) -> Vec<Call> {
         std::mem::take(&mut *self.calls.lock().unwrap())
     }
@@ -59,7 +59,7 @@ impl FaultPlan {
     }
 }
 
-/// One process's way to AWS.
+/// The HTTP client of one simulated process.
 #[derive(Debug, Clone)]
 pub struct FaultyTransport {
     inner: SharedHttpClient,
@@ -67,7 +67,7 @@ pub struct FaultyTransport {
     dead: Arc<AtomicBool>,
     /// Cancelled when the process is killed.
     pub killed: CancellationToken,
-    /// Cancelled when nothing of it runs any more.
+    /// Cancelled when the killed process no longer runs any code.
     pub buried: CancellationToken,
 }
 
@@ -86,7 +86,7 @@ impl FaultyTransport {
         SharedHttpClient::new(self.clone())
     }
 
-    /// Never comes back while the process lives, which is not long.
+    /// Waits until the killed process no longer runs, so that the process never sees the end of the call.
     async fn hang(&self) -> ConnectorError {
         self.buried.cancelled().await;
         ConnectorError::user("the process is dead".into())
@@ -125,7 +125,7 @@ impl HttpConnector for Connector {
                 }
                 Fault::Killed(nth) if number == nth => {
                     transport.dead.store(true, Ordering::SeqCst);
-                    // Whatever AWS said, nobody hears it.
+                    // The response is dropped: the process is killed before it receives it.
                     let _ = inner.call(request).await;
                     transport.killed.cancel();
                     Err(transport.hang().await)
@@ -168,7 +168,7 @@ impl Call {
         let key = uri.path().trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
         let query = uri.query().unwrap_or_default();
         let has = |name: &str| query.split('&').any(|part| part.split('=').next() == Some(name));
-        // As IAM has it, one permission covers several operations.
+        // One IAM permission covers several operations.
         let action = match (request.method(), key) {
             ("GET", "") if has("uploads") => "ListBucketMultipartUploads",
             ("GET" | "HEAD", "") => "ListBucket",
@@ -177,7 +177,7 @@ impl Call {
             ("PUT" | "POST", _) => "PutObject",
             ("DELETE", _) if has("uploadId") => "AbortMultipartUpload",
             ("DELETE", _) => "DeleteObject",
-            (method, _) => panic!("{method} {uri} is new"),
+            (method, _) => panic!("no IAM action known for {method} {uri}"),
         };
         Self { action: format!("s3:{action}"), resource: key.to_owned(), body: String::new() }
     }

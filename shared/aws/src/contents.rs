@@ -8,7 +8,7 @@ use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
 use moka::future::Cache;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use ports::{Check, Contents, Removal, StagedUpload, StagingEntry, StoreError};
+use ports::{Check, Contents, Removal, StagedUpload, StagingEntry, StoreError, UploadToken};
 
 use crate::bucket::{Bucket, object_key, status, unavailable};
 use crate::staged::S3Staged;
@@ -72,13 +72,17 @@ impl Contents for S3Contents {
         Ok(Box::new(S3Staged::new(self.bucket.clone(), self.touches.clone(), id)))
     }
 
-    async fn resume(&self, _id: RequestId, suspended: &str) -> Result<Option<Box<dyn StagedUpload>>, StoreError> {
+    async fn resume(
+        &self,
+        _id: RequestId,
+        suspended: &UploadToken,
+    ) -> Result<Option<Box<dyn StagedUpload>>, StoreError> {
         let staged = S3Staged::resume(self.bucket.clone(), self.touches.clone(), suspended).await?;
         Ok(staged.map(|staged| -> Box<dyn StagedUpload> { Box::new(staged) }))
     }
 
-    async fn discard(&self, suspended: &str) -> Result<(), StoreError> {
-        S3Staged::discard(&self.bucket, suspended).await
+    async fn discard(&self, upload: &UploadToken) -> Result<(), StoreError> {
+        S3Staged::discard(&self.bucket, upload).await
     }
 
     async fn staging(&self) -> Result<Vec<StagingEntry>, StoreError> {

@@ -10,7 +10,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, CopyPartResult};
 use bytes::{Bytes, BytesMut};
 use domain::{ContentHash, RequestId, Timestamp};
-use ports::{StagedUpload, StagingEntry, StoreError};
+use ports::{StagedUpload, StagingEntry, StoreError, UploadToken};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -105,8 +105,8 @@ impl S3Staged {
     }
 
     /// Goes on with what is set aside, if it is there as it was.
-    pub async fn resume(bucket: Bucket, touches: Touches, suspended: &str) -> Result<Option<Self>, StoreError> {
-        let Some(suspended) = Suspended::read(suspended) else { return Ok(None) };
+    pub async fn resume(bucket: Bucket, touches: Touches, suspended: &UploadToken) -> Result<Option<Self>, StoreError> {
+        let Some(suspended) = Suspended::read(suspended.as_str()) else { return Ok(None) };
         let mut buffer = BytesMut::new();
         if suspended.tail > 0 {
             let tail = match suspended.tails.last() {
@@ -131,8 +131,8 @@ impl S3Staged {
     }
 
     /// Deletes what is set aside.
-    pub async fn discard(bucket: &Bucket, suspended: &str) -> Result<(), StoreError> {
-        let Some(suspended) = Suspended::read(suspended) else { return Ok(()) };
+    pub async fn discard(bucket: &Bucket, upload: &UploadToken) -> Result<(), StoreError> {
+        let Some(suspended) = Suspended::read(upload.as_str()) else { return Ok(()) };
         if let Some(id) = &suspended.upload {
             bucket.abort(&suspended.key, id).await?;
         }
@@ -183,7 +183,7 @@ impl StagedUpload for S3Staged {
         Ok(())
     }
 
-    async fn suspend(mut self: Box<Self>) -> Result<String, StoreError> {
+    async fn suspend(mut self: Box<Self>) -> Result<UploadToken, StoreError> {
         // The upload first: it is waited for anyway.
         let mut suspended = Suspended { key: self.key.clone(), ..Suspended::default() };
         if let Some(upload) = &mut self.upload {
@@ -367,13 +367,14 @@ impl Suspended {
         ours.then_some(suspended)
     }
 
-    fn write(&self) -> Result<String, StoreError> {
-        serde_json::to_string(self).map_err(|error| StoreError::unavailable("S3", error))
+    fn write(&self) -> Result<UploadToken, StoreError> {
+        let text = serde_json::to_string(self).map_err(|error| StoreError::unavailable("S3", error))?;
+        Ok(UploadToken::new(text))
     }
 
     fn staging(&self, since: Timestamp) -> Result<StagingEntry, StoreError> {
         let request = self.key.strip_prefix(STAGING).and_then(|name| name.get(..RequestId::LENGTH)?.parse().ok());
-        Ok(StagingEntry { handle: self.write()?, request, since, set_aside: true })
+        Ok(StagingEntry { token: self.write()?, request, since, may_be_suspended: true })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Connections that are made ahead.
+//! Connections that are opened in advance, while a function starts.
 
 extern crate proxytorrent_aws as aws;
 
@@ -13,10 +13,10 @@ use ports::Requests;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The heads of the requests that have come, each with the number of its connection.
+/// The heads of the received HTTP requests, each with the number of its connection.
 type Seen = Arc<Mutex<Vec<(usize, String)>>>;
 
-/// Answers every request with an empty object.
+/// Responds to every HTTP request with an empty JSON object.
 async fn serve(stream: TcpStream, connection: usize, seen: Seen) {
     let mut stream = BufReader::new(stream);
     loop {
@@ -92,7 +92,7 @@ async fn connecting_in_advance_sends_no_credentials() {
 async fn startup_continues_when_the_service_does_not_respond() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let clients = clients(format!("http://{}", silent.local_addr().unwrap())).await;
-    // Far less than the SDK's own timeout.
+    // Much shorter than the SDK's own timeout.
     let connecting = tokio::time::timeout(Duration::from_secs(20), clients.connect_sqs());
-    connecting.await.expect("the start goes on");
+    connecting.await.expect("connecting gives up before the timeout");
 }

@@ -1,6 +1,6 @@
-//! The contract of every port, on an emulated AWS, over HTTP.
+//! The contract tests of all ports on an emulated AWS, over HTTP.
 
-// `emulator` is part of other tests too, where the crate has this name.
+// `emulator` is also part of the functions' tests, where the crate is named `aws`.
 extern crate proxytorrent_aws as aws;
 
 mod emulator;

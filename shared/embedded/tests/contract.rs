@@ -1,4 +1,4 @@
-//! The contract of every port, on this backend.
+//! The contract tests of all ports on the embedded backend, and tests of this backend only.
 
 use proxytorrent_embedded::{
     Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, OpenError, SpaceLimits, SqliteGuards,
@@ -22,7 +22,7 @@ async fn torrents() -> (SqliteTorrents, TempDir) {
     (torrents.unwrap(), folder)
 }
 
-#[expect(clippy::unused_async, reason = "suites await what they are given")]
+#[expect(clippy::unused_async, reason = "the contract macros await this function")]
 async fn contents() -> (FolderContents, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     (FolderContents::open(folder.path().join("content"), SpaceLimits::default()).unwrap(), folder)
@@ -33,7 +33,7 @@ async fn guards() -> (SqliteGuards, TempDir) {
     (SqliteGuards::new(database), folder)
 }
 
-#[expect(clippy::unused_async, reason = "suites await what they are given")]
+#[expect(clippy::unused_async, reason = "the contract macros await this function")]
 async fn swarm() -> (MemorySwarm, ()) {
     (MemorySwarm::default(), ())
 }
@@ -138,7 +138,7 @@ mod this_backend {
     async fn rows_are_not_delayed_when_the_clock_is_set_back() {
         let (requests, _folder) = requests().await;
         let hour = std::time::Duration::from_secs(3600);
-        // Made, and claimed, by a clock that was hours ahead.
+        // Rows that were created and claimed while the clock was hours ahead.
         let queued = FetchRequest { due_at: Some(NOW + hour * 5), ..request("alice", "https://example.org/1") };
         let claimed = request("alice", "https://example.org/2");
         let soon = FetchRequest { due_at: Some(NOW + hour / 4), ..request("alice", "https://example.org/3") };
@@ -148,7 +148,10 @@ mod this_backend {
         requests.claim(claimed.id, Step::Fetch, NOW + hour * 5, LEASE).await.unwrap().unwrap();
         assert_eq!(requests.clamp_due_times(NOW, NOW + hour, NOW + hour * 15, LEASE).await.unwrap(), 2);
         assert!(requests.claim(queued.id, Step::Fetch, NOW, LEASE).await.unwrap().is_some());
-        assert!(requests.claim(claimed.id, Step::Fetch, NOW, LEASE).await.unwrap().is_none(), "it is being worked on");
+        assert!(
+            requests.claim(claimed.id, Step::Fetch, NOW, LEASE).await.unwrap().is_none(),
+            "its lease has not expired"
+        );
         assert!(requests.claim(claimed.id, Step::Fetch, NOW + LEASE, LEASE).await.unwrap().is_some());
         assert!(requests.claim(soon.id, Step::Fetch, NOW, LEASE).await.unwrap().is_none());
         assert_eq!(requests.clamp_due_times(NOW, NOW + hour, NOW + hour * 15, LEASE).await.unwrap(), 0);

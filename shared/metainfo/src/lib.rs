@@ -4,14 +4,14 @@
 //! One pass over the content makes the torrent:
 //!
 //! ```
-//! use metainfo::{Pieces, TorrentBuilder, TorrentFormat, piece_length_for};
+//! use proxytorrent_metainfo::{Pieces, TorrentBuilder, TorrentFormat, piece_length_for};
 //!
 //! let content = b"hello";
 //! let pieces = Pieces::of(TorrentFormat::V1, piece_length_for(content.len() as u64), content);
 //! let recipe = TorrentBuilder { name: "hello.txt".into(), private: true, source: None, created_by: None, creation_date: None };
 //! let metainfo = recipe.build(pieces)?;
 //! assert_eq!(metainfo.infohash().as_bytes().len(), 20);
-//! # Ok::<(), metainfo::BuildError>(())
+//! # Ok::<(), proxytorrent_metainfo::BuildError>(())
 //! ```
 
 mod bencode;

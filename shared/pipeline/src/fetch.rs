@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domain::{Content, Failure, FailureCode, FetchRequest, RequestId, Step, Timestamp, Transition, Update};
 use fetcher::{Checkpoint, FetchError, Fetched, Fetcher, Progress, Transfer};
-use ports::{Claim, Clock, Contents, Requests, Share, StagedUpload, StoreError, Task, TaskQueue};
+use ports::{Claim, Clock, Contents, Requests, Share, StagedUpload, StoreError, Task, TaskQueue, UploadToken};
 use serde::{Deserialize, Serialize};
 use settings::Settings;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ struct Lost;
 #[derive(Serialize, Deserialize)]
 struct Suspended {
     begun_at: Timestamp,
-    staged: String,
+    staged: UploadToken,
     transfer: Checkpoint,
 }
 
@@ -260,7 +260,7 @@ impl Fetch {
     ) -> Result<(FetchRequest, Vec<RequestId>), StoreError> {
         let saved = self.requests.save(claim, transition, now).await;
         if let (Err(StoreError::ClaimLost), Update::Set(checkpoint)) = (&saved, &transition.checkpoint)
-            && let Some(suspended) = set_aside(checkpoint)
+            && let Some(suspended) = suspended_upload(checkpoint)
         {
             self.contents.discard(&suspended).await?;
         }
@@ -332,7 +332,7 @@ impl Fetch {
 }
 
 /// The token of the suspended upload in a checkpoint.
-pub(crate) fn set_aside(checkpoint: &str) -> Option<String> {
+pub(crate) fn suspended_upload(checkpoint: &str) -> Option<UploadToken> {
     serde_json::from_str(checkpoint).ok().map(|suspended: Suspended| suspended.staged)
 }
 

@@ -44,7 +44,7 @@ impl Release {
         };
         // A request that was cancelled may have waiters.
         fetch::wake(&*self.requests, &*self.tasks, &claim.waiting, self.clock.now()).await?;
-        if let Some(suspended) = claim.request.checkpoint.as_deref().and_then(fetch::set_aside) {
+        if let Some(suspended) = claim.request.checkpoint.as_deref().and_then(fetch::suspended_upload) {
             self.contents.discard(&suspended).await?;
         }
         let released = match &claim.request.content {

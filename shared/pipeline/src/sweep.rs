@@ -95,7 +95,7 @@ impl Sweep {
     /// As [`Sweep::tidy`], and every upload that is not suspended. Must be called before any fetch runs, by the only process
     /// that works on the store.
     pub async fn clear_staging(&self) -> Result<u64, StoreError> {
-        self.discard(|staging| staging.set_aside).await
+        self.discard(|staging| staging.may_be_suspended).await
     }
 
     async fn discard(&self, may_be_needed: impl Fn(&StagingEntry) -> bool + Send + Sync) -> Result<u64, StoreError> {
@@ -109,7 +109,7 @@ impl Sweep {
             };
             let in_flight = owner.is_some_and(|row| row.status.step() == Step::Fetch);
             if !in_flight || now.since(staging.since) > SUSPENDED {
-                self.contents.discard(&staging.handle).await?;
+                self.contents.discard(&staging.token).await?;
                 discarded += 1;
             }
         }

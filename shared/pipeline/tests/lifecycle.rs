@@ -1,4 +1,5 @@
-//! The later steps on real parts: SQLite, a folder and a libtorrent session; only the clock is set by hand.
+//! Package, seed, release, sweep, orphan and scrub steps on the embedded backend (SQLite, a folder) and a libtorrent
+//! session, with a manual clock.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -119,7 +120,7 @@ impl TestEnv {
         self.folder.path().join(format!("torrents/{infohash}.torrent"))
     }
 
-    /// Where the content of this hash is stored.
+    /// Returns the path at which the content with this hash is stored.
     fn content_file(&self, content: ContentHash) -> PathBuf {
         let name = content.to_string();
         self.folder.path().join(format!("content/{}/{}/{name}", &name[..2], &name[2..4]))
@@ -129,12 +130,13 @@ impl TestEnv {
         self.clock.now()
     }
 
-    /// A request whose content, five bytes of `byte`, is stored under a hash of its own.
+    /// Creates a request in packaging. Its content, five bytes of `byte`, is stored under the made-up hash `[byte;
+    /// 32]`.
     async fn fetched(&self, url: &str, byte: u8) -> RequestId {
         self.fetched_as(url, byte, ContentHash::new([byte; 32])).await
     }
 
-    /// As [`TestEnv::fetched`], with the true hash, which a scrub verifies.
+    /// As [`TestEnv::fetched`], with the real SHA-256, so that a scrub finds the content intact.
     async fn fetched_truly(&self, url: &str, byte: u8) -> RequestId {
         self.fetched_as(url, byte, ContentHash::new(Sha256::digest([byte; 5]).into())).await
     }
@@ -152,7 +154,7 @@ impl TestEnv {
         row.id
     }
 
-    /// Takes a fetched request to ready.
+    /// Creates a request and brings it to ready.
     async fn ready(&self, url: &str, byte: u8) -> FetchRequest {
         let id = self.fetched(url, byte).await;
         self.made_ready(id).await
@@ -171,7 +173,8 @@ impl TestEnv {
         self.requests.get(id).await.unwrap().unwrap()
     }
 
-    /// Every part once, a minute each, when nobody has touched anything for two hours; how many were left.
+    /// Collects orphans in all 256 parts, one per minute, starting two hours after the last change. Returns how many
+    /// were found.
     async fn collect_orphans(&self) -> u64 {
         self.clock.advance(Duration::from_secs(2 * 3600));
         let mut found = 0;
@@ -182,7 +185,7 @@ impl TestEnv {
         found
     }
 
-    /// Everything that was woken, without what waits for its time.
+    /// Returns the tasks that were enqueued without a delay that is still running.
     fn woken(&mut self) -> Vec<Task> {
         std::iter::from_fn(|| self.tasks.try_recv().ok().map(|delivery| delivery.task)).collect()
     }
@@ -208,7 +211,7 @@ async fn an_expired_request_releases_its_torrent_and_content() {
     env.seed.unseed(infohash).await.unwrap();
     assert_eq!(env.torrents.get(infohash).await.unwrap(), None);
     assert_eq!(env.torrents.metainfo(infohash).await.unwrap(), None);
-    assert_eq!(env.release.run(row.id).await.unwrap(), Outcome::Nothing, "once");
+    assert_eq!(env.release.run(row.id).await.unwrap(), Outcome::Nothing, "it is released once");
 }
 
 #[tokio::test]
@@ -218,7 +221,11 @@ async fn an_ended_request_is_deleted_after_its_history() {
     env.clock.advance(row.keep_for + row.history * 2);
     env.sweep.run().await.unwrap();
     let swept = env.sweep.run().await.unwrap();
-    assert_eq!((env.row(row.id).await.status, swept.forgotten), (Status::Expired, 0), "it was live so long");
+    assert_eq!(
+        (env.row(row.id).await.status, swept.forgotten),
+        (Status::Expired, 0),
+        "the history starts at the end of the request"
+    );
     assert_eq!(env.release.run(row.id).await.unwrap(), Outcome::Done);
     env.clock.advance(row.history.saturating_sub(Duration::from_millis(1)));
     assert_eq!(env.sweep.run().await.unwrap(), Swept::default());
@@ -245,7 +252,7 @@ async fn torrent_and_content_of_a_live_request_are_kept() {
     let mut env = TestEnv::new().await;
     let one = env.ready("http://example.org/1", 1).await;
     let two = env.ready("http://example.org/2", 1).await;
-    assert_eq!(one.infohash, two.infohash, "the same content and name");
+    assert_eq!(one.infohash, two.infohash, "equal content and name");
     env.clock.advance(GRACE * 2);
     env.woken();
     env.requests.cancel(one.id, &one.owner, env.now()).await.unwrap();
@@ -253,7 +260,7 @@ async fn torrent_and_content_of_a_live_request_are_kept() {
     assert_eq!(env.woken(), []);
     assert!(env.contents.size(two.content.as_ref().unwrap().hash).await.unwrap().is_some());
 
-    // One that is only about to have a torrent holds all of its content's.
+    // A request without a torrent yet refers to all torrents of its content.
     let third = env.fetched("http://example.org/3", 1).await;
     env.clock.advance(GRACE * 2);
     env.requests.cancel(two.id, &two.owner, env.now()).await.unwrap();
@@ -315,13 +322,13 @@ async fn a_request_cancelled_during_packaging_stays_cancelled() {
 #[tokio::test]
 async fn orphans_are_collected() {
     let mut env = TestEnv::new().await;
-    // By a fetch that was killed between the commit and the save.
+    // An orphaned content: a fetch was killed between the commit and the save.
     let left = ContentHash::new([7; 32]);
     let mut staged = env.contents.stage(RequestId::new()).await.unwrap();
     staged.write(vec![7; 5].into()).await.unwrap();
     staged.commit(left, env.now()).await.unwrap();
     let needed = env.ready("http://example.org/", 1).await;
-    // By a cancel while the torrent was stored, and by a wake-up that was lost.
+    // Orphaned torrents: one by a cancel while the torrent was stored, one by a lost task.
     let ended = [env.ready("http://example.org/2", 2).await, env.ready("http://example.org/3", 3).await];
     for row in &ended {
         env.requests.cancel(row.id, &row.owner, env.now()).await.unwrap();
@@ -349,7 +356,7 @@ async fn orphans_are_collected() {
 
 #[tokio::test]
 async fn staged_uploads_are_kept_while_their_request_is_fetched() {
-    // The folder keeps the real time.
+    // The folder uses the real time for file modification times.
     let env = TestEnv::at(std::time::SystemTime::now().into()).await;
     let stage = async |id| {
         let mut staged = env.contents.stage(id).await.unwrap();
@@ -360,7 +367,7 @@ async fn staged_uploads_are_kept_while_their_request_is_fetched() {
     env.requests.create(&row).await.unwrap();
     let (mine, aside) = (stage(row.id).await, stage(row.id).await);
     let suspended = aside.suspend().await.unwrap();
-    // Of a request that has gone on, and of none.
+    // Staged uploads of a request that is past its fetch, and of a request that does not exist.
     for id in [env.fetched("http://example.org/2", 2).await, RequestId::new()] {
         std::mem::forget(stage(id).await);
         stage(id).await.suspend().await.unwrap();
@@ -369,13 +376,13 @@ async fn staged_uploads_are_kept_while_their_request_is_fetched() {
     assert_eq!(env.sweep.run().await.unwrap().discarded, 4);
     assert_eq!(env.contents.staging().await.unwrap().len(), 2);
 
-    // At a start nobody is at it.
+    // At a start no process is receiving, so staged uploads that are not suspended are removed.
     std::mem::forget(mine);
     assert_eq!(env.sweep.clear_staging().await.unwrap(), 1);
-    drop(env.contents.resume(row.id, &suspended).await.unwrap().expect("it was set aside"));
+    drop(env.contents.resume(row.id, &suspended).await.unwrap().expect("it was suspended"));
     stage(row.id).await.suspend().await.unwrap();
     env.clock.advance(Duration::from_secs(13 * 3600));
-    assert_eq!(env.sweep.tidy().await.unwrap(), 1, "not for ever");
+    assert_eq!(env.sweep.tidy().await.unwrap(), 1, "suspended staged uploads are kept for a limited time");
 }
 
 #[tokio::test]
@@ -412,7 +419,11 @@ async fn a_damaged_content_is_quarantined_and_its_requests_fetch_it_again() {
     let (hash, infohash) = (first.content.as_ref().unwrap().hash, first.infohash.unwrap());
     assert_eq!(second.infohash, Some(infohash));
     env.scrub.verify(hash, None).await.unwrap();
-    assert_eq!((env.row(ids[0]).await.status, env.scrub.findings.damaged()), (Status::Ready, 0), "it is intact");
+    assert_eq!(
+        (env.row(ids[0]).await.status, env.scrub.findings.damaged()),
+        (Status::Ready, 0),
+        "the content is intact"
+    );
     env.woken();
 
     let path = env.content_file(hash);
@@ -433,7 +444,7 @@ async fn a_damaged_content_is_quarantined_and_its_requests_fetch_it_again() {
     assert_eq!(env.session.seeding(), 0);
 
     env.fetched_truly("http://h/3", 1).await;
-    assert!(path.exists() && !damaged.exists(), "an intact copy takes its place");
+    assert!(path.exists() && !damaged.exists(), "an intact copy replaces the quarantined one");
 }
 
 #[tokio::test]
@@ -444,7 +455,7 @@ async fn a_missing_content_is_detected_when_it_is_read() {
     std::fs::remove_file(env.content_file(hash)).unwrap();
     assert_eq!(env.contents.size(hash).await.unwrap(), None);
     tokio::select! {
-        () = env.scrub.run() => unreachable!("it runs for ever"),
+        () = env.scrub.run() => unreachable!("it never returns"),
         row = async {
             loop {
                 let row = env.row(id).await;

@@ -3,20 +3,38 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::{Check, StoreError};
+
+/// The token of an upload that is not committed: a text without secrets, which only its store can read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UploadToken(String);
+
+impl UploadToken {
+    /// A token with this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// An upload that is not committed: running, suspended, or left by a process that was killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StagingEntry {
     /// The token for [`Contents::discard`].
-    pub handle: String,
+    pub token: UploadToken,
     /// The request, if it is known.
     pub request: Option<RequestId>,
     /// When it was started, or last written.
     pub since: Timestamp,
     /// Whether it may be [suspended](StagedUpload::suspend). A store that cannot distinguish returns true.
-    pub set_aside: bool,
+    pub may_be_suspended: bool,
 }
 
 /// The result of a removal.
@@ -39,10 +57,11 @@ pub trait Contents: Check {
 
     /// Resumes an upload that was [suspended](StagedUpload::suspend); `None` if it does not exist any more. It stays suspended
     /// until this one is committed or dropped, so that it can be resumed again if the process is killed.
-    async fn resume(&self, id: RequestId, suspended: &str) -> Result<Option<Box<dyn StagedUpload>>, StoreError>;
+    async fn resume(&self, id: RequestId, suspended: &UploadToken)
+    -> Result<Option<Box<dyn StagedUpload>>, StoreError>;
 
     /// Deletes a suspended upload, or one that [`Contents::staging`] returned. It need not exist.
-    async fn discard(&self, suspended: &str) -> Result<(), StoreError>;
+    async fn discard(&self, upload: &UploadToken) -> Result<(), StoreError>;
 
     /// Returns all uploads that are not committed, except those that are only in memory.
     async fn staging(&self) -> Result<Vec<StagingEntry>, StoreError>;
@@ -106,7 +125,7 @@ pub trait StagedUpload: Send {
     async fn restart(&mut self) -> Result<(), StoreError>;
 
     /// Suspends the upload. Returns the token for [`Contents::resume`], which contains no secret.
-    async fn suspend(self: Box<Self>) -> Result<String, StoreError>;
+    async fn suspend(self: Box<Self>) -> Result<UploadToken, StoreError>;
 
     /// Commits the upload as the content `hash`, touched at `now`, atomically. Returns true if it is new, false if the content
     /// existed already. It survives a power cut when this returns.

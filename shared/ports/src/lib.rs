@@ -20,7 +20,7 @@ pub mod contract;
 
 pub use check::Check;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use contents::{Contents, Removal, StagedUpload, StagingEntry};
+pub use contents::{Contents, Removal, StagedUpload, StagingEntry, UploadToken};
 pub use error::StoreError;
 pub use rate_limiter::{Decision, Limit, RateLimiter, Usage};
 pub use requests::{

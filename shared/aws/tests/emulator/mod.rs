@@ -1,4 +1,4 @@
-//! An AWS of a test's own: ministack, with the tables and a bucket, stopped when dropped.
+//! An emulated AWS account for a test: a ministack process with the tables and a bucket.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -15,9 +15,10 @@ use tokio::process::{Child, Command};
 /// How long the emulator may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A running emulator with its clients. It is killed when it is dropped.
 pub struct Account {
     pub clients: Clients,
-    /// Where it serves.
+    /// The URL of the emulator.
     pub endpoint: String,
     _process: Child,
     _folder: TempDir,
@@ -29,7 +30,7 @@ impl Account {
         let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
         let program = folders.map(|folder| folder.join(".tools/python/bin/ministack")).find(|program| program.exists());
         let program = program.expect("the emulator is installed: run `make setup`");
-        // Free now; should another take it first, the emulator ends, and the test says so.
+        // The port is free now. If another process takes it first, the emulator exits, and the test fails below.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let endpoint = format!("http://127.0.0.1:{port}");
         let mut process = Command::new(program)
@@ -45,8 +46,8 @@ impl Account {
             .unwrap();
         let started = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            assert!(process.try_wait().unwrap().is_none(), "the emulator has ended");
-            assert!(started.elapsed() < PATIENCE, "the emulator does not start");
+            assert!(process.try_wait().unwrap().is_none(), "the emulator has exited");
+            assert!(started.elapsed() < PATIENCE, "the emulator did not start in time");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let clients = clients(&endpoint, aws::http_client()).await;
@@ -55,7 +56,7 @@ impl Account {
         Self { clients, endpoint, _process: process, _folder: folder }
     }
 
-    /// Clients that speak HTTP by this, and try again without much of a wait.
+    /// Returns clients that use this HTTP client and retry after a short back-off.
     #[allow(dead_code, reason = "not every test needs it")]
     pub async fn clients_by(&self, http: SharedHttpClient) -> Clients {
         clients(&self.endpoint, http).await

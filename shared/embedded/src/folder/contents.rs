@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use domain::{ContentHash, RequestId, Timestamp};
 use lru::LruCache;
-use ports::{Check, Contents, Removal, StagedUpload, StagingEntry, StoreError};
+use ports::{Check, Contents, Removal, StagedUpload, StagingEntry, StoreError, UploadToken};
 use rustix::io::{ReadWriteFlags, preadv2};
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempPath};
@@ -248,8 +248,8 @@ impl Folder {
             found.push(StagingEntry {
                 request: name.split('.').next().and_then(|id| id.parse().ok()),
                 since: metadata.modified()?.into(),
-                set_aside: name.ends_with(SUSPENDED_FILE),
-                handle: Suspended { file: name, length: 0 }.to_string(),
+                may_be_suspended: name.ends_with(SUSPENDED_FILE),
+                token: UploadToken::new(Suspended { file: name, length: 0 }.to_string()),
             });
         }
         Ok(found)
@@ -327,8 +327,12 @@ impl Contents for FolderContents {
         }))
     }
 
-    async fn resume(&self, id: RequestId, suspended: &str) -> Result<Option<Box<dyn StagedUpload>>, StoreError> {
-        let Some(suspended) = Suspended::read(suspended) else { return Ok(None) };
+    async fn resume(
+        &self,
+        id: RequestId,
+        suspended: &UploadToken,
+    ) -> Result<Option<Box<dyn StagedUpload>>, StoreError> {
+        let Some(suspended) = Suspended::read(suspended.as_str()) else { return Ok(None) };
         let folder = self.0.clone();
         let file = blocking(move || folder.resume(&suspended)).await?;
         let folder = self.0.clone();
@@ -340,8 +344,8 @@ impl Contents for FolderContents {
         }))
     }
 
-    async fn discard(&self, suspended: &str) -> Result<(), StoreError> {
-        let Some(suspended) = Suspended::read(suspended) else { return Ok(()) };
+    async fn discard(&self, upload: &UploadToken) -> Result<(), StoreError> {
+        let Some(suspended) = Suspended::read(upload.as_str()) else { return Ok(()) };
         let folder = self.0.clone();
         blocking(move || {
             let path = folder.staging.join(suspended.file);
@@ -538,7 +542,7 @@ impl StagedUpload for StagedFile {
         Ok(())
     }
 
-    async fn suspend(mut self: Box<Self>) -> Result<String, StoreError> {
+    async fn suspend(mut self: Box<Self>) -> Result<UploadToken, StoreError> {
         let file = self.flush().await?;
         let taken = &mut self.taken;
         let suspended = blocking(move || {
@@ -547,7 +551,7 @@ impl StagedUpload for StagedFile {
             let path = file.path().with_extension(SUSPENDED_FILE);
             file.persist(&path).map_err(|error| error.error)?;
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(Suspended { file, length }.to_string())
+            Ok(UploadToken::new(Suspended { file, length }.to_string()))
         })
         .await;
         if suspended.is_ok() {

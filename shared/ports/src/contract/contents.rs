@@ -1,4 +1,4 @@
-//! The contract of [`Contents`](crate::Contents).
+//! Contract tests of [`Contents`](crate::Contents).
 
 use std::time::{Duration, SystemTime};
 
@@ -8,9 +8,9 @@ use futures::future::join_all;
 use sha2::{Digest, Sha256};
 
 use super::NOW;
-use crate::{Contents, Removal, StoreError};
+use crate::{Contents, Removal, StoreError, UploadToken};
 
-/// Runs the suite against what the function `$make` makes.
+/// Runs the suite against the backend that the function `$make` returns.
 #[macro_export]
 macro_rules! contents_contract {
     ($make:path) => {
@@ -25,7 +25,7 @@ macro_rules! contents_contract {
             a_restarted_staged_upload_is_empty,
             a_suspended_staged_upload_can_be_resumed,
             a_resumed_staged_upload_that_is_dropped_or_discarded_leaves_nothing,
-            an_unknown_handle_cannot_be_resumed,
+            an_unknown_token_cannot_be_resumed,
             staged_uploads_of_a_killed_process_are_listed_and_can_be_discarded,
             a_recently_touched_content_is_not_removed,
             a_removed_content_is_gone,
@@ -56,7 +56,7 @@ async fn read<C: Contents>(store: &C, hash: ContentHash, offset: u64, length: us
     store.read_at(hash, offset, &mut buffer).await.map(|()| buffer)
 }
 
-/// One byte, and more than fits in memory at once; whole and in part.
+/// From one byte to more than a backend buffers in memory, read whole and in part.
 pub async fn contents_of_every_size_read_back<C: Contents>(store: &C) {
     for size in [1, 16_384, 1 << 20, (17 << 20) + 1] {
         let bytes = bytes(size, 1);
@@ -71,7 +71,7 @@ pub async fn contents_of_every_size_read_back<C: Contents>(store: &C) {
     }
 }
 
-/// What was written before a restart is no part of the content, in memory or beyond.
+/// Bytes written before a restart are not part of the content, whether they were buffered in memory or stored.
 pub async fn a_restarted_staged_upload_is_empty<C: Contents>(store: &C) {
     for before in [1_000, 17 << 20] {
         let (old, new) = (bytes(before, 8), bytes(before / 2, 9));
@@ -85,7 +85,7 @@ pub async fn a_restarted_staged_upload_is_empty<C: Contents>(store: &C) {
     }
 }
 
-/// As often as need be, in memory or beyond, and from the same point again after a crash.
+/// Any number of times, with bytes buffered in memory or stored, and from the same point again after a crash.
 pub async fn a_suspended_staged_upload_can_be_resumed<C: Contents>(store: &C) {
     for (seed, first, second, third) in [(10, 1_000, 0, 5), (11, 17 << 20, 2 << 20, 20 << 20), (12, 16 << 20, 1, 0)] {
         let (id, bytes) = (RequestId::new(), bytes(first + second + third, seed));
@@ -93,16 +93,17 @@ pub async fn a_suspended_staged_upload_can_be_resumed<C: Contents>(store: &C) {
         staged.write(bytes.slice(..first)).await.unwrap();
         let suspended = staged.suspend().await.unwrap();
 
-        let mut killed = store.resume(id, &suspended).await.unwrap().expect("it is there");
+        let mut killed = store.resume(id, &suspended).await.unwrap().expect("the staged upload");
         killed.write(bytes.slice(first..)).await.unwrap();
-        // A process that is killed drops nothing.
+        // A killed process runs no destructors.
         std::mem::forget(killed);
 
-        let mut staged = store.resume(id, &suspended).await.unwrap().expect("it is there again");
+        let mut staged = store.resume(id, &suspended).await.unwrap().expect("the staged upload after a crash");
         staged.write(bytes.slice(first..first + second)).await.unwrap();
         let suspended = staged.suspend().await.unwrap();
 
-        let mut staged = store.resume(id, &suspended).await.unwrap().expect("it is there still");
+        let mut staged =
+            store.resume(id, &suspended).await.unwrap().expect("the staged upload after a second suspension");
         staged.write(bytes.slice(first + second..)).await.unwrap();
         assert!(staged.commit(hash(&bytes), NOW).await.unwrap());
         assert_eq!(store.size(hash(&bytes)).await.unwrap(), Some(bytes.len() as u64));
@@ -110,7 +111,7 @@ pub async fn a_suspended_staged_upload_can_be_resumed<C: Contents>(store: &C) {
     }
 }
 
-/// Neither a content nor a spool, whoever ends it.
+/// Neither a content nor a staged upload.
 pub async fn a_resumed_staged_upload_that_is_dropped_or_discarded_leaves_nothing<C: Contents>(store: &C) {
     for size in [10, 17 << 20] {
         for dropped in [true, false] {
@@ -119,7 +120,7 @@ pub async fn a_resumed_staged_upload_that_is_dropped_or_discarded_leaves_nothing
             staged.write(bytes(size, 4)).await.unwrap();
             let suspended = staged.suspend().await.unwrap();
             if dropped {
-                drop(store.resume(id, &suspended).await.unwrap().expect("it is there"));
+                drop(store.resume(id, &suspended).await.unwrap().expect("the staged upload"));
             } else {
                 store.discard(&suspended).await.unwrap();
                 store.discard(&suspended).await.unwrap();
@@ -130,7 +131,7 @@ pub async fn a_resumed_staged_upload_that_is_dropped_or_discarded_leaves_nothing
     }
 }
 
-/// What a drop leaves to a task of its own takes a moment.
+/// Asserts that no staged upload is left. Retries, because a drop may remove it in a background task.
 async fn assert_nothing_staged<C: Contents>(store: &C) {
     let mut staged = vec![];
     for _ in 0..500 {
@@ -143,7 +144,7 @@ async fn assert_nothing_staged<C: Contents>(store: &C) {
     panic!("{staged:?}");
 }
 
-/// With the request that it was for, set aside or not.
+/// With the request that each belongs to, whether suspended or not.
 pub async fn staged_uploads_of_a_killed_process_are_listed_and_can_be_discarded<C: Contents>(store: &C) {
     let (aside, killed) = (RequestId::new(), RequestId::new());
     let mut staged = store.stage(aside).await.unwrap();
@@ -151,7 +152,7 @@ pub async fn staged_uploads_of_a_killed_process_are_listed_and_can_be_discarded<
     staged.suspend().await.unwrap();
     let mut staged = store.stage(killed).await.unwrap();
     staged.write(bytes(17 << 20, 14)).await.unwrap();
-    // A process that is killed drops nothing.
+    // A killed process runs no destructors.
     std::mem::forget(staged);
 
     let found = store.staging().await.unwrap();
@@ -161,21 +162,22 @@ pub async fn staged_uploads_of_a_killed_process_are_listed_and_can_be_discarded<
     let (now, hour) = (Timestamp::from(SystemTime::now()), Duration::from_secs(3600));
     for staging in found {
         assert!(staging.since > now - hour && staging.since < now + hour, "{staging:?}");
-        assert!(staging.set_aside || staging.request == Some(killed), "{staging:?}");
-        store.discard(&staging.handle).await.unwrap();
+        assert!(staging.may_be_suspended || staging.request == Some(killed), "{staging:?}");
+        store.discard(&staging.token).await.unwrap();
     }
     assert_nothing_staged(store).await;
 }
 
-/// Nor what somebody made up.
-pub async fn an_unknown_handle_cannot_be_resumed<C: Contents>(store: &C) {
+/// Also not a forged token.
+pub async fn an_unknown_token_cannot_be_resumed<C: Contents>(store: &C) {
     for text in ["", "{}", "../content", "null", "{\"file\": \"../x\", \"length\": 1}"] {
-        assert!(store.resume(RequestId::new(), text).await.unwrap().is_none(), "{text}");
-        store.discard(text).await.unwrap();
+        let token = UploadToken::new(text);
+        assert!(store.resume(RequestId::new(), &token).await.unwrap().is_none(), "{text}");
+        store.discard(&token).await.unwrap();
     }
 }
 
-/// Whoever comes first; also when they come at once.
+/// Also when they are committed concurrently.
 pub async fn equal_contents_are_stored_once<C: Contents>(store: &C) {
     let bytes = bytes(2_000_000, 2);
     let new = join_all((0..8).map(|_| put(store, &bytes, hash(&bytes)))).await;
@@ -183,7 +185,7 @@ pub async fn equal_contents_are_stored_once<C: Contents>(store: &C) {
     assert_eq!(read(store, hash(&bytes), 0, bytes.len()).await.unwrap(), bytes);
 }
 
-/// The whole hash is the name.
+/// The key is the whole hash, not a prefix of it.
 pub async fn contents_with_a_common_hash_prefix_are_separate<C: Contents>(store: &C) {
     let mut names = [[7; 32]; 3];
     names[1][31] = 8;
@@ -196,7 +198,7 @@ pub async fn contents_with_a_common_hash_prefix_are_separate<C: Contents>(store:
     }
 }
 
-/// Never a short or made-up answer.
+/// It never returns fewer bytes or wrong bytes.
 pub async fn reading_past_the_end_or_a_missing_content_fails<C: Contents>(store: &C) {
     let bytes = bytes(100, 3);
     put(store, &bytes, hash(&bytes)).await;
@@ -205,7 +207,7 @@ pub async fn reading_past_the_end_or_a_missing_content_fails<C: Contents>(store:
     assert!(matches!(read(store, ContentHash::new([1; 32]), 0, 1).await, Err(StoreError::NotFound)));
 }
 
-/// Neither a content nor a spool.
+/// Neither a content nor a staged upload.
 pub async fn a_dropped_staged_upload_leaves_nothing<C: Contents>(store: &C) {
     for size in [10, 5 << 20] {
         let bytes = bytes(size, 4);
@@ -217,7 +219,7 @@ pub async fn a_dropped_staged_upload_leaves_nothing<C: Contents>(store: &C) {
     assert_nothing_staged(store).await;
 }
 
-/// By a commit, a commit of the same again, or on purpose.
+/// Touched by a commit, by another commit of the same content, or by `touch`.
 pub async fn a_recently_touched_content_is_not_removed<C: Contents>(store: &C) {
     let bytes = bytes(100, 5);
     let hash = hash(&bytes);
@@ -234,7 +236,7 @@ pub async fn a_recently_touched_content_is_not_removed<C: Contents>(store: &C) {
     assert_eq!(store.remove(hash, NOW + second * 3).await.unwrap(), Removal::Gone);
 }
 
-/// Also for whoever has read it before.
+/// Also for callers that have read it before, so caches must not serve it.
 pub async fn a_removed_content_is_gone<C: Contents>(store: &C) {
     let bytes = bytes(100, 6);
     let hash = hash(&bytes);
@@ -242,15 +244,15 @@ pub async fn a_removed_content_is_gone<C: Contents>(store: &C) {
     read(store, hash, 0, 100).await.unwrap();
     let later = NOW + Duration::from_secs(1);
     assert_eq!(store.remove(hash, later).await.unwrap(), Removal::Gone);
-    assert_eq!(store.remove(hash, later).await.unwrap(), Removal::Gone, "a second time is fine");
+    assert_eq!(store.remove(hash, later).await.unwrap(), Removal::Gone, "removing it again succeeds");
     assert!(!store.touch(hash, later).await.unwrap());
     assert_eq!(store.size(hash).await.unwrap(), None);
     assert!(matches!(read(store, hash, 0, 1).await, Err(StoreError::NotFound)));
-    assert!(put(store, &bytes, hash).await, "it can come again");
+    assert!(put(store, &bytes, hash).await, "it can be stored again");
     assert_eq!(read(store, hash, 0, 100).await.unwrap(), bytes);
 }
 
-/// Whenever it was touched; it can come again.
+/// Regardless of when it was touched. It can be stored again.
 pub async fn a_quarantined_content_is_gone<C: Contents>(store: &C) {
     let bytes = bytes(100, 7);
     let hash = hash(&bytes);
@@ -265,12 +267,12 @@ pub async fn a_quarantined_content_is_gone<C: Contents>(store: &C) {
     assert_eq!(read(store, hash, 0, 100).await.unwrap(), bytes);
 }
 
-/// By the beginning of their hash, and by when they were stored.
+/// By the first byte of the hash, and by the time at which they were stored.
 pub async fn unmodified_contents_are_listed_by_hash_prefix<C: Contents>(store: &C) {
     let bytes = bytes(1_000, 12);
     let hash = hash(&bytes);
     let part = hash.as_bytes()[0];
-    // Stores that keep the time themselves keep the real one.
+    // Backends that record the modification time themselves use the real time.
     let (real, hour) = (Timestamp::from(SystemTime::now()), Duration::from_secs(3600));
     let (early, late) = (real.min(NOW) - hour, real.max(NOW) + hour);
     assert_eq!(store.list_unmodified(part, late).await.unwrap(), []);

@@ -1,4 +1,4 @@
-//! The contract of [`Guards`](crate::Guards).
+//! Contract tests of [`Guards`](crate::Guards).
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use futures::future::join_all;
 use super::NOW;
 use crate::{Guards, Limit};
 
-/// Runs the suite against what the function `$make` makes.
+/// Runs the suite against the backend that the function `$make` returns.
 #[macro_export]
 macro_rules! guards_contract {
     ($make:path) => {
@@ -31,7 +31,7 @@ fn limit(key: &str, max: u32, window: Duration) -> Limit {
     Limit { key: key.into(), max, window }
 }
 
-/// Fifty at once.
+/// Fifty concurrent calls.
 pub async fn of_concurrent_uses_of_a_key_one_succeeds<G: Guards>(guards: &G) {
     let until = NOW + Duration::from_secs(600);
     let used = join_all((0..50).map(|_| guards.use_once("a", NOW, until))).await;
@@ -39,7 +39,7 @@ pub async fn of_concurrent_uses_of_a_key_one_succeeds<G: Guards>(guards: &G) {
     assert!(guards.use_once("b", NOW, until).await.unwrap());
 }
 
-/// And not before.
+/// Not earlier than `until`.
 pub async fn a_key_can_be_used_again_after_it_expires<G: Guards>(guards: &G) {
     let until = NOW + Duration::from_secs(600);
     assert!(guards.use_once("a", NOW, until).await.unwrap());
@@ -47,14 +47,14 @@ pub async fn a_key_can_be_used_again_after_it_expires<G: Guards>(guards: &G) {
     assert!(guards.use_once("a", until, until + Duration::from_secs(1)).await.unwrap());
 }
 
-/// Until it is replaced, or released.
+/// Until the value is replaced, released or expired.
 pub async fn a_reserved_value_is_returned_to_later_callers<G: Guards>(guards: &G) {
     let until = NOW + MINUTE;
     assert_eq!(guards.reserve("a", "one", NOW, until).await.unwrap(), None);
     assert_eq!(guards.reserve("a", "two", NOW, until).await.unwrap().as_deref(), Some("one"));
     let replaced = join_all((0..10).map(|_| guards.replace("a", "one", "three", until + MINUTE))).await;
     assert_eq!(replaced.into_iter().filter(|replaced| *replaced.as_ref().unwrap()).count(), 1);
-    assert!(!guards.replace("b", "one", "three", until).await.unwrap(), "nothing stands there");
+    assert!(!guards.replace("b", "one", "three", until).await.unwrap(), "the key has no value");
     assert_eq!(guards.reserve("a", "four", until, until + MINUTE).await.unwrap().as_deref(), Some("three"));
     guards.release("a").await.unwrap();
     assert_eq!(guards.reserve("a", "five", NOW, until).await.unwrap(), None);
@@ -63,7 +63,7 @@ pub async fn a_reserved_value_is_returned_to_later_callers<G: Guards>(guards: &G
     assert_eq!(guards.value("never", NOW).await.unwrap(), None);
 }
 
-/// Two hundred at once.
+/// Two hundred concurrent calls.
 pub async fn of_concurrent_uses_exactly_the_limit_passes<G: Guards>(guards: &G) {
     let limits = [limit("a", 60, MINUTE)];
     let taken = join_all((0..200).map(|_| guards.acquire(&limits, NOW))).await;
@@ -72,10 +72,13 @@ pub async fn of_concurrent_uses_exactly_the_limit_passes<G: Guards>(guards: &G) 
     let mut used: Vec<_> = allowed.iter().map(|taken| taken.usage[0].used).collect();
     used.sort_unstable();
     assert_eq!(used, (1..=60).collect::<Vec<_>>());
-    assert!(guards.acquire(&[limit("b", 60, MINUTE)], NOW).await.unwrap().allowed, "another's limit is another");
+    assert!(
+        guards.acquire(&[limit("b", 60, MINUTE)], NOW).await.unwrap().allowed,
+        "limits of different keys are independent"
+    );
 }
 
-/// A use leaves the window when the window has passed, and not at the turn of some minute.
+/// A use counts until the window has passed since it: windows are not aligned to the minute.
 pub async fn the_window_slides<G: Guards>(guards: &G) {
     let limits = [limit("a", 2, MINUTE)];
     let take = async |at| guards.acquire(&limits, NOW + Duration::from_secs(at)).await.unwrap();
@@ -89,7 +92,7 @@ pub async fn the_window_slides<G: Guards>(guards: &G) {
     assert!(take(112).await.allowed);
 }
 
-/// All or nothing.
+/// A use counts for all limits or for none.
 pub async fn a_use_refused_by_one_limit_counts_for_none<G: Guards>(guards: &G) {
     let (wide, narrow) = (limit("wide", 10, MINUTE), limit("narrow", 1, MINUTE));
     let both = [wide.clone(), narrow];
@@ -105,7 +108,7 @@ pub async fn a_use_refused_by_one_limit_counts_for_none<G: Guards>(guards: &G) {
     assert!(!guards.acquire(&[wide], NOW).await.unwrap().allowed);
 }
 
-/// A minute and an hour.
+/// With windows of a minute and an hour.
 pub async fn windows_of_one_key_slide_independently<G: Guards>(guards: &G) {
     let limits = [limit("a", 2, MINUTE), limit("a", 3, MINUTE * 60)];
     let take = async |at| {

@@ -1,4 +1,4 @@
-//! What every backend must do, as tests. A backend's own tests call one macro per port:
+//! Contract tests: the behavior that every backend must have. A backend's tests call one macro per port:
 //!
 //! ```ignore
 //! async fn requests() -> (impl Requests, impl Sized) { … }    // the second keeps the store alive
@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use domain::{Content, ContentHash, FetchRequest, FetchSpec, Method, Timestamp, TorrentFormat, UserId};
 
-/// The point in time at which the suites begin.
+/// The time at which the suites start.
 pub const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-/// A lease that the suites take.
+/// The length of the leases in the suites.
 pub const LEASE: Duration = Duration::from_secs(60);
 
-/// A request of `owner` for `url`, queued and due [`NOW`].
+/// Returns a request of `owner` for `url` that is queued and due at [`NOW`].
 pub fn request(owner: &str, url: &str) -> FetchRequest {
     let spec = FetchSpec {
         url: url.parse().expect("a URL"),
@@ -38,7 +38,7 @@ pub fn request(owner: &str, url: &str) -> FetchRequest {
     FetchRequest::new(UserId::new(owner), Some([127, 0, 0, 1].into()), spec, Duration::from_secs(3600), NOW)
 }
 
-/// A content with this hash.
+/// Returns the description of a content with this hash.
 pub fn content(hash: ContentHash, fetched_at: Timestamp) -> Content {
     Content {
         hash,
@@ -51,7 +51,7 @@ pub fn content(hash: ContentHash, fetched_at: Timestamp) -> Content {
     }
 }
 
-/// Makes a test of each function of a suite.
+/// Defines a test for each function of a suite.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! contract_tests {

@@ -1,4 +1,4 @@
-//! The contract of [`Requests`](crate::Requests).
+//! Contract tests of [`Requests`](crate::Requests).
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use futures::future::{join, join_all};
 use super::{LEASE, NOW, content, request};
 use crate::{Claim, Condition, ContentReference, IdenticalRequests, QuotaUsage, Requests, StoreError, Task};
 
-/// Runs the suite against what the function `$make` makes.
+/// Runs the suite against the backend that the function `$make` returns.
 #[macro_export]
 macro_rules! requests_contract {
     ($make:path) => {
@@ -41,7 +41,8 @@ macro_rules! requests_contract {
     };
 }
 
-/// From now on for one that is ready, from when it becomes ready for others, and not for another's.
+/// For a ready request it counts from now, for others from when they become ready. A request of another user is not
+/// changed.
 pub async fn a_retention_can_be_changed_until_the_request_ends<R: Requests>(store: &R) {
     let (alice, hash, infohash) = (UserId::new("alice"), ContentHash::new([1; 32]), InfoHash::new([1; 20]));
     let (long, later) = (Duration::from_secs(1_000_000), NOW + Duration::from_secs(10));
@@ -61,7 +62,7 @@ pub async fn a_retention_can_be_changed_until_the_request_ends<R: Requests>(stor
 
     assert_eq!(store.keep(seeding, &UserId::new("bob"), long, later).await.unwrap(), None);
     assert_eq!(store.keep(RequestId::new(), &alice, long, later).await.unwrap(), None);
-    // While a worker holds the row, too.
+    // Also while a worker holds a claim on the row.
     let packaging = packaging(store, "http://h/packaging", hash).await;
     let claim = claimed(store, packaging, Step::Package).await;
     store.keep(packaging, &alice, long, later).await.unwrap().expect("the row");
@@ -72,7 +73,7 @@ pub async fn a_retention_can_be_changed_until_the_request_ends<R: Requests>(stor
     assert_eq!(store.keep(seeding, &alice, long, later).await.unwrap(), ended);
 }
 
-/// Page by page, also by status, each once.
+/// In pages, optionally by status, each row once.
 pub async fn an_owner_lists_their_own_rows_newest_first<R: Requests>(store: &R) {
     let mut ids = vec![];
     for n in 0..7 {
@@ -98,7 +99,7 @@ pub async fn an_owner_lists_their_own_rows_newest_first<R: Requests>(store: &R) 
     assert_eq!(store.list(&UserId::new("carol"), None, None, 10).await.unwrap(), []);
 }
 
-/// Ended ones take nothing.
+/// Ended requests use no quota.
 pub async fn quota_usage_counts_live_requests<R: Requests>(store: &R) {
     let (alice, hash) = (UserId::new("alice"), ContentHash::new([1; 32]));
     assert_eq!(store.quota_usage(&alice).await.unwrap(), QuotaUsage::default());
@@ -115,7 +116,7 @@ pub async fn quota_usage_counts_live_requests<R: Requests>(store: &R) {
     assert_eq!(store.quota_usage(&alice).await.unwrap(), QuotaUsage { active: 2, stored_bytes: 0 });
 }
 
-/// Whichever write it is. After the timeout it returns the row as it is.
+/// After any write to the row. After the timeout it returns the row unchanged.
 pub async fn a_waiter_returns_when_the_row_changes<R: Requests>(store: &R) {
     let timeout = Duration::from_secs(30);
     let row = request("alice", "http://h/");
@@ -134,18 +135,18 @@ pub async fn a_waiter_returns_when_the_row_changes<R: Requests>(store: &R) {
     let (ended, cancelled) = join(store.wait_for_change(&waited, timeout), store.cancel(row.id, &alice, NOW)).await;
     cancelled.unwrap();
     assert_eq!(ended.unwrap().expect("the row").status, Status::Cancelled);
-    // What has changed already is not waited for.
+    // It returns at once if the row has already changed.
     assert_eq!(store.wait_for_change(&row, timeout).await.unwrap().expect("the row").status, Status::Cancelled);
     assert!(store.wait_for_change(&request("alice", "http://h/"), Duration::ZERO).await.unwrap().is_none());
 }
 
-/// By one teller at a time, and until it is done.
+/// One worker at a time claims it, until it is finished.
 pub async fn the_webhook_of_a_failed_request_is_due<R: Requests>(store: &R) {
     let mut wanted = request("alice", "http://h/wanted");
     wanted.spec.callback_url = Some("https://alice.example/hook".parse().unwrap());
     for row in [&request("alice", "http://h/not"), &wanted] {
         store.create(row).await.unwrap();
-        assert!(store.due_webhooks(NOW, 10).await.unwrap().is_empty(), "nothing has ended that is to be told");
+        assert!(store.due_webhooks(NOW, 10).await.unwrap().is_empty(), "no request with a callback URL has ended");
         let claim = claimed(store, row.id, Step::Fetch).await;
         failed(store, &claim).await;
     }
@@ -155,7 +156,7 @@ pub async fn the_webhook_of_a_failed_request_is_due<R: Requests>(store: &R) {
     let [(row, tries)] = &claims[..] else { panic!("{claims:?}") };
     assert_eq!((row.status, *tries, &row.spec.callback_url), (Status::Failed, 0, &wanted.spec.callback_url));
     assert!(store.due_webhooks(NOW, 10).await.unwrap().is_empty());
-    let (_, tries) = store.claim_webhook(wanted.id, NOW + LEASE, LEASE).await.unwrap().expect("its lease ran out");
+    let (_, tries) = store.claim_webhook(wanted.id, NOW + LEASE, LEASE).await.unwrap().expect("the lease has expired");
     assert_eq!(tries, 1);
     store.finish_webhook(wanted.id, Some(NOW + LEASE)).await.unwrap();
     assert_eq!(store.due_webhooks(NOW + LEASE, 10).await.unwrap(), [wanted.id]);
@@ -163,7 +164,7 @@ pub async fn the_webhook_of_a_failed_request_is_due<R: Requests>(store: &R) {
     assert!(store.claim_webhook(wanted.id, NOW + LEASE * 10, LEASE).await.unwrap().is_none());
 }
 
-/// And not before it is ready or has failed.
+/// Not before the request is ready or has failed.
 pub async fn the_webhook_of_a_seeded_request_is_due<R: Requests>(store: &R) {
     let (hash, infohash) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]));
     let failure = Failure::new(FailureCode::SeedingFailed, "no");
@@ -189,7 +190,7 @@ async fn claimed<R: Requests>(store: &R, id: RequestId, step: Step) -> Claim {
     store.claim(id, step, NOW, LEASE).await.unwrap().expect("a claim")
 }
 
-/// Takes a new request for `url` as far as packaging, with the content `hash`.
+/// Creates a request for `url` and brings it to packaging, with the content `hash`. Returns its id.
 async fn packaging<R: Requests>(store: &R, url: &str, hash: ContentHash) -> RequestId {
     fetched(store, request("alice", url), hash).await
 }
@@ -201,7 +202,7 @@ async fn fetched<R: Requests>(store: &R, row: FetchRequest, hash: ContentHash) -
     row.id
 }
 
-/// Takes a new request as far as seeding.
+/// Creates a request and brings it to seeding. Returns its id.
 async fn seeding<R: Requests>(store: &R, url: &str, hash: ContentHash, infohash: InfoHash) -> RequestId {
     let id = packaging(store, url, hash).await;
     packaged(store, id, infohash).await;
@@ -213,19 +214,19 @@ async fn packaged<R: Requests>(store: &R, id: RequestId, infohash: InfoHash) {
     store.save(&claim, &Transition::packaged(infohash, None, NOW + LEASE), NOW).await.unwrap();
 }
 
-/// Makes a request that is seeding ready.
+/// Brings a request from seeding to ready. Returns the row.
 async fn seeded<R: Requests>(store: &R, id: RequestId, infohash: InfoHash) -> FetchRequest {
     let applied = store.apply(id, Condition::HasTorrent(infohash), &Transition::seeded(), NOW).await.unwrap();
     applied.done().expect("the row")
 }
 
-/// Ends a claimed request, which holds nothing.
+/// Fails a claimed request that refers to no content. Returns the row.
 async fn failed<R: Requests>(store: &R, claim: &Claim) -> FetchRequest {
     let failure = Failure::new(FailureCode::TooLarge, "too large");
     store.save(claim, &Transition::fail(&claim.request, failure, None, NOW), NOW).await.unwrap().0
 }
 
-/// Every field survives.
+/// All fields.
 pub async fn a_row_reads_back_as_it_was_written<R: Requests>(store: &R) {
     let row = request("alice", "https://example.org/?a=ü");
     store.create(&row).await.unwrap();
@@ -233,14 +234,14 @@ pub async fn a_row_reads_back_as_it_was_written<R: Requests>(store: &R) {
     assert_eq!(store.get(RequestId::new()).await.unwrap(), None);
 }
 
-/// The second of one id is refused.
+/// The second row with the same id.
 pub async fn a_duplicate_id_is_refused<R: Requests>(store: &R) {
     let row = request("alice", "https://example.org/");
     store.create(&row).await.unwrap();
     assert!(matches!(store.create(&row).await, Err(StoreError::AlreadyExists)));
 }
 
-/// Fifty at once.
+/// Fifty concurrent claims.
 pub async fn of_concurrent_claims_one_succeeds<R: Requests>(store: &R) {
     let row = request("alice", "https://example.org/");
     store.create(&row).await.unwrap();
@@ -251,7 +252,7 @@ pub async fn of_concurrent_claims_one_succeeds<R: Requests>(store: &R) {
     assert_eq!(store.get(row.id).await.unwrap().unwrap().due_at, Some(NOW + LEASE));
 }
 
-/// Neither early nor for another step.
+/// Not before its due time, and not for another step.
 pub async fn a_row_is_claimed_only_when_due_and_for_its_own_step<R: Requests>(store: &R) {
     let row = request("alice", "https://example.org/");
     store.create(&row).await.unwrap();
@@ -264,13 +265,13 @@ pub async fn a_row_is_claimed_only_when_due_and_for_its_own_step<R: Requests>(st
     claimed(store, row.id, Step::Fetch).await;
 }
 
-/// A worker that was thought dead is kept from writing.
+/// A slow worker whose lease expired must not overwrite the work of the next one.
 pub async fn an_expired_lease_can_be_claimed_and_its_former_holder_cannot_write<R: Requests>(store: &R) {
     let row = request("alice", "https://example.org/");
     store.create(&row).await.unwrap();
     let first = claimed(store, row.id, Step::Fetch).await;
     let later = NOW + LEASE;
-    let second = store.claim(row.id, Step::Fetch, later, LEASE).await.unwrap().expect("the lease is over");
+    let second = store.claim(row.id, Step::Fetch, later, LEASE).await.unwrap().expect("the lease has expired");
 
     let fetched = Transition::fetched(content(ContentHash::new([1; 32]), later), later);
     assert!(matches!(store.save(&first, &fetched, later).await, Err(StoreError::ClaimLost)));
@@ -278,11 +279,11 @@ pub async fn an_expired_lease_can_be_claimed_and_its_former_holder_cannot_write<
 
     let (saved, _) = store.save(&second, &fetched, later).await.unwrap();
     let again = store.save(&second, &fetched, later).await;
-    assert!(matches!(again, Err(StoreError::ClaimLost)), "a claim is given up by saving");
+    assert!(matches!(again, Err(StoreError::ClaimLost)), "saving ends the claim");
     assert_eq!(store.get(row.id).await.unwrap(), Some(saved));
 }
 
-/// While it works on, nobody else gets it.
+/// Other workers cannot claim the row while heartbeats arrive.
 pub async fn a_heartbeat_keeps_the_claim_and_shows_the_progress<R: Requests>(store: &R) {
     let row = request("alice", "https://example.org/");
     store.create(&row).await.unwrap();
@@ -294,7 +295,7 @@ pub async fn a_heartbeat_keeps_the_claim_and_shows_the_progress<R: Requests>(sto
     assert!(store.claim(row.id, Step::Fetch, middle + LEASE, LEASE).await.unwrap().is_some());
 }
 
-/// The worker learns of it at its next write, and cannot undo it.
+/// The worker's next write fails with `ClaimLost`, so it cannot undo the cancel.
 pub async fn a_cancel_ends_a_claimed_request<R: Requests>(store: &R) {
     let row = request("alice", "https://example.org/");
     store.create(&row).await.unwrap();
@@ -308,7 +309,7 @@ pub async fn a_cancel_ends_a_claimed_request<R: Requests>(store: &R) {
     assert_eq!(store.get(row.id).await.unwrap().unwrap().status, Status::Cancelled);
 }
 
-/// Another's request does not exist.
+/// For other users the request does not exist.
 pub async fn only_the_owner_cancels<R: Requests>(store: &R) {
     let row = request("alice", "https://example.org/");
     store.create(&row).await.unwrap();
@@ -328,7 +329,7 @@ pub async fn an_ended_request_does_not_change<R: Requests>(store: &R) {
     assert_eq!(store.get(row.id).await.unwrap(), Some(failed));
 }
 
-/// Each with the wake-up for its step.
+/// Each with the task for its step.
 pub async fn what_is_due_is_found_oldest_first<R: Requests>(store: &R) {
     let (hash, infohash) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]));
     let packaging = packaging(store, "https://example.org/p", hash).await;
@@ -350,12 +351,12 @@ pub async fn what_is_due_is_found_oldest_first<R: Requests>(store: &R) {
     assert!(store.due(NOW, 10).await.unwrap().contains(&Task::Release(seeding)));
 }
 
-/// They end without a wake-up: the sweep sees to them.
+/// They have no task: the sweep expires them.
 pub async fn ready_rows_expire_and_are_not_due<R: Requests>(store: &R) {
     let infohash = InfoHash::new([2; 20]);
     let id = seeding(store, "https://example.org/", ContentHash::new([1; 32]), infohash).await;
     seeded(store, id, infohash).await;
-    let end = store.get(id).await.unwrap().unwrap().expires_at.expect("an end");
+    let end = store.get(id).await.unwrap().unwrap().expires_at.expect("an expiry time");
     assert_eq!(end, NOW + Duration::from_secs(3600));
     assert_eq!(store.list_expired(end - Duration::from_millis(1), 10).await.unwrap(), []);
     assert_eq!(store.list_expired(end, 10).await.unwrap(), [id]);
@@ -366,7 +367,7 @@ pub async fn ready_rows_expire_and_are_not_due<R: Requests>(store: &R) {
     assert_eq!(store.due(end, 10).await.unwrap(), [Task::Release(id)]);
 }
 
-/// Not a moment earlier, and not while something is to be done for it.
+/// Not purged earlier, and not while the row is still due.
 pub async fn a_row_is_kept_for_its_history<R: Requests>(store: &R) {
     let history = Duration::from_secs(100);
     let ended = FetchRequest { history, ..request("alice", "http://h/ended") };
@@ -382,11 +383,11 @@ pub async fn a_row_is_kept_for_its_history<R: Requests>(store: &R) {
 
     store.cancel(live.id, &live.owner, NOW).await.unwrap();
     store.purge_history(NOW + history * 2, 10).await.unwrap();
-    let row = store.get(live.id).await.unwrap().expect("it is still to be released");
+    let row = store.get(live.id).await.unwrap().expect("a row that is not yet released");
     assert_eq!((row.status, row.due_at), (Status::Cancelled, Some(NOW)));
 }
 
-/// The oldest in flight leads; the others can be woken.
+/// The oldest request in flight is fetched. The waiters can be woken.
 pub async fn identical_requests_find_each_other<R: Requests>(store: &R) {
     let (first, second) = (request("alice", "https://example.org/"), request("alice", "https://example.org/"));
     let stranger = request("bob", "https://example.org/");
@@ -403,16 +404,20 @@ pub async fn identical_requests_find_each_other<R: Requests>(store: &R) {
 
     let fetched = Transition::fetched(content(ContentHash::new([1; 32]), NOW), NOW);
     assert_eq!(store.save(&claim, &fetched, NOW).await.unwrap().1, [second.id]);
-    assert_eq!(claimed(store, first.id, Step::Package).await.waiting, [second.id], "whoever comes later knows it, too");
-    assert!(!store.add_waiter(second.id, first.id).await.unwrap(), "it is in flight no longer");
+    assert_eq!(
+        claimed(store, first.id, Step::Package).await.waiting,
+        [second.id],
+        "later claims have the list of waiters too"
+    );
+    assert!(!store.add_waiter(second.id, first.id).await.unwrap(), "the request is no longer in flight");
     assert!(!store.add_waiter(second.id, RequestId::new()).await.unwrap());
     assert_eq!(store.find_identical(&first.fingerprint).await.unwrap().first_in_flight, Some(second.id));
     assert_eq!(store.wake(&[second.id, first.id], NOW).await.unwrap(), [second.id]);
     claimed(store, second.id, Step::Fetch).await;
-    assert_eq!(store.wake(&[second.id], NOW).await.unwrap(), [], "a claimed one is not disturbed");
+    assert_eq!(store.wake(&[second.id], NOW).await.unwrap(), [], "a claimed row is not changed");
 }
 
-/// By when it was fetched, not by when it was asked for.
+/// By the time of the fetch, not by the time of the request.
 pub async fn the_freshest_content_is_found<R: Requests>(store: &R) {
     let rows: Vec<_> = (0..3).map(|_| request("alice", "https://example.org/")).collect();
     for (row, age) in rows.iter().zip([1_u32, 0, 2]) {
@@ -431,7 +436,7 @@ pub async fn the_freshest_content_is_found<R: Requests>(store: &R) {
     );
 }
 
-/// Ended ones hold nothing.
+/// Ended requests hold no reference.
 pub async fn references_are_the_live_requests_of_a_content<R: Requests>(store: &R) {
     let (hash, infohash) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]));
     assert_eq!(store.references(hash).await.unwrap(), []);
@@ -447,7 +452,7 @@ pub async fn references_are_the_live_requests_of_a_content<R: Requests>(store: &
     assert_eq!(store.references(hash).await.unwrap().len(), 1);
 }
 
-/// Neither those before nor those after, and no more than asked for.
+/// Only requests that are ready now, and at most `limit` of them.
 pub async fn the_ready_requests_of_a_content_are_found<R: Requests>(store: &R) {
     let (hash, infohash) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]));
     let mut ready = vec![];

@@ -1,4 +1,4 @@
-//! The contract of [`Swarm`](crate::Swarm).
+//! Contract tests of [`Swarm`](crate::Swarm).
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use domain::InfoHash;
 use super::NOW;
 use crate::{Announce, MAX_PEERS_PER_ADDRESS, Peer, Swarm, SwarmCounts};
 
-/// Runs the suite against what the function `$make` makes.
+/// Runs the suite against the backend that the function `$make` returns.
 #[macro_export]
 macro_rules! swarm_contract {
     ($make:path) => {
@@ -35,7 +35,7 @@ async fn present<S: Swarm>(swarm: &S, peer: Peer) -> (Vec<Peer>, SwarmCounts) {
     swarm.announce(TORRENT, Announce::Present(peer), 50, NOW, KEEP).await.unwrap()
 }
 
-/// Be there ever so many, and behind ever so many addresses of one network.
+/// Leechers are still returned when there are many seeds, even with many addresses of one network.
 pub async fn many_seeds_do_not_hide_other_peers<S: Swarm>(swarm: &S) {
     let honest = peer(1);
     present(swarm, honest).await;
@@ -50,7 +50,7 @@ pub async fn many_seeds_do_not_hide_other_peers<S: Swarm>(swarm: &S) {
     assert_eq!(counts, SwarmCounts { seeds: u32::try_from(MAX_PEERS_PER_ADDRESS).unwrap(), leechers: 2 });
 }
 
-/// And not of themselves, nor of another torrent's.
+/// It does not return the peer itself, nor peers of another torrent.
 pub async fn an_announce_returns_the_other_peers_of_the_torrent<S: Swarm>(swarm: &S) {
     assert_eq!(present(swarm, peer(1)).await, (vec![], SwarmCounts { seeds: 0, leechers: 1 }));
     assert_eq!(present(swarm, peer(2)).await.0, [peer(1)]);
@@ -60,7 +60,7 @@ pub async fn an_announce_returns_the_other_peers_of_the_torrent<S: Swarm>(swarm:
     assert_eq!(peers, []);
 }
 
-/// At once, or when its time is over.
+/// At once when it stops, or after `KEEP` without an announce.
 pub async fn a_peer_that_stops_or_times_out_is_removed<S: Swarm>(swarm: &S) {
     present(swarm, peer(1)).await;
     present(swarm, peer(2)).await;
@@ -71,7 +71,7 @@ pub async fn a_peer_that_stops_or_times_out_is_removed<S: Swarm>(swarm: &S) {
     assert_eq!(peers, []);
 }
 
-/// It is counted once, and told of first.
+/// It is counted once, and returned before leechers.
 pub async fn a_peer_that_completes_is_a_seed<S: Swarm>(swarm: &S) {
     present(swarm, peer(1)).await;
     present(swarm, peer(2)).await;
@@ -82,7 +82,7 @@ pub async fn a_peer_that_completes_is_a_seed<S: Swarm>(swarm: &S) {
     assert_eq!(peers, [seed, peer(1)]);
 }
 
-/// Nor fewer than there are.
+/// And no fewer than there are.
 pub async fn no_more_peers_are_returned_than_requested<S: Swarm>(swarm: &S) {
     for port in 1..=20 {
         present(swarm, peer(port)).await;
@@ -92,7 +92,7 @@ pub async fn no_more_peers_are_returned_than_requested<S: Swarm>(swarm: &S) {
     assert_eq!(present(swarm, peer(1)).await.0.len(), 19);
 }
 
-/// Its oldest peer makes room; those of others stay.
+/// The oldest peer of the address is removed. Peers of other addresses stay.
 pub async fn the_number_of_peers_per_address_is_limited<S: Swarm>(swarm: &S) {
     let other = Peer { address: ([127, 0, 0, 2], 1).into(), id: [255; 20], seed: false };
     present(swarm, other).await;

@@ -1,4 +1,4 @@
-//! The contract of [`Torrents`](crate::Torrents).
+//! Contract tests of [`Torrents`](crate::Torrents).
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use futures::future::join_all;
 use super::NOW;
 use crate::Torrents;
 
-/// Runs the suite against what the function `$make` makes.
+/// Runs the suite against the backend that the function `$make` returns.
 #[macro_export]
 macro_rules! torrents_contract {
     ($make:path) => {
@@ -42,7 +42,7 @@ fn torrent(byte: u8) -> Torrent {
     }
 }
 
-/// Every field survives, and the file.
+/// All fields and the torrent file.
 pub async fn a_torrent_reads_back_as_it_was_stored<T: Torrents>(store: &T) {
     assert_eq!(store.get(torrent(2).infohash).await.unwrap(), None);
     assert_eq!(store.metainfo(torrent(2).infohash).await.unwrap(), None);
@@ -57,14 +57,14 @@ pub async fn a_torrent_reads_back_as_it_was_stored<T: Torrents>(store: &T) {
     assert_eq!(store.of_content(ContentHash::new([99; 32])).await.unwrap(), []);
 }
 
-/// With both infohashes.
+/// With both infohashes (BEP 52).
 pub async fn a_hybrid_torrent_reads_back_as_it_was_stored<T: Torrents>(store: &T) {
     let hybrid = Torrent { infohash_v2: Some(InfoHashV2::new([200; 32])), ..torrent(2) };
     store.store(&hybrid, b"metainfo").await.unwrap();
     assert_eq!(store.get(hybrid.infohash).await.unwrap(), Some(hybrid));
 }
 
-/// Also when they come at once.
+/// Also when they are concurrent.
 pub async fn each_request_increments_the_version<T: Torrents>(store: &T) {
     let torrent = torrent(1);
     store.store(&torrent, b"metainfo").await.unwrap();
@@ -76,7 +76,7 @@ pub async fn each_request_increments_the_version<T: Torrents>(store: &T) {
     assert_eq!(store.get(torrent.infohash).await.unwrap().unwrap().version, 21);
 }
 
-/// The version tells, and the time, where what is looked up is behind.
+/// Both the version and the creation time are checked: an index that the caller read may be out of date.
 pub async fn a_torrent_with_a_new_request_is_not_retired<T: Torrents>(store: &T) {
     let early = torrent(1);
     store.store(&Torrent { created_at: NOW - Duration::from_secs(60), ..early.clone() }, b"metainfo").await.unwrap();
@@ -85,25 +85,25 @@ pub async fn a_torrent_with_a_new_request_is_not_retired<T: Torrents>(store: &T)
     assert!(!store.retire(torrent.infohash, 1, NOW).await.unwrap());
     assert!(!store.retire(torrent.infohash, 2, NOW - Duration::from_millis(1)).await.unwrap());
     assert!(store.retire(torrent.infohash, 2, NOW).await.unwrap());
-    assert!(!store.retire(torrent.infohash, 2, NOW).await.unwrap(), "once");
+    assert!(!store.retire(torrent.infohash, 2, NOW).await.unwrap(), "it is retired once");
     assert!(!store.mark_seeding(torrent.infohash).await.unwrap());
-    assert!(!store.mark_seeding(InfoHash::new([9; 20])).await.unwrap(), "there is none");
+    assert!(!store.mark_seeding(InfoHash::new([9; 20])).await.unwrap(), "the torrent does not exist");
     assert_eq!(store.get(torrent.infohash).await.unwrap().unwrap().state, TorrentState::Retired);
 }
 
-/// It is to be added to the seeder anew.
+/// It must be added to the seeder again.
 pub async fn a_retired_torrent_is_live_again_when_it_is_stored_again<T: Torrents>(store: &T) {
     let torrent = torrent(1);
     store.store(&torrent, b"metainfo").await.unwrap();
     store.mark_seeding(torrent.infohash).await.unwrap();
     assert!(store.retire(torrent.infohash, 1, NOW).await.unwrap());
     assert_eq!(store.store(&torrent, b"metainfo").await.unwrap(), TorrentState::Adding);
-    assert!(!store.retire(torrent.infohash, 1, NOW).await.unwrap(), "the version went on");
+    assert!(!store.retire(torrent.infohash, 1, NOW).await.unwrap(), "the version has changed");
     assert!(!store.purge(torrent.infohash).await.unwrap());
     assert!(store.metainfo(torrent.infohash).await.unwrap().is_some());
 }
 
-/// With its file.
+/// Purging also deletes the torrent file.
 pub async fn only_a_retired_torrent_is_purged<T: Torrents>(store: &T) {
     let torrent = torrent(1);
     store.store(&torrent, b"metainfo").await.unwrap();
@@ -112,10 +112,10 @@ pub async fn only_a_retired_torrent_is_purged<T: Torrents>(store: &T) {
     assert!(store.purge(torrent.infohash).await.unwrap());
     assert_eq!(store.get(torrent.infohash).await.unwrap(), None);
     assert_eq!(store.metainfo(torrent.infohash).await.unwrap(), None);
-    assert!(store.purge(torrent.infohash).await.unwrap(), "it is gone");
+    assert!(store.purge(torrent.infohash).await.unwrap(), "purging a missing torrent succeeds");
 }
 
-/// None is missed and none told twice.
+/// No torrent is missing and none is returned twice.
 pub async fn live_torrents_are_paged_in_order<T: Torrents>(store: &T) {
     for byte in 1..=5 {
         store.store(&torrent(byte), b"metainfo").await.unwrap();
@@ -131,7 +131,7 @@ pub async fn live_torrents_are_paged_in_order<T: Torrents>(store: &T) {
     assert_eq!(seen, [1, 2, 4, 5].map(|byte| torrent(byte).infohash));
 }
 
-/// By the beginning of their infohash, and by when their files were stored.
+/// By the first byte of the infohash, and by the time at which the file was stored.
 pub async fn unmodified_torrents_are_listed_by_hash_prefix<T: Torrents>(store: &T) {
     for byte in [1, 2] {
         store.store(&torrent(byte), b"metainfo").await.unwrap();
@@ -147,7 +147,7 @@ pub async fn unmodified_torrents_are_listed_by_hash_prefix<T: Torrents>(store: &
     assert_eq!(store.list_unmodified(1, real + hour).await.unwrap(), []);
 }
 
-/// It is the seeder's; any bytes.
+/// Resume data may be any bytes.
 pub async fn resume_data_is_kept_until_the_torrent_is_purged<T: Torrents>(store: &T) {
     let torrent = torrent(1);
     assert_eq!(store.resume(torrent.infohash).await.unwrap(), None);
@@ -159,5 +159,5 @@ pub async fn resume_data_is_kept_until_the_torrent_is_purged<T: Torrents>(store:
     store.purge(torrent.infohash).await.unwrap();
     assert_eq!(store.resume(torrent.infohash).await.unwrap(), None);
     store.save_resume(torrent.infohash, b"late").await.unwrap();
-    assert_eq!(store.resume(torrent.infohash).await.unwrap(), None, "what comes too late is dropped");
+    assert_eq!(store.resume(torrent.infohash).await.unwrap(), None, "resume data of a purged torrent is dropped");
 }

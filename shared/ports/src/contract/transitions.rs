@@ -1,4 +1,4 @@
-//! The contract of [`Requests::apply`](crate::Requests::apply): a store does to a row what
+//! Contract tests of [`Requests::apply`](crate::Requests::apply): a store must change a row exactly like
 //! [`Transition::apply`](domain::Transition::apply) does in memory.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use domain::{ContentHash, FetchRequest, InfoHash, LeaseToken, RequestId, Status,
 use super::{LEASE, NOW, content, request};
 use crate::{Applied, Condition, Requests};
 
-/// Runs the suite against what the function `$make` makes.
+/// Runs the suite against the backend that the function `$make` returns.
 #[macro_export]
 macro_rules! transitions_contract {
     ($make:path) => {
@@ -24,7 +24,7 @@ macro_rules! transitions_contract {
 
 const LATER: Timestamp = Timestamp::from_millis(NOW.as_millis() + 5_000);
 
-/// A new row that the store has brought to this status, by the transitions on the shortest way.
+/// Creates a row and brings it to this status in the store, by the shortest sequence of transitions.
 async fn row_in<R: Requests>(store: &R, status: Status, callback: bool) -> FetchRequest {
     let mut row = request("alice", "https://example.org/");
     row.spec.callback_url = callback.then(|| "https://alice.example/hook".parse().unwrap());
@@ -57,7 +57,7 @@ async fn row_in<R: Requests>(store: &R, status: Status, callback: bool) -> Fetch
     row
 }
 
-/// Every transition on a row in every status, with a webhook and without.
+/// Tries every transition on a row in every status, with and without a webhook.
 pub async fn every_transition_has_the_same_effect_in_the_store_as_in_memory<R: Requests>(store: &R) {
     for &status in Status::ALL {
         for callback in [false, true] {
@@ -85,13 +85,13 @@ pub async fn every_transition_has_the_same_effect_in_the_store_as_in_memory<R: R
     }
 }
 
-/// Those that end it or make it ready, and only if it has a callback URL.
+/// Only transitions that end a request or make it ready do, and only if it has a callback URL.
 pub async fn a_transition_makes_the_webhook_of_its_request_due<R: Requests>(store: &R) {
     let sample = request("alice", "https://example.org/");
     for transition in Transition::examples(&sample, &content(ContentHash::new([9; 32]), LATER), LATER) {
         for callback in [false, true] {
             let row = row_in(store, transition.from[0], callback).await;
-            // What led the row here may have made it due before.
+            // The transitions to this status may already have made the webhook due.
             store.finish_webhook(row.id, None).await.unwrap();
             store.apply(row.id, Condition::Always, &transition, LATER).await.unwrap().done().expect("the row");
             let due = store.claim_webhook(row.id, LATER, LEASE).await.unwrap().is_some();
@@ -100,7 +100,7 @@ pub async fn a_transition_makes_the_webhook_of_its_request_due<R: Requests>(stor
     }
 }
 
-/// For each condition, on a row that has the status.
+/// Tries each condition on a row whose status allows the transition.
 pub async fn a_failed_condition_changes_nothing<R: Requests>(store: &R) {
     let (bob, cancel) = (UserId::new("bob"), Transition::cancel(LATER));
     let seen = row_in(store, Status::Queued, false).await;
@@ -114,7 +114,7 @@ pub async fn a_failed_condition_changes_nothing<R: Requests>(store: &R) {
         Condition::OwnedBy(&bob),
         Condition::HasTorrent(InfoHash::new([9; 20])),
         Condition::Unchanged(&seen),
-        // It is held.
+        // Refused because the row is claimed.
         Condition::Unchanged(&claimed),
     ] {
         let applied = store.apply(seen.id, condition, &cancel, NOW).await.unwrap();
@@ -129,7 +129,7 @@ pub async fn a_failed_condition_changes_nothing<R: Requests>(store: &R) {
     let extended = store.apply(ready.id, unchanged, &Transition::extend_retention(LEASE), LATER).await.unwrap();
     assert!(extended.done().is_some());
     let again = store.apply(ready.id, unchanged, &Transition::extend_retention(LEASE), LATER).await.unwrap();
-    assert!(again.done().is_none(), "changed since");
+    assert!(again.done().is_none(), "the row has changed since");
     let held = Condition::Held(&claim);
     assert!(store.apply(claim.request.id, held, &cancel, LATER).await.unwrap().done().is_some());
     let owner = Condition::OwnedBy(&ready.owner);
