@@ -78,7 +78,7 @@ bench: ## Measure against curl, mktorrent and libtorrent; PART=speed|api|seeding
 
 deny: ## Check the licenses and sources of all dependencies
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny --version 0.18.9
-	cargo deny --offline check licenses bans sources
+	cargo deny check licenses bans sources
 
 setup: ## Install the packages and tools for the tests
 	@scripts/setup test

@@ -1,11 +1,11 @@
-//! Builds the C++ shim against the system's libtorrent-rasterbar.
+//! Build script: compiles the C++ shim against the system's libtorrent-rasterbar.
 
 fn main() {
-    // 2.1 changes the disk interface (buffer holders, status flags): the shim is written for 2.0.
+    // The shim is written for 2.0. Version 2.1 changes the disk interface (buffer holders, status flags).
     let library = pkg_config::Config::new()
         .range_version("2.0.5".."2.1")
         .probe("libtorrent-rasterbar")
-        .expect("libtorrent-rasterbar 2.0 is needed: apt-get install libtorrent-rasterbar-dev");
+        .expect("libtorrent-rasterbar 2.0 is required: apt-get install libtorrent-rasterbar-dev");
 
     let mut build = cxx_build::bridge("src/bridge.rs");
     for (name, value) in &library.defines {
@@ -15,7 +15,7 @@ fn main() {
         .files(["shim/session.cpp", "shim/disk.cpp", "shim/metadata.cpp", "shim/peers.cpp"])
         .include("shim")
         .std("c++17")
-        // Boost and libtorrent headers are not ours to mend.
+        // These warnings come from the headers of Boost and libtorrent.
         .flag_if_supported("-Wno-deprecated-declarations")
         .flag_if_supported("-Wno-unused-parameter")
         .opt_level(2)

@@ -1,4 +1,4 @@
-//! What libtorrent reads: blocks of contents, through the contents port.
+//! Disk of the libtorrent session: reads blocks of contents through the contents port.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,21 +14,21 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// The longest that a peer waits for a block. A read without an end would block the shutdown.
+/// The timeout of a block read. A read that never ends would block the shutdown.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Tries of one read: after a hundred failed reads in a row libtorrent drops the peer.
+/// The number of tries per read. libtorrent disconnects the peer after a hundred failed reads in a row.
 const TRIES: u32 = 3;
 
 const EIO: i32 = 5;
 const ENOENT: i32 = 2;
 
-/// Answers libtorrent's reads.
+/// The disk that serves libtorrent's reads.
 pub(crate) struct ContentsDisk {
     pub contents: Arc<dyn Contents>,
     pub runtime: Handle,
     pub events: Arc<Notify>,
-    /// Cancelled when the session ends: reads that still wait are given up.
+    /// Cancelled when the session stops: pending reads then fail.
     pub stopping: CancellationToken,
 }
 
@@ -52,7 +52,7 @@ impl Disk for ContentsDisk {
                 Err(errno) => job.fail(errno),
             }
         });
-        // A block in the page cache is had at the first poll, without a task of its own.
+        // A block in the page cache is ready at the first poll, so it needs no spawned task.
         let _runtime = self.runtime.enter();
         if read.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             self.runtime.spawn(read);
@@ -70,9 +70,9 @@ async fn read(contents: &dyn Contents, content: ContentHash, offset: u64, buffer
             Ok(()) => return Ok(()),
             Err(StoreError::NotFound) => return Err(ENOENT),
             Err(error) if attempt == TRIES => {
-                warn!(content.hash = %content, offset, %error, "a block cannot be read");
+                warn!(content.hash = %content, offset, %error, "block read failed");
             }
-            // In case the store is overloaded, but well within the deadline.
+            // Back-off in case the store is overloaded, well within the deadline.
             Err(_) => tokio::time::sleep(Duration::from_millis(100) * attempt).await,
         }
     }

@@ -1,5 +1,5 @@
-//! The seeder: a libtorrent session whose content comes through the contents port, so that the same
-//! seeder serves a folder or a bucket, and torrents that share a content share its bytes.
+//! Seeder: a libtorrent session that reads contents through the contents port. The same seeder therefore serves
+//! contents from a folder or an S3 bucket, and torrents with the same content share its bytes.
 
 mod disk;
 mod session;

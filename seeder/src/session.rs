@@ -1,4 +1,4 @@
-//! The session: torrents come and go, resume data is kept.
+//! Seeding session: adds and removes torrents, saves resume data.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -17,30 +17,30 @@ use tracing::{debug, error, info, warn};
 
 use crate::disk::ContentsDisk;
 
-/// How long libtorrent may take to answer a call.
+/// The timeout for the result of a libtorrent call.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// How long libtorrent may take to close its connections and end its threads.
+/// The timeout for libtorrent to close its connections and end its threads.
 const CLOSE: Duration = Duration::from_secs(10);
 
-/// How long resume data may take to be saved at a stop.
+/// The timeout for saving resume data at shutdown.
 const LAST_SAVE: Duration = Duration::from_secs(10);
 
-/// How often memory is returned that was queued for hostile peers.
+/// The interval at which memory that was queued for hostile peers is returned to the system.
 const RELEASE_MEMORY: Duration = Duration::from_secs(5);
 
-/// Why there is no session.
+/// The error of a session that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// libtorrent said no.
+    /// libtorrent refused the settings or failed to start.
     #[error("cannot start the seeder: {0}")]
     Session(#[from] libtorrent_sys::Error),
-    /// It cannot listen.
+    /// The session cannot listen.
     #[error("the seeder cannot listen on {addresses} (SEEDER__LISTEN): {why}")]
     Listen {
-        /// Where it was to listen.
+        /// The configured listen addresses.
         addresses: String,
-        /// Why it cannot.
+        /// The reason.
         why: String,
     },
 }
@@ -51,7 +51,7 @@ pub struct SeedSession {
     /// `None` once it is stopped.
     session: Mutex<Option<Arc<Session>>>,
     waiting: Arc<Waiting>,
-    /// What has been added and not removed.
+    /// The torrents that were added and not removed.
     held: Mutex<HashSet<InfoHash>>,
     stop: CancellationToken,
     events: Mutex<Option<JoinHandle<()>>>,
@@ -59,11 +59,11 @@ pub struct SeedSession {
     connect_to_peers: bool,
 }
 
-/// Who waits for libtorrent to have added a torrent.
+/// The callers that wait until libtorrent has added a torrent, by infohash.
 type Waiting = Mutex<HashMap<String, Vec<oneshot::Sender<Result<(), SeedError>>>>>;
 
 impl SeedSession {
-    /// Starts a session that listens, reads from `contents` and keeps resume data in `torrents`.
+    /// Starts a session that listens for peers, reads from `contents` and saves resume data in `torrents`.
     pub async fn start(
         seeder: &settings::Seeder,
         torrent: &settings::Torrent,
@@ -92,7 +92,7 @@ impl SeedSession {
         let session = Arc::new(Session::new(&settings, disk)?);
         let early = listening(&session, &notify, &settings).await?;
         let addresses = public_addresses(seeder, session.listen_port());
-        info!(?addresses, encryption = ?settings.encryption, utp = settings.utp, "seeder listens");
+        info!(?addresses, encryption = ?settings.encryption, utp = settings.utp, "seeder started");
 
         let waiting = Arc::new(Waiting::default());
         let events = Events {
@@ -114,27 +114,28 @@ impl SeedSession {
         })
     }
 
-    /// How peers reach this seeder.
+    /// Returns the addresses at which peers reach this seeder.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// How many torrents are seeded.
+    /// Returns the number of seeded torrents.
     pub fn seeding(&self) -> u64 {
         lock(&self.held).len() as u64
     }
 
-    /// Saves all resume data, closes every connection, and returns whether libtorrent ended in time. If it did not, its
-    /// threads still run: the process must end by [`exit_immediately`](libtorrent_sys::exit_immediately).
+    /// Saves all resume data and closes every connection. Returns whether libtorrent ended in time. If it did not,
+    /// its threads still run, and the process must end with [`exit_immediately`](libtorrent_sys::exit_immediately).
     pub async fn stop(&self) -> bool {
         self.stop.cancel();
         let events = lock(&self.events).take();
         if let Some(events) = events {
-            // It ends by itself once the resume data is saved.
+            // The event task ends itself after the resume data is saved.
             let _ = events.await;
         }
         let session = lock(&self.session).take();
-        // Closing joins libtorrent's threads. On a thread of its own: the runtime would wait for one of its own.
+        // Dropping the session joins libtorrent's threads. It runs on a separate thread, because the runtime waits at
+        // shutdown for its own blocking threads.
         let (closed, done) = oneshot::channel();
         std::thread::spawn(move || {
             drop(session);
@@ -142,7 +143,7 @@ impl SeedSession {
         });
         let in_time = tokio::time::timeout(CLOSE, done).await.is_ok();
         if !in_time {
-            error!(deadline_seconds = CLOSE.as_secs(), "libtorrent did not end in time and is abandoned");
+            error!(deadline_seconds = CLOSE.as_secs(), "libtorrent did not stop in time");
         }
         in_time
     }
@@ -156,7 +157,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until the session listens; returns the events that came meanwhile.
+/// Waits until the session listens. Returns the other events that arrived before that.
 async fn listening(session: &Session, notify: &Notify, settings: &SessionSettings) -> Result<Vec<Event>, StartError> {
     let mut seen = vec![];
     let interfaces = &settings.listen_interfaces;
@@ -168,20 +169,20 @@ async fn listening(session: &Session, notify: &Notify, settings: &SessionSetting
                 _ => seen.push(event),
             }
         }
-        // Each address has a TCP socket, and a UDP socket for µTP, which libtorrent opens even if it is off.
+        // Each address has a TCP socket and a UDP socket for µTP. libtorrent opens the latter even if µTP is off.
         let expected = 2 * interfaces.split(',').count();
         if seen.iter().filter(|event| event.kind == EventKind::Listening).count() >= expected {
             return Ok(seen);
         }
         if tokio::time::timeout(ANSWER, notify.notified()).await.is_err() {
-            return Err(failed("libtorrent does not answer"));
+            return Err(failed("libtorrent did not respond in time"));
         }
     }
 }
 
-/// The addresses that outgoing connections are bound to: those that the seeder listens on, so that it dials through the
-/// same interface. None are named if one of them is unspecified, or if they are of both families: libtorrent would pair
-/// an address of one family with a peer of the other.
+/// Returns the addresses that outgoing connections are bound to: the listen addresses, so that the seeder connects
+/// through the same interface. Returns an empty string (any address) if a listen address is unspecified, or if there
+/// are both IPv4 and IPv6 addresses: libtorrent would use an address of one family for a peer of the other.
 fn outgoing_interfaces(listen: &[SocketAddr]) -> String {
     let one_family = listen.iter().all(SocketAddr::is_ipv4) || listen.iter().all(SocketAddr::is_ipv6);
     if !one_family || listen.iter().any(|address| address.ip().is_unspecified()) {
@@ -190,7 +191,7 @@ fn outgoing_interfaces(listen: &[SocketAddr]) -> String {
     listen.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(",")
 }
 
-/// The configured public addresses, or else the listen addresses, with the port that was taken.
+/// Returns the configured public addresses, else the listen addresses. Port 0 is replaced by the port in use.
 fn public_addresses(seeder: &settings::Seeder, port: u16) -> Vec<SocketAddr> {
     let configured = if seeder.public_address.is_empty() { &seeder.listen } else { &seeder.public_address };
     let with_port = |address: &SocketAddr| match address.port() {
@@ -230,7 +231,7 @@ impl Seeder for SeedSession {
     async fn remove(&self, infohash: InfoHash) -> Result<(), SeedError> {
         let (session, name) = (self.session()?, infohash.to_string());
         lock(&self.held).remove(&infohash);
-        // Waits for the network thread.
+        // The call blocks until the network thread responds.
         let removed = spawn_blocking(move || session.remove_torrent(&name)).await;
         removed.map_err(|_| SeedError::Unavailable)?.map_err(|error| SeedError::Refused(error.to_string()))?;
         Ok(())
@@ -241,15 +242,15 @@ impl Seeder for SeedSession {
             return Ok(());
         }
         let (session, name) = (self.session()?, infohash.to_string());
-        // Waits for the network thread.
+        // The call blocks until the network thread responds.
         let connected = spawn_blocking(move || session.connect_peer(&name, peer)).await;
         connected.map_err(|_| SeedError::Unavailable)?.map_err(|error| SeedError::Refused(error.to_string()))?;
-        debug!(%infohash, %peer, "connecting to announced peer");
+        debug!(%infohash, %peer, "peer connection started");
         Ok(())
     }
 }
 
-/// Listens to libtorrent.
+/// The task that handles libtorrent's events.
 struct Events {
     session: Arc<Session>,
     notify: Arc<Notify>,
@@ -278,7 +279,7 @@ impl Events {
         while missing > 0 {
             missing = missing.saturating_sub(self.take_all().await);
             if missing > 0 && tokio::time::timeout_at(deadline, self.notify.notified()).await.is_err() {
-                warn!(missing, "resume data was not saved in time, statistics are lost");
+                warn!(missing, "resume data not saved in time, statistics lost");
                 break;
             }
         }
@@ -286,15 +287,15 @@ impl Events {
 
     fn ask_for_resume_data(&self) -> u32 {
         self.session.save_resume_data().unwrap_or_else(|error| {
-            error!(%error, "resume data cannot be saved");
+            error!(%error, "resume data not requested");
             0
         })
     }
 
-    /// Handles what has come; returns how many answers about resume data were among it.
+    /// Handles all pending events. Returns the number of responses about resume data.
     async fn take_all(&self) -> u32 {
         let events = self.session.take_events().unwrap_or_else(|error| {
-            error!(%error, "libtorrent's events cannot be read");
+            error!(%error, "libtorrent events not read");
             vec![]
         });
         let mut resume = 0;
@@ -312,14 +313,14 @@ impl Events {
             EventKind::ResumeData => {
                 let Ok(infohash) = event.infohash.parse() else { return };
                 if let Err(error) = self.torrents.save_resume(infohash, &event.data).await {
-                    warn!(%infohash, %error, "resume data was not kept");
+                    warn!(%infohash, %error, "resume data not saved");
                 }
             }
             EventKind::ResumeDataFailed if event.message.is_empty() => {}
             EventKind::ResumeDataFailed | EventKind::TorrentError | EventKind::ListenFailed => {
-                error!(infohash = event.infohash, message = event.message, "libtorrent reports an error");
+                error!(infohash = event.infohash, message = event.message, "libtorrent error");
             }
-            _ => debug!(message = event.message, "libtorrent"),
+            _ => debug!(message = event.message, "libtorrent event"),
         }
     }
 

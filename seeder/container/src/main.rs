@@ -1,5 +1,5 @@
-//! The seeder on AWS: a long-lived process that seeds what stands in the table of torrents, told of changes by its
-//! queue. Contents are read from S3 in ranges.
+//! Seeder on AWS: a long-running process that seeds the torrents of the DynamoDB table. Its SQS queue notifies it of
+//! changes. It reads contents from S3 with range requests.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use telemetry::Signals;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-/// How long the queue is asked to wait for a message (SQS allows 20).
+/// The long-poll time of the queue in seconds (SQS allows at most 20).
 const POLL_SECONDS: i32 = 20;
 
-/// The pause after the queue did not answer.
+/// The back-off after a failed call to the queue.
 const PAUSE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let clients = Clients::load().await;
     let names = &settings.aws;
     let named = |variable: &str, name: &Option<String>| {
-        name.clone().ok_or_else(|| format!("{variable} is not set: the seeder needs it"))
+        name.clone().ok_or_else(|| format!("{variable} must be set for the seeder"))
     };
     let queue = named("AWS__SEED_QUEUE", &names.seed_queue)?;
     let bucket = Bucket::new(clients.s3(), named("AWS__BUCKET", &names.bucket)?);
@@ -62,38 +62,38 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let restored = restored?;
     let addresses: Vec<_> = session.addresses().iter().map(ToString::to_string).collect();
-    info!(torrents = restored, "restored");
+    info!(torrents = restored, "torrents restored");
     println!("The seeder listens on {}.", addresses.join(", "));
     watch(&clients.sqs(), &queue, &seed, &stop).await;
     let closed = session.stop().await;
-    info!("stopped");
+    info!("seeder stopped");
     if !closed {
         seeder::exit_immediately(0);
     }
     Ok(())
 }
 
-/// Does what the queue says, one message after another, until `stop`.
+/// Handles the messages of the queue one after another, until `stop` is cancelled.
 async fn watch(sqs: &aws_sdk_sqs::Client, queue: &str, seed: &Seed, stop: &CancellationToken) {
     let poll = sqs.receive_message().queue_url(queue).max_number_of_messages(10).wait_time_seconds(POLL_SECONDS);
     while let Some(received) = stop.run_until_cancelled(poll.clone().send()).await {
         let messages = match received {
             Ok(received) => received.messages.unwrap_or_default(),
             Err(error) => {
-                warn!(error = %aws_sdk_sqs::error::DisplayErrorContext(error), "the queue does not answer");
+                warn!(error = %aws_sdk_sqs::error::DisplayErrorContext(error), "seed queue not polled");
                 stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
                 continue;
             }
         };
         for message in messages {
             if let Err(error) = handle(&message, seed).await {
-                // It comes again when its visibility time-out is over.
-                error!(%error, "a message was not handled");
+                // SQS delivers the message again after its visibility timeout.
+                error!(%error, "seed task failed");
                 continue;
             }
             let done = sqs.delete_message().queue_url(queue).set_receipt_handle(message.receipt_handle);
             if let Err(error) = done.send().await {
-                warn!(error = %aws_sdk_sqs::error::DisplayErrorContext(error), "a message was not deleted");
+                warn!(error = %aws_sdk_sqs::error::DisplayErrorContext(error), "message not deleted");
             }
         }
     }
@@ -104,7 +104,7 @@ async fn handle(message: &Message, seed: &Seed) -> Result<(), pipeline::SeedStep
         match task {
             Task::Seed(infohash, request) => seed.run(infohash, request).await?,
             Task::Unseed(infohash) => seed.unseed(infohash).await?,
-            // Beside the rest: it must not delay the seeding of torrents, and nothing depends on it.
+            // Concurrently: a connection must not delay the seeding of torrents, and nothing depends on its result.
             Task::Connect(infohash, peer) => {
                 let seed = seed.clone();
                 tokio::spawn(async move {

@@ -1,5 +1,5 @@
-//! The main job on AWS: template.yaml deployed to an emulator, its functions, and the seeder beside them, as
-//! `make run-aws` runs them; and as `sam build` and `sam deploy` bring them there.
+//! End-to-end test on AWS: template.yaml deployed to an emulator, with its functions and the seeder. The functions
+//! are either started as by `make run-aws`, or built by `sam build` and deployed by `sam deploy`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,14 +14,14 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
-/// How long anything may take that is to happen.
+/// The timeout of every step.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The deployed stack; its processes are stopped when it is dropped.
+/// The deployed stack. Dropping it stops its processes.
 struct Stack {
     child: Child,
     url: String,
@@ -31,7 +31,7 @@ struct Stack {
 }
 
 impl Stack {
-    /// `built`: by SAM, not as the binaries beside the seeder's.
+    /// Deploys the stack: from the SAM build in the folder `built`, else from the binaries next to the seeder's.
     async fn deploy(built: Option<&Path>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let python = root().join(".tools/python/bin/python");
@@ -43,7 +43,7 @@ impl Stack {
             .arg(binaries)
             .args(["--port", "0", "--setting", "FETCHER__ALLOW_NETWORKS=127.0.0.1/32"])
             .args(["--setting", "TORRENT__WEBSEED=false"])
-            // One in 256 encrypted handshakes fails: a client tries again after the minimum interval.
+            // One in 256 encrypted handshakes fails. The client retries after the minimum interval.
             .args(["--setting", "TRACKER__INTERVAL=10"])
             .args(built.map(|folder| format!("--built={}", folder.display())))
             .env("TMPDIR", folder.path())
@@ -99,7 +99,7 @@ impl Stack {
         }
     }
 
-    /// Downloads with a tool of the end-to-end tests; returns the file's SHA-256.
+    /// Downloads with the download.py tool of the end-to-end tests. Returns the SHA-256 of the file.
     async fn download(&self, source: &str, name: &str) -> String {
         let folder = self.folder.path().join(name);
         std::fs::create_dir_all(&folder).unwrap();
@@ -115,7 +115,7 @@ impl Stack {
         hex::encode(Sha256::digest(std::fs::read(path.trim()).unwrap()))
     }
 
-    /// Downloads with aria2, encryption required; returns the file's SHA-256.
+    /// Downloads with aria2, with required encryption. Returns the SHA-256 of the file.
     async fn aria2(&self, source: &str, name: &str) -> String {
         let folder = self.folder.path().join(name);
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -141,7 +141,7 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // Only a failed test has not stopped it: SIGTERM lets it stop what it has started.
+        // Only a failed test reaches this with a running process. SIGTERM lets it stop its own children.
         if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
             let _ = kill_process(pid, Signal::TERM);
         }
@@ -152,7 +152,7 @@ fn content(size: usize) -> Vec<u8> {
     (0..size).map(|i| (i * 31 + i / 253) as u8).collect()
 }
 
-/// An origin that serves `/SIZE/…`; returns its URL.
+/// Starts an origin that serves `/SIZE/…`. Returns its URL.
 async fn origin() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -165,13 +165,13 @@ async fn origin() -> String {
 }
 
 #[tokio::test]
-async fn the_main_job_is_done_by_functions_queues_and_the_seeder() {
+async fn a_request_is_fetched_packaged_and_seeded_on_aws() {
     main_job(None).await;
 }
 
 #[tokio::test]
-#[ignore = "takes what `sam build` built: `make test-deploy`"]
-async fn the_main_job_is_done_by_what_sam_builds_and_deploys() {
+#[ignore = "needs the output of `sam build`: run `make test-deploy`"]
+async fn a_request_is_fetched_packaged_and_seeded_after_sam_deploy() {
     main_job(Some(&root().join(".aws-sam/build"))).await;
 }
 
@@ -180,7 +180,7 @@ async fn main_job(built: Option<&Path>) {
     assert_eq!(stack.http.get(format!("{}/v1/requests", stack.url)).send().await.unwrap().status(), 401);
     assert_eq!(stack.json(Method::GET, "/v1/health", None).await["status"], "healthy");
 
-    // In memory, and in parts by way of staging/.
+    // A small content is uploaded from memory, a large one in parts through staging/.
     for size in [100_000, 40_000_000] {
         let expected = hex::encode(Sha256::digest(content(size)));
         let path = stack.create(&format!("{origin}/{size}/a file.bin")).await;
@@ -205,7 +205,7 @@ async fn main_job(built: Option<&Path>) {
         assert_eq!(hex::encode(Sha256::digest(bytes)), expected);
     }
 
-    // What is there is reused, and goes when nobody has it any more.
+    // Identical requests share a torrent. Deleting one request does not affect the other.
     let url = format!("{origin}/100000/a file.bin");
     let (one, two) = (stack.create(&url).await, stack.create(&url).await);
     assert_eq!(stack.ready(&one).await["infohash"], stack.ready(&two).await["infohash"]);

@@ -22,7 +22,7 @@ namespace proxytorrent {
 
 namespace {
 
-// Static: buffer holders sit in peers' send queues and may outlive the disk object.
+// Static: buffer holders are in the send queues of peers and may outlive the disk object.
 struct MallocBuffers final : lt::buffer_allocator_interface {
 	void free_disk_buffer(char* b) override { std::free(b); }
 } malloc_buffers;
@@ -52,7 +52,7 @@ public:
 
 	lt::storage_holder new_torrent(lt::storage_params const& p, std::shared_ptr<void> const&) override
 	{
-		// The save path's last part is the content's key (libtorrent makes the path absolute).
+		// The last component of the save path is the key of the content (libtorrent makes the path absolute).
 		Storage storage{p.path.substr(p.path.find_last_of('/') + 1), p.files.piece_length()};
 		if (!m_free.empty()) {
 			auto const index = m_free.back();
@@ -83,8 +83,8 @@ public:
 		return false;
 	}
 
-	// With every piece declared as had and verification off, libtorrent never
-	// hashes; were it to, it must not be told a hash that nobody computed.
+	// Every piece is marked as present and verification is off, so libtorrent never hashes. If it did, it must get an
+	// error and not an invalid hash.
 	void async_hash(lt::storage_index_t, lt::piece_index_t piece, lt::span<lt::sha256_hash>,
 		lt::disk_job_flags_t,
 		std::function<void(lt::piece_index_t, lt::sha1_hash const&, lt::storage_error const&)> handler) override
@@ -168,7 +168,7 @@ private:
 
 	lt::io_context& m_io;
 	std::shared_ptr<rust::Box<Callbacks>> m_callbacks;
-	// Touched on the network thread alone.
+	// Used only on the network thread.
 	std::vector<Storage> m_storages;
 	std::vector<lt::storage_index_t> m_free;
 };
@@ -195,7 +195,7 @@ rust::Slice<std::uint8_t> ReadJob::buffer()
 void ReadJob::finish(int error_number)
 {
 	if (!m_handler) return;
-	// The handler owns the peer's connection: it must run, and die, on the network thread.
+	// The handler owns the connection of the peer, so it must run and be destroyed on the network thread.
 	boost::asio::post(m_io,
 		[error_number, length = m_length, buffer = std::move(m_buffer),
 			handler = std::exchange(m_handler, nullptr)]() mutable {

@@ -1,4 +1,4 @@
-// A libtorrent disk back-end that reads through Rust and refuses every write.
+// A libtorrent disk backend that reads through Rust and refuses every write.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ namespace proxytorrent {
 
 struct Callbacks;
 
-// One block that a peer asked for. Whoever holds it, on any thread, fills the
-// buffer and then completes or fails it; dropped unanswered, it fails itself.
+// One block read for a peer. The owner, on any thread, fills the buffer and then completes or fails the job. The
+// destructor fails a job that is neither completed nor failed.
 class ReadJob {
 public:
 	using Handler = std::function<void(libtorrent::disk_buffer_holder, libtorrent::storage_error const&)>;
@@ -38,7 +38,7 @@ private:
 	};
 
 	libtorrent::io_context& m_io;
-	// Keeps the network thread alive until the answer is posted.
+	// Keeps the network thread alive until the result is posted.
 	boost::asio::executor_work_guard<libtorrent::io_context::executor_type> m_work;
 	std::unique_ptr<char, Free> m_buffer;
 	int m_length;

@@ -20,7 +20,7 @@ namespace proxytorrent {
 
 namespace {
 
-// Our id for ut_metadata in the extension handshake (BEP 10); libtorrent's own plugins use 1, 3, 4, 7 and 8.
+// Our message id of ut_metadata in the extension handshake (BEP 10). libtorrent's own plugins use 1, 3, 4, 7 and 8.
 constexpr int own_message_id = 2;
 constexpr char extended_message = 20;
 constexpr int block = 16 * 1024;
@@ -33,7 +33,7 @@ constexpr int max_rejects = 64;
 
 enum : int { request = 0, data = 1, reject = 2 };
 
-// All callbacks come on the network thread: no lock, no blocking.
+// All callbacks run on the network thread: they need no lock and must not block.
 class MetadataPeer final : public lt::peer_plugin {
 public:
 	MetadataPeer(lt::peer_connection_handle const& peer, std::shared_ptr<lt::torrent_info const> torrent)
@@ -58,7 +58,7 @@ public:
 			auto const id = messages ? messages.dict_find_int_value("ut_metadata", 0) : 0;
 			if (id >= 1 && id <= 255) m_peer_message_id = static_cast<int>(id);
 		}
-		// false would remove the plugin, and a second handshake may still announce the id.
+		// Returning false would remove the plugin, but a second handshake may still send the id.
 		return true;
 	}
 
@@ -69,7 +69,7 @@ public:
 			disconnect();
 			return true;
 		}
-		// Called again as more of the message arrives.
+		// Incomplete message: this callback runs again when more of it arrives.
 		if (body.size() < length) return true;
 
 		lt::error_code ec;

@@ -1,4 +1,4 @@
-// BEP 9 for our private torrents: libtorrent's own ut_metadata never serves them.
+// Metadata exchange (BEP 9) for private torrents. libtorrent's own ut_metadata plugin never serves them.
 #pragma once
 
 #include <memory>
@@ -8,8 +8,8 @@
 
 namespace proxytorrent {
 
-// Serves the info dictionary of `torrent` to peers that ask for it. Not to be
-// attached beside libtorrent's own ut_metadata plugin.
+// Returns a plugin that serves the info dictionary of `torrent` to peers. Must not be combined with libtorrent's own
+// ut_metadata plugin.
 std::shared_ptr<libtorrent::torrent_plugin> metadata_plugin(std::shared_ptr<libtorrent::torrent_info const> torrent);
 
 } // namespace proxytorrent

@@ -22,23 +22,23 @@ namespace proxytorrent {
 
 namespace {
 
-// A peer that reads has little queued beside the blocks that libtorrent paces. What a peer that does not read makes us
-// queue is bounded by this.
+// The maximum send buffer of a peer in bytes. A peer that reads has little queued besides the blocks that libtorrent
+// paces. The limit bounds the memory for a peer that does not read.
 constexpr int max_send_buffer = send_buffer_watermark + 32 * 1024;
 
-// Messages between two looks at the send buffer, which cost more than a message.
+// The number of messages between two checks of the send buffer. A check costs more than a message.
 constexpr int check_interval = 64;
 
-// A peer that has requested nothing for so long gives way to a new one.
+// A peer without requests for this time may be replaced by a new one.
 constexpr auto idle_time = std::chrono::seconds(10);
 
-// One that has never requested anything gives way sooner.
+// A peer that has never sent a request may be replaced sooner.
 constexpr auto first_request_time = std::chrono::seconds(3);
 
-// Whether a peer was disconnected for what it made us queue since the last release_memory().
+// Whether a peer was disconnected because of its send buffer since the last release_memory().
 std::atomic<bool> memory_was_queued{false};
 
-// The addresses of one customer: an IPv4 address, or the /64 of an IPv6 one.
+// Returns the network of one customer: an IPv4 address, or the /64 of an IPv6 address.
 lt::address network_of(lt::address const& address)
 {
 	if (address.is_v4()) return address;
@@ -56,15 +56,15 @@ class GuardedPeer;
 class Peers {
 public:
 	explicit Peers(int limit)
-		// Room is made before libtorrent refuses connections, which it does without a look at who is idle.
+		// Lower than libtorrent's limit, because libtorrent refuses connections without regard to idle peers.
 		: m_limit(std::max(1, limit * 3 / 4))
 		, m_limit_per_network(std::max(16, limit / 8))
 	{}
 
 	void add(GuardedPeer* peer, lt::address const& network);
 	void remove(GuardedPeer* peer, lt::address const& network);
-	// Disconnects the peer that is idle longest if the network, or the session, has its share. Returns whether
-	// there is room for the newcomer.
+	// Disconnects the peer with the longest idle time if the network or the session exceeds its limit. Returns whether
+	// the newcomer may stay.
 	bool make_room(GuardedPeer* newcomer, lt::address const& network);
 
 private:
@@ -76,7 +76,7 @@ private:
 
 namespace {
 
-// All callbacks come on the network thread: no lock, no blocking.
+// All callbacks run on the network thread: they need no lock and must not block.
 class GuardedPeer final : public lt::peer_plugin {
 public:
 	GuardedPeer(lt::peer_connection_handle const& peer, std::shared_ptr<Peers> peers)
@@ -107,8 +107,9 @@ public:
 		return false;
 	}
 
-	// libtorrent queues a reject for each request beyond its limits (BEP 6), and a choke or unchoke for each change of
-	// interest.
+	// Messages that make libtorrent queue a response: a reject for each request beyond its limits (BEP 6), and a choke
+	// or
+	// unchoke for each change of interest.
 	void sent_reject_request(lt::peer_request const&) override { count_message(); }
 	bool on_interested() override { return count_message(); }
 	bool on_not_interested() override { return count_message(); }
@@ -195,13 +196,13 @@ bool Peers::make_room(GuardedPeer* newcomer, lt::address const& network)
 		idlest->disconnect();
 		return true;
 	}
-	// Everybody downloads: in its own network a newcomer waits, elsewhere libtorrent's limit decides.
+	// No peer is idle. If the network is full, the newcomer is refused; else libtorrent's connection limit decides.
 	return !network_full;
 }
 
 void release_memory()
 {
-	// glibc keeps freed memory for later allocations, which may never come.
+	// glibc keeps freed memory for later allocations, which may never happen.
 	if (memory_was_queued.exchange(false)) malloc_trim(0);
 }
 

@@ -1,4 +1,4 @@
-// Limits on what peers may cost: memory per peer, connections per network, and idle peers that give way to new ones.
+// Limits on the resources of peers: memory per peer, connections per network, replacement of idle peers by new ones.
 #pragma once
 
 #include <memory>
@@ -7,19 +7,20 @@
 
 namespace proxytorrent {
 
-// libtorrent's send_buffer_watermark, in bytes: the most payload that it queues for one peer.
+// libtorrent's send_buffer_watermark: the maximum payload in bytes that it queues for one peer.
 constexpr int send_buffer_watermark = 192 * 1024;
 
-// All peers of a session that have finished the BitTorrent handshake. Used on the network thread alone.
+// The connected peers of a session. Used only on the network thread.
 class Peers;
 
-// `limit` is the most connections of the session (libtorrent's connections_limit).
+// Creates the set of peers. `limit` is the maximum number of connections of the session (libtorrent's
+// connections_limit).
 std::shared_ptr<Peers> make_peers(int limit);
 
-// Returns memory to the system after a peer was disconnected for what it made us queue. Called from any thread.
+// Returns freed memory to the system, if a peer was disconnected because of its send buffer. Called from any thread.
 void release_memory();
 
-// Guards the peers of one torrent.
+// Returns the plugin that applies the limits to the peers of one torrent.
 std::shared_ptr<libtorrent::torrent_plugin> peer_guard_plugin(std::shared_ptr<Peers> peers);
 
 } // namespace proxytorrent

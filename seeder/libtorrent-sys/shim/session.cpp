@@ -35,23 +35,24 @@ namespace proxytorrent {
 
 namespace {
 
-// A seed receives little more than requests, 17 bytes for each block of 16 KiB: enough for 1.9 GB a second. It bounds what
-// all peers together can make the session work on.
+// Default download limit in bytes per second. A seed receives little more than requests, 17 bytes per block of 16
+// KiB,
+// so this allows an upload of about 1.9 GB/s. The limit bounds the work that all peers together can cause.
 constexpr int max_received_per_second = 2 * 1024 * 1024;
 
 lt::settings_pack pack(SessionSettings const& s)
 {
 	lt::settings_pack p;
 	p.set_str(lt::settings_pack::listen_interfaces, std::string(s.listen_interfaces));
-	// Another port than the one that torrents and magnets name would be of no use.
+	// Torrents and magnet links contain the configured port, so a fallback to another port would be useless.
 	p.set_int(lt::settings_pack::max_retry_port_bind, 0);
 	p.set_bool(lt::settings_pack::listen_system_port_fallback, false);
 	p.set_int(lt::settings_pack::listen_queue_size, 1024);
 	p.set_bool(lt::settings_pack::enable_incoming_utp, s.utp);
-	// libtorrent would try µTP first and lose three seconds with each peer that has none.
+	// libtorrent would try µTP first and lose three seconds with each peer that does not support it.
 	p.set_bool(lt::settings_pack::enable_outgoing_utp, false);
 
-	// Private: peers come from our tracker alone.
+	// Private torrents (BEP 27): peers come only from our tracker.
 	p.set_bool(lt::settings_pack::enable_dht, false);
 	p.set_bool(lt::settings_pack::enable_lsd, false);
 	p.set_bool(lt::settings_pack::enable_upnp, false);
@@ -63,7 +64,7 @@ lt::settings_pack pack(SessionSettings const& s)
 		: lt::settings_pack::pe_disabled;
 	p.set_int(lt::settings_pack::in_enc_policy, policy);
 	p.set_int(lt::settings_pack::out_enc_policy, policy);
-	// Header-only obfuscation would leave the content itself in the clear.
+	// Header-only obfuscation would leave the payload unencrypted.
 	p.set_int(lt::settings_pack::allowed_enc_level,
 		s.encryption == Encryption::Forced ? lt::settings_pack::pe_rc4 : lt::settings_pack::pe_both);
 	p.set_bool(lt::settings_pack::prefer_rc4, s.encryption == Encryption::Preferred);
@@ -71,37 +72,38 @@ lt::settings_pack pack(SessionSettings const& s)
 	p.set_int(lt::settings_pack::upload_rate_limit, s.upload_rate_limit);
 	p.set_int(lt::settings_pack::download_rate_limit,
 		s.download_rate_limit > 0 ? s.download_rate_limit : max_received_per_second);
-	// Bytes of the BitTorrent protocol are what is limited, not libtorrent's estimate of TCP/IP headers.
+	// The limits apply to bytes of the BitTorrent protocol, without libtorrent's estimate of TCP/IP overhead.
 	p.set_bool(lt::settings_pack::rate_limit_ip_overhead, false);
 	p.set_int(lt::settings_pack::connections_limit, s.connections_limit);
 
-	// A connection that says nothing must not take a peer's place for long.
+	// A silent connection must not occupy a connection slot for long.
 	p.set_int(lt::settings_pack::handshake_timeout, 5);
 	p.set_int(lt::settings_pack::inactivity_timeout, 120);
-	// Peers are dialled only where connect_peer() names them: there is no DHT, LSD, PEX or tracker.
+	// The session connects only to peers from connect_peer(), because it has no DHT, LSD, PEX or tracker.
 	p.set_bool(lt::settings_pack::seeding_outgoing_connections, s.connect_to_peers);
 	p.set_int(lt::settings_pack::connection_speed, 200);
-	// Some clients close the first connection: qBittorrent adds a magnet's torrent anew once it has the metadata, and
-	// Transmission takes no connection from an address that it is just dialling.
+	// Some clients close the first connection: qBittorrent adds the torrent of a magnet link again after it has the
+	// metadata, and Transmission refuses a connection from an address that it is connecting to.
 	p.set_int(lt::settings_pack::min_reconnect_time, 1);
 	p.set_int(lt::settings_pack::max_failcount, 5);
 	p.set_str(lt::settings_pack::outgoing_interfaces, std::string(s.outgoing_interfaces));
-	// A whole office may sit behind one address.
+	// Many users may share one address behind NAT.
 	p.set_bool(lt::settings_pack::allow_multiple_connections_per_ip, true);
 
-	// Every torrent is seeded at all times, to every peer that asks.
+	// Every torrent is always seeded, to every peer.
 	p.set_int(lt::settings_pack::unchoke_slots_limit, -1);
 	p.set_int(lt::settings_pack::active_seeds, -1);
 	p.set_int(lt::settings_pack::active_limit, -1);
 
-	// With 4 MiB, µTP peers got a tenth of the rate; with the default of 500 KiB, 200 peers that do not read hold 100 MB.
+	// With 4 MiB, the rate of µTP peers was a tenth. With the default of 500 KiB, 200 peers that do not read hold 100
+	// MB.
 	p.set_int(lt::settings_pack::send_buffer_watermark, send_buffer_watermark);
-	// libtorrent's receive buffer for a peer grows to what the kernel has for it, up to 6 MiB, unless a rate bounds it.
+	// Unless a rate limit applies, libtorrent's receive buffer of a peer grows to the size of the kernel's, up to 6 MiB.
 	p.set_int(lt::settings_pack::recv_socket_buffer_size, 64 * 1024);
 	p.set_int(lt::settings_pack::max_peer_recv_buffer_size, 64 * 1024);
 
 	p.set_int(lt::settings_pack::alert_mask, lt::alert_category::error | lt::alert_category::status | lt::alert_category::storage);
-	// At start and at shutdown every torrent raises one, and none may be dropped.
+	// Every torrent raises an alert at start and at shutdown, and none may be dropped.
 	p.set_int(lt::settings_pack::alert_queue_size, 1'000'000);
 	return p;
 }
@@ -137,7 +139,7 @@ lt::span<char const> chars(rust::Slice<std::uint8_t const> s)
 Session::Session(SessionSettings const& settings, rust::Box<Callbacks> callbacks)
 	: m_session([&] {
 		auto shared = std::make_shared<rust::Box<Callbacks>>(std::move(callbacks));
-		// No default extensions: each torrent is given the ones it may have.
+		// No default extensions: add_torrent() adds the extensions that a torrent may have.
 		lt::session_params params(pack(settings), {});
 		params.disk_io_constructor = rust_disk_io(shared);
 		lt::session session(std::move(params));
@@ -147,14 +149,15 @@ Session::Session(SessionSettings const& settings, rust::Box<Callbacks> callbacks
 	, m_peers(make_peers(settings.connections_limit))
 	, m_connect_to_peers(settings.connect_to_peers)
 {
-	// libtorrent exempts local networks from rate limits; an operator's limit is meant for all.
+	// libtorrent exempts local networks from rate limits by default. The operator's limits must apply to all peers.
 	lt::ip_filter everyone;
 	everyone.add_rule(lt::make_address("0.0.0.0"), lt::make_address("255.255.255.255"), 1);
 	everyone.add_rule(lt::make_address("::"), lt::make_address("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), 1);
 	m_session.set_peer_class_filter(everyone);
 
-	// A µTP SYN can be spoofed and takes a connection's place until the handshake times out. With µTP counted twice, half
-	// of the places stay for TCP.
+	// A µTP SYN can be spoofed and occupies a connection slot until the handshake timeout. µTP connections count twice,
+	// so
+	// that half of the slots remain for TCP.
 	auto const utp = m_session.create_peer_class("utp");
 	auto info = m_session.get_peer_class(utp);
 	info.connection_limit_factor = 200;
@@ -170,12 +173,12 @@ void Session::add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Slice<s
 	if (!resume.empty()) {
 		lt::error_code ec;
 		params = lt::read_resume_data(chars(resume), ec);
-		// Resume data holds statistics only; without it nothing is lost.
+		// Resume data contains only statistics, so the torrent can be seeded without it.
 		if (ec) params = {};
 	}
 
 	auto info = std::make_shared<lt::torrent_info>(chars(torrent), lt::from_span);
-	// The tracker knows this seeder by itself; announcing thousands of torrents would delay shutdown.
+	// The tracker adds this seeder to every swarm itself. Announcing thousands of torrents would delay shutdown.
 	info->clear_trackers();
 	info->set_web_seeds({});
 	params.trackers.clear();
@@ -185,8 +188,8 @@ void Session::add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Slice<s
 	params.ti = info;
 	params.info_hashes = info->info_hashes();
 	params.save_path = std::string(key);
-	// The content's hash is known to be right: every piece is had, none is read to check.
-	// Not seed_mode, which would verify each piece when it is first asked for.
+	// The content is already verified by its hash, so every piece is marked as present without a check. seed_mode is not
+	// used, because it would verify each piece at its first request.
 	params.have_pieces.clear();
 	params.have_pieces.resize(info->num_pieces(), true);
 	params.flags = lt::torrent_flags::no_verify_files | lt::torrent_flags::duplicate_is_error;
@@ -197,7 +200,7 @@ void Session::add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Slice<s
 			[info](lt::torrent_handle const&, lt::client_data_t) { return metadata_plugin(info); });
 	} else {
 		params.extensions.emplace_back(&lt::create_ut_metadata_plugin);
-		// A session that dials would dial whatever address a peer names by PEX.
+		// With PEX, a session that opens connections would connect to any address that a peer sends.
 		if (!m_connect_to_peers) params.extensions.emplace_back(&lt::create_ut_pex_plugin);
 	}
 	params.extensions.emplace_back(

@@ -1,4 +1,4 @@
-// The session as Rust sees it; the bridge in src/bridge.rs documents each call.
+// The session that the cxx bridge exposes to Rust. src/lib.rs documents each call.
 #pragma once
 
 #include <cstdint>

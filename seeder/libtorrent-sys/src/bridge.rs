@@ -1,74 +1,74 @@
-//! The cxx bridge: what crosses between Rust and the C++ shim, and nothing else.
+//! cxx bridge between Rust and the C++ shim.
 
 use crate::Callbacks;
 
 #[cxx::bridge(namespace = "proxytorrent")]
 pub(crate) mod ffi {
-    /// Whether connections are encrypted with RC4 (message stream encryption).
+    /// The policy for message stream encryption (MSE) with RC4.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum Encryption {
-        /// Every connection must be.
+        /// Every connection must be encrypted.
         Forced,
-        /// Those are whose peer can.
+        /// Connections are encrypted if the peer supports it.
         Preferred,
-        /// None is.
+        /// No connection is encrypted.
         Off,
     }
 
-    /// How a session behaves; see `libtorrent::settings_pack`.
+    /// The settings of a session. See `libtorrent::settings_pack`.
     #[derive(Debug, Clone)]
     pub struct SessionSettings {
-        /// libtorrent's `listen_interfaces`: `127.0.0.1:6881,[::1]:6881`; port 0 takes a free one.
+        /// libtorrent's `listen_interfaces`, such as `127.0.0.1:6881,[::1]:6881`. Port 0 chooses a free port.
         pub listen_interfaces: String,
         /// Encryption of incoming and outgoing connections.
         pub encryption: Encryption,
-        /// Whether peers may connect by µTP (BEP 29) beside TCP.
+        /// Whether peers may connect with µTP (BEP 29) in addition to TCP.
         pub utp: bool,
-        /// Whether [`connect_peer`](super::super::Session::connect_peer) connects.
+        /// Whether [`connect_peer`](super::super::Session::connect_peer) opens connections.
         pub connect_to_peers: bool,
-        /// libtorrent's `outgoing_interfaces`: the addresses that outgoing connections come from; empty for any.
+        /// libtorrent's `outgoing_interfaces`: the source addresses of outgoing connections. Empty for any.
         pub outgoing_interfaces: String,
-        /// Bytes a second to all peers together; 0 is no limit.
+        /// The upload limit of all peers together in bytes per second. 0 is no limit.
         pub upload_rate_limit: i32,
-        /// Bytes a second from all peers together; 0 is no limit.
+        /// The download limit of all peers together in bytes per second. 0 is no limit.
         pub download_rate_limit: i32,
-        /// How many peers may be connected at once.
+        /// The maximum number of connected peers.
         pub connections_limit: i32,
     }
 
-    /// What happened in the session.
+    /// The kind of an event.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum EventKind {
-        /// The torrent is in the session.
+        /// The torrent was added to the session.
         Added,
-        /// The torrent was in the session before.
+        /// The torrent was already in the session.
         AddedAlready,
-        /// The torrent could not be added; `message` says why.
+        /// The torrent could not be added. `message` is the reason.
         AddFailed,
-        /// The torrent has left the session.
+        /// The torrent was removed from the session.
         Removed,
-        /// `data` is the torrent's resume data.
+        /// `data` contains the torrent's resume data.
         ResumeData,
-        /// No resume data; `message` is empty when nothing had changed.
+        /// There is no resume data. `message` is empty if nothing has changed.
         ResumeDataFailed,
         /// A listen socket is open.
         Listening,
         /// A listen socket could not be opened.
         ListenFailed,
-        /// The torrent stopped over an error.
+        /// The torrent stopped because of an error.
         TorrentError,
     }
 
-    /// One alert, copied out of libtorrent's queue.
+    /// One alert, copied from libtorrent's queue.
     #[derive(Debug, Clone)]
     pub struct Event {
-        /// What happened.
+        /// The kind of the event.
         pub kind: EventKind,
-        /// The torrent's v1 infohash, 40 hexadecimal digits; empty for session events.
+        /// The torrent's v1 infohash: 40 hexadecimal digits. Empty for events of the session.
         pub infohash: String,
-        /// For people; may hold replacement characters.
+        /// The message for logs. It may contain Unicode replacement characters.
         pub message: String,
-        /// Resume data.
+        /// The resume data.
         pub data: Vec<u8>,
     }
 

@@ -1,13 +1,14 @@
-//! A small binding of libtorrent-rasterbar 2.0: a seed-only [`Session`] whose content is read by Rust.
+//! Binding of libtorrent-rasterbar 2.0: a seed-only [`Session`] that reads contents from Rust.
 //!
-//! The crates.io crate of this name has neither settings nor `.torrent` loading, alerts, resume data
-//! or a custom disk, all of which a seeder needs. `unsafe` and C++ live in this crate alone.
+//! The crates.io crate of this name lacks settings, `.torrent` loading, alerts, resume data and a custom disk, all of
+//! which a seeder needs. No other crate of the workspace contains `unsafe` or C++.
 //!
 //! * The session has no DHT, LSD, UPnP or NAT-PMP, runs in anonymous mode, and never writes.
-//! * What one peer can make the session queue is bounded, and idle peers give way to new ones (`shim/peers.cpp`).
-//! * Blocks that peers ask for become [`ReadJob`]s for the [`Disk`], which answers from any thread.
-//! * Private torrents serve their info dictionary to peers (BEP 9), so their magnet links resolve;
-//!   libtorrent's own plugin does that for public torrents only.
+//! * The memory that one peer can make the session queue is limited, and idle peers are disconnected in favor of
+//!   new ones (`shim/peers.cpp`).
+//! * Block requests of peers become [`ReadJob`]s for the [`Disk`], which completes them from any thread.
+//! * Private torrents serve their info dictionary to peers (BEP 9), so that their magnet links resolve. The plugin
+//!   of libtorrent does so for public torrents only.
 
 mod bridge;
 
@@ -18,24 +19,24 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bridge::ffi;
 pub use bridge::ffi::{Encryption, Event, EventKind, SessionSettings};
 
-/// Where the session's content comes from.
+/// The source of the session's contents.
 pub trait Disk: Send + Sync + 'static {
-    /// Answers `job` with the bytes of the content `key` from `offset` on, now or later, from any
-    /// thread. Called on libtorrent's network thread: it must not block.
+    /// Completes `job` with the bytes of the content `key` from `offset`, now or later, from any thread. Called on
+    /// libtorrent's network thread: it must not block.
     ///
-    /// A job that is never answered keeps the session from shutting down.
+    /// A job that is never completed, failed or dropped prevents the shutdown of the session.
     fn read(&self, key: &str, offset: u64, job: ReadJob);
 
-    /// There are events to [take](Session::take_events). Called on libtorrent's network thread.
+    /// Notifies that there are events to [take](Session::take_events). Called on libtorrent's network thread.
     fn notify(&self);
 }
 
-/// What libtorrent calls: the disk behind a guard, since a panic must not cross into C++.
+/// The callbacks from libtorrent to the disk. They catch panics, because a panic must not unwind into C++.
 pub(crate) struct Callbacks(Box<dyn Disk>);
 
 impl Callbacks {
     fn read(&self, key: &str, offset: u64, job: cxx::UniquePtr<ffi::ReadJob>) {
-        // A job that is dropped by the unwinding fails itself.
+        // A panic drops the job, and a dropped job fails.
         let job = ReadJob(job);
         let _ = catch_unwind(AssertUnwindSafe(|| self.0.read(key, offset, job)));
     }
@@ -45,21 +46,21 @@ impl Callbacks {
     }
 }
 
-/// A block that a peer waits for. Dropping it fails it.
+/// A block read that a peer waits for. Dropping the job fails the read.
 pub struct ReadJob(cxx::UniquePtr<ffi::ReadJob>);
 
 impl ReadJob {
-    /// The bytes to fill, at most 16 KiB.
+    /// Returns the buffer to fill, at most 16 KiB.
     pub fn buffer(&mut self) -> &mut [u8] {
         self.0.pin_mut().buffer()
     }
 
-    /// Hands the filled buffer to the peer.
+    /// Completes the read: the filled buffer is sent to the peer.
     pub fn complete(self) {
         ffi::complete_read(self.0);
     }
 
-    /// Tells the peer that the block is not to be had; `errno` is for libtorrent's log.
+    /// Fails the read: libtorrent rejects the peer's request. `errno` is for libtorrent's log.
     pub fn fail(self, errno: i32) {
         ffi::fail_read(self.0, errno);
     }
@@ -71,17 +72,17 @@ impl fmt::Debug for ReadJob {
     }
 }
 
-// SAFETY: a job is used by one owner at a time, and `finish` only posts to the io_context, which is
-// thread-safe and kept alive by the job's work guard.
+// SAFETY: a job has one owner at a time, and `finish` only posts to the io_context, which is thread-safe and kept
+// alive by the job's work guard.
 unsafe impl Send for ffi::ReadJob {}
 
-// SAFETY: libtorrent's session_handle may be called from any thread (its manual, "threads"); the
-// wrapper has no state of its own.
+// SAFETY: libtorrent's session_handle may be called from any thread (see "threads" in its manual). The other fields
+// of the wrapper do not change after construction.
 unsafe impl Send for ffi::Session {}
 // SAFETY: as above.
 unsafe impl Sync for ffi::Session {}
 
-/// Why libtorrent refused a call.
+/// The error of a libtorrent call.
 #[derive(Debug)]
 pub struct Error(String);
 
@@ -103,52 +104,52 @@ impl From<cxx::Exception> for Error {
 pub struct Session(cxx::UniquePtr<ffi::Session>);
 
 impl Session {
-    /// Starts a session that reads from `disk`. Listen errors come as [events](EventKind::ListenFailed).
+    /// Starts a session that reads from `disk`. Listen errors are reported as [events](EventKind::ListenFailed).
     pub fn new(settings: &SessionSettings, disk: impl Disk) -> Result<Self, Error> {
         Ok(Self(ffi::new_session(settings, Box::new(Callbacks(Box::new(disk))))?))
     }
 
-    /// Begins to seed the metainfo file `torrent`, whose bytes the disk has under `key` (no slashes), with the
-    /// statistics from `resume` (may be empty). Answered by [`EventKind::Added`],
-    /// [`EventKind::AddedAlready`] or [`EventKind::AddFailed`]; an unreadable `torrent` is an error at once.
+    /// Adds the metainfo file `torrent` for seeding. The disk serves its content under `key` (no slashes). `resume`
+    /// holds statistics and may be empty. The result is an event: [`EventKind::Added`], [`EventKind::AddedAlready`]
+    /// or [`EventKind::AddFailed`]. Returns an error immediately if `torrent` is invalid.
     pub fn add_torrent(&self, torrent: &[u8], resume: &[u8], key: &str) -> Result<(), Error> {
         Ok(self.0.add_torrent(torrent, resume, key)?)
     }
 
-    /// Stops seeding; false when no such torrent is in the session. Answered by [`EventKind::Removed`].
+    /// Stops seeding a torrent. Returns whether the session has it. The result is the event [`EventKind::Removed`].
     pub fn remove_torrent(&self, infohash: &str) -> Result<bool, Error> {
         Ok(self.0.remove_torrent(infohash)?)
     }
 
-    /// Connects to a peer of a torrent; false when no such torrent is in the session. Returns before the connection is
-    /// made, and reports no failure.
+    /// Connects to a peer of a torrent. Returns whether the session has the torrent. Returns before the connection is
+    /// established, and does not report failures.
     pub fn connect_peer(&self, infohash: &str, peer: SocketAddr) -> Result<bool, Error> {
         Ok(self.0.connect_peer(infohash, &peer.ip().to_string(), peer.port())?)
     }
 
-    /// Asks every torrent for its resume data; returns how many [`EventKind::ResumeData`] and
-    /// [`EventKind::ResumeDataFailed`] will come.
+    /// Requests the resume data of every torrent. Returns how many [`EventKind::ResumeData`] and
+    /// [`EventKind::ResumeDataFailed`] events will follow.
     pub fn save_resume_data(&self) -> Result<u32, Error> {
         Ok(self.0.save_resume_data()?)
     }
 
-    /// What has happened since the last call.
+    /// Returns the events since the last call.
     pub fn take_events(&self) -> Result<Vec<Event>, Error> {
         Ok(self.0.take_events()?)
     }
 
-    /// The TCP port of the first listen socket; 0 while there is none.
+    /// Returns the TCP port of the first listen socket, or 0 while there is none.
     pub fn listen_port(&self) -> u16 {
         self.0.listen_port()
     }
 }
 
-/// Returns memory to the system after a peer was disconnected because of what it made a session queue.
+/// Returns freed memory to the system, if a peer was disconnected because its send buffer was too large.
 pub fn release_memory() {
     ffi::release_memory();
 }
 
-/// Ends the process without waiting for threads or running C++ destructors: for a session that does not close.
+/// Ends the process without waiting for threads or running C++ destructors. For a session that does not close.
 pub fn exit_immediately(code: i32) {
     ffi::exit_immediately(code);
 }

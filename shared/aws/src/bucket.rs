@@ -1,4 +1,4 @@
-//! Objects of one S3 bucket.
+//! S3 bucket: conditional puts, reads, deletes and lists of objects.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,27 +13,27 @@ use bytes::Bytes;
 use domain::{ContentHash, Timestamp};
 use ports::StoreError;
 
-/// Tries of a conditional put that another's is in the way of.
+/// The maximum number of tries of a conditional put that conflicts with another one.
 const TRIES: u32 = 10;
 
-/// How long a call may be tried that must not come late.
+/// The timeout of a deletion that must not happen late, all retries included.
 const DELETION: Duration = Duration::from_secs(30);
 
-/// A bucket.
+/// An S3 bucket.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     pub(crate) client: Client,
     pub(crate) name: String,
 }
 
-/// A small object.
+/// A small object with its metadata.
 pub(crate) struct Object {
     pub bytes: Vec<u8>,
-    /// What was said of it when it was stored.
+    /// The user-defined metadata.
     pub metadata: HashMap<String, String>,
 }
 
-/// A call that S3 did not answer as it should.
+/// Converts the error of a failed S3 call.
 pub(crate) fn unavailable<E>(error: SdkError<E>) -> StoreError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -44,30 +44,30 @@ where
     }
 }
 
-/// The HTTP status of a refused call.
+/// Returns the HTTP status of a failed call, if there was a response.
 pub(crate) fn status<E>(error: &SdkError<E>) -> Option<u16> {
     error.raw_response().map(|response| response.status().as_u16())
 }
 
-/// What S3 says of a time; of what it says nothing, long ago.
+/// Converts a time of S3. A missing time is 1970.
 fn time(at: Option<DateTime>) -> Timestamp {
     Timestamp::from_millis(at.and_then(|at| at.to_millis().ok()).unwrap_or_default())
 }
 
 impl Bucket {
-    /// The bucket of this name.
+    /// Creates a handle of the bucket with this name.
     pub fn new(client: Client, name: impl Into<String>) -> Self {
         Self { client, name: name.into() }
     }
 
-    /// Stores an object, whatever was there.
+    /// Stores an object. Replaces an existing one.
     pub(crate) async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         let put = self.client.put_object().bucket(&self.name).key(key).body(ByteStream::from(bytes));
         put.checksum_algorithm(ChecksumAlgorithm::Sha256).send().await.map_err(unavailable).map(drop)
     }
 
-    /// Stores an object, with a name and value of metadata, if there is none of this key; whether it did. S3 checks that
-    /// the bytes came whole.
+    /// Stores an object if the key does not exist, with an optional name and value of metadata. Returns whether it
+    /// stored the object. S3 verifies the SHA-256 of the bytes.
     pub(crate) async fn put_if_absent(
         &self,
         key: &str,
@@ -84,16 +84,16 @@ impl Bucket {
                 Ok(_) => return Ok(true),
                 Err(error) => match status(&error) {
                     Some(412) => return Ok(false),
-                    // Another put of the same key is under way, or was just deleted.
+                    // Another put or delete of the same key is in progress.
                     Some(409) => tokio::time::sleep(std::time::Duration::from_millis(20 << attempt.min(6))).await,
                     _ => return Err(unavailable(error)),
                 },
             }
         }
-        Err(StoreError::unavailable("S3", "another put of the same object is always in the way"))
+        Err(StoreError::unavailable("S3", "too many concurrent puts of the same object"))
     }
 
-    /// A small object, if it is there.
+    /// Returns a small object, or `None` if it does not exist.
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
         match self.client.get_object().bucket(&self.name).key(key).send().await {
             Ok(output) => {
@@ -105,7 +105,7 @@ impl Bucket {
         }
     }
 
-    /// The size of an object in bytes, if it is there.
+    /// Returns the size of an object in bytes, or `None` if it does not exist.
     pub(crate) async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
         match self.client.head_object().bucket(&self.name).key(key).send().await {
             Ok(output) => Ok(output.content_length.map(|length| length as u64)),
@@ -114,12 +114,12 @@ impl Bucket {
         }
     }
 
-    /// Deletes an object; one that is not there is fine.
+    /// Deletes an object. Succeeds if it does not exist.
     pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.client.delete_object().bucket(&self.name).key(key).send().await.map_err(unavailable).map(drop)
     }
 
-    /// As [`Bucket::delete`], and not tried for longer than half a minute: what comes later might delete what is there
+    /// Deletes an object within half a minute, or fails. A later deletion could delete an object that was stored
     /// again.
     pub(crate) async fn delete_soon(&self, key: &str) -> Result<(), StoreError> {
         let timeout = TimeoutConfig::builder().operation_timeout(DELETION).build();
@@ -127,7 +127,7 @@ impl Bucket {
         delete.config_override(Config::builder().timeout_config(timeout)).send().await.map_err(unavailable).map(drop)
     }
 
-    /// Aborts a multipart upload; one that is not there is fine.
+    /// Aborts a multipart upload. Succeeds if it does not exist.
     pub(crate) async fn abort(&self, key: &str, upload: &str) -> Result<(), StoreError> {
         let abort = self.client.abort_multipart_upload().bucket(&self.name).key(key).upload_id(upload);
         match abort.send().await {
@@ -136,7 +136,7 @@ impl Bucket {
         }
     }
 
-    /// The keys with this prefix, and when each was stored.
+    /// Returns the keys with this prefix, each with the time at which it was stored.
     pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<(String, Timestamp)>, StoreError> {
         let mut pages = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).into_paginator().send();
         let mut found = vec![];
@@ -149,13 +149,13 @@ impl Bucket {
         Ok(found)
     }
 
-    /// The keys with this prefix that were stored before `before`.
+    /// Returns the keys with this prefix that were stored before `before`.
     pub(crate) async fn older(&self, prefix: &str, before: Timestamp) -> Result<Vec<String>, StoreError> {
         let all = self.list(prefix).await?;
         Ok(all.into_iter().filter(|(_, at)| *at < before).map(|(key, _)| key).collect())
     }
 
-    /// The multipart uploads under way whose key has this prefix: keys, ids, and when each began.
+    /// Returns the unfinished multipart uploads with this key prefix: key, upload id and start time of each.
     pub(crate) async fn uploads(&self, prefix: &str) -> Result<Vec<(String, String, Timestamp)>, StoreError> {
         let mut found = vec![];
         let (mut key, mut id) = (None, None);
@@ -173,13 +173,13 @@ impl Bucket {
         }
     }
 
-    /// Whether the bucket answers.
+    /// Checks that the bucket is accessible.
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         self.client.head_bucket().bucket(&self.name).send().await.map_err(unavailable).map(drop)
     }
 }
 
-/// The key of the object of a content.
+/// Returns the object key of a content.
 pub(crate) fn object_key(hash: ContentHash) -> String {
     let hash = hash.to_string();
     format!("content/{}/{}/{hash}", &hash[..2], &hash[2..4])

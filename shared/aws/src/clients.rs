@@ -1,4 +1,4 @@
-//! The SDK's clients, made once per process.
+//! AWS SDK clients, created once per process.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use tracing::debug;
 
-/// Tries of a call that failed in a way that may pass, throttling among them.
+/// The maximum number of tries of a call that fails with a temporary error, such as throttling.
 const TRIES: u32 = 5;
 
-/// How long one try may take before the next one.
+/// The timeout of one try.
 const ATTEMPT: Duration = Duration::from_secs(30);
 
-/// How long a start may wait for a connection.
+/// The timeout of a connection at startup.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// The clients, with endpoint, region and credentials as AWS's tools take them: `AWS_ENDPOINT_URL`, `AWS_REGION`,
-/// `AWS_PROFILE` and so on. Each is made when it is first asked for, and shared from then on.
+/// The AWS clients. Endpoint, region and credentials come from the standard AWS variables: `AWS_ENDPOINT_URL`,
+/// `AWS_REGION`, `AWS_PROFILE` and others. Each client is created at its first use and then shared.
 #[derive(Debug, Clone)]
 pub struct Clients {
     config: SdkConfig,
@@ -34,13 +34,13 @@ pub struct Clients {
     sqs: OnceLock<aws_sdk_sqs::Client>,
 }
 
-/// Speaks HTTP for the SDK, with the cryptography that the rest of the program has.
+/// Returns an HTTP client for the SDK that uses ring, the cryptography of the rest of the program.
 pub fn http_client() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
 impl Clients {
-    /// The clients of this environment.
+    /// Creates the clients from the environment.
     pub async fn load() -> Self {
         let timeouts =
             TimeoutConfig::builder().connect_timeout(Duration::from_secs(3)).operation_attempt_timeout(ATTEMPT);
@@ -51,25 +51,25 @@ impl Clients {
         Self::new(config.load().await)
     }
 
-    /// For who calls nothing.
+    /// Returns clients of a function that makes no AWS calls.
     pub fn unconfigured() -> Self {
         Self::new(SdkConfig::builder().build())
     }
 
-    /// The clients of this configuration.
+    /// Creates the clients from this configuration.
     pub fn new(config: SdkConfig) -> Self {
         Self { config, dynamodb: OnceLock::new(), s3: OnceLock::new(), sqs: OnceLock::new() }
     }
 
-    /// DynamoDB.
+    /// Returns the DynamoDB client.
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         self.dynamodb.get_or_init(|| aws_sdk_dynamodb::Client::new(&self.config)).clone()
     }
 
-    /// S3.
+    /// Returns the S3 client.
     pub fn s3(&self) -> aws_sdk_s3::Client {
         let client = self.s3.get_or_init(|| {
-            // Emulators have no host name for each bucket.
+            // Emulators do not support a host name per bucket.
             let path_style = self.config.endpoint_url().is_some();
             let config = aws_sdk_s3::config::Builder::from(&self.config).force_path_style(path_style);
             aws_sdk_s3::Client::from_conf(config.build())
@@ -77,26 +77,27 @@ impl Clients {
         client.clone()
     }
 
-    /// SQS.
+    /// Returns the SQS client.
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
         self.sqs.get_or_init(|| aws_sdk_sqs::Client::new(&self.config)).clone()
     }
 
-    /// Connects to DynamoDB, so that the first call need not. A function has more CPU for TLS while it starts than later.
+    /// Connects to DynamoDB in advance, so that the first call does not wait for the TLS handshake. A Lambda function
+    /// has more CPU during its start than later.
     pub async fn connect_dynamodb(&self) {
         let config = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
         let knock = self.dynamodb().update_item().table_name("none").customize();
         connected("DynamoDB", knock.config_override(config).interceptor(Preconnect).send()).await;
     }
 
-    /// Connects to S3, as [`Clients::connect_dynamodb`] does.
+    /// Connects to S3 in advance, like [`Clients::connect_dynamodb`].
     pub async fn connect_s3(&self, bucket: &str) {
         let config = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
         let knock = self.s3().get_object().bucket(bucket).key("none").customize();
         connected("S3", knock.config_override(config).interceptor(Preconnect).send()).await;
     }
 
-    /// Connects to SQS, as [`Clients::connect_dynamodb`] does.
+    /// Connects to SQS in advance, like [`Clients::connect_dynamodb`].
     pub async fn connect_sqs(&self) {
         let config = aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled());
         let knock = self.sqs().send_message().queue_url("none").message_body("none").customize();
@@ -104,14 +105,15 @@ impl Clients {
     }
 }
 
-/// Waits for the answer, which says nothing: a connection has been made, or the first call finds out why not.
+/// Waits for the response and ignores it: if the connection failed, the first real call reports the error.
 async fn connected<T, E>(service: &str, answer: impl Future<Output = Result<T, E>>) {
     if tokio::time::timeout(CONNECT, answer).await.is_err() {
-        debug!(service, "no connection was made in time");
+        debug!(service, "connection timed out");
     }
 }
 
-/// Makes of a call a `GET /` by nobody: it needs no permission, costs nothing, and is in nobody's audit trail.
+/// The interceptor that replaces a call with an anonymous `GET /`. This request needs no permission, costs nothing,
+/// and does not appear in an audit trail.
 #[derive(Debug)]
 struct Preconnect;
 

@@ -1,4 +1,4 @@
-//! [`Contents`] in S3, with a record of each in DynamoDB of when it was touched last.
+//! Content store ([`Contents`]) in S3, with a touch record of each content in DynamoDB.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::bucket::{Bucket, object_key, status, unavailable};
 use crate::staged::S3Staged;
 use crate::touches::Touches;
 
-/// Bytes that are read from S3 at once. Readers of one chunk at the same time wait for the same call.
+/// The number of bytes per read from S3. Concurrent readers of the same chunk share one call.
 const CHUNK: u64 = 4 << 20;
 
-/// For how long a link to a content can be used.
+/// The validity of a presigned link to a content.
 const LINK: Duration = Duration::from_secs(3600);
 
-/// The objects under `content/`.
+/// The content store: S3 objects under `content/`.
 #[derive(Debug, Clone)]
 pub struct S3Contents {
     bucket: Bucket,
@@ -29,7 +29,8 @@ pub struct S3Contents {
 }
 
 impl S3Contents {
-    /// The bucket of the objects, the table of their records, and how much of them is kept in memory, in bytes.
+    /// Creates the store from the bucket of the objects, the table of the touch records, and the size of the memory
+    /// cache in bytes.
     pub fn new(bucket: Bucket, client: aws_sdk_dynamodb::Client, table: impl Into<String>, memory: u64) -> Self {
         let chunks = Cache::builder().max_capacity(memory).weigher(|_, chunk: &Bytes| chunk.len() as u32);
         let chunks = chunks.support_invalidation_closures().build();
@@ -47,7 +48,7 @@ impl S3Contents {
                 }
                 Err(error) => match status(&error) {
                     Some(404) => Err(StoreError::NotFound),
-                    // It ends before.
+                    // The chunk starts after the end of the object.
                     Some(416) => Ok(Bytes::new()),
                     _ => Err(unavailable(error)),
                 },
@@ -61,7 +62,7 @@ impl S3Contents {
     }
 }
 
-/// RFC 6266, with the name as RFC 8187 encodes it.
+/// Returns the `Content-Disposition` header (RFC 6266) with the file name encoded as in RFC 8187.
 fn disposition(file_name: &str) -> String {
     format!("attachment; filename*=UTF-8''{}", utf8_percent_encode(file_name, NON_ALPHANUMERIC))
 }
@@ -97,7 +98,7 @@ impl Contents for S3Contents {
             let from = (at % CHUNK) as usize;
             let part = chunk.get(from..).unwrap_or_default();
             if part.is_empty() {
-                return Err(StoreError::unavailable("S3", "the content ends before what is read of it"));
+                return Err(StoreError::unavailable("S3", "read after the end of the content"));
             }
             let length = part.len().min(buffer.len() - filled);
             buffer[filled..filled + length].copy_from_slice(&part[..length]);
@@ -125,7 +126,7 @@ impl Contents for S3Contents {
     }
 
     async fn quarantine(&self, content: ContentHash) -> Result<(), StoreError> {
-        // The record first: a touch must not find a content that is gone.
+        // The record changes first: a touch must not find a deleted content.
         self.touches.begin_quarantine(content).await?;
         self.bucket.delete(&object_key(content)).await?;
         self.chunks.invalidate_entries_if(move |(hash, _), _| *hash == content).ok();

@@ -1,4 +1,4 @@
-//! Items of DynamoDB, and conditional writes to them.
+//! DynamoDB tables: items, conditional writes and queries.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -12,32 +12,33 @@ use ports::StoreError;
 /// The attributes of one item.
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
-/// A string attribute.
+/// Returns a string attribute.
 pub(crate) fn s(value: impl ToString) -> AttributeValue {
     AttributeValue::S(value.to_string())
 }
 
-/// A number attribute.
+/// Returns a number attribute.
 pub(crate) fn n(value: impl ToString) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
-/// A time, in milliseconds.
+/// Returns a number attribute of a time in milliseconds since the Unix epoch.
 pub(crate) fn time(value: Timestamp) -> AttributeValue {
     n(value.as_millis())
 }
 
-/// When DynamoDB may delete an item: seconds, and after it has run out for us.
+/// Returns the time-to-live attribute of an item in seconds since the Unix epoch. It is later than `until`, so that
+/// DynamoDB never deletes an item before it expires.
 pub(crate) fn time_to_live(until: Timestamp) -> AttributeValue {
     n(until.as_millis().div_euclid(1000) + 1)
 }
 
-/// A call that DynamoDB did not answer as it should.
+/// Converts the error of a failed DynamoDB call.
 pub(crate) fn unavailable<E>(error: SdkError<E>) -> StoreError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    // What the SDK says of itself ("service error") tells nobody anything.
+    // The text of the SDK error itself ("service error") is useless, so the code and message of the service are used.
     match error.code().map(|code| format!("{code}: {}", error.message().unwrap_or_default())) {
         Some(text) => StoreError::unavailable("DynamoDB", text),
         None => StoreError::unavailable("DynamoDB", aws_sdk_dynamodb::error::DisplayErrorContext(error).to_string()),
@@ -48,23 +49,23 @@ fn unreadable(name: &str) -> StoreError {
     StoreError::unavailable("DynamoDB", format!("the attribute {name} of an item cannot be read"))
 }
 
-/// The text of an attribute.
+/// Returns the text of a string attribute.
 pub(crate) fn text<'a>(item: &'a Item, name: &str) -> Result<&'a str, StoreError> {
     item.get(name).and_then(|value| value.as_s().ok()).map(String::as_str).ok_or_else(|| unreadable(name))
 }
 
-/// An attribute that holds a value's text.
+/// Parses the text of a string attribute.
 pub(crate) fn parsed<T: FromStr>(item: &Item, name: &str) -> Result<T, StoreError> {
     text(item, name)?.parse().map_err(|_| unreadable(name))
 }
 
-/// An attribute that holds a number.
+/// Parses a number attribute.
 pub(crate) fn number<T: FromStr>(item: &Item, name: &str) -> Result<T, StoreError> {
     let value = item.get(name).and_then(|value| value.as_n().ok());
     value.and_then(|text| text.parse().ok()).ok_or_else(|| unreadable(name))
 }
 
-/// What `read` finds in an attribute, if it is there.
+/// Reads an attribute with `read`, or returns `None` if the item does not have it.
 pub(crate) fn optional<T>(
     item: &Item,
     name: &str,
@@ -73,25 +74,25 @@ pub(crate) fn optional<T>(
     if item.contains_key(name) { read(item, name).map(Some) } else { Ok(None) }
 }
 
-/// An attribute that holds a time.
+/// Reads an attribute with a time in milliseconds.
 pub(crate) fn timestamp(item: &Item, name: &str) -> Result<Timestamp, StoreError> {
     number(item, name).map(Timestamp::from_millis)
 }
 
-/// Which call wrote an item last. The SDK sends a call again whose answer was lost: a condition that then fails
-/// has been met before, if the item bears the mark of this very call.
+/// The attribute with the id of the last write. The SDK retries a call whose response was lost. If the condition then
+/// fails, but the item has the id of this call, the first try succeeded.
 const WRITTEN_BY: &str = "written_by";
 
-/// What became of a conditional write.
+/// The result of a conditional write.
 #[derive(Debug)]
 pub(crate) enum Written {
-    /// The item as it is now.
+    /// The write succeeded. Contains the item after it.
     Done(Item),
-    /// The item as it is, if there is one: it does not meet the condition.
+    /// The condition failed. Contains the current item, if it exists.
     Refused(Option<Item>),
 }
 
-/// A change of one item: attributes that are set, removed or added to, on a condition.
+/// A conditional update of one item: attributes to set, remove or add to.
 #[derive(Debug, Default)]
 pub(crate) struct Change {
     set: Vec<String>,
@@ -103,12 +104,13 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    /// Nothing, unless `condition` is met. In it `#name` is the attribute of this name.
+    /// Creates a change that is only written if `condition` is met. In the condition, `#name` is the attribute
+    /// `name`.
     pub fn when(condition: &str) -> Self {
         Self::default().and(condition)
     }
 
-    /// A further condition.
+    /// Adds a condition. All conditions must be met.
     pub fn and(mut self, condition: &str) -> Self {
         for word in condition.split(|c: char| !(c.is_ascii_alphanumeric() || "#_".contains(c))) {
             if let Some(name) = word.strip_prefix('#') {
@@ -126,13 +128,13 @@ impl Change {
         self.names.insert(format!("#{name}"), name.to_owned());
     }
 
-    /// What `:name` stands for in conditions and expressions.
+    /// Defines the value of `:name` in conditions and expressions.
     pub fn value(mut self, name: &str, value: AttributeValue) -> Self {
         self.values.insert(format!(":{name}"), value);
         self
     }
 
-    /// Sets an attribute, or removes it.
+    /// Sets an attribute. `None` removes it.
     pub fn set(mut self, name: &str, value: impl Into<Option<AttributeValue>>) -> Self {
         self.name(name);
         match value.into() {
@@ -145,12 +147,12 @@ impl Change {
         self
     }
 
-    /// Sets several, as [`Change::set`] does.
+    /// Sets several attributes, like [`Change::set`].
     pub fn set_all(self, attributes: impl IntoIterator<Item = (&'static str, Option<AttributeValue>)>) -> Self {
         attributes.into_iter().fold(self, |change, (name, value)| change.set(name, value))
     }
 
-    /// Sets an attribute to an expression, as `#a + :b`.
+    /// Sets an attribute to the value of an expression, such as `#a + :b`.
     pub fn compute(mut self, name: &str, expression: &str) -> Self {
         for word in expression.split(|c: char| !(c.is_ascii_alphanumeric() || "#_".contains(c))) {
             if let Some(name) = word.strip_prefix('#') {
@@ -162,7 +164,7 @@ impl Change {
         self
     }
 
-    /// Adds to a number, which begins at 0.
+    /// Adds to a number. A missing number counts as 0.
     pub fn add(mut self, name: &str, amount: i64) -> Self {
         self.name(name);
         self.add.push(format!("#{name} :add_{name}"));
@@ -170,7 +172,7 @@ impl Change {
         self
     }
 
-    /// Adds to a set of strings, which begins empty.
+    /// Adds an element to a set of strings. A missing set counts as empty.
     pub fn insert(mut self, name: &str, value: impl ToString) -> Self {
         self.name(name);
         self.add.push(format!("#{name} :add_{name}"));
@@ -185,7 +187,7 @@ impl Change {
     }
 }
 
-/// A table whose items have one key attribute, or two.
+/// A table with one or two key attributes.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
     pub client: Client,
@@ -193,7 +195,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Changes the item with this key, which is made if there is none and the condition allows it.
+    /// Updates the item with this key. Creates it if it does not exist and the condition allows that.
     pub async fn change(&self, key: Item, change: Change) -> Result<Written, StoreError> {
         let call = s(format!("{:016x}", rand::random::<u64>()));
         let change = change.set(WRITTEN_BY, call.clone());
@@ -230,13 +232,13 @@ impl Table {
         }
     }
 
-    /// The item with this key, as the last write left it.
+    /// Returns the item with this key, or `None` if it does not exist. The read is strongly consistent.
     pub async fn get(&self, key: Item) -> Result<Option<Item>, StoreError> {
         let get = self.client.get_item().table_name(&self.name).set_key(Some(key)).consistent_read(true);
         Ok(get.send().await.map_err(unavailable)?.item)
     }
 
-    /// Deletes the item with this key, if it meets the condition; whether it is gone now.
+    /// Deletes the item with this key if it meets the condition. Returns whether the condition was met.
     pub async fn delete(&self, key: Item, condition: Change) -> Result<bool, StoreError> {
         let result = self
             .client
@@ -257,7 +259,7 @@ impl Table {
         }
     }
 
-    /// One page of an index, or of the table, in the order of the sort key.
+    /// Returns one page of the query results in the order of the sort key, and the start key of the next page.
     pub async fn query(&self, query: Query) -> Result<(Vec<Item>, Option<Item>), StoreError> {
         let output = self
             .client
@@ -276,7 +278,7 @@ impl Table {
         Ok((output.items.unwrap_or_default(), output.last_evaluated_key))
     }
 
-    /// Every item that the query finds, page by page, up to its limit.
+    /// Returns all items of the query, page by page, until its limit is reached.
     pub async fn query_all(&self, query: Query) -> Result<Vec<Item>, StoreError> {
         let mut found = vec![];
         let mut query = query;
@@ -291,7 +293,7 @@ impl Table {
     }
 }
 
-/// A question to an index or a table.
+/// A query of an index or a table.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Query {
     index: Option<&'static str>,
@@ -304,18 +306,18 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    /// The items whose attribute `name` is `value`.
+    /// Creates a query of the items whose partition key `name` is `value`.
     pub fn of(name: &str, value: AttributeValue) -> Self {
         let (names, values) = ([("#key".into(), name.into())].into(), [(":key".into(), value)].into());
         Self { condition: "#key = :key".into(), names, values, ..Self::default() }
     }
 
-    /// In this index.
+    /// Queries this index instead of the table.
     pub fn index(self, index: &'static str) -> Self {
         Self { index: Some(index), ..self }
     }
 
-    /// Whose sort key compares so with `value`.
+    /// Adds a comparison of the sort key `name` with `value`.
     pub fn and(mut self, name: &str, operator: &str, value: AttributeValue) -> Self {
         self.condition = format!("{} AND #sort {operator} :sort", self.condition);
         self.names.insert("#sort".into(), name.into());
@@ -323,18 +325,18 @@ impl Query {
         self
     }
 
-    /// No more than these.
+    /// Sets the maximum number of items.
     pub fn limit(self, limit: u32) -> Self {
         Self { limit: Some(limit), ..self }
     }
 
-    /// The last first.
+    /// Reverses the order.
     pub fn descending(self) -> Self {
         Self { descending: true, ..self }
     }
 }
 
-/// The key of an item with one key attribute.
+/// Returns the key of an item with one key attribute.
 pub(crate) fn key(name: &str, value: impl ToString) -> Item {
     Item::from([(name.to_owned(), s(value))])
 }

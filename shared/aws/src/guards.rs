@@ -1,4 +1,4 @@
-//! [`Guards`] on DynamoDB.
+//! Rate limits and reservations ([`Guards`](ports::Guards)) on DynamoDB.
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
@@ -7,26 +7,27 @@ use ports::{Decision, Limit, RateLimiter, Reservations, StoreError, Usage};
 
 use crate::dynamo::{Change, Item, Table, Written, key, n, number, s, text, time, time_to_live};
 
-/// Uses within a hundredth of the window are counted together, as if all came at the end of it.
+/// The number of parts per window. Uses within one part are counted together, as if all happened at its end.
 const PARTS: i64 = 100;
 
-/// Tries to count a use while others count theirs.
+/// The maximum number of tries to count a use while other callers change the same item.
 const TRIES: usize = 20;
 
-/// The table of guards.
+/// The table of rate limits and reservations.
 ///
-/// The windows of one key are one item. Of a window of 60 s, `used60` counts the uses in it, `p60_<n>` those in its
-/// n-th part since 1970, and `oldest60` is the first part that is counted. One conditional write adds a use to all of
-/// them, if no part has left its window that is still counted; else another write takes those out first.
+/// All windows of one key are one item. For a window of 60 s, `used60` is the number of uses, `p60_<n>` the number of
+/// uses in the n-th part since 1970, and `oldest60` the first counted part. One conditional write adds a use to all
+/// windows of the key. The condition fails if a counted part has left its window; then another write first removes
+/// the expired parts.
 #[derive(Debug, Clone)]
 pub struct DynamoGuards {
     table: Table,
 }
 
-/// A limit's window as it is now.
+/// The window of a limit at the current time.
 struct Window<'a> {
     limit: &'a Limit,
-    /// Milliseconds.
+    /// The length of a part in milliseconds.
     part: i64,
     now: Timestamp,
 }
@@ -36,7 +37,7 @@ impl<'a> Window<'a> {
         Self { limit, part: (limit.window.as_millis() as i64 / PARTS).max(1), now }
     }
 
-    /// An attribute, or a value, of this window.
+    /// Returns the name of an attribute or a value of this window.
     fn name(&self, name: &str) -> String {
         format!("{name}{}", self.limit.window.as_secs())
     }
@@ -53,16 +54,17 @@ impl<'a> Window<'a> {
         self.now.as_millis().div_euclid(self.part)
     }
 
-    /// When the uses of a part leave the window.
+    /// Returns the time at which the uses of a part leave the window.
     fn leaves(&self, part: i64) -> Timestamp {
         Timestamp::from_millis((part + 1) * self.part) + self.limit.window
     }
 
-    /// The first part whose uses are in the window still.
+    /// Returns the first part whose uses are still in the window.
     fn first(&self) -> i64 {
         (self.now - self.limit.window).as_millis().div_euclid(self.part)
     }
 
+    /// Adds a use to the change, on the condition that the window has room and no expired parts.
     fn add(&self, change: Change) -> Change {
         let [used, oldest, max, first, current] = ["used", "oldest", "max", "first", "current"].map(|n| self.name(n));
         change
@@ -75,14 +77,14 @@ impl<'a> Window<'a> {
             .add(&self.part_name(self.current()), 1)
     }
 
-    /// The parts that are counted, with their uses.
+    /// Returns the counted parts with their number of uses.
     fn parts(&self, item: &Item) -> Vec<(i64, i64)> {
         let prefix = self.part_prefix();
         let part = |name: &String| name.strip_prefix(&prefix).and_then(|index| index.parse().ok());
         item.keys().filter_map(|name| Some((part(name)?, number(item, name).ok()?))).collect()
     }
 
-    /// Takes the parts out that have left the window, if there are any.
+    /// Returns the change that removes the parts that have left the window, or `None` if there are none.
     fn clean(&self, item: &Item) -> Option<Change> {
         let (left, kept): (Vec<_>, Vec<_>) = self.parts(item).into_iter().partition(|(part, _)| *part < self.first());
         if left.is_empty() {
@@ -127,12 +129,12 @@ impl Group<'_> {
 }
 
 impl DynamoGuards {
-    /// The table of this name.
+    /// Creates a handle of the table with this name.
     pub fn new(client: Client, name: impl Into<String>) -> Self {
         Self { table: Table { client, name: name.into() } }
     }
 
-    /// Counts a use; whether it was allowed, and how the windows stand.
+    /// Counts a use. Returns whether it was allowed, and the usage of each window.
     async fn take_one(&self, group: &Group<'_>) -> Result<(bool, Vec<Usage>), StoreError> {
         for _ in 0..TRIES {
             match self.table.change(group.key(), group.add()).await? {
@@ -144,16 +146,16 @@ impl DynamoGuards {
                         return Ok((false, group.usage(&item)));
                     }
                     for clean in cleaned {
-                        // Whoever is first has done it for all.
+                        // The result does not matter: another caller may have removed the same parts.
                         self.table.change(group.key(), clean).await?;
                     }
                 }
             }
         }
-        Err(StoreError::unavailable("DynamoDB", "a window changes all the time"))
+        Err(StoreError::unavailable("DynamoDB", "too many concurrent changes of a rate limit"))
     }
 
-    /// Takes a use back that another limit has refused.
+    /// Reverts a counted use after another limit has refused it.
     async fn give_back(&self, group: &Group<'_>) -> Result<Vec<Usage>, StoreError> {
         let mut usage = vec![];
         for window in &group.0 {
@@ -179,7 +181,7 @@ impl Reservations for DynamoGuards {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<String>, StoreError> {
-        // DynamoDB deletes what has run out when it finds the time.
+        // DynamoDB deletes expired items with a delay, so the condition checks the expiry.
         let change = Change::when("attribute_not_exists(#name) OR #until <= :now").value("now", time(now));
         match self.table.change(key("name", name), stand(change, value, until)).await? {
             Written::Done(_) => Ok(None),
@@ -195,7 +197,7 @@ impl Reservations for DynamoGuards {
     async fn value(&self, name: &str, now: Timestamp) -> Result<Option<String>, StoreError> {
         let Some(item) = self.table.get(key("name", name)).await? else { return Ok(None) };
         let expired = number::<i64>(&item, "until").unwrap_or_default() <= now.as_millis();
-        // DynamoDB deletes what has expired when it finds the time.
+        // DynamoDB deletes expired items with a delay.
         if expired { Ok(None) } else { text(&item, "value").map(|value| Some(value.to_owned())) }
     }
 
@@ -208,7 +210,7 @@ impl Reservations for DynamoGuards {
 impl RateLimiter for DynamoGuards {
     async fn acquire(&self, limits: &[Limit], now: Timestamp) -> Result<Decision, StoreError> {
         let mut groups: Vec<Group<'_>> = vec![];
-        // Where each limit's window is.
+        // The position of each limit's window: the index of its group and its index in the group.
         let mut places = vec![];
         for limit in limits {
             let known = groups.iter().position(|group| group.0[0].limit.key == limit.key);
@@ -229,6 +231,7 @@ impl RateLimiter for DynamoGuards {
     }
 }
 
+/// Adds the value and the expiry of a reservation to the change.
 fn stand(change: Change, value: &str, until: Timestamp) -> Change {
     change.set("value", s(value)).set("until", time(until)).set("expires", time_to_live(until))
 }

@@ -1,7 +1,8 @@
-//! The ports on AWS: rows in DynamoDB, contents in S3, wake-ups by SQS. The files are named as those of `embedded`.
+//! AWS adapters of the ports: rows in DynamoDB, contents in S3, task queue on SQS. The files have the same names as
+//! in `embedded`.
 //!
-//! **Invariant**: no call scans a table. Whatever is looked for has an index, and an index that is asked by time is
-//! split into parts, so that no part takes all the writes.
+//! **Invariant**: no call scans a table. Every query has an index, and an index by time is sharded, so that no single
+//! partition receives all writes.
 
 mod bucket;
 mod clients;

@@ -1,4 +1,4 @@
-//! [`Requests`] on DynamoDB.
+//! Request store ([`Requests`]) on DynamoDB.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -23,17 +23,18 @@ use crate::dynamo::{
 use crate::rows::{self, INDEXED, SHARDS, read};
 use crate::transitions::{self, Callback};
 
-/// Rows that DynamoDB reads in one batch, at the most.
+/// The maximum number of items that DynamoDB reads in one batch.
 const BATCH: usize = 100;
 
-/// Requests that one row names as waiting behind it: an item has room for 400 KB.
+/// The maximum number of waiters in one row. The size of an item is limited to 400 KB.
 const MOST_WAITING: usize = 500;
 
-/// Indices are behind the table by a second at the most, when all is well.
+/// The maximum staleness of the indices. Normally they are less than a second behind the table.
 const LAG: Duration = Duration::from_secs(30);
 
-/// How often a row is looked at by whoever waits for its change: DynamoDB tells nobody by itself.
+/// The initial interval at which a waiter polls a row, because DynamoDB sends no notifications. The interval grows.
 const FIRST_LOOK: Duration = Duration::from_millis(200);
+/// The maximum interval at which a waiter polls a row.
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
 
 /// The table of requests, with its indices.
@@ -43,7 +44,7 @@ pub struct DynamoRequests {
 }
 
 impl DynamoRequests {
-    /// The values of items. An item that cannot be read is quarantined.
+    /// Returns the values of items. Quarantines an item that cannot be read.
     async fn readable<T>(
         &self,
         items: &[Item],
@@ -61,7 +62,7 @@ impl DynamoRequests {
         Ok(values)
     }
 
-    /// Ends an item that cannot be read, so that no sweep finds it again.
+    /// Quarantines an item that cannot be read: marks it as failed, so that no sweep finds it again.
     async fn quarantine(&self, key: Item, error: &StoreError) -> Result<(), StoreError> {
         rows::report_unreadable(&key, error);
         let change = Change::when("attribute_exists(#id)")
@@ -75,12 +76,12 @@ impl DynamoRequests {
         self.table.change(key, change).await.map(drop)
     }
 
-    /// The table of this name.
+    /// Creates a handle of the table with this name.
     pub fn new(client: Client, name: impl Into<String>) -> Self {
         Self { table: Table { client, name: name.into() } }
     }
 
-    /// The rows with these ids, in their order; those that are gone are left out.
+    /// Returns the rows with these ids, in the same order. Omits rows that do not exist.
     async fn rows(&self, ids: &[RequestId]) -> Result<Vec<FetchRequest>, StoreError> {
         let mut found = std::collections::HashMap::new();
         for ids in ids.chunks(BATCH) {
@@ -101,7 +102,7 @@ impl DynamoRequests {
         Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
     }
 
-    /// The row that a transition has led to. An item that cannot be read is quarantined.
+    /// Returns the row after a transition. Quarantines an item that cannot be read.
     async fn applied(&self, id: RequestId, item: &Item) -> Result<Applied, StoreError> {
         match read(item).and_then(|row| Ok((row, rows::waiting(item)?))) {
             Ok((row, waiting)) => Ok(Applied::Done(Box::new(row), waiting)),
@@ -116,7 +117,7 @@ impl DynamoRequests {
         self.table.change(key("id", id), change).await
     }
 
-    /// The first items by time of an index that is split into parts.
+    /// Returns the earliest items of an index that is sharded into parts, up to `limit`.
     async fn earliest(
         &self,
         index: &'static str,
@@ -171,7 +172,8 @@ impl Requests for DynamoRequests {
             if let Some(before) = before {
                 query = query.and("id", "<", s(before));
             }
-            // The index has keys alone, so that it is written once: statuses are looked up.
+            // The index contains only keys, so that it is written only once per request. The rows are read from the
+            // table.
             let (items, next) = self.table.query(query).await?;
             let ids = items.iter().map(|item| parsed(item, "id")).collect::<Result<Vec<_>, _>>()?;
             let rows = self.rows(&ids).await?;
@@ -231,7 +233,7 @@ impl Requests for DynamoRequests {
             _ if !transition.notifies() => &[Callback::Irrelevant][..],
             Some(false) => &[Callback::Irrelevant],
             Some(true) => &[Callback::Present],
-            // Most requests have none, so that one write does.
+            // Most requests have no callback URL, so one write usually suffices.
             None => &[Callback::Absent, Callback::Present],
         };
         let mut refused = None;
@@ -267,7 +269,7 @@ impl Requests for DynamoRequests {
     }
 
     async fn clamp_due_times(&self, _: Timestamp, _: Timestamp, _: Timestamp, _: Duration) -> Result<u64, StoreError> {
-        // AWS sets the clocks of functions.
+        // Not needed: AWS keeps the clocks of functions synchronized.
         Ok(0)
     }
 
@@ -277,7 +279,7 @@ impl Requests for DynamoRequests {
     }
 
     async fn purge_history(&self, _: Timestamp, _: u32) -> Result<u64, StoreError> {
-        // DynamoDB does, by the attribute that it takes for the time to live.
+        // Not needed: DynamoDB deletes ended rows by their time-to-live attribute.
         Ok(0)
     }
 
@@ -310,7 +312,7 @@ impl Deduplication for DynamoRequests {
         let first_in_flight = first.map(|other| parsed(other, "id")).transpose()?;
         identical.retain(|other| has_status(other, &fetched));
         identical.sort_by_key(|other| number::<i64>(other, "fetched_at").unwrap_or_default());
-        // The index may be behind the table: a other may have ended meanwhile.
+        // The index may be stale: the other request may have ended since.
         while let Some(other) = identical.pop() {
             let row = self.get(parsed(&other, "id")?).await?.filter(|row| fetched.contains(&row.status));
             if row.is_some() {
@@ -329,7 +331,7 @@ impl Deduplication for DynamoRequests {
             .value("most", n(MOST_WAITING));
         Ok(match self.change(first, change.insert("waiting", id)).await? {
             Written::Done(_) => true,
-            // Who finds no room is due all the same when its own wait is over.
+            // If the set is full, the waiter is not added, but its own due time still wakes it.
             Written::Refused(item) => item.is_some_and(|item| has_status(&item, &in_flight)),
         })
     }
@@ -365,7 +367,7 @@ impl WebhookQueue for DynamoRequests {
 #[async_trait]
 impl Check for DynamoRequests {
     async fn check(&self) -> Result<(), StoreError> {
-        // A read as any other: DynamoDB describes a table only so often.
+        // An ordinary read, because DynamoDB limits the rate of DescribeTable.
         self.table.get(key("id", "none")).await.map(drop)
     }
 }

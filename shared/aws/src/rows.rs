@@ -1,4 +1,4 @@
-//! Requests as items.
+//! Conversion between requests and DynamoDB items.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use ports::StoreError;
 
 use crate::dynamo::{Item, n, number, optional, parsed, s, text, time, timestamp};
 
-/// Parts of the indices by time: no one of them takes all the writes.
+/// The number of shards of the indices by time, so that no single partition receives all writes.
 pub(crate) const SHARDS: u32 = 8;
 
-/// The part of the index by due time that a row stands in: ready rows wait for their end in others than those
-/// that are to be worked on.
+/// Returns the shard of the index by due time for a row. Ready rows, which only wait for their expiry, have other
+/// shards than rows with a due step.
 pub(crate) fn due_shard(status: Status, id: RequestId) -> String {
     let kind = if status == Status::Ready { "ready" } else { "work" };
     format!("{kind}-{}", shard(id))
 }
 
-/// A part by the id's random end.
+/// Returns the shard number of a row, from the random end of its id.
 pub(crate) fn shard(id: RequestId) -> u32 {
     let text = id.to_string();
     u32::from_str_radix(&text[text.len() - 4..], 16).unwrap_or_default() % SHARDS
 }
 
-/// What never changes.
+/// Returns the attributes that never change.
 pub(crate) fn constants(row: &FetchRequest) -> Vec<(&'static str, Option<AttributeValue>)> {
     let spec = &row.spec;
     vec![
@@ -44,8 +44,8 @@ pub(crate) fn constants(row: &FetchRequest) -> Vec<(&'static str, Option<Attribu
     ]
 }
 
-/// What a step may change, with the attributes that the indices are made of: those are there only as long as the
-/// index is to find the row.
+/// Returns the attributes that a step may change, including the key attributes of the indices. A key attribute is
+/// only present while its index must contain the row (sparse index).
 pub(crate) fn state(row: &FetchRequest) -> Vec<(&'static str, Option<AttributeValue>)> {
     let (content, failure) = (row.content.as_ref(), row.failure.as_ref());
     let mut attributes = vec![
@@ -75,7 +75,7 @@ pub(crate) fn state(row: &FetchRequest) -> Vec<(&'static str, Option<AttributeVa
     attributes
 }
 
-/// Names of what [`indexed`] gives: an ended row has none of them.
+/// The names of the attributes from [`indexed`]. An ended row has none of them.
 pub(crate) const INDEXED: [&str; 3] = ["live_owner", "live_fingerprint", "live_content"];
 
 fn indexed(row: &FetchRequest) -> [(&'static str, Option<AttributeValue>); INDEXED.len()] {
@@ -89,14 +89,16 @@ fn indexed(row: &FetchRequest) -> [(&'static str, Option<AttributeValue>); INDEX
     ]
 }
 
-/// Who waits behind a row.
+/// Returns the waiters of a row.
 pub(crate) fn waiting(item: &Item) -> Result<Vec<RequestId>, StoreError> {
     let Some(ids) = item.get("waiting").and_then(|value| value.as_ss().ok()) else { return Ok(vec![]) };
-    let read = |id: &String| id.parse().map_err(|_| StoreError::unavailable("DynamoDB", "an id cannot be read"));
+    let read = |id: &String| {
+        id.parse().map_err(|_| StoreError::unavailable("DynamoDB", "the attribute waiting of an item cannot be read"))
+    };
     ids.iter().map(read).collect()
 }
 
-/// The row in an item, or a failed one in the place of an item that cannot be read: one bad item must not hide others.
+/// Returns the row of an item, or a failed row if the item cannot be read: one damaged item must not hide others.
 pub(crate) fn read_or_failed(item: &Item) -> Result<FetchRequest, StoreError> {
     read(item).or_else(|error| {
         let (id, owner) = (parsed(item, "id")?, UserId::new(text(item, "owner")?));
@@ -106,12 +108,12 @@ pub(crate) fn read_or_failed(item: &Item) -> Result<FetchRequest, StoreError> {
     })
 }
 
-/// Logs and counts an item that cannot be read.
+/// Logs an item that cannot be read.
 pub(crate) fn report_unreadable(item: &Item, error: &StoreError) {
-    tracing::error!(request.id = text(item, "id").unwrap_or_default(), %error, "request item cannot be read");
+    tracing::error!(request.id = text(item, "id").unwrap_or_default(), %error, "unreadable request item");
 }
 
-/// The row in an item.
+/// Returns the row of an item.
 pub(crate) fn read(item: &Item) -> Result<FetchRequest, StoreError> {
     let content = match optional(item, "content_hash", parsed::<ContentHash>)? {
         None => None,

@@ -1,4 +1,5 @@
-//! The tables and their indices: what the template deploys, for emulators that it is not deployed to.
+//! DynamoDB schema: the same tables and indices as in template.yaml, for emulators to which the template is not
+//! deployed.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::DisplayErrorContext;
@@ -8,13 +9,13 @@ use aws_sdk_dynamodb::types::{
 };
 use ports::StoreError;
 
-/// An index: its name, its keys, and what of the items it has beside them; all of it for `None`.
+/// An index: name, keys, and the other attributes that it contains (`None`: all attributes).
 pub type Index = (&'static str, &'static [&'static str], Option<&'static [&'static str]>);
 
-/// A table: its name behind the prefix, its keys, its indices.
+/// A table: name after the prefix, keys, indices.
 pub type Layout = (&'static str, &'static [&'static str], &'static [Index]);
 
-/// Attributes that are numbers among the keys; the others are strings.
+/// The key attributes that are numbers. The others are strings.
 const NUMBERS: [&str; 2] = ["due_at", "notify_at"];
 
 /// The tables.
@@ -50,7 +51,7 @@ fn keys(names: &[&str]) -> Result<Vec<KeySchemaElement>, StoreError> {
     names.iter().zip(kinds).map(element).collect()
 }
 
-/// Makes the tables, named with this prefix.
+/// Creates the tables. Their names start with `prefix`.
 pub async fn create_tables(client: &Client, prefix: &str) -> Result<(), StoreError> {
     let bad = |error| StoreError::unavailable("DynamoDB", error);
     for (name, key, indices) in TABLES {

@@ -1,4 +1,4 @@
-//! A content that is coming in: in memory as long as it is small, beyond that in parts under `staging/`.
+//! Staged upload of a content: a small one in memory, a large one as a multipart upload under `staging/`.
 
 use std::future::Future;
 use std::time::Duration;
@@ -19,28 +19,30 @@ use tracing::warn;
 use crate::bucket::{Bucket, object_key, status, unavailable};
 use crate::touches::Touches;
 
-/// Bytes a part: what is held in memory of one, and the largest content that is put at once. S3 takes 10,000
-/// parts, so this is enough for 156 GiB.
+/// The size of a part in bytes. It is also the maximum number of buffered bytes of a content, and the maximum size of
+/// a content that is stored with a single put. S3 allows 10,000 parts, so a content may have up to 156 GiB.
 pub(crate) const PART: usize = 16 << 20;
 
-/// Parts that are under way at once; the next bytes wait.
+/// The maximum number of concurrent part uploads. Further writes wait.
 const AT_ONCE: usize = 2;
 
-/// Where everything is that is coming in.
+/// The key prefix of staged uploads.
 const STAGING: &str = "staging/";
 
-/// How often a removal is waited for that is in the way.
+/// The interval at which a commit retries while the same content is being removed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Bytes that S3 copies with one call, at the most: it would take 5 GiB, and longer than a call may.
+/// The maximum size in bytes of an object that is copied with one call. S3 allows 5 GiB, but that takes longer than
+/// the timeout of a call.
 const COPY_AT_ONCE: u64 = COPY_PART;
 
-/// S3 may take minutes to put many parts together.
+/// The timeout of the completion of a multipart upload. S3 may take minutes to assemble many parts.
 const COMPLETION: Duration = Duration::from_secs(300);
 
-/// Bytes of each call that copies part of a larger object.
+/// The number of bytes per call when a larger object is copied in parts.
 const COPY_PART: u64 = 256 << 20;
 
+/// A staged upload to S3.
 pub(crate) struct S3Staged {
     bucket: Bucket,
     touches: Touches,
@@ -51,25 +53,26 @@ pub(crate) struct S3Staged {
     tails: Tails,
 }
 
-/// What is set aside: the upload with its first parts, and what came after them as an object of its own.
+/// The state of a suspended upload: the multipart upload with its parts, and the bytes after them (the tail) as a
+/// separate object.
 #[derive(Default, Serialize, Deserialize)]
 struct Suspended {
     key: String,
     upload: Option<String>,
     parts: u32,
-    /// Objects that are to be deleted with it.
+    /// The keys of tail objects that must be deleted with the upload.
     tails: Vec<String>,
-    /// Bytes of the last of them, if it belongs to the content.
+    /// The size in bytes of the last tail object, if it belongs to the content. Else 0.
     tail: u64,
 }
 
-/// Objects that hold ends of contents that were set aside. Dropped, they are deleted.
+/// The tail objects of a suspended upload. Dropping it deletes them.
 struct Tails {
     bucket: Bucket,
     keys: Vec<String>,
 }
 
-/// A multipart upload. Dropped, it is aborted.
+/// A multipart upload. Dropping it aborts the upload unless it is finished.
 struct Upload {
     bucket: Bucket,
     key: String,
@@ -80,7 +83,7 @@ struct Upload {
     finished: bool,
 }
 
-/// What completes an upload with a part: S3 asks for whatever checksum it was sent with.
+/// Returns the `CompletedPart` of an uploaded part. S3 requires the same checksums with which the part was sent.
 macro_rules! completed {
     ($number:expr, $part:expr) => {{
         let part = $part;
@@ -98,13 +101,13 @@ macro_rules! completed {
 
 impl S3Staged {
     pub fn new(bucket: Bucket, touches: Touches, id: RequestId) -> Self {
-        // Two workers may be at one request for a moment, when a lease runs out.
+        // A random suffix: two workers may briefly work on the same request when a lease expires.
         let key = format!("{STAGING}{id}-{:08x}", rand::random::<u32>());
         let tails = Tails { bucket: bucket.clone(), keys: vec![] };
         Self { bucket, touches, key, buffer: BytesMut::new(), size: 0, upload: None, tails }
     }
 
-    /// Goes on with what is set aside, if it is there as it was.
+    /// Resumes a suspended upload. `None` if a part or the tail is missing or has changed.
     pub async fn resume(bucket: Bucket, touches: Touches, suspended: &UploadToken) -> Result<Option<Self>, StoreError> {
         let Some(suspended) = Suspended::read(suspended.as_str()) else { return Ok(None) };
         let mut buffer = BytesMut::new();
@@ -130,7 +133,7 @@ impl S3Staged {
         Ok(Some(Self { bucket, touches, key: suspended.key, buffer, size, upload, tails }))
     }
 
-    /// Deletes what is set aside.
+    /// Deletes a suspended upload.
     pub async fn discard(bucket: &Bucket, upload: &UploadToken) -> Result<(), StoreError> {
         let Some(suspended) = Suspended::read(upload.as_str()) else { return Ok(()) };
         if let Some(id) = &suspended.upload {
@@ -139,7 +142,7 @@ impl S3Staged {
         Tails { bucket: bucket.clone(), keys: suspended.tails }.delete().await
     }
 
-    /// All that is under `staging/`. Nothing there tells what was set aside.
+    /// Returns all entries under `staging/`. The keys do not show whether an upload is suspended.
     pub async fn all(bucket: &Bucket) -> Result<Vec<StagingEntry>, StoreError> {
         let mut found = vec![];
         for (key, id, since) in bucket.uploads(STAGING).await? {
@@ -184,7 +187,7 @@ impl StagedUpload for S3Staged {
     }
 
     async fn suspend(mut self: Box<Self>) -> Result<UploadToken, StoreError> {
-        // The upload first: it is waited for anyway.
+        // Waits for the running parts before anything is written.
         let mut suspended = Suspended { key: self.key.clone(), ..Suspended::default() };
         if let Some(upload) = &mut self.upload {
             upload.await_all().await?;
@@ -194,7 +197,7 @@ impl StagedUpload for S3Staged {
         let tail = self.buffer.split().freeze();
         if !tail.is_empty() {
             suspended.tail = tail.len() as u64;
-            // A new name each time: what was set aside before stays as it is until the row says that this is.
+            // A new key each time: the earlier tail must stay unchanged until the row refers to the new one.
             let key = format!("{}-{:08x}", self.key, rand::random::<u32>());
             self.tails.keys.push(key.clone());
             self.bucket.put(&key, tail).await?;
@@ -218,19 +221,21 @@ impl StagedUpload for S3Staged {
         }
         let committed = self.place(hash, now, (!staged).then_some(small)).await;
         if staged {
-            // Should it stay, the sweep deletes it, and behind that the bucket's lifecycle.
+            // If the deletion fails, the sweep deletes the object; if that fails too, the bucket's lifecycle rule
+            // does.
             self.tails.keys.push(self.key.clone());
         }
         let nothing = Tails { bucket: self.bucket.clone(), keys: vec![] };
         if let Err(error) = std::mem::replace(&mut self.tails, nothing).delete().await {
-            warn!(%error, "what was staged is left to the sweep");
+            warn!(%error, "staged objects not deleted, left to the sweep");
         }
         committed
     }
 }
 
 impl S3Staged {
-    /// Puts the object in place and notes that it was touched. In this order: who finds the record has the object.
+    /// Stores the object under its final key, then writes its touch record. This order guarantees that a content with
+    /// a record has an object. Returns whether the content is new.
     async fn place(&self, hash: ContentHash, now: Timestamp, small: Option<Bytes>) -> Result<bool, StoreError> {
         let key = object_key(hash);
         let mut new = false;
@@ -242,12 +247,12 @@ impl S3Staged {
             if self.touches.commit(hash, now).await? {
                 return Ok(new);
             }
-            // It is just being removed: then it is put again.
+            // The content is being removed: it must be stored again afterwards.
             sleep(PAUSE).await;
         }
     }
 
-    /// Copies the staged object inside S3; false if the same content is there already.
+    /// Copies the staged object to its final key within S3. Returns false if the content already exists.
     async fn copy(&self, key: &str) -> Result<bool, StoreError> {
         let bucket = &self.bucket;
         if bucket.size(key).await?.is_some() {
@@ -276,7 +281,8 @@ impl Upload {
         Ok(Self { bucket, key, id, next: 1, running: JoinSet::new(), done: vec![], finished: false })
     }
 
-    /// An upload that has these parts, each a whole [`PART`], if it is still there.
+    /// Returns the upload with its first `parts` parts, each of [`PART`] bytes. `None` if the upload or a part does
+    /// not exist.
     async fn resume(bucket: Bucket, key: &str, id: &str, parts: u32) -> Result<Option<Self>, StoreError> {
         let list = bucket.client.list_parts().bucket(&bucket.name).key(key).upload_id(id);
         let mut pages = list.into_paginator().send();
@@ -300,7 +306,7 @@ impl Upload {
         Ok(Some(Self { bucket, key, id, next, running: JoinSet::new(), done, finished: false }))
     }
 
-    /// Sends a part as soon as there is room.
+    /// Starts to upload a part, after waiting for a free slot.
     async fn part(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         let number = self.make_room().await?;
         let call = self.bucket.client.upload_part().bucket(&self.bucket.name).key(&self.key).upload_id(&self.id);
@@ -312,7 +318,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Copies a part of another object as soon as there is room.
+    /// Starts to copy a range of another object as a part, after waiting for a free slot.
     async fn copy_part(&mut self, source: String, range: String) -> Result<(), StoreError> {
         let number = self.make_room().await?;
         let call = self.bucket.client.upload_part_copy().bucket(&self.bucket.name).key(&self.key).upload_id(&self.id);
@@ -400,12 +406,13 @@ impl Drop for Tails {
     }
 }
 
-/// Does it on its own. Should the process end before, the sweep does it, and behind that the bucket's lifecycle.
+/// Runs the clean-up in the background. If the process ends before it finishes, the sweep deletes the objects; if
+/// that fails too, the bucket's lifecycle rule does.
 fn clean_up(work: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(async move {
             if let Err(error) = work.await {
-                tracing::warn!(%error, "what was staged was not deleted");
+                tracing::warn!(%error, "staged objects not deleted");
             }
         });
     }

@@ -1,4 +1,4 @@
-//! [`Swarm`] on DynamoDB.
+//! Swarm of the tracker ([`Swarm`]) on DynamoDB.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use ports::{Announce, MAX_PEERS_PER_ADDRESS, Peer, StoreError, Swarm, SwarmCount
 
 use crate::dynamo::{Change, Item, Query, Table, parsed, s, time, time_to_live, timestamp};
 
-/// The table of peers: an item each, under its torrent and where it listens.
+/// The table of peers. Each peer is one item, with its infohash and its listen address as keys.
 #[derive(Debug, Clone)]
 pub struct DynamoSwarm {
     table: Table,
 }
 
 impl DynamoSwarm {
-    /// The table of this name.
+    /// Creates a handle of the table with this name.
     pub fn new(client: Client, name: impl Into<String>) -> Self {
         Self { table: Table { client, name: name.into() } }
     }
 
-    /// The peers of a torrent that have not fallen silent, each with when it will have. A page of them is about ten
-    /// thousand: whoever is beyond that is not told of.
+    /// Returns the peers of a torrent that have not expired, each with its expiry. Reads one page, about ten thousand
+    /// peers; further ones are not returned.
     async fn peers(&self, infohash: InfoHash, now: Timestamp) -> Result<Vec<(Peer, Timestamp)>, StoreError> {
         let (items, _) = self.table.query(Query::of("infohash", s(infohash))).await?;
         let peers = items.iter().map(|item| Ok((read(item)?, timestamp(item, "until")?)));
@@ -45,7 +45,8 @@ fn peer_id(id: [u8; 20]) -> AttributeValue {
 
 fn read(item: &Item) -> Result<Peer, StoreError> {
     let id = item.get("peer_id").and_then(|id| id.as_b().ok()).and_then(|id| id.as_ref().try_into().ok());
-    let id = id.ok_or_else(|| StoreError::unavailable("DynamoDB", "a peer's id cannot be read"))?;
+    let id =
+        id.ok_or_else(|| StoreError::unavailable("DynamoDB", "the attribute peer_id of an item cannot be read"))?;
     let seed = item.get("seed").and_then(|seed| seed.as_bool().ok()).copied().unwrap_or_default();
     Ok(Peer { id, address: parsed(item, "address")?, seed })
 }
@@ -77,14 +78,14 @@ impl Swarm for DynamoSwarm {
                 me
             }
             Announce::Stopped(me) => {
-                // Only who announced a peer may take it away.
+                // Only the client with the same peer id may remove a peer.
                 let mine = Change::when("#peer_id = :peer_id").value("peer_id", peer_id(me.id));
                 self.table.delete(peer_key(infohash, me.address), mine).await?;
                 me
             }
         };
         let mut peers = self.peers(infohash, now).await?;
-        // An index may be behind: the caller itself counts as it says.
+        // The query may be stale. The caller's own peer counts as announced.
         peers.retain(|(peer, _)| peer.address != me.address);
         if matches!(announce, Announce::Present(_)) {
             let home = client_network(me.address.ip());
@@ -102,7 +103,7 @@ impl Swarm for DynamoSwarm {
         let others = peers.into_iter().map(|(peer, _)| peer);
         let others = others.filter(|peer| peer.address != me.address && peer.id != me.id);
         let (mut seeds, mut leechers): (Vec<Peer>, Vec<Peer>) = others.partition(|peer| peer.seed);
-        // The table's order is always the same: it is to begin with another peer each time.
+        // The order of the table is fixed, so each response starts with a random peer.
         for peers in [&mut seeds, &mut leechers] {
             let first = rand::random_range(0..peers.len().max(1));
             peers.rotate_left(first);

@@ -1,4 +1,4 @@
-//! [`TaskQueue`] by SQS.
+//! Task queue ([`TaskQueue`]) on SQS.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,21 +12,21 @@ use serde_json::{Value, json};
 
 use crate::torrents::infohash_of;
 
-/// The longest that SQS delays a message. What is due later is found by the sweep.
+/// The maximum delay of an SQS message. The sweep finds tasks that are due later.
 const LONGEST_DELAY: Duration = Duration::from_secs(15 * 60);
 
-/// The queues' URLs; who sends nothing to one need not know it.
+/// The URLs of the queues. A queue to which the process sends nothing may be `None`.
 #[derive(Debug, Clone, Default)]
 pub struct Queues {
-    /// Of the fetch function: [`Task::Fetch`] and [`Task::Notify`], which both go to the network.
+    /// The queue of the fetch function: [`Task::Fetch`] and [`Task::Notify`], which both use the network.
     pub fetch: Option<String>,
-    /// Of the package function: [`Task::Package`] and [`Task::Release`].
+    /// The queue of the package function: [`Task::Package`] and [`Task::Release`].
     pub package: Option<String>,
-    /// Of the seeder: [`Task::Seed`], [`Task::Unseed`] and [`Task::Connect`].
+    /// The queue of the seeder: [`Task::Seed`], [`Task::Unseed`] and [`Task::Connect`].
     pub seed: Option<String>,
 }
 
-/// The queues.
+/// The task queue on SQS.
 #[derive(Debug, Clone)]
 pub struct SqsTaskQueue {
     client: Client,
@@ -34,7 +34,7 @@ pub struct SqsTaskQueue {
 }
 
 impl SqsTaskQueue {
-    /// These queues.
+    /// Creates a task queue with these SQS queues.
     pub fn new(client: Client, queues: Queues) -> Self {
         Self { client, queues }
     }
@@ -47,7 +47,7 @@ where
     StoreError::unavailable("SQS", DisplayErrorContext(error).to_string())
 }
 
-/// A wake-up as a message's body.
+/// Returns the message body of a task.
 pub fn message(task: Task) -> String {
     match task {
         Task::Fetch(id) => json!({ "fetch": id }),
@@ -62,7 +62,8 @@ pub fn message(task: Task) -> String {
     .to_string()
 }
 
-/// The wake-ups in a message's body: one of [`message`], or S3's notification that metainfo files were created.
+/// Returns the tasks in a message body: a body from [`message`], or an S3 event notification of created metainfo
+/// files. Returns no tasks for other bodies.
 pub fn tasks(body: &str) -> Vec<Task> {
     let Ok(Value::Object(object)) = serde_json::from_str(body) else { return vec![] };
     if let Some(Value::Array(records)) = object.get("Records") {
@@ -83,7 +84,7 @@ pub fn tasks(body: &str) -> Vec<Task> {
     found.into_iter().flatten().collect()
 }
 
-/// The torrent whose metainfo file a record of S3 tells the creation of.
+/// Returns the seed task for an S3 event record, if it reports the creation of a metainfo file.
 fn created(record: &Value) -> Option<Task> {
     record["eventName"].as_str().filter(|name| name.contains("ObjectCreated"))?;
     let infohash = infohash_of(record["s3"]["object"]["key"].as_str()?)?;
@@ -91,8 +92,8 @@ fn created(record: &Value) -> Option<Task> {
 }
 
 impl SqsTaskQueue {
-    /// Sends a message. Those that name an owner are delivered fairly between owners, also by a standard queue (Amazon SQS
-    /// Developer Guide, "Fair queues").
+    /// Sends a task as a message. Messages with an owner are delivered fairly between owners, even by a standard
+    /// queue (Amazon SQS Developer Guide, "Fair queues").
     async fn send(&self, owner: Option<&UserId>, task: Task, delay: Duration) -> Result<(), StoreError> {
         let queue = match task {
             Task::Fetch(_) | Task::Notify(_) => &self.queues.fetch,
@@ -100,7 +101,7 @@ impl SqsTaskQueue {
             Task::Seed(..) | Task::Unseed(_) | Task::Connect(..) => &self.queues.seed,
         };
         let Some(queue) = queue else {
-            return Err(StoreError::unavailable("SQS", "the queue for this wake-up is not configured (AWS__*_QUEUE)"));
+            return Err(StoreError::unavailable("SQS", "the queue of this task is not configured (AWS__*_QUEUE)"));
         };
         let delay = delay.min(LONGEST_DELAY).as_millis().div_ceil(1000) as i32;
         let send = self.client.send_message().queue_url(queue).message_body(message(task)).delay_seconds(delay);
@@ -108,8 +109,8 @@ impl SqsTaskQueue {
     }
 }
 
-/// An owner as a `MessageGroupId`: up to 128 alphanumeric characters and punctuation. Owners whose names are alike share
-/// a group, which costs them some fairness and nothing else.
+/// Returns the `MessageGroupId` of an owner: up to 128 alphanumeric characters and punctuation. Different owners may
+/// get the same group. This only reduces the fairness between them.
 fn group(owner: &UserId) -> String {
     let letters = owner.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
     letters.take(128).collect()
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_reads_back_as_it_was_written() {
+    fn a_message_decodes_to_its_task() {
         let (id, hash) = (RequestId::new(), InfoHash::new([7; 20]));
         for task in [
             Task::Fetch(id),
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_of_the_bucket_names_its_torrent() {
+    fn an_s3_event_of_a_created_metainfo_file_is_a_seed_task() {
         let hash = InfoHash::new([7; 20]);
         let record = |event: &str, key: String| json!({ "eventName": event, "s3": { "object": { "key": key } } });
         let body = json!({ "Records": [

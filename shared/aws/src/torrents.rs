@@ -1,4 +1,4 @@
-//! [`Torrents`] on DynamoDB and S3.
+//! Torrent store ([`Torrents`]) on DynamoDB and S3.
 
 use async_trait::async_trait;
 use domain::{ContentHash, InfoHash, Timestamp, Torrent, TorrentState};
@@ -7,21 +7,22 @@ use ports::{StoreError, Torrents};
 use crate::bucket::Bucket;
 use crate::dynamo::{Change, Item, Query, Table, Written, key, n, number, optional, parsed, s, text, time, timestamp};
 
-/// The table of torrents in DynamoDB, their metainfo files and resume data in S3.
+/// The torrent store: records in DynamoDB, metainfo files and resume data in S3.
 #[derive(Debug, Clone)]
 pub struct DynamoTorrents {
     table: Table,
     bucket: Bucket,
 }
 
-/// What a metainfo file's metadata calls the content that it describes: who reads the file needs no other call.
+/// The name of the S3 metadata entry of a metainfo file that contains the content hash. It saves a reader the call to
+/// DynamoDB.
 const CONTENT_HASH: &str = "content-hash";
 
-/// Tries to store a torrent that is retired, purged and stored by others at the same time.
+/// The maximum number of tries to store a torrent that others retire, purge and store concurrently.
 const TRIES: usize = 10;
 
 impl DynamoTorrents {
-    /// The table of this name, and the bucket of the files.
+    /// Creates the store from the name of the table and the bucket of the files.
     pub fn new(client: aws_sdk_dynamodb::Client, name: impl Into<String>, bucket: Bucket) -> Self {
         Self { table: Table { client, name: name.into() }, bucket }
     }
@@ -31,7 +32,7 @@ fn torrent_key(infohash: InfoHash) -> String {
     format!("torrents/{infohash}.torrent")
 }
 
-/// The infohash in a metainfo file's key.
+/// Returns the infohash in the key of a metainfo file, or `None` for other keys.
 pub(crate) fn infohash_of(key: &str) -> Option<InfoHash> {
     key.strip_prefix("torrents/")?.strip_suffix(".torrent")?.parse().ok()
 }
@@ -40,7 +41,7 @@ fn resume_key(infohash: InfoHash) -> String {
     format!("resume/{infohash}.resume")
 }
 
-/// The part of the index of live torrents that an infohash stands in: in their order.
+/// Returns the part of the index of live torrents for an infohash. The parts are in the order of the infohashes.
 fn live_part(infohash: InfoHash) -> String {
     infohash.to_string()[..1].to_owned()
 }
@@ -49,7 +50,7 @@ fn live_part(infohash: InfoHash) -> String {
 impl Torrents for DynamoTorrents {
     async fn store(&self, torrent: &Torrent, metainfo: &[u8]) -> Result<TorrentState, StoreError> {
         let infohash = torrent.infohash;
-        // The same infohash is the same torrent: what is there already is right.
+        // The same infohash is the same torrent, so an existing file is correct.
         let describes = (CONTENT_HASH, torrent.content_hash.to_string());
         self.bucket.put_if_absent(&torrent_key(infohash), metainfo.to_vec().into(), Some(describes)).await?;
         for _ in 0..TRIES {
@@ -76,7 +77,7 @@ impl Torrents for DynamoTorrents {
                 return parsed(&item, "state");
             }
         }
-        Err(StoreError::unavailable("DynamoDB", "a torrent changes all the time"))
+        Err(StoreError::unavailable("DynamoDB", "too many concurrent changes of a torrent"))
     }
 
     async fn get(&self, infohash: InfoHash) -> Result<Option<Torrent>, StoreError> {
@@ -89,7 +90,7 @@ impl Torrents for DynamoTorrents {
         if let Some(content) = object.metadata.get(CONTENT_HASH).and_then(|hash| hash.parse().ok()) {
             return Ok(Some((object.bytes, content)));
         }
-        // Somebody has put the file there who did not say.
+        // The file has no such metadata, so it was not stored by this function.
         Ok(self.get(infohash).await?.map(|torrent| (object.bytes, torrent.content_hash)))
     }
 
@@ -147,8 +148,8 @@ impl Torrents for DynamoTorrents {
         if !self.table.delete(key("infohash", infohash), retired).await? {
             return Ok(false);
         }
-        // Should it be stored again just now, its request finds the file missing when it is seeded, and makes it
-        // anew.
+        // Race: if the torrent is stored again now, its request finds the file missing when it is seeded, and builds
+        // it again.
         self.bucket.delete(&torrent_key(infohash)).await?;
         self.bucket.delete(&resume_key(infohash)).await?;
         Ok(true)

@@ -1,4 +1,4 @@
-//! Touch records: when a content was last touched, and whether it is being removed. S3 itself cannot tell.
+//! Touch records of contents in DynamoDB: the last touch, and whether a removal is in progress. S3 cannot store this.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,8 @@ use ports::StoreError;
 
 use crate::dynamo::{Change, Item, Table, Written, key, time};
 
-/// How long a removal may take: far longer than its call can be delayed. A removal that takes longer was killed.
+/// The maximum duration of a removal, much longer than its call can be delayed. If a removal takes longer, its
+/// process was killed.
 const REMOVAL: Duration = Duration::from_secs(120);
 
 /// The table of touch records.
@@ -16,7 +17,7 @@ const REMOVAL: Duration = Duration::from_secs(120);
 pub(crate) struct Touches(Table);
 
 impl Touches {
-    /// The table of this name.
+    /// Creates a handle of the table with this name.
     pub fn new(client: Client, name: String) -> Self {
         Self(Table { client, name })
     }
@@ -45,7 +46,7 @@ impl Touches {
         Ok(matches!(self.0.change(record(content), change).await?, Written::Done(_)))
     }
 
-    /// Begins a removal whenever the content was touched.
+    /// Begins a removal regardless of the last touch.
     pub async fn begin_quarantine(&self, content: ContentHash) -> Result<(), StoreError> {
         let change = Change::default().set("removed_at", time(wall_clock()));
         self.0.change(record(content), change).await.map(drop)
@@ -61,7 +62,7 @@ fn record(content: ContentHash) -> Item {
     key("content_hash", content)
 }
 
-/// Removals last as long as they do by the clock of the machine, whatever the clock of the port shows.
+/// Returns the system time. The duration of a removal is real time, so it must not depend on the clock port.
 fn wall_clock() -> Timestamp {
     SystemTime::now().into()
 }

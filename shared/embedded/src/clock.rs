@@ -1,4 +1,4 @@
-//! The machine's clock without its steps.
+//! Steady clock: the system time without its steps.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -8,20 +8,23 @@ use ports::Clock;
 use rustix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
-/// A difference between wall clock and elapsed time that is no step: NTP slews, and threads are preempted.
+/// The maximum difference between the wall clock and the elapsed time that is not a step. NTP slews the clock, and
+/// threads are preempted.
 const TOLERANCE: Duration = Duration::from_secs(5);
 
-/// How long a step must last before it is followed. Leases and due times are in wall-clock time: a clock that is set
-/// wrong and right again soon must not end them.
+/// The time for which a step must last before the clock follows it. Leases and due times are in wall-clock time, so a
+/// clock that is set wrong and soon corrected must not expire them.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Tells the wall clock's time, and goes on steadily for ten minutes when the wall clock is set.
+/// A clock that follows the wall clock. After the wall clock is set, it continues steadily for ten minutes, then
+/// follows the step.
 #[derive(Debug, Clone, Default)]
 pub struct SteadyClock(Arc<Mutex<Option<Steady>>>);
 
+/// The last reading of the clocks, and the step that is observed since then.
 #[derive(Debug, Clone, Copy)]
 struct Steady {
-    /// What the wall clock said, in milliseconds, when `elapsed` was read.
+    /// The wall clock in milliseconds at `elapsed`.
     wall: i64,
     elapsed: Duration,
     step: Option<Step>,
@@ -34,7 +37,7 @@ struct Step {
 }
 
 impl Steady {
-    /// The time, given what the wall clock says and the time since boot.
+    /// Returns the steady time in milliseconds for a reading of the wall clock and of the time since boot.
     fn tell(&mut self, wall: i64, elapsed: Duration) -> i64 {
         let steady = self.wall + elapsed.saturating_sub(self.elapsed).as_millis() as i64;
         let (difference, tolerance) = (wall - steady, TOLERANCE.as_millis() as i64);
@@ -70,7 +73,7 @@ impl Clock for SteadyClock {
     }
 
     fn now(&self) -> Timestamp {
-        // Unlike the monotonic clock, this one counts the time for which the machine sleeps.
+        // Unlike the monotonic clock, this clock includes the time for which the machine is suspended.
         let boot = clock_gettime(ClockId::Boottime);
         let elapsed = Duration::new(boot.tv_sec as u64, boot.tv_nsec as u32);
         let wall = self.wall().as_millis();
@@ -86,8 +89,8 @@ mod tests {
 
     const HOUR: i64 = 3_600_000;
 
-    /// What the clock tells `seconds` after its start, when the wall clock is `off` by so many milliseconds; in
-    /// milliseconds since its start.
+    /// Returns the steady time `seconds` after the start, in milliseconds since the start. The wall clock is wrong by
+    /// `off` milliseconds.
     fn tell(steady: &mut Steady, seconds: u64, off: i64) -> i64 {
         steady.tell(1_800_000_000_000 + seconds as i64 * 1000 + off, Duration::from_secs(50 + seconds))
             - 1_800_000_000_000
@@ -114,8 +117,8 @@ mod tests {
         let mut steady = start();
         assert_eq!(tell(&mut steady, 10, HOUR), 10_000);
         assert_eq!(tell(&mut steady, 300, 0), 300_000);
-        assert_eq!(tell(&mut steady, 700, HOUR), 700_000, "a second step lasts from its own beginning");
-        assert_eq!(tell(&mut steady, 1_200, 2 * HOUR), 1_200_000, "another step begins anew");
+        assert_eq!(tell(&mut steady, 700, HOUR), 700_000, "the duration of a second step counts from its own start");
+        assert_eq!(tell(&mut steady, 1_200, 2 * HOUR), 1_200_000, "a different step restarts the wait");
         assert_eq!(tell(&mut steady, 1_700, 2 * HOUR), 1_700_000);
     }
 

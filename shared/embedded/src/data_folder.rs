@@ -1,4 +1,4 @@
-//! The data folder: its lock, its secrets, and the errors of opening it.
+//! Data folder: lock, secrets, errors at opening.
 
 use std::fs::{File, Permissions, TryLockError};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -37,7 +37,7 @@ impl OpenError {
     }
 }
 
-/// The lock of a data folder. It is released when this is dropped, and when the process ends in any way.
+/// The lock of a data folder. It is released when this value is dropped and when the process ends for any reason.
 #[derive(Debug)]
 pub struct FolderLock {
     _file: File,
@@ -60,7 +60,7 @@ impl FolderLock {
     }
 }
 
-/// Returns the secret in `path`, which is created at the first use, readable by its owner only.
+/// Returns the secret in `path`. Creates it at the first use, readable only by the owner.
 pub fn load_or_create_secret(path: &Path, fresh: impl FnOnce() -> String) -> Result<String, OpenError> {
     match std::fs::read_to_string(path) {
         Ok(secret) if !secret.trim().is_empty() => Ok(secret.trim().to_owned()),

@@ -1,4 +1,4 @@
-//! Writing files so that a crash at any moment leaves the old state or the new one.
+//! Crash-safe file operations: after a crash, either the old or the new state exists.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
@@ -8,18 +8,18 @@ use std::path::Path;
 use ports::StoreError;
 use tempfile::{Builder, NamedTempFile};
 
-/// Makes a folder and its parents, for its owner alone.
+/// Creates a folder and its parents, accessible only to the owner.
 pub fn create_private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// A temporary file, readable by its owner alone and deleted when dropped. Its name is `name` with
-/// something random behind it.
+/// Creates a temporary file, readable only by the owner and deleted when dropped. Its name is `name` with a random
+/// suffix.
 pub fn temporary(folder: &Path, name: &str) -> io::Result<NamedTempFile> {
     Builder::new().prefix(&format!("{name}.")).suffix(".tmp").tempfile_in(folder)
 }
 
-/// Deletes temporary files that a killed process has left in a folder. To be called before any are made.
+/// Deletes temporary files that a killed process left in a folder. Must be called before any are created.
 pub fn remove_temporary(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
@@ -30,12 +30,12 @@ pub fn remove_temporary(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the names in a folder survive a power cut.
+/// Flushes the entries of a folder to the disk, so that they survive a power failure.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// As [`create_private_folder`], and the new names survive a power cut.
+/// Creates a folder and its parents like [`create_private_folder`]. The new entries survive a power failure.
 pub fn create_synced_folder(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => path.parent().map_or(Ok(()), sync_folder),
@@ -48,8 +48,8 @@ pub fn create_synced_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Replaces a file's content: the old or the new one is there at any moment, and the new one survives
-/// a power cut.
+/// Replaces the content of a file atomically: at any time, either the old or the new content exists. The new content
+/// survives a power failure.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = temporary(folder, "write")?;
@@ -59,17 +59,17 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// The bytes of a file, if it is there.
+/// Returns the bytes of a file, or `None` if it does not exist.
 pub fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
     absent_is_none(std::fs::read(path))
 }
 
-/// Deletes a file, if it is there.
+/// Deletes a file. Succeeds if it does not exist.
 pub fn remove_if_there(path: &Path) -> io::Result<()> {
     absent_is_none(std::fs::remove_file(path)).map(drop)
 }
 
-/// An I/O error as the error of the store `store`.
+/// Converts an I/O error into an error of the store `store`.
 pub fn store_error(store: &'static str, error: io::Error) -> StoreError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full,
@@ -77,7 +77,7 @@ pub fn store_error(store: &'static str, error: io::Error) -> StoreError {
     }
 }
 
-/// Tells "not there" from other errors.
+/// Converts the error "not found" into `None`.
 pub fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -1,7 +1,7 @@
-//! The ports on one machine: rows on SQLite, contents in a folder, the rest in memory.
+//! Adapters of the ports for a single machine: rows in SQLite, contents in a folder, the rest in memory.
 //!
-//! **Invariant**: one process at a time works on a data folder, which it holds a lock on. So leases that are found at the
-//! start are of a process that ended, and are released.
+//! **Invariant**: only one process uses a data folder, protected by a lock. Therefore leases found at startup belong
+//! to a process that ended, and are released.
 
 mod clock;
 mod data_folder;

@@ -1,12 +1,12 @@
-//! Bencode (BEP 3), as far as metainfo needs it: a value tree that writes canonically, and a strict
-//! reader that also tells where in the input each dictionary entry lies.
+//! Bencode (BEP 3) for metainfo files: a value tree with a canonical encoder, and a strict decoder that can also
+//! return the raw bytes of each dictionary entry.
 
 use std::collections::BTreeMap;
 
-/// A bencoded value. Dictionaries are sorted by raw key bytes, as BEP 3 demands.
+/// A bencoded value. Dictionaries are sorted by raw key bytes, as BEP 3 requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// A whole number.
+    /// An integer.
     Integer(i64),
     /// A byte string.
     Bytes(Vec<u8>),
@@ -14,30 +14,30 @@ pub enum Value {
     List(Vec<Value>),
     /// A dictionary.
     Dict(BTreeMap<Vec<u8>, Value>),
-    /// Bytes that are bencode already, such as an info dictionary that must not change.
+    /// Bytes that are already bencoded, such as an info dictionary that must not change.
     Raw(Vec<u8>),
 }
 
 /// An input that is not canonical bencode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Failed to read bencode at byte {position}: {problem}")]
+#[error("cannot decode bencode at byte {position}: {problem}")]
 pub struct BencodeError {
     position: usize,
     problem: &'static str,
 }
 
 impl Value {
-    /// A byte string.
+    /// Returns a byte string.
     pub fn bytes(bytes: impl AsRef<[u8]>) -> Self {
         Self::Bytes(bytes.as_ref().to_vec())
     }
 
-    /// A dictionary of these entries.
+    /// Returns a dictionary of these entries.
     pub fn dict<K: AsRef<[u8]>>(entries: impl IntoIterator<Item = (K, Self)>) -> Self {
         Self::Dict(entries.into_iter().map(|(k, v)| (k.as_ref().to_vec(), v)).collect())
     }
 
-    /// The entry of this name, if this is a dictionary and has it.
+    /// Returns the entry with this key, or `None` if this is not a dictionary or has no such entry.
     pub fn get(&self, key: &str) -> Option<&Self> {
         match self {
             Self::Dict(entries) => entries.get(key.as_bytes()),
@@ -45,7 +45,7 @@ impl Value {
         }
     }
 
-    /// The bytes, if this is a byte string.
+    /// Returns the bytes, or `None` if this is not a byte string.
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Bytes(bytes) => Some(bytes),
@@ -53,7 +53,7 @@ impl Value {
         }
     }
 
-    /// The number, if this is one.
+    /// Returns the number, or `None` if this is not an integer.
     pub fn as_integer(&self) -> Option<i64> {
         match self {
             Self::Integer(number) => Some(*number),
@@ -61,7 +61,7 @@ impl Value {
         }
     }
 
-    /// The value as bencode.
+    /// Returns the bencoded value.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![];
         self.write(&mut out);
@@ -91,14 +91,14 @@ impl Value {
         }
     }
 
-    /// Reads one value that fills the whole input.
+    /// Decodes one value, which must span the whole input.
     pub fn decode(input: &[u8]) -> Result<Self, BencodeError> {
         let mut reader = Reader { input, position: 0 };
         let value = reader.value(0)?;
-        if reader.position == input.len() { Ok(value) } else { reader.fail("more follows the end") }
+        if reader.position == input.len() { Ok(value) } else { reader.fail("bytes after the end") }
     }
 
-    /// Reads a dictionary's top level, leaving the values as they lie in the input ([`Value::Raw`]).
+    /// Decodes only the top level of a dictionary. The values are the unchanged bytes of the input ([`Value::Raw`]).
     pub fn decode_shallow(input: &[u8]) -> Result<BTreeMap<Vec<u8>, Self>, BencodeError> {
         let mut reader = Reader { input, position: 0 };
         if reader.next()? != b'd' {
@@ -112,7 +112,7 @@ impl Value {
             entries.insert(key, Self::Raw(input[start..reader.position].to_vec()));
         }
         reader.position += 1;
-        if reader.position == input.len() { Ok(entries) } else { reader.fail("more follows the end") }
+        if reader.position == input.len() { Ok(entries) } else { reader.fail("bytes after the end") }
     }
 }
 
@@ -122,7 +122,7 @@ fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// Deeper nesting than any metainfo file has.
+/// The maximum nesting depth. No metainfo file needs more; it prevents a stack overflow.
 const MAX_DEPTH: usize = 32;
 
 struct Reader<'a> {
@@ -136,7 +136,10 @@ impl Reader<'_> {
     }
 
     fn peek(&self) -> Result<u8, BencodeError> {
-        self.input.get(self.position).copied().ok_or(BencodeError { position: self.position, problem: "input ends" })
+        self.input
+            .get(self.position)
+            .copied()
+            .ok_or(BencodeError { position: self.position, problem: "unexpected end of input" })
     }
 
     fn next(&mut self) -> Result<u8, BencodeError> {
@@ -229,7 +232,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(value in values()) {
+        fn an_encoded_value_decodes_to_itself(value in values()) {
             prop_assert_eq!(Value::decode(&value.encode()), Ok(value));
         }
 
@@ -241,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn only_canonical_bencode_is_read() {
+    fn only_canonical_bencode_is_decoded() {
         for bad in [
             "",
             "i03e",

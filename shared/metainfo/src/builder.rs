@@ -1,4 +1,4 @@
-//! Metainfo files (BEP 3): made from hashes, and handed out with trackers and webseeds.
+//! Metainfo files (BEP 3, BEP 52): built from piece hashes, then extended with trackers and webseeds.
 
 use domain::{InfoHash, InfoHashV2};
 use sha1::{Digest, Sha1};
@@ -8,35 +8,35 @@ use crate::TorrentFormat;
 use crate::bencode::{BencodeError, Value};
 use crate::pieces::Pieces;
 
-/// What goes into a torrent beside its content.
+/// The parameters of a torrent besides its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TorrentBuilder {
-    /// The file's name: not empty, no path separators.
+    /// The file name: not empty, no path separators.
     pub name: String,
-    /// BEP 27: peers come from the tracker alone.
+    /// The private flag (BEP 27): clients take peers only from the tracker.
     pub private: bool,
-    /// The tracker that the torrent is for, or a salt: another value makes another infohash.
+    /// The tracker of the torrent, or a salt. A different value results in a different infohash.
     pub source: Option<String>,
-    /// The program that made it; not part of the infohash.
+    /// The program that created the torrent. Not part of the infohash.
     pub created_by: Option<String>,
-    /// Seconds since the Unix epoch; not part of the infohash.
+    /// The creation time in seconds since the Unix epoch. Not part of the infohash.
     pub creation_date: Option<i64>,
 }
 
-/// Why there is no torrent.
+/// The error of a torrent that cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
-    /// BEP 3 allows it and no client downloads it.
-    #[error("Failed to build a torrent: the content is empty")]
+    /// The content is empty. BEP 3 allows it, but no client downloads it.
+    #[error("cannot build a torrent: the content is empty")]
     Empty,
-    /// A name that is not one file's.
-    #[error("Failed to build a torrent: '{0}' is not a file name")]
+    /// The name is not a valid file name.
+    #[error("cannot build a torrent: '{0}' is not a file name")]
     BadName(String),
 }
 
 impl TorrentBuilder {
-    /// The torrent of a content with these hashes. The same hashes, name, privacy and source always make
-    /// the same infohash.
+    /// Builds the metainfo file of a content with these hashes. The same hashes, name, private flag and source always
+    /// result in the same infohash.
     pub fn build(&self, pieces: Pieces) -> Result<Metainfo, BuildError> {
         if pieces.size == 0 {
             return Err(BuildError::Empty);
@@ -59,7 +59,7 @@ impl TorrentBuilder {
         }
         let mut torrent = vec![];
         if let Some(root) = pieces.root {
-            // BEP 52: a tree of names down to the file, whose own entry has the empty name.
+            // BEP 52: the file tree nests path components; the properties of the file are under the empty key.
             let file = Value::dict([("length", size), ("pieces root", Value::bytes(root))]);
             info.push(("meta version", Value::Integer(2)));
             info.push(("file tree", Value::dict([(&self.name, Value::dict([("", file)]))])));
@@ -81,7 +81,7 @@ impl TorrentBuilder {
     }
 }
 
-/// A metainfo file without tracker or webseeds: the same for everybody.
+/// A metainfo file without trackers and webseeds. It is the same for all users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metainfo {
     infohash: InfoHash,
@@ -90,40 +90,40 @@ pub struct Metainfo {
 }
 
 impl Metainfo {
-    /// The v1 infohash.
+    /// Returns the v1 infohash.
     pub const fn infohash(&self) -> InfoHash {
         self.infohash
     }
 
-    /// The v2 infohash of a hybrid torrent.
+    /// Returns the v2 infohash of a hybrid torrent, or `None` for a v1 torrent.
     pub const fn infohash_v2(&self) -> Option<InfoHashV2> {
         self.infohash_v2
     }
 
-    /// The `.torrent` file.
+    /// Returns the `.torrent` file.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The `.torrent` file.
+    /// Returns the `.torrent` file, without a copy.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 }
 
-/// What is added to a metainfo file when it is handed to one user. None of it is part of the infohash.
+/// The entries that are added to a metainfo file for one user. None of them is part of the infohash.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MetainfoExtras {
-    /// Tracker URLs, the preferred first (BEP 12).
+    /// Tracker URLs in order of preference (BEP 12).
     pub trackers: Vec<String>,
     /// Webseed URLs (BEP 19).
     pub webseeds: Vec<String>,
-    /// For people.
+    /// The free-text comment.
     pub comment: Option<String>,
 }
 
 impl MetainfoExtras {
-    /// The metainfo file with these additions; its info dictionary stays as it is, byte for byte.
+    /// Returns the metainfo file with these entries added. The bytes of the info dictionary do not change.
     pub fn apply(&self, metainfo: &[u8]) -> Result<Vec<u8>, BencodeError> {
         let mut torrent = Value::decode_shallow(metainfo)?;
         let mut set = |key: &str, value| torrent.insert(key.as_bytes().to_vec(), value);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn program_and_date_do_not_change_the_infohash_but_name_and_privacy_do() {
+    fn the_infohash_ignores_program_and_date_but_not_name_private_flag_and_source() {
         let build = |recipe: TorrentBuilder| recipe.build(pieces(TorrentFormat::Hybrid)).unwrap();
         let base = build(recipe());
         let later = build(TorrentBuilder { created_by: None, creation_date: Some(8), ..recipe() });
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handout_leaves_the_info_dictionary_alone() {
+    fn extras_do_not_change_the_info_dictionary() {
         for format in [TorrentFormat::V1, TorrentFormat::Hybrid] {
             let base = recipe().build(pieces(format)).unwrap();
             let handout = MetainfoExtras {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_bad_names_make_no_torrent() {
+    fn empty_contents_and_bad_names_are_refused() {
         let empty = Pieces::of(TorrentFormat::V1, 32 * 1024, &[]);
         assert_eq!(recipe().build(empty), Err(BuildError::Empty));
         for name in ["", ".", "..", "a/b", "a\\b", "a\0b"] {

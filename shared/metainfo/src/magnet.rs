@@ -6,25 +6,25 @@ use std::net::SocketAddr;
 use domain::{InfoHash, InfoHashV2};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What may stand in a query value as it is (RFC 3986's unreserved characters).
+/// The characters that are percent-encoded in a query value: all but the unreserved ones of RFC 3986.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A magnet link; `Display` writes the URI.
+/// A magnet link. `Display` writes the URI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Magnet {
-    /// `xt=urn:btih:`.
+    /// The v1 infohash (`xt=urn:btih:`).
     pub infohash: InfoHash,
-    /// `xt=urn:btmh:`, for a hybrid torrent.
+    /// The v2 infohash of a hybrid torrent (`xt=urn:btmh:`).
     pub infohash_v2: Option<InfoHashV2>,
-    /// `dn`: the file's name.
+    /// The file name (`dn`).
     pub name: String,
-    /// `xl`: bytes.
+    /// The size in bytes (`xl`).
     pub size: u64,
-    /// `tr`: tracker URLs.
+    /// Tracker URLs (`tr`).
     pub trackers: Vec<String>,
-    /// `x.pe`: peers to ask without a tracker.
+    /// Peer addresses (`x.pe`), which clients contact without a tracker.
     pub peers: Vec<SocketAddr>,
-    /// `ws`: webseed URLs.
+    /// Webseed URLs (`ws`).
     pub webseeds: Vec<String>,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Magnet {
         let encode = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
         write!(f, "magnet:?xt=urn:btih:{}", self.infohash)?;
         if let Some(v2) = self.infohash_v2 {
-            // A multihash: 0x12 is SHA-256, 0x20 its length.
+            // A multihash: 0x12 is the code of SHA-256, 0x20 the length in bytes.
             write!(f, "&xt=urn:btmh:1220{v2}")?;
         }
         write!(f, "&dn={}&xl={}", encode(&self.name), self.size)?;

@@ -1,4 +1,4 @@
-//! Piece hashing: one pass over the content, on all cores.
+//! Piece hashing (BEP 3, BEP 52): one pass over the content, on all cores.
 
 use std::convert::Infallible;
 
@@ -11,12 +11,13 @@ use crate::TorrentFormat;
 /// The size of a block, the leaf of a v2 hash tree (BEP 52), in bytes.
 pub const BLOCK: usize = 16 * 1024;
 
-/// How much a thread reads at a time at least, in bytes: it fits the core's cache, so that what was read
-/// is hashed from there.
+/// The minimum number of bytes that a thread reads at a time. It fits the cache of a core, so the bytes are hashed
+/// from the cache.
 const GROUP: usize = 256 * 1024;
 
-/// The piece length for content of this size: so small that peers can share early, and so large that
-/// there are at most 2,048 pieces (40 kB of v1 hashes, 104 kB with v2's), as far as 16 MiB suffices.
+/// Returns the piece length in bytes for content of this size: as small as possible, so that peers can share early,
+/// but with at most 2,048 pieces (40 kB of v1 hashes, 104 kB with v2). The piece length is 32 KiB to 16 MiB; larger
+/// contents have more pieces.
 pub fn piece_length_for(size: u64) -> u32 {
     const MIN: u64 = 32 * 1024;
     const MAX: u64 = 16 * 1024 * 1024;
@@ -32,8 +33,8 @@ struct PieceHash {
 }
 
 impl PieceHash {
-    /// The tree of a file that fits a `single` piece is as small as its blocks allow; elsewhere it is a
-    /// whole piece's, filled up with zero leaves.
+    /// Hashes one piece. If the file has a `single` piece, its hash tree is only as wide as its blocks need.
+    /// Otherwise the tree has the width of a whole piece, padded with zero leaves (BEP 52).
     fn of(piece: &[u8], format: TorrentFormat, piece_length: usize, single: bool) -> Self {
         let v2 = match format {
             TorrentFormat::V1 => Node::default(),
@@ -47,7 +48,7 @@ impl PieceHash {
     }
 }
 
-/// The root over `nodes`, filled up with `padding` to `width`, a power of two.
+/// Returns the Merkle root over `nodes`, padded with `padding` to `width`, which must be a power of two.
 fn merkle_root(mut nodes: Vec<Node>, width: usize, padding: Node) -> Node {
     nodes.resize(width, padding);
     while nodes.len() > 1 {
@@ -64,24 +65,24 @@ fn merkle_root(mut nodes: Vec<Node>, width: usize, padding: Node) -> Node {
     nodes[0]
 }
 
-/// What a torrent says of its content's bytes.
+/// The piece hashes of a content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pieces {
     pub(crate) format: TorrentFormat,
     pub(crate) piece_length: u32,
     pub(crate) size: u64,
-    /// The concatenated SHA-1 of all pieces: `pieces` of BEP 3.
+    /// The concatenated SHA-1 hashes of all pieces: `pieces` of BEP 3.
     pub(crate) v1: Vec<u8>,
-    /// `pieces root` of BEP 52, for a hybrid torrent of anything but nothing.
+    /// `pieces root` of BEP 52. `None` for a v1 torrent and for an empty content.
     pub(crate) root: Option<[u8; 32]>,
-    /// The concatenated roots of all pieces: the entry in `piece layers` of a file larger than one.
+    /// The concatenated roots of all pieces: the entry in `piece layers` of BEP 52. Empty if the file has one piece.
     pub(crate) layer: Vec<u8>,
 }
 
 impl Pieces {
-    /// Hashes `size` bytes in pieces of `piece_length`, each byte read once, on all cores. `read` fills
-    /// its buffer from an offset on; it is called from several threads at a time, with whole pieces of
-    /// together at least 256 KiB, but at the end. The first error ends it.
+    /// Hashes `size` bytes in pieces of `piece_length` on all cores. Reads every byte once. `read` fills its buffer
+    /// from an offset. It is called from several threads concurrently, with whole pieces of at least 256 KiB in
+    /// total, except at the end. Returns the first error of `read`.
     ///
     /// # Panics
     /// If `piece_length` is not a power of two of at least 16 KiB.
@@ -112,7 +113,8 @@ impl Pieces {
             TorrentFormat::Hybrid => {
                 let layer = v2.concat();
                 let width = v2.len().next_power_of_two();
-                // Beyond the file's end, a whole piece of zero leaves stands for each missing piece.
+                // BEP 52: each missing piece after the end of the file is padded with the root of a piece of zero
+                // leaves.
                 let padding = merkle_root(vec![], length / BLOCK, [0; 32]);
                 (Some(merkle_root(v2, width, padding)), layer)
             }
@@ -132,12 +134,12 @@ impl Pieces {
         }
     }
 
-    /// Bytes hashed.
+    /// Returns the number of hashed bytes.
     pub const fn size(&self) -> u64 {
         self.size
     }
 
-    /// Bytes a piece.
+    /// Returns the piece length in bytes.
     pub const fn piece_length(&self) -> u32 {
         self.piece_length
     }
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_is_read_once_and_an_error_ends_it() {
+    fn every_byte_is_read_once_and_the_first_error_is_returned() {
         let size = 3 * GROUP as u64 + 5;
         let read = AtomicU64::new(0);
         let count = |_, buffer: &mut [u8]| {

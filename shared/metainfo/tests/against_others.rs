@@ -1,5 +1,5 @@
-//! Our torrents against those of libtorrent and mktorrent: the same content, name, piece length and
-//! flags make the same infohashes. `make setup` installs both.
+//! Interoperability with libtorrent and mktorrent: the same content, name, piece length and flags result in the same
+//! infohashes. `make setup` installs both.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -11,7 +11,7 @@ use sha1::{Digest, Sha1};
 
 const PIECE: usize = 32 * 1024;
 
-/// Sizes around every boundary: blocks, pieces, powers of two of pieces, and what a thread reads at a time.
+/// Sizes around every boundary: blocks, pieces, powers of two of pieces, and the read size of a thread.
 fn sizes() -> Vec<usize> {
     let around = |n: usize| [n - 1, n, n + 1];
     let mut sizes = vec![2, 100];
@@ -40,7 +40,7 @@ fn python() -> PathBuf {
 }
 
 #[test]
-fn both_infohashes_are_libtorrents() {
+fn both_infohashes_equal_those_of_libtorrent() {
     let folder = tempfile::tempdir().unwrap();
     let mut lines = String::new();
     let mut expected = vec![];
@@ -74,7 +74,7 @@ fn both_infohashes_are_libtorrents() {
 }
 
 #[test]
-fn the_v1_infohash_is_mktorrents() {
+fn the_v1_infohash_equals_that_of_mktorrent() {
     let folder = tempfile::tempdir().unwrap();
     for size in sizes() {
         let (content, name) = (content(size), format!("{size}.bin"));

@@ -1,5 +1,5 @@
-"""Prints the infohashes that libtorrent computes: for each line `PATH PIECE_LENGTH FORMAT PRIVATE` of the
-input one line `V1 V2` (V2 is - for a v1 torrent)."""
+"""Prints the infohashes that libtorrent computes. For each line `PATH PIECE_LENGTH FORMAT PRIVATE` of the
+input (separated by tabs), prints one line `V1 V2` (V2 is - for a v1 torrent)."""
 
 import os
 import sys

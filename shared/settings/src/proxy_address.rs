@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::choices::ProxyType;
-use crate::value::Value;
+use crate::value::{MASKED, Value};
 
 /// The address of a proxy. Its `Debug` output does not contain the password.
 #[derive(Debug, Clone)]
@@ -25,6 +25,14 @@ impl Value for ProxyAddress {
 
     fn allowed() -> String {
         "a URL such as socks5://user:password@host:1080, with the scheme socks5, socks5h, http or https".into()
+    }
+
+    /// The proxy without its credentials.
+    fn shown(text: &str) -> String {
+        let Ok(url) = Url::parse(text) else { return MASKED.to_owned() };
+        let credentials = if url.username().is_empty() && url.password().is_none() { "" } else { "********@" };
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}://{credentials}{}{port}", url.scheme(), url.host_str().unwrap_or_default())
     }
 
     fn parse(text: &str) -> Result<Self, String> {

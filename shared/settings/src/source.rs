@@ -102,7 +102,7 @@ impl Source {
             documentation: documentation.trim().to_owned(),
             allowed: T::allowed(),
             default: default.to_owned(),
-            value: given.map(|text| if T::SECRET { "********".to_owned() } else { text.to_owned() }),
+            value: given.map(T::shown),
             name: name.clone(),
         });
         match T::parse_or_absent(given.unwrap_or(default).trim()) {

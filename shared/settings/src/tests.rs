@@ -213,3 +213,11 @@ fn an_invalid_token_or_key_is_refused_without_showing_it() {
     }
     assert!(problem(&[("SECURITY__HMAC_KEYS", "hmac:hush")]).contains("SECURITY__HMAC_SECRET"));
 }
+
+#[test]
+fn proxies_are_shown_without_their_credentials() {
+    let pairs = [("PROXY__URLS", "socks5://user:geheim@one.example:1080,http://two.example:3128")];
+    let (_, descriptions) = Settings::read(Source::from_pairs(pairs).unwrap(), Role::AllInOne);
+    let urls = descriptions.iter().find(|d| d.name == "PROXY__URLS").unwrap();
+    assert_eq!(urls.value.as_deref(), Some("socks5://********@one.example:1080,http://two.example:3128"));
+}

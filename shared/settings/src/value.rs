@@ -8,10 +8,18 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use url::{Host, Url};
 
+/// What is shown in place of a secret.
+pub(crate) const MASKED: &str = "********";
+
 /// A type that settings can have.
 pub(crate) trait Value: Sized {
     /// Whether the value must not be shown.
     const SECRET: bool = false;
+
+    /// Returns the text as `proxytorrent config` prints it, without secrets.
+    fn shown(text: &str) -> String {
+        if Self::SECRET { MASKED.to_owned() } else { text.to_owned() }
+    }
 
     /// Returns a description of the allowed values, for people.
     fn allowed() -> String;
@@ -29,6 +37,10 @@ pub(crate) trait Value: Sized {
 impl<T: Value> Value for Option<T> {
     const SECRET: bool = T::SECRET;
 
+    fn shown(text: &str) -> String {
+        T::shown(text)
+    }
+
     fn allowed() -> String {
         format!("{}, or empty", T::allowed())
     }
@@ -45,26 +57,36 @@ impl<T: Value> Value for Option<T> {
 /// A list of values, written `a,b` or `["a","b"]`.
 pub type List<T> = Vec<T>;
 
+/// The items of a list, `a,b` or `["a","b"]`.
+fn list_items(text: &str) -> Result<impl Iterator<Item = &str>, String> {
+    // A bracket without a quote may be the start of an IPv6 address.
+    let inner = if text.starts_with("[\"") || text == "[]" {
+        text[1..].strip_suffix(']').ok_or("begins with [ and does not end with ]")?
+    } else {
+        text
+    };
+    Ok(inner.split(',').map(|item| item.trim().trim_matches('"').trim()).filter(|item| !item.is_empty()))
+}
+
 impl<T: Value> Value for List<T> {
     const SECRET: bool = T::SECRET;
+
+    fn shown(text: &str) -> String {
+        if !T::SECRET {
+            return text.to_owned();
+        }
+        let Ok(items) = list_items(text) else { return MASKED.to_owned() };
+        let shown: Vec<_> = items.map(T::shown).collect();
+        // The number of secrets is not shown either.
+        if shown.iter().all(|item| item == MASKED) { MASKED.to_owned() } else { shown.join(",") }
+    }
 
     fn allowed() -> String {
         format!("a list (a,b or [\"a\",\"b\"]) of: {}", T::allowed())
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        // A bracket without a quote may be the start of an IPv6 address.
-        let inner = if text.starts_with("[\"") || text == "[]" {
-            text[1..].strip_suffix(']').ok_or("begins with [ and does not end with ]")?
-        } else {
-            text
-        };
-        inner
-            .split(',')
-            .map(|item| item.trim().trim_matches('"').trim())
-            .filter(|item| !item.is_empty())
-            .map(T::parse)
-            .collect()
+        list_items(text)?.map(T::parse).collect()
     }
 
     fn parse_or_absent(text: &str) -> Result<Self, String> {

@@ -1,4 +1,4 @@
-//! [`Contents`] in a folder.
+//! Content store ([`Contents`]) in a folder.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -26,25 +26,25 @@ use super::space::{DAMAGED, Space, SpaceLimits};
 use crate::data_folder::OpenError;
 use crate::files;
 
-/// Bytes that are gathered before a thread is asked to write them.
+/// The number of bytes that are buffered before a blocking thread writes them.
 const CHUNK: usize = 512 * 1024;
 
-/// Bytes after which the disk begins to write a content that is still coming in, so that little is left
-/// to flush when it is committed.
+/// The number of bytes after which a staged upload is flushed to the disk in the background, so that little remains
+/// to flush at the commit.
 const WRITE_BACK: usize = 4 * 1024 * 1024;
 
-/// The extension of files that are set aside.
+/// The file extension of suspended uploads.
 const SUSPENDED_FILE: &str = "part";
 
-/// Contents that wait to be verified after a failed read.
+/// The maximum number of contents that wait for verification after a failed read.
 const MOST_UNREADABLE: usize = 1024;
 
-/// Files that are kept open for reading.
+/// The maximum number of files that are kept open for reading.
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 
-/// Contents as files `ab/cd/<sha256>`, beside a folder `staging` for what is coming in.
+/// The content store: files `ab/cd/<sha256>`, and a folder `staging` for staged uploads.
 ///
-/// A file's modification time is when it was last [touched](Contents::touch).
+/// The modification time of a file is the time of its last [touch](Contents::touch).
 #[derive(Debug, Clone)]
 pub struct FolderContents(Arc<Folder>);
 
@@ -53,11 +53,12 @@ struct Folder {
     root: PathBuf,
     staging: PathBuf,
     space: Space,
-    /// Held for the moment in which a name appears, is touched or disappears.
+    /// Locked while a file name is created, touched or removed.
     names: Mutex<()>,
     open: Mutex<LruCache<ContentHash, Arc<File>>>,
     unreadable: Unreadable,
-    /// Names in `staging` that a [`StagedFile`] of this process counts as used, and gives back when it is dropped.
+    /// Names in `staging` whose space a [`StagedFile`] of this process counts as used, and releases when it is
+    /// dropped.
     counted: Mutex<HashSet<OsString>>,
 }
 
@@ -65,7 +66,7 @@ fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> St
     StoreError::unavailable("the content folder", error)
 }
 
-/// Runs file work where it may block.
+/// Runs file work on a blocking thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, StoreError> {
     spawn_blocking(work).await.map_err(unavailable)?.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => StoreError::NotFound,
@@ -74,9 +75,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 }
 
 impl FolderContents {
-    /// Opens the folder, and makes it if need be.
+    /// Opens the folder, and creates it if necessary.
     pub fn open(root: PathBuf, limits: SpaceLimits) -> Result<Self, OpenError> {
-        // On the same file system as the contents, or a rename would not be one step.
+        // Must be on the same file system as the contents, so that a rename is atomic.
         let staging = root.join("staging");
         files::create_private_folder(&staging).map_err(OpenError::io(&staging))?;
         let space = Space::new(&root, limits)?;
@@ -98,7 +99,7 @@ impl Folder {
         self.root.join(&name[..2]).join(&name[2..4]).join(name)
     }
 
-    /// Where the damaged file of a content is kept.
+    /// Returns the quarantine path of a damaged content.
     fn damaged(&self, content: ContentHash) -> PathBuf {
         self.root.join(DAMAGED).join(content.to_string())
     }
@@ -131,15 +132,16 @@ impl Folder {
         }
     }
 
-    /// Gives the staged file its name, unless the content is there already. One that is there is compared: a damaged file
-    /// must not be served under the name of its content for ever.
+    /// Moves the staged file to its final name, unless the content already exists. Returns whether the content is
+    /// new. An existing file is compared with the staged one and replaced if it differs: a damaged file must not be
+    /// served permanently.
     fn commit(&self, staged: NamedTempFile, content: ContentHash, now: Timestamp) -> io::Result<bool> {
         let path = self.path(content);
         if Self::touch_named(self, &path, now)? {
             if same_bytes(staged.as_file(), &path)? {
                 return Ok(false);
             }
-            tracing::error!(content.hash = %content, "stored content is damaged and is replaced");
+            tracing::error!(content.hash = %content, "damaged content replaced");
             metrics::counter!("proxytorrent_content_corrupt_total").increment(1);
             staged.as_file().sync_data()?;
             staged.as_file().set_modified(now.into())?;
@@ -180,11 +182,11 @@ impl Folder {
         self.open_files().pop(&content);
         std::fs::remove_file(&path)?;
         self.space.give_back(metadata.len());
-        // The folders `ab/cd` stay: making them anew costs more than keeping them.
+        // The folders `ab/cd` are kept: creating them again costs more.
         Ok(Removal::Gone)
     }
 
-    /// Moves a damaged file to `damaged`. It counts as used until its content is stored again.
+    /// Moves a damaged file to the folder `damaged`. Its space counts as used until its content is stored again.
     fn quarantine(&self, content: ContentHash) -> io::Result<()> {
         let quarantine = self.damaged(content);
         files::create_private_folder(quarantine.parent().unwrap_or(&self.root))?;
@@ -193,7 +195,7 @@ impl Folder {
         files::absent_is_none(std::fs::rename(self.path(content), quarantine)).map(drop)
     }
 
-    /// Deletes the damaged file of a content that is intact again.
+    /// Deletes the quarantined file of a content after the content is stored again.
     fn forget_damaged(&self, content: ContentHash) -> io::Result<()> {
         let path = self.damaged(content);
         if let Some(metadata) = files::absent_is_none(std::fs::metadata(&path))? {
@@ -203,7 +205,8 @@ impl Folder {
         Ok(())
     }
 
-    /// The file that was set aside, cut to what it was then; `None` if it is not there, or not whole.
+    /// Opens the file of a suspended upload and truncates it to its length at that time. `None` if it does not exist
+    /// or is too short.
     fn resume(&self, suspended: &Suspended) -> io::Result<Option<(NamedTempFile, u64)>> {
         let path = self.staging.join(&suspended.file);
         let file = files::absent_is_none(File::options().read(true).write(true).open(&path))?;
@@ -228,7 +231,7 @@ impl Folder {
         for folder in folders {
             for file in std::fs::read_dir(folder?.path())? {
                 let file = file?;
-                // It may be removed meanwhile.
+                // The file may have been removed since.
                 let Some(metadata) = files::absent_is_none(file.metadata())? else { continue };
                 if metadata.modified()? < SystemTime::from(before) {
                     found.extend(file.file_name().to_str().and_then(|name| name.parse::<ContentHash>().ok()));
@@ -242,7 +245,7 @@ impl Folder {
         let mut found = vec![];
         for entry in std::fs::read_dir(&self.staging)? {
             let entry = entry?;
-            // It may be committed or dropped meanwhile.
+            // The upload may have been committed or dropped since.
             let Some(metadata) = files::absent_is_none(entry.metadata())? else { continue };
             let Ok(name) = entry.file_name().into_string() else { continue };
             found.push(StagingEntry {
@@ -256,7 +259,7 @@ impl Folder {
     }
 }
 
-/// Contents that could not be read and have not been verified since.
+/// The contents that could not be read and have not been verified since.
 #[derive(Debug, Default)]
 struct Unreadable {
     contents: Mutex<HashSet<ContentHash>>,
@@ -268,7 +271,7 @@ impl Unreadable {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers a content. What has no place is found by the scrub.
+    /// Adds a content. If there are too many, it is dropped, and the scrub finds it later.
     fn add(&self, content: ContentHash) {
         let mut contents = self.contents();
         if contents.len() < MOST_UNREADABLE && contents.insert(content) {
@@ -276,6 +279,7 @@ impl Unreadable {
         }
     }
 
+    /// Removes and returns a content. Waits until there is one.
     async fn next(&self) -> ContentHash {
         loop {
             let next = self.contents().iter().next().copied();
@@ -288,7 +292,7 @@ impl Unreadable {
     }
 }
 
-/// Whether a file that is there has the bytes of the staged one; one that has just been removed has not.
+/// Whether the stored file has the same bytes as the staged one. False if the stored file was just removed.
 fn same_bytes(staged: &File, path: &Path) -> io::Result<bool> {
     let Some(stored) = files::absent_is_none(File::open(path))? else { return Ok(false) };
     let length = staged.metadata()?.len();
@@ -300,7 +304,7 @@ fn same_bytes(staged: &File, path: &Path) -> io::Result<bool> {
     while offset < length {
         let size = (length - offset).min(CHUNK as u64) as usize;
         staged.read_exact_at(&mut one[..size], offset)?;
-        // What the disk cannot read is as good as damaged.
+        // A file that cannot be read counts as damaged.
         if stored.read_exact_at(&mut other[..size], offset).is_err() {
             return Ok(false);
         }
@@ -375,7 +379,7 @@ impl Contents for FolderContents {
                 });
             }
         };
-        // What the page cache holds comes at once; for the rest a thread waits, not this task's.
+        // Bytes in the page cache are read without blocking. A blocking thread reads the rest.
         let cached = preadv2(&*file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT).unwrap_or(0);
         if cached == buffer.len() {
             return Ok(());
@@ -435,7 +439,7 @@ impl Check for FolderContents {
     async fn check(&self) -> Result<(), StoreError> {
         self.check_room(0)?;
         let folder = self.0.clone();
-        // An empty file can be made on a full disk.
+        // The check writes bytes, because an empty file can be created on a full disk.
         blocking(move || {
             let mut file = files::temporary(&folder.staging, "check")?;
             file.write_all(&[0; 4096])?;
@@ -445,7 +449,7 @@ impl Check for FolderContents {
     }
 }
 
-/// What was set aside, as its text says: a file's name, and its bytes.
+/// The content of an upload token: the name of the file and its length in bytes.
 struct Suspended {
     file: String,
     length: u64,
@@ -466,24 +470,23 @@ impl fmt::Display for Suspended {
     }
 }
 
-/// A content that is coming in: in memory while it is small, in a temporary file from then on. The
-/// file is deleted when this is dropped.
+/// A staged upload: in memory while it is small, then in a temporary file. Dropping it deletes the file.
 struct StagedFile {
     folder: Arc<Folder>,
     id: RequestId,
     pending: BytesMut,
     file: Option<NamedTempFile>,
-    /// The file's name, once there is one.
+    /// The name of the file, after it was created.
     name: Option<OsString>,
-    /// Bytes that are counted as used for this content.
+    /// The number of bytes that are counted as used for this content.
     taken: u64,
-    /// Bytes written since the disk was last told to write.
+    /// The number of bytes written since the last background flush was started.
     dirty: usize,
     flushing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl StagedFile {
-    /// Writes what is pending, and takes the file out, for the caller to put back or commit.
+    /// Writes the pending bytes and returns the file. The caller must put it back or commit it.
     async fn flush(&mut self) -> Result<NamedTempFile, StoreError> {
         let pending = self.pending.split().freeze();
         self.folder.space.check_disk(pending.len() as u64)?;
@@ -519,7 +522,7 @@ impl StagedUpload for StagedFile {
         if pending >= CHUNK {
             let file = self.flush().await?;
             self.dirty += pending;
-            // One flush at a time; what it fails at, the commit's own flush finds as well.
+            // One flush at a time. Its error is ignored, because the flush at the commit reports it as well.
             if self.dirty >= WRITE_BACK && self.flushing.as_ref().is_none_or(JoinHandle::is_finished) {
                 self.dirty = 0;
                 let handle = file.as_file().try_clone().map_err(unavailable)?;
@@ -534,7 +537,7 @@ impl StagedUpload for StagedFile {
         self.pending.clear();
         self.folder.space.give_back(std::mem::take(&mut self.taken));
         self.dirty = 0;
-        // Deletes the file.
+        // Dropping the file deletes it.
         self.file = None;
         if let Some(name) = self.name.take() {
             self.folder.counted().remove(&name);
@@ -555,7 +558,7 @@ impl StagedUpload for StagedFile {
         })
         .await;
         if suspended.is_ok() {
-            // It stays in the folder.
+            // The file stays in the folder, so its space stays counted.
             *taken = 0;
         }
         suspended
@@ -566,7 +569,7 @@ impl StagedUpload for StagedFile {
         let folder = self.folder.clone();
         let committed = blocking(move || folder.commit(file, hash, now)).await;
         if matches!(committed, Ok(true)) {
-            // It stays in the folder.
+            // The file stays in the folder, so its space stays counted.
             self.taken = 0;
         }
         committed

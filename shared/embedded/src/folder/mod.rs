@@ -1,4 +1,4 @@
-//! The contents, in a folder.
+//! Content store in a folder.
 
 pub(crate) mod contents;
 pub(crate) mod space;

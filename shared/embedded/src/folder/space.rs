@@ -1,4 +1,4 @@
-//! How much room the content folder has: the free-space floor and the limit of all contents.
+//! Space limits of the content folder: free-space floor of the disk, maximum size of all contents.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,27 +10,28 @@ use rustix::fs::statvfs;
 use crate::data_folder::OpenError;
 use crate::files;
 
-/// The default floor: 1 % of the disk, and no more than this.
+/// The maximum of the default floor in bytes. The default floor is 1 % of the disk.
 const MAX_DEFAULT_FLOOR: u64 = 512 * 1024 * 1024;
 
-/// The folder of damaged contents.
+/// The name of the folder of damaged contents (quarantine).
 pub(crate) const DAMAGED: &str = "damaged";
 
-/// Limits of the content folder.
+/// The limits of the content folder.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SpaceLimits {
-    /// Bytes that stay free on the disk; `None` is the default floor.
+    /// The number of bytes that must stay free on the disk (`STORAGE__MIN_FREE`). `None` is the default floor.
     pub min_free: Option<u64>,
-    /// The most bytes of contents; `None` is no limit.
+    /// The maximum number of bytes of all contents (`STORAGE__MAX_BYTES`). `None` is no limit.
     pub max_bytes: Option<u64>,
 }
 
-/// The room that is left.
+/// The space usage of the content folder.
 #[derive(Debug)]
 pub(crate) struct Space {
     folder: PathBuf,
     limits: SpaceLimits,
-    /// Bytes of all contents and of those being fetched; counted only if they are limited.
+    /// The number of bytes of all contents and staged uploads. Its initial value is only computed if they are
+    /// limited.
     used: AtomicU64,
 }
 
@@ -43,7 +44,7 @@ impl Space {
         Ok(Self { folder: folder.to_owned(), limits, used: AtomicU64::new(used) })
     }
 
-    /// [`StoreError::Full`] unless `bytes` more fit.
+    /// Checks that `bytes` more fit into both limits. Returns [`StoreError::Full`] if not.
     pub fn check(&self, bytes: u64) -> Result<(), StoreError> {
         let used = self.used.load(Ordering::Relaxed);
         if self.limits.max_bytes.is_some_and(|max| used.saturating_add(bytes.max(1)) > max) {
@@ -52,7 +53,7 @@ impl Space {
         self.check_disk(bytes)
     }
 
-    /// [`StoreError::Full`] unless the disk has room for `bytes` above the floor.
+    /// Checks that the disk has space for `bytes` above the floor. Returns [`StoreError::Full`] if not.
     pub fn check_disk(&self, bytes: u64) -> Result<(), StoreError> {
         let disk = statvfs(&self.folder).map_err(|error| files::store_error("the content folder", error.into()))?;
         let default = (disk.f_blocks.saturating_mul(disk.f_frsize) / 100).min(MAX_DEFAULT_FLOOR);
@@ -61,18 +62,21 @@ impl Space {
         if free < floor.saturating_add(bytes) { Err(StoreError::Full) } else { Ok(()) }
     }
 
-    /// Counts `bytes` as used; [`StoreError::Full`] if that exceeds the limit: they are counted all the same.
+    /// Counts `bytes` as used. Returns [`StoreError::Full`] if that exceeds the limit; the bytes are counted even
+    /// then.
     pub fn take(&self, bytes: u64) -> Result<(), StoreError> {
         let used = self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if self.limits.max_bytes.is_some_and(|max| used > max) { Err(StoreError::Full) } else { Ok(()) }
     }
 
+    /// Counts `bytes` as no longer used.
     pub fn give_back(&self, bytes: u64) {
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(bytes)));
     }
 }
 
-/// Bytes of the contents in `ab/cd`, and of those in `staging` and `damaged`. What else lies there, such as `lost+found`, is not ours.
+/// Returns the number of bytes of the contents in `ab/cd`, in `staging` and in `damaged`. Other folders, such as
+/// `lost+found`, do not count.
 fn contents_size(folder: &Path) -> io::Result<u64> {
     let mut size = 0;
     for entry in std::fs::read_dir(folder)? {

@@ -1,4 +1,4 @@
-//! What lives as long as the process: peers, tasks, rate windows, watchers.
+//! State in memory, lost when the process ends: swarm, task queue, rate limits, watchers.
 
 pub(crate) mod swarm;
 pub(crate) mod task_queue;

@@ -1,4 +1,4 @@
-//! [`Swarm`] in memory: peers announce themselves again after a restart.
+//! Swarm of the tracker ([`Swarm`]) in memory. After a restart, peers announce themselves again.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,20 +9,20 @@ use async_trait::async_trait;
 use domain::{InfoHash, Timestamp};
 use ports::{Announce, MAX_PEERS_PER_ADDRESS, Peer, StoreError, Swarm, SwarmCounts, client_network, select_peers};
 
-/// Peers that are remembered for one torrent, at the most.
+/// The maximum number of peers of one torrent.
 const MAX_PEERS: usize = 5_000;
 
-/// Torrents after which those are forgotten that no peer is left of.
+/// The minimum number of torrents before torrents without peers are removed.
 const MANY: usize = 1_024;
 
-/// Peers by torrent and by where they listen.
+/// The peers by torrent and listen address.
 #[derive(Debug, Default)]
 pub struct MemorySwarm(Mutex<Swarms>);
 
 #[derive(Debug, Default)]
 struct Swarms {
     torrents: HashMap<InfoHash, Peers>,
-    /// How many torrents there may be before the next clean-up.
+    /// The number of torrents at which the next clean-up runs.
     clean_at: usize,
 }
 
@@ -33,8 +33,8 @@ fn counts(peers: &Peers) -> SwarmCounts {
     SwarmCounts { seeds, leechers: peers.len() as u32 - seeds }
 }
 
-/// The oldest peer gives way to a new one: of those in its client_network if that has its share, of all if there are as
-/// many as there may be.
+/// Removes the oldest peer to make room for a new one: of the newcomer's network if that network has reached its
+/// limit, else of all peers if the torrent has.
 fn make_room(peers: &mut Peers, newcomer: SocketAddr) {
     if peers.contains_key(&newcomer) {
         return;
@@ -76,7 +76,7 @@ impl Swarm for MemorySwarm {
                 me
             }
             Announce::Stopped(me) => {
-                // Only who announced a peer may take it away.
+                // Only the client with the same peer id may remove a peer.
                 if peers.get(&me.address).is_some_and(|(peer, _)| peer.id == me.id) {
                     peers.remove(&me.address);
                 }
@@ -84,7 +84,7 @@ impl Swarm for MemorySwarm {
             }
         };
         let counts = counts(peers);
-        // A hash map's order is random: no peer is always told of last.
+        // The order of a hash map is random, so no peer is always returned last.
         let (seeds, others): (Vec<Peer>, Vec<Peer>) = peers
             .values()
             .map(|(peer, _)| *peer)

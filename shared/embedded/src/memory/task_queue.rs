@@ -1,4 +1,4 @@
-//! [`TaskQueue`] through a channel of the process.
+//! Task queue ([`TaskQueue`]) on a channel within the process.
 
 use std::time::Duration;
 
@@ -6,31 +6,31 @@ use async_trait::async_trait;
 use ports::{Check, Share, StoreError, Task, TaskQueue};
 use tokio::sync::mpsc;
 
-/// The sending end.
+/// The sender of tasks.
 #[derive(Debug, Clone)]
 pub struct ChannelTaskQueue(mpsc::UnboundedSender<Delivery>);
 
-/// A wake-up that has arrived.
+/// A delivered task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// The wake-up itself.
+    /// The task.
     pub task: Task,
-    /// Whose share of the workers it takes, if the sender knew.
+    /// The share of the workers that the task uses, if the sender knew it.
     pub share: Option<Share>,
 }
 
-/// The receiving end.
+/// The receiver of tasks.
 pub type TaskReceiver = mpsc::UnboundedReceiver<Delivery>;
 
-/// A channel for wake-ups. It is unbounded, and yet small: a wake-up has some hundred bytes, and each stands for
-/// a row that is on disk.
+/// Creates a channel for tasks. It is unbounded, but stays small: a task has about a hundred bytes and refers to a
+/// row on disk.
 pub fn channel() -> (ChannelTaskQueue, TaskReceiver) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (ChannelTaskQueue(sender), receiver)
 }
 
 fn closed<T>(_: T) -> StoreError {
-    StoreError::unavailable("the wake-up channel", "it is closed")
+    StoreError::unavailable("the task queue", "the channel is closed")
 }
 
 impl ChannelTaskQueue {
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_delayed_wakeup_arrives_after_one_that_is_not() {
+    async fn a_delayed_task_arrives_after_an_immediate_one() {
         let (tasks, mut receiver) = channel();
         for expected in ports::contract::task_queue::send_a_late_and_an_early_one(&tasks).await {
             assert_eq!(receiver.recv().await.map(|delivery| delivery.task), Some(expected));

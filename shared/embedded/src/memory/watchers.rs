@@ -1,4 +1,4 @@
-//! Who waits for a row to change.
+//! Watchers: notification of callers that wait for a row to change.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use domain::RequestId;
 use tokio::sync::watch;
 
-/// The waiters by row. Rows that nobody waits for cost a look into a map.
+/// The watchers by row. A row without watchers costs one map lookup per change.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Watchers(Arc<Mutex<HashMap<RequestId, watch::Sender<()>>>>);
 
-/// A waiter. What changes from now on is not missed.
+/// A watcher of one row. It misses no change after its creation.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     id: RequestId,
@@ -19,11 +19,13 @@ pub(crate) struct Watcher {
 }
 
 impl Watchers {
+    /// Creates a watcher of a row.
     pub fn watch(&self, id: RequestId) -> Watcher {
         let changes = self.lock().entry(id).or_insert_with(|| watch::channel(()).0).subscribe();
         Watcher { id, changes, all: self.clone() }
     }
 
+    /// Notifies the watchers of a row.
     pub fn changed(&self, id: RequestId) {
         if let Some(sender) = self.lock().get(&id) {
             sender.send_replace(());
@@ -36,9 +38,9 @@ impl Watchers {
 }
 
 impl Watcher {
-    /// Returns when the row has changed since the last call, or since the watcher was made.
+    /// Waits until the row has changed since the last call, or since the creation of the watcher.
     pub async fn changed(&mut self) {
-        // The sender lives as long as there is a watcher.
+        // Cannot fail: the sender exists as long as there is a watcher.
         let _ = self.changes.changed().await;
     }
 }
@@ -57,7 +59,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn nothing_is_missed_and_nothing_is_left() {
+    async fn no_change_is_missed_and_the_last_watcher_removes_the_entry() {
         let (watchers, id) = (Watchers::default(), RequestId::new());
         let (mut one, mut other) = (watchers.watch(id), watchers.watch(id));
         watchers.changed(RequestId::new());

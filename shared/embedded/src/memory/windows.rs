@@ -1,4 +1,4 @@
-//! Sliding windows, in memory: there is one process, and after a restart everybody begins anew.
+//! Sliding windows of rate limits, in memory: there is only one process, and a restart resets all limits.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -6,22 +6,23 @@ use std::time::Duration;
 use domain::Timestamp;
 use ports::{Decision, Limit, Usage};
 
-/// Uses within a hundredth of the window are kept together, as if all came at the end of it.
+/// The number of parts per window. Uses within one part are counted together, as if all happened at its end.
 const PARTS: u128 = 100;
 
-/// Keys after which those are forgotten that nothing is in the window of.
+/// The minimum number of keys before keys with empty windows are removed.
 const MANY: usize = 4096;
 
+/// The windows of all keys.
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
     uses: HashMap<(String, Duration), Window>,
-    /// How many keys there may be before the next clean-up.
+    /// The number of keys at which the next clean-up runs.
     clean_at: usize,
 }
 
 #[derive(Debug, Default)]
 struct Window {
-    /// When uses leave the window, and how many do.
+    /// The times at which uses leave the window, each with the number of uses.
     leaving: VecDeque<(Timestamp, u32)>,
     used: u32,
 }
@@ -53,6 +54,7 @@ impl Window {
 }
 
 impl Windows {
+    /// Counts one use against each of the limits if all allow it.
     pub fn acquire(&mut self, limits: &[Limit], now: Timestamp) -> Decision {
         if self.uses.len() >= self.clean_at {
             self.uses.retain(|_, window| {
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_who_have_gone_are_forgotten() {
+    fn keys_with_empty_windows_are_removed() {
         let mut windows = Windows::default();
         for n in 0..3 * MANY as u64 {
             let limit = Limit { key: n.to_string(), max: 1, window: Duration::from_secs(1) };

@@ -1,4 +1,4 @@
-//! SQLite: many readers, one writer that commits in groups.
+//! SQLite database: many readers, one writer with group commit.
 
 use std::io;
 use std::path::Path;
@@ -14,44 +14,44 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::data_folder::OpenError;
 
-/// How a database is opened.
+/// The options of a database.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DatabaseOptions {
-    /// Log every statement.
+    /// Whether every statement is logged.
     pub log_statements: bool,
 }
 
-/// The most writes in one transaction.
+/// The maximum number of writes in one transaction.
 const GROUP: usize = 256;
 
-/// The size that the write-ahead log is cut to after a checkpoint.
+/// The size to which the write-ahead log is truncated after a checkpoint.
 const WAL_LIMIT_BYTES: &str = "67108864";
 
-/// The database. Writes go through one task, which commits whatever has come together while it was
-/// busy: SQLite has one writer at a time, and many small commits would cost a disk flush each.
+/// The database. One task runs all writes, and commits those that arrived during the last commit as one transaction
+/// (group commit): SQLite allows one writer at a time, and every small commit would cost a disk flush.
 #[derive(Debug, Clone)]
 pub struct Database {
     readers: SqlitePool,
     writer: mpsc::Sender<Box<dyn Write>>,
 }
 
-/// Whether a write must survive a power cut before its caller goes on.
+/// Whether a write must be flushed to the disk before it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
-    /// It must: somebody is told that it is done.
+    /// The write survives a power failure when it returns, because a client is informed of it.
     Flushed,
-    /// It survives the death of the process, and a power cut at most takes the work back a step.
+    /// The write survives a crash of the process. A power failure may revert it, which at most repeats one step.
     Written,
 }
 
-/// A write on its way through the writer task.
+/// A write in the queue of the writer task.
 trait Write: Send {
     fn durability(&self) -> Durability;
 
-    /// Runs the write and keeps its result. Returns the error that ends the whole transaction, if it is such a one.
+    /// Runs the write and keeps its result. Returns an error if the whole transaction must be rolled back.
     fn run<'a>(&'a mut self, connection: &'a mut SqliteConnection) -> BoxFuture<'a, Result<(), GroupError>>;
 
-    /// Sends the result to the caller, or why the transaction was not committed.
+    /// Sends the result to the caller, or the reason why the transaction was not committed.
     fn answer(self: Box<Self>, committed: Result<(), GroupError>);
 }
 
@@ -83,12 +83,12 @@ where
     }
 
     fn answer(self: Box<Self>, committed: Result<(), GroupError>) {
-        // The caller may have gone.
+        // Fails if the caller no longer waits.
         let _ = self.reply.send(committed.map_err(sqlx::Error::from).and(self.result));
     }
 }
 
-/// Why a transaction was not committed. Every write in it gets the same answer.
+/// The error of a transaction that was not committed. Every write in it returns the same error.
 #[derive(Debug, Clone)]
 enum GroupError {
     Full,
@@ -110,7 +110,7 @@ impl From<GroupError> for sqlx::Error {
     }
 }
 
-/// The primary result code (sqlite.org/rescode.html) of an error of SQLite.
+/// Returns the primary result code (sqlite.org/rescode.html) of an SQLite error, or `None` for other errors.
 fn result_code(error: &sqlx::Error) -> Option<i32> {
     let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
     Some(code & 0xff)
@@ -122,27 +122,28 @@ fn is_full(error: &sqlx::Error) -> bool {
         || matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull)
 }
 
-/// Whether the transaction cannot be relied on after this error: SQLite rolls it back by itself after some errors
-/// (lang_transaction.html, "Response To Errors Within A Transaction"), and what follows would run outside of it.
+/// Whether the transaction must be abandoned after this error: after some errors SQLite rolls it back automatically
+/// (lang_transaction.html, "Response To Errors Within A Transaction"), and further statements would run outside of
+/// it.
 fn ends_transaction(error: &sqlx::Error) -> bool {
     const SQLITE_CONSTRAINT: i32 = 19;
     match error {
         sqlx::Error::Database(_) => result_code(error) != Some(SQLITE_CONSTRAINT),
-        // The statement ran; what it returned could not be read.
+        // The statement ran, but its result could not be decoded.
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => false,
         _ => true,
     }
 }
 
 impl Database {
-    /// Opens the file, makes it if need be, and brings its tables up to date.
+    /// Opens the file, creates it if necessary, and runs the migrations.
     pub async fn open(path: &Path, options: DatabaseOptions) -> Result<Self, OpenError> {
         let failed =
             |source: Box<dyn std::error::Error + Send + Sync>| OpenError::Database { path: path.into(), source };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             crate::files::create_private_folder(folder).map_err(OpenError::io(folder))?;
         }
-        // SQLite's -wal and -shm files take their permissions from the database's.
+        // SQLite's -wal and -shm files inherit the permissions of the database file.
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(OpenError::io(path))?;
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         file.set_permissions(private).map_err(OpenError::io(path))?;
@@ -151,7 +152,7 @@ impl Database {
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
-            // A long read lets the write-ahead log grow; the space is given back after the next checkpoint.
+            // A long read lets the write-ahead log grow. The space is released after the next checkpoint.
             .pragma("journal_size_limit", WAL_LIMIT_BYTES)
             .busy_timeout(Duration::from_secs(30));
         if !options.log_statements {
@@ -171,14 +172,14 @@ impl Database {
         Ok(Self { readers, writer })
     }
 
-    /// For reading.
+    /// Returns the pool of read-only connections.
     pub(crate) fn readers(&self) -> &SqlitePool {
         &self.readers
     }
 
-    /// Runs `write`, alone and in order with other writes, and answers once it is committed. Its
-    /// statements must be one: a group's writes share a transaction, and only a statement is undone
-    /// by itself.
+    /// Runs `write` in order with other writes. Returns its result after the commit. If several statements must be
+    /// atomic, combine them into one: the writes of a group share a transaction, and on a constraint error only the
+    /// failed statement is undone.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         durability: Durability,
@@ -191,7 +192,8 @@ impl Database {
         answered.await.map_err(|_| gone())?
     }
 
-    /// Reads, and writes a row: a database on a full disk still answers reads.
+    /// Checks that the database can be read and written. The write is necessary, because reads still work on a full
+    /// disk.
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.readers).await.map_err(unavailable)?;
         let write = self.write(Durability::Written, |connection| {
@@ -204,14 +206,14 @@ impl Database {
         write.await.map(drop).map_err(unavailable)
     }
 
-    /// Writes what is left and closes.
+    /// Closes the database. The writer task commits the pending writes.
     pub async fn close(self) {
         drop(self.writer);
         self.readers.close().await;
     }
 }
 
-/// The migrations in `migrations/`, in the order of their numbers.
+/// Returns the migrations in `migrations/` in the order of their numbers.
 fn migrations() -> Migrator {
     let files: &[(i64, &'static str, &'static str)] = &include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
     let migration = |(version, name, sql): &(i64, &'static str, &'static str)| {
@@ -220,25 +222,25 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(files.iter().map(migration).collect())
 }
 
-/// The error of migrations that did not run, in words for the operator.
+/// Converts a migration error into a message for the operator.
 fn migration_error(error: MigrateError) -> Box<dyn std::error::Error + Send + Sync> {
     match error {
-        MigrateError::VersionMissing(_) => "it was made by a newer version of ProxyTorrent".into(),
+        MigrateError::VersionMissing(_) => "it was created by a newer version of ProxyTorrent".into(),
         error => error.into(),
     }
 }
 
-/// Looks for damage in the database's file, beside everything else: on a large database it takes a while.
+/// Checks the database file for damage, in the background: it takes long on a large database.
 async fn quick_check(readers: SqlitePool) {
     match sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&readers).await {
         Ok(found) if found == "ok" => {}
         Ok(found) => tracing::error!(found, "the database is damaged: stop, and restore a backup"),
-        // The pool was closed meanwhile, say.
+        // For example if the pool was closed during the check.
         Err(error) => tracing::debug!(%error, "database not checked"),
     }
 }
 
-/// The one task that writes.
+/// The task that runs all writes.
 struct Writer {
     connect: SqliteConnectOptions,
     /// `None` after a failed transaction, until the next group of writes.
@@ -251,8 +253,8 @@ impl Writer {
         while writes.recv_many(&mut group, GROUP).await > 0 {
             let committed = self.commit(&mut group).await;
             if let Err(error) = &committed {
-                tracing::error!(?error, writes = group.len(), "transaction failed, its writes are rolled back");
-                // Whatever failed, a new connection has no transaction left over and no setting changed.
+                tracing::error!(?error, writes = group.len(), "transaction failed, writes rolled back");
+                // A new connection has no open transaction and no changed setting.
                 self.connection = None;
             }
             for write in group.drain(..) {
@@ -262,7 +264,7 @@ impl Writer {
         if let Some(connection) = self.connection
             && let Err(error) = connection.close().await
         {
-            tracing::warn!(%error, "the database did not close");
+            tracing::warn!(%error, "database not closed");
         }
     }
 
@@ -273,21 +275,21 @@ impl Writer {
             Some(connection) => connection,
             none => none.insert(self.connect.connect().await.map_err(failed)?),
         };
-        // In WAL mode a FULL commit flushes all that was written before it as well.
+        // In WAL mode, a FULL commit also flushes all earlier writes.
         let flush = group.iter().any(|write| write.durability() == Durability::Flushed);
         if flush {
             sqlx::query("PRAGMA synchronous = FULL").execute(&mut *connection).await.map_err(failed)?;
         }
-        // By hand: a transaction of sqlx counts itself as open after a commit that failed.
+        // Explicit statements, because sqlx treats its own transaction as open after a failed commit.
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await.map_err(failed)?;
         for write in group {
             write.run(connection).await?;
         }
         sqlx::query("COMMIT").execute(&mut *connection).await.map_err(failed)?;
         if flush {
-            // The transaction is committed: an error here must not be taken for a failed write.
+            // The transaction is already committed, so an error here must not fail the writes.
             if let Err(error) = sqlx::query("PRAGMA synchronous = NORMAL").execute(&mut *connection).await {
-                tracing::warn!(%error, "the writer's connection is replaced");
+                tracing::warn!(%error, "writer connection replaced");
                 self.connection = None;
             }
         }
@@ -295,6 +297,7 @@ impl Writer {
     }
 }
 
+/// Converts an SQLite error into an error of the store.
 pub(crate) fn unavailable(error: impl Into<sqlx::Error>) -> StoreError {
     let error = error.into();
     match &error {

@@ -1,4 +1,4 @@
-//! [`Guards`] on SQLite, and in memory.
+//! Rate limits and reservations ([`Guards`](ports::Guards)): reservations in SQLite, rate limits in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use super::database::{Database, Durability, unavailable};
 use crate::memory::windows::Windows;
 
-/// What was used, in SQLite; how often, in memory.
+/// The reservations in SQLite and the rate limits in memory.
 #[derive(Debug, Clone)]
 pub struct SqliteGuards {
     database: Database,
@@ -20,7 +20,7 @@ pub struct SqliteGuards {
 }
 
 impl SqliteGuards {
-    /// The table, with nothing counted yet.
+    /// Creates the store with empty rate limits.
     pub fn new(database: Database) -> Self {
         Self { database, windows: Arc::default() }
     }
@@ -39,7 +39,7 @@ impl Reservations for SqliteGuards {
         self.database
             .write(Durability::Written, move |connection| {
                 async move {
-                    // What has run out goes a little at a time, so that no one waits for a great clean-up.
+                    // Expired rows are deleted in small batches, so that no caller waits for a large clean-up.
                     sqlx::query(
                         "DELETE FROM guards WHERE name IN (SELECT name FROM guards WHERE expires_at <= ? LIMIT 16)",
                     )

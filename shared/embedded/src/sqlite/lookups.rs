@@ -1,5 +1,5 @@
-//! Looking rows up by their id: those that are asked for at the same time are one query, since handing a query
-//! to SQLite's thread and back costs more than the query.
+//! Batched lookups of request rows by id. Concurrent lookups share one query, because the hand-over to SQLite's
+//! thread and back costs more than the query.
 
 use std::collections::HashMap;
 
@@ -9,12 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::rows::{read_or_failed, text};
 
-/// Ids in one query, at the most.
+/// The maximum number of ids in one query.
 const BATCH: usize = 64;
 
 type Answer = sqlx::Result<Option<FetchRequest>>;
 
-/// Hands look-ups to the one task that makes them.
+/// The sender of lookups to the background task that runs them.
 #[derive(Debug, Clone)]
 pub(crate) struct Lookups(mpsc::Sender<(RequestId, oneshot::Sender<Answer>)>);
 
@@ -30,7 +30,7 @@ impl Lookups {
         Self(sender)
     }
 
-    /// The row of this id, as it is now or later.
+    /// Returns the row with this id, or `None` if it does not exist. The read happens after the call.
     pub async fn get(&self, id: RequestId) -> Answer {
         let (answer, answered) = oneshot::channel();
         self.0.send((id, answer)).await.map_err(|_| sqlx::Error::WorkerCrashed)?;
@@ -48,7 +48,7 @@ async fn answer(pool: &SqlitePool, batch: &mut Vec<(RequestId, oneshot::Sender<A
         .await;
     let rows = rows.map_err(|error| error.to_string()).map(|rows| {
         let rows = rows.iter().filter_map(|row| Some((text::<RequestId>(row, "id").ok()?, row)));
-        // One row that cannot be read is nothing to those who ask for others.
+        // An unreadable row must not fail the lookups of other rows.
         rows.map(|(id, row)| (id, read_or_failed(row).map_err(|error| error.to_string()))).collect::<HashMap<_, _>>()
     });
     for (id, answer) in batch.drain(..) {

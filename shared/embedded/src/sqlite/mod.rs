@@ -1,4 +1,4 @@
-//! The durable rows, on SQLite.
+//! Durable stores on SQLite.
 
 pub(crate) mod database;
 pub(crate) mod guards;

@@ -1,4 +1,4 @@
-//! [`Requests`] on SQLite.
+//! Request store ([`Requests`]) on SQLite.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ pub struct SqliteRequests {
 }
 
 impl SqliteRequests {
-    /// Opens the table and makes everything due that was under way: the references of its leases died with the
-    /// process before, and its wake-ups were lost with it. Queued rows wait for their time.
+    /// Opens the table and makes all rows in progress due now: the previous process ended, so its leases are invalid
+    /// and its tasks are lost. Queued rows keep their due time.
     pub async fn open(database: Database) -> Result<Self, StoreError> {
         let freed = database
             .write(Durability::Written, |connection| {
@@ -45,15 +45,15 @@ impl SqliteRequests {
             .map_err(unavailable);
         match freed {
             Ok(_) => {}
-            // What is ready can be served from a full disk; the leases run out by themselves.
-            Err(StoreError::Full) => tracing::error!("no space left: leases of the last run are not released"),
+            // Ready contents can still be served when the disk is full, and the leases expire anyway.
+            Err(StoreError::Full) => tracing::error!("no space left, leases of the previous process not released"),
             Err(error) => return Err(error),
         }
         let lookups = Lookups::start(database.readers().clone());
         Ok(Self { database, lookups, watchers: Watchers::default() })
     }
 
-    /// The values of rows. A row that cannot be read is quarantined.
+    /// Returns the values of rows. Quarantines a row that cannot be read.
     async fn readable<T>(
         &self,
         rows: Vec<SqliteRow>,
@@ -72,7 +72,7 @@ impl SqliteRequests {
         Ok(values)
     }
 
-    /// Ends a row that cannot be read, so that no sweep finds it again.
+    /// Quarantines a row that cannot be read: marks it as failed, so that no sweep finds it again.
     async fn quarantine(&self, id: String, error: &sqlx::Error) -> Result<(), StoreError> {
         report_unreadable(&id, error);
         let done = self.database.write(Durability::Written, move |connection| {
@@ -159,7 +159,7 @@ impl Requests for SqliteRequests {
         };
         let query = sqlx::query(sql)
             .bind(owner.as_str())
-            // Sorts behind every id.
+            // `~` sorts after every id.
             .bind(before.map_or_else(|| "~".to_owned(), |id| id.to_string()))
             .bind(limit);
         let query = match status {
@@ -372,7 +372,7 @@ impl WebhookQueue for SqliteRequests {
         now: Timestamp,
         lease: Duration,
     ) -> Result<Option<(FetchRequest, u32)>, StoreError> {
-        // Most requests tell nobody: a read is cheaper than a write.
+        // Most requests have no webhook, and a read is cheaper than a write.
         let due = sqlx::query("SELECT 1 FROM requests WHERE id = ? AND notify_at <= ?")
             .bind(id.to_string())
             .bind(now.as_millis())

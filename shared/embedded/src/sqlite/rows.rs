@@ -1,4 +1,4 @@
-//! Rows of SQLite as values.
+//! Conversion of SQLite rows into values.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use domain::{Content, ContentHash, Failure, FetchRequest, FetchSpec, RequestId, 
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-/// A column that holds a value's text.
+/// Parses the text of a column.
 pub(crate) fn text<T: FromStr<Err: ToString>>(row: &SqliteRow, column: &'static str) -> sqlx::Result<T> {
     parse(row.try_get(column)?, column)
 }
 
-/// A column that holds a value's text, or nothing.
+/// Parses the text of a column, or returns `None` if it is NULL.
 pub(crate) fn optional_text<T: FromStr<Err: ToString>>(
     row: &SqliteRow,
     column: &'static str,
@@ -33,12 +33,12 @@ fn optional_time(row: &SqliteRow, column: &'static str) -> sqlx::Result<Option<T
     row.try_get::<Option<i64>, _>(column).map(|millis| millis.map(Timestamp::from_millis))
 }
 
-/// Whether an error says that a row's values are not what they should be.
+/// Whether the error means that the values of a row cannot be decoded.
 pub(crate) fn is_unreadable(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))
 }
 
-/// The row, or a failed one in the place of a row that cannot be read: one bad row must not hide others.
+/// Returns the request of a row, or a failed request if the row cannot be read: one damaged row must not hide others.
 pub(crate) fn read_or_failed(row: &SqliteRow) -> sqlx::Result<FetchRequest> {
     match read(row) {
         Err(error) if is_unreadable(&error) => {
@@ -53,16 +53,16 @@ pub(crate) fn read_or_failed(row: &SqliteRow) -> sqlx::Result<FetchRequest> {
 
 /// Logs and counts a row that cannot be read.
 pub(crate) fn report_unreadable(id: &str, error: &sqlx::Error) {
-    tracing::error!(request.id = id, %error, "request row cannot be read");
+    tracing::error!(request.id = id, %error, "unreadable request row");
     metrics::counter!("proxytorrent_unreadable_rows_total").increment(1);
 }
 
-/// Who waits behind a row.
+/// Returns the waiters of a row.
 pub(crate) fn waiting(row: &SqliteRow) -> sqlx::Result<Vec<RequestId>> {
     row.try_get::<&str, _>("waiting")?.split_whitespace().map(|id| parse(id, "waiting")).collect()
 }
 
-/// A row of the table of requests.
+/// Returns the request of a row.
 pub(crate) fn read(row: &SqliteRow) -> sqlx::Result<FetchRequest> {
     let content = match optional_text::<ContentHash>(row, "content_hash")? {
         None => None,

@@ -1,4 +1,4 @@
-//! [`Torrents`] on SQLite and two folders.
+//! Torrent store ([`Torrents`]) on SQLite and two folders.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use super::rows::{optional_text, text};
 use crate::data_folder::OpenError;
 use crate::files;
 
-/// The table of torrents in SQLite, their metainfo files in `torrents/`, resume data in `resume/`.
+/// The torrent store: records in SQLite, metainfo files in `torrents/`, resume data in `resume/`.
 #[derive(Debug, Clone)]
 pub struct SqliteTorrents {
     database: Database,
     torrents: PathBuf,
     resume: PathBuf,
-    /// Held while a record and its file change together: a purge must not take the file of a torrent
-    /// that is just being stored again.
+    /// Locked while a record and its file change together: a purge must not delete the file of a torrent that is
+    /// being stored again.
     purging: Arc<Mutex<()>>,
 }
 
 impl SqliteTorrents {
-    /// Opens the table and makes the folders.
+    /// Opens the store. Creates the folders and deletes leftover temporary files.
     pub fn open(database: Database, torrents: PathBuf, resume: PathBuf) -> Result<Self, OpenError> {
         for folder in [&torrents, &resume] {
             files::create_private_folder(folder).map_err(OpenError::io(folder))?;
@@ -48,7 +48,7 @@ impl SqliteTorrents {
     }
 }
 
-/// Runs file work where it may block.
+/// Runs file work on a blocking thread.
 async fn with_file<T: Send + 'static>(
     path: PathBuf,
     work: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
@@ -65,7 +65,7 @@ impl Torrents for SqliteTorrents {
         let _purging = self.purging.lock().await;
         let bytes = metainfo.to_vec();
         with_file(self.torrent_path(torrent.infohash), move |path| {
-            // The same infohash is the same torrent: what is there already is right.
+            // The same infohash is the same torrent, so an existing file is correct.
             if path.exists() { Ok(()) } else { files::write_atomically(path, &bytes) }
         })
         .await?;

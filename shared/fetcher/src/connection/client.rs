@@ -70,7 +70,8 @@ impl Clients {
         };
         let host = &proxy.host;
         let host = if host.contains(':') { format!("[{}]", host.trim_matches(['[', ']'])) } else { host.clone() };
-        let bad = |()| ClientError("the proxy host in PROXY__URLS must be a host name or an address".into());
+        let why = "the host of a proxy (PROXY__PROXY_HOST, PROXY__URLS) must be a host name or an IP address";
+        let bad = |()| ClientError(why.into());
         let mut url = Url::parse(&format!("{scheme}://{host}:{}", proxy.port)).map_err(|_| bad(()))?;
         if let Some((user, password)) = &proxy.credentials {
             url.set_username(user).map_err(bad)?;

@@ -93,7 +93,8 @@ impl ProxyPool {
             vec![way(None)?]
         };
         if ways.is_empty() {
-            return Err(ClientError("PROXY__PROXY_ENABLED is true, but PROXY__URLS is empty".into()));
+            let message = "PROXY__PROXY_ENABLED is true, but neither PROXY__PROXY_HOST nor PROXY__URLS is set";
+            return Err(ClientError(message.into()));
         }
         let owners = Mutex::new(LruCache::new(OWNERS));
         Ok(Self { ways, owners, isolate: proxy.isolate, connect_timeout: fetcher.connect_timeout(), clients })
