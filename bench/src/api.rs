@@ -48,7 +48,9 @@ pub async fn run() {
 
     let health = load(&server, "200", |_| get("/v1/health")).await;
     report(&format!("GET /v1/health, {CONNECTIONS} clients"), &health.text());
-    let status = load(&server, "200", move |n| get(&format!("/v1/requests/{}", ids[n as usize % ROWS]))).await;
+    let status =
+        load(&server, "200", move |n| get(&format!("/v1/requests/{}", ids[usize::try_from(n).expect("few") % ROWS])))
+            .await;
     let share = status.per_second / health.per_second * 100.0;
     report("GET /v1/requests/{id}", &format!("{}, {share:.0} % of health", status.text()));
     let before = server.metric("proxytorrent_requests_created_total").await;

@@ -341,15 +341,15 @@ fn transitions() -> String {
         body: None,
         sha256: None,
         format: TorrentFormat::V1,
-        ttl: 60,
+        ttl: Duration::from_secs(60),
         callback_url: None,
     };
     let row = FetchRequest::new(UserId::anonymous(), None, spec, Duration::from_secs(60), now);
     let content = Content {
         hash: ContentHash::new([1; 32]),
         size: 1,
-        media_type: "text/plain".into(),
-        file_name: "a".into(),
+        media_type: "text/plain".parse().unwrap(),
+        file_name: domain::FileName::sanitize("a").unwrap(),
         final_url: url,
         origin_status: 200,
         fetched_at: now,

@@ -68,7 +68,7 @@ async fn read(contents: &dyn Contents, content: ContentHash, offset: u64, buffer
     for attempt in 1..=TRIES {
         match contents.read_at(content, offset, buffer).await {
             Ok(()) => return Ok(()),
-            Err(StoreError::NotFound) => return Err(ENOENT),
+            Err(StoreError::NotFound { .. }) => return Err(ENOENT),
             Err(error) if attempt == TRIES => {
                 warn!(content.hash = %content, offset, %error, "block read failed");
             }

@@ -1,5 +1,6 @@
 //! Seeding session: adds and removes torrents, saves resume data.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,9 +82,9 @@ impl SeedSession {
             utp: seeder.utp,
             connect_to_peers: seeder.connect_to_peers,
             outgoing_interfaces: outgoing_interfaces(&seeder.listen),
-            upload_rate_limit: torrent.upload_rate_limit.get() as i32,
-            download_rate_limit: torrent.download_rate_limit.get() as i32,
-            connections_limit: torrent.max_connections.get() as i32,
+            upload_rate_limit: torrent.upload_rate_limit.get_i32(),
+            download_rate_limit: torrent.download_rate_limit.get_i32(),
+            connections_limit: torrent.max_connections.get_i32(),
         };
         let stop = CancellationToken::new();
         let notify = Arc::new(Notify::new());
@@ -146,6 +147,16 @@ impl SeedSession {
             error!(deadline_seconds = CLOSE.as_secs(), "libtorrent did not stop in time");
         }
         in_time
+    }
+
+    /// Forgets the callers of [`Seeder::add`] that no longer wait.
+    fn forget_waiting(&self, infohash: InfoHash) {
+        if let Entry::Occupied(mut entry) = lock(&self.waiting).entry(infohash.to_string()) {
+            entry.get_mut().retain(|sender| !sender.is_closed());
+            if entry.get().is_empty() {
+                entry.remove();
+            }
+        }
     }
 
     fn session(&self) -> Result<Arc<Session>, SeedError> {
@@ -217,15 +228,22 @@ impl Seeder for SeedSession {
         let (sender, added) = oneshot::channel();
         let session = self.session()?;
         lock(&self.waiting).entry(infohash.to_string()).or_default().push(sender);
-        session
-            .add_torrent(metainfo, resume, &content.to_string())
-            .map_err(|error| SeedError::Refused(error.to_string()))?;
-        match tokio::time::timeout(ANSWER, added).await {
-            Ok(Ok(result)) => result?,
-            _ => return Err(SeedError::Unavailable),
+        let result = match session.add_torrent(metainfo, resume, &content.to_string()) {
+            Ok(()) => tokio::time::timeout(ANSWER, added)
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .unwrap_or(Err(SeedError::Unavailable)),
+            Err(error) => {
+                drop(added);
+                Err(SeedError::Refused(error.to_string()))
+            }
+        };
+        match &result {
+            Ok(()) => drop(lock(&self.held).insert(infohash)),
+            Err(_) => self.forget_waiting(infohash),
         }
-        lock(&self.held).insert(infohash);
-        Ok(())
+        result
     }
 
     async fn remove(&self, infohash: InfoHash) -> Result<(), SeedError> {

@@ -26,7 +26,7 @@ pub(crate) struct Target {
 /// Saves a torrent as `<name>.torrent` in a folder, which is created if necessary. Returns the path.
 fn save_torrent(folder: &Path, name: &str, torrent: &[u8]) -> Result<PathBuf, CommandError> {
     // The name comes from the server and is not trusted.
-    let name = fetcher::safe_file_name(name).unwrap_or_else(|| "download".into());
+    let name = domain::FileName::sanitize(name).unwrap_or_default().to_string();
     let path = folder.join(format!("{name}.torrent"));
     let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, torrent));
     written.map(|()| path.clone()).map_err(|source| CommandError::Write { path, source })

@@ -62,9 +62,5 @@ pub(super) fn checks(
 /// The detail of a failed check. The log has the error itself, which may contain paths.
 fn reason(error: &StoreError, otherwise: &str) -> String {
     warn!(%error, "health check failed");
-    if matches!(error, StoreError::Full) {
-        "no space left (STORAGE__MIN_FREE, STORAGE__MAX_BYTES)".into()
-    } else {
-        otherwise.into()
-    }
+    if error.is_full() { "no space left (STORAGE__MIN_FREE, STORAGE__MAX_BYTES)".into() } else { otherwise.into() }
 }

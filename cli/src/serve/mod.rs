@@ -140,9 +140,9 @@ async fn restore(steps: &Steps) -> Result<(), CommandError> {
 
 /// The most fetches at once: in all, for one user, and for one user and host.
 fn bounds(fetcher: &settings::Fetcher) -> Bounds {
-    let all = fetcher.max_concurrent.get() as usize;
-    let per_user = fetcher.max_per_user.map_or(all.div_ceil(2), |most| most.get() as usize);
-    Bounds { all, owner: per_user.min(all), host: fetcher.max_per_host.get() as usize }
+    let all = fetcher.max_concurrent.get_usize();
+    let per_user = fetcher.max_per_user.map_or(all.div_ceil(2), settings::Bounded::get_usize);
+    Bounds { all, owner: per_user.min(all), host: fetcher.max_per_host.get_usize() }
 }
 
 fn api(

@@ -14,7 +14,7 @@ async fn requests_complete_after_sigkill_at_any_moment() {
     let mut ids = vec![];
     for round in 0..6_u64 {
         for n in 0..8 {
-            let url = origin.file(300_000 + n, round as u8, &format!("{round}-{n}.bin"));
+            let url = origin.file(300_000 + n, u8::try_from(round).unwrap(), &format!("{round}-{n}.bin"));
             ids.push(server.create(json!({ "url": url })).await);
         }
         // A delay, not a wait for a condition: in each round the kill comes a little later in the processing.

@@ -49,7 +49,18 @@ impl NameServer {
                 };
                 let mut answer = query[..end].to_vec();
                 // Header of a response without an error: one question, and these answers.
-                answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, addresses.len() as u8, 0, 0, 0, 0]);
+                answer[2..12].copy_from_slice(&[
+                    0x81,
+                    0x80,
+                    0,
+                    1,
+                    0,
+                    u8::try_from(addresses.len()).unwrap(),
+                    0,
+                    0,
+                    0,
+                    0,
+                ]);
                 for address in addresses {
                     answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
                     answer.extend(address.octets());

@@ -46,7 +46,7 @@ pub enum Ended<T> {
 }
 
 pub fn content(size: usize, seed: usize) -> Vec<u8> {
-    (0..size).map(|i| (i * 31 + i / 253 + seed * 7 + i * seed / 4096) as u8).collect()
+    (0..size).map(|i| (i * 31 + i / 253 + seed * 7 + i * seed / 4096).to_le_bytes()[0]).collect()
 }
 
 /// Starts an origin that serves `/SIZE/SEED`, and returns its URL.

@@ -99,7 +99,7 @@ async fn watch(sqs: &aws_sdk_sqs::Client, queue: &str, seed: &Seed, stop: &Cance
     }
 }
 
-async fn handle(message: &Message, seed: &Seed) -> Result<(), pipeline::SeedStepError> {
+async fn handle(message: &Message, seed: &Seed) -> Result<(), pipeline::StepError> {
     for task in aws::tasks(message.body.as_deref().unwrap_or_default()) {
         match task {
             Task::Seed(infohash, request) => seed.run(infohash, request).await?,

@@ -149,7 +149,7 @@ impl Drop for Stack {
 }
 
 fn content(size: usize) -> Vec<u8> {
-    (0..size).map(|i| (i * 31 + i / 253) as u8).collect()
+    (0..size).map(|i| (i * 31 + i / 253).to_le_bytes()[0]).collect()
 }
 
 /// Starts an origin that serves `/SIZE/…`. Returns its URL.

@@ -96,7 +96,7 @@ fn count_failure(counter: Option<&Counter<IpAddr>>, client: Option<IpAddr>, what
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooMany {
     /// Whole seconds until the next window of a minute, at least 1.
-    pub retry_after: u32,
+    pub retry_after: u64,
 }
 
 impl TooMany {
@@ -147,7 +147,7 @@ impl<K: Eq + Hash> Counter<K> {
             return Ok(());
         }
         let left = MINUTE.saturating_sub(minute.began.elapsed());
-        Err(TooMany { retry_after: left.as_secs() as u32 + 1 })
+        Err(TooMany { retry_after: left.as_secs() + 1 })
     }
 }
 

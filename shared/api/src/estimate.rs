@@ -46,7 +46,7 @@ impl Estimate {
         if self.last.fetch_max(at.as_millis(), Ordering::Relaxed) >= at.as_millis() {
             return;
         }
-        let took = (took.as_millis() as u64).max(1);
+        let took = milliseconds(took);
         let next = |average: u64| if average == 0 { took } else { (average * 7 + took) / 8 };
         // A concurrent update may be lost: an average tolerates that.
         self.average.store(next(self.average.load(Ordering::Relaxed)), Ordering::Relaxed);
@@ -58,10 +58,15 @@ impl Estimate {
         let average = (average > 0).then_some(average);
         let Some(backlog) = &self.backlog else { return average.map(|average| average.div_ceil(1000)) };
         let Backlog { ahead, at_once, average: fetch } = backlog(owner);
-        let fetch = fetch.map(|fetch| (fetch.as_millis() as u64).max(1)).or(average)?;
+        let fetch = fetch.map(milliseconds).or(average)?;
         let rounds = (ahead as u64 + 1).div_ceil(at_once.max(1) as u64);
         Some((fetch * rounds).div_ceil(1000))
     }
+}
+
+/// Returns the whole milliseconds of a duration, at least 1.
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ async fn run(check: &HealthCheck) -> Value {
     if entry.get("status").is_none() {
         entry["status"] = "healthy".into();
     }
-    entry["latency_ms"] = (started.elapsed().as_millis() as u64).into();
+    entry["latency_ms"] = domain::millis(started.elapsed()).into();
     entry
 }
 

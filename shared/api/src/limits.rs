@@ -67,7 +67,7 @@ impl Limits {
         now: Timestamp,
     ) -> Result<RateHeaders, Problem> {
         let Some(rates) = &self.rates else { return Ok(vec![]) };
-        let limit = |key, max: u64, window| Limit { key, max: max.min(u32::MAX.into()) as u32, window };
+        let limit = |key, max: u64, window| Limit { key, max: u32::try_from(max).unwrap_or(u32::MAX), window };
         let mut limits = vec![
             ("user-minute", limit(format!("user:{user}"), rates.requests_per_minute.get(), MINUTE)),
             ("user-hour", limit(format!("user:{user}"), rates.requests_per_hour.get(), HOUR)),
@@ -90,7 +90,7 @@ impl Limits {
         let which: Vec<_> = full().map(|((name, limit), _)| format!("{name} ({})", limit.max)).collect();
         let detail = format!("too many requests: the limit {} is reached", which.join(", "));
         Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
-            .retry_after(seconds(wait).max(1) as u32)
+            .retry_after(seconds(wait).max(1))
             .with_headers(headers))
     }
 
@@ -107,7 +107,8 @@ impl Limits {
         }
         let mut hasher = DefaultHasher::new();
         user.hash(&mut hasher);
-        let place = self.queues[hasher.finish() as usize % QUEUES].lock().await;
+        let queue = usize::try_from(hasher.finish() % QUEUES as u64).expect("less than QUEUES");
+        let place = self.queues[queue].lock().await;
         let name = format!("creating:{user}");
         let given_up = Instant::now() + TURN * 2;
         while Instant::now() < given_up {
@@ -129,7 +130,7 @@ impl Limits {
         let load = requests.quota_usage(user).await?;
         let refuse = |detail| {
             let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail);
-            Err(problem.retry_after(MINUTE.as_secs() as u32))
+            Err(problem.retry_after(MINUTE.as_secs()))
         };
         if active > 0 && load.active >= active {
             return refuse(format!("you have {} active requests; the limit is {active}", load.active));
@@ -145,7 +146,7 @@ impl Limits {
 }
 
 fn seconds(duration: Duration) -> u64 {
-    duration.as_millis().div_ceil(1000) as u64
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 /// Returns `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers) for all limits, and the

@@ -89,7 +89,7 @@ fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
     schemas.insert("FieldError".into(), FieldError::schema());
     if let Some(RefOr::T(Schema::Object(mut create))) = schemas.remove("CreateRequest") {
         if let Some(RefOr::T(Schema::Object(ttl))) = create.properties.get_mut("ttl") {
-            ttl.maximum = Some(utoipa::Number::UInt(max_ttl as usize));
+            ttl.maximum = usize::try_from(max_ttl).ok().map(utoipa::Number::UInt);
         }
         if let Some(RefOr::T(Schema::Object(headers))) = create.properties.get_mut("headers") {
             headers.max_properties = Some(MAX_HEADERS);

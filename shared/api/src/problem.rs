@@ -133,7 +133,7 @@ pub(crate) struct Problem {
     code: &'static str,
     detail: String,
     errors: Vec<FieldError>,
-    retry_after: Option<u32>,
+    retry_after: Option<u64>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -183,7 +183,7 @@ impl Problem {
     }
 
     /// Sets `Retry-After`, in seconds.
-    pub fn retry_after(self, seconds: u32) -> Self {
+    pub fn retry_after(self, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
@@ -235,7 +235,7 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        if matches!(error, StoreError::Full) {
+        if error.is_full() {
             return Self::storage_full();
         }
         error!(%error, "store failed");

@@ -108,9 +108,10 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
     let others = peers.iter().map(|peer| (peer.address, Some(peer.id))).take(wanted.saturating_sub(seeder.len()));
     let addresses: Vec<_> = others.chain(seeder.iter().map(|address| (*address, None))).take(wanted).collect();
     let counts = SwarmCounts { seeds: counts.seeds + u32::from(!seeder.is_empty()), ..counts };
+    let seconds = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
     let mut entries = vec![
-        ("interval", Value::Integer(interval.as_secs() as i64)),
-        ("min interval", Value::Integer(interval.as_secs().min(60) as i64)),
+        ("interval", Value::Integer(seconds)),
+        ("min interval", Value::Integer(seconds.min(60))),
         ("complete", Value::Integer(counts.seeds.into())),
         ("incomplete", Value::Integer(counts.leechers.into())),
     ];

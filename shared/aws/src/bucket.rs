@@ -108,7 +108,7 @@ impl Bucket {
     /// Returns the size of an object in bytes, or `None` if it does not exist.
     pub(crate) async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
         match self.client.head_object().bucket(&self.name).key(key).send().await {
-            Ok(output) => Ok(output.content_length.map(|length| length as u64)),
+            Ok(output) => Ok(output.content_length.and_then(|length| length.try_into().ok())),
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(unavailable(error)),
         }

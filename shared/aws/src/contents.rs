@@ -32,7 +32,9 @@ impl S3Contents {
     /// Creates the store from the bucket of the objects, the table of the touch records, and the size of the memory
     /// cache in bytes.
     pub fn new(bucket: Bucket, client: aws_sdk_dynamodb::Client, table: impl Into<String>, memory: u64) -> Self {
-        let chunks = Cache::builder().max_capacity(memory).weigher(|_, chunk: &Bytes| chunk.len() as u32);
+        let chunks = Cache::builder()
+            .max_capacity(memory)
+            .weigher(|_, chunk: &Bytes| u32::try_from(chunk.len()).unwrap_or(u32::MAX));
         let chunks = chunks.support_invalidation_closures().build();
         Self { bucket, touches: Touches::new(client, table.into()), chunks }
     }
@@ -47,7 +49,7 @@ impl S3Contents {
                     Ok(body.into_bytes())
                 }
                 Err(error) => match status(&error) {
-                    Some(404) => Err(StoreError::NotFound),
+                    Some(404) => Err(StoreError::not_found("S3", content)),
                     // The chunk starts after the end of the object.
                     Some(416) => Ok(Bytes::new()),
                     _ => Err(unavailable(error)),
@@ -56,7 +58,7 @@ impl S3Contents {
         };
         let chunk = self.chunks.try_get_with((content, index), Box::pin(read)).await;
         chunk.map_err(|error: std::sync::Arc<StoreError>| match &*error {
-            StoreError::NotFound => StoreError::NotFound,
+            StoreError::NotFound { .. } => StoreError::not_found("S3", content),
             error => StoreError::unavailable("S3", error.to_string()),
         })
     }

@@ -269,7 +269,7 @@ impl Table {
             .key_condition_expression(query.condition)
             .set_expression_attribute_names(Some(query.names))
             .set_expression_attribute_values(Some(query.values))
-            .set_limit(query.limit.map(|limit| limit.min(1000) as i32))
+            .set_limit(query.limit.map(|limit| limit.min(1000).cast_signed()))
             .set_scan_index_forward(Some(!query.descending))
             .set_exclusive_start_key(query.after)
             .send()

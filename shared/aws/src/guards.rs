@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use domain::Timestamp;
+use domain::{Timestamp, millis};
 use ports::{Decision, Limit, RateLimiter, Reservations, StoreError, Usage};
 
 use crate::dynamo::{Change, Item, Table, Written, key, n, number, s, text, time, time_to_live};
@@ -34,7 +34,7 @@ struct Window<'a> {
 
 impl<'a> Window<'a> {
     fn new(limit: &'a Limit, now: Timestamp) -> Self {
-        Self { limit, part: (limit.window.as_millis() as i64 / PARTS).max(1), now }
+        Self { limit, part: (millis(limit.window) / PARTS).max(1), now }
     }
 
     /// Returns the name of an attribute or a value of this window.
@@ -103,7 +103,7 @@ impl<'a> Window<'a> {
     fn usage(&self, item: &Item) -> Usage {
         let parts = self.parts(item);
         let live = || parts.iter().filter(|(part, _)| *part >= self.first());
-        let used = live().map(|(_, uses)| uses).sum::<i64>() as u32;
+        let used = u32::try_from(live().map(|(_, uses)| uses).sum::<i64>()).unwrap_or_default();
         let retry_after = live().map(|(part, _)| self.leaves(*part).since(self.now)).min().unwrap_or_default();
         Usage { used, retry_after }
     }

@@ -72,6 +72,8 @@ impl DynamoRequests {
             .set("lease", None)
             .set("due_at", None)
             .set("due_shard", None)
+            .set("notify_at", None)
+            .set("notify_shard", None)
             .set_all(INDEXED.map(|name| (name, None)));
         self.table.change(key, change).await.map(drop)
     }
@@ -151,7 +153,7 @@ impl Requests for DynamoRequests {
         let change = Change::when("attribute_not_exists(#id)").set_all(rows::constants(request));
         match self.change(request.id, change.set_all(rows::state(request))).await? {
             Written::Done(_) => Ok(()),
-            Written::Refused(_) => Err(StoreError::AlreadyExists),
+            Written::Refused(_) => Err(StoreError::already_exists("DynamoDB", request.id)),
         }
     }
 
@@ -352,7 +354,12 @@ impl WebhookQueue for DynamoRequests {
     ) -> Result<Option<(FetchRequest, u32)>, StoreError> {
         let change = Change::when("#notify_at <= :now").value("now", time(now));
         match self.change(id, change.set("notify_at", time(now + lease)).add("notify_tries", 1)).await? {
-            Written::Done(item) => Ok(Some((read(&item)?, number::<u32>(&item, "notify_tries")? - 1))),
+            Written::Done(item) => {
+                match read(&item).and_then(|row| Ok((row, number::<u32>(&item, "notify_tries")? - 1))) {
+                    Ok(claimed) => Ok(Some(claimed)),
+                    Err(error) => self.quarantine(key("id", id), &error).await.map(|()| None),
+                }
+            }
             Written::Refused(_) => Ok(None),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use domain::{Content, ContentHash, Failure, FetchRequest, FetchSpec, RequestId, Status, Timestamp, UserId};
+use domain::{Content, ContentHash, Failure, FetchRequest, FetchSpec, FileName, RequestId, Status, Timestamp, UserId};
 use ports::StoreError;
 
 use crate::dynamo::{Item, n, number, optional, parsed, s, text, time, timestamp};
@@ -35,7 +35,7 @@ pub(crate) fn constants(row: &FetchRequest) -> Vec<(&'static str, Option<Attribu
         ("headers", Some(s(serde_json::json!(spec.headers)))),
         ("body", spec.body.as_ref().map(s)),
         ("format", Some(s(spec.format))),
-        ("ttl", Some(n(spec.ttl))),
+        ("ttl", Some(n(spec.ttl.as_secs()))),
         ("callback_url", spec.callback_url.as_ref().map(s)),
         ("fingerprint", Some(s(row.fingerprint))),
         ("keep_for", Some(n(row.keep_for.as_millis()))),
@@ -120,8 +120,8 @@ pub(crate) fn read(item: &Item) -> Result<FetchRequest, StoreError> {
         Some(hash) => Some(Content {
             hash,
             size: number(item, "content_size")?,
-            media_type: text(item, "content_type")?.to_owned(),
-            file_name: text(item, "file_name")?.to_owned(),
+            media_type: parsed(item, "content_type")?,
+            file_name: FileName::sanitize(text(item, "file_name")?).unwrap_or_default(),
             final_url: parsed(item, "final_url")?,
             origin_status: number(item, "origin_status")?,
             fetched_at: timestamp(item, "fetched_at")?,
@@ -143,7 +143,7 @@ pub(crate) fn read(item: &Item) -> Result<FetchRequest, StoreError> {
             body: optional(item, "body", |item, name| text(item, name).map(str::to_owned))?,
             sha256: optional(item, "sha256", parsed)?,
             format: parsed(item, "format")?,
-            ttl: number(item, "ttl")?,
+            ttl: Duration::from_secs(number(item, "ttl")?),
             callback_url: optional(item, "callback_url", parsed)?,
         },
         fingerprint: parsed(item, "fingerprint")?,

@@ -59,7 +59,7 @@ pub(crate) struct S3Staged {
 struct Suspended {
     key: String,
     upload: Option<String>,
-    parts: u32,
+    parts: usize,
     /// The keys of tail objects that must be deleted with the upload.
     tails: Vec<String>,
     /// The size in bytes of the last tail object, if it belongs to the content. Else 0.
@@ -128,7 +128,7 @@ impl S3Staged {
                 None => return Ok(None),
             },
         };
-        let size = u64::from(suspended.parts) * PART as u64 + suspended.tail;
+        let size = suspended.parts as u64 * PART as u64 + suspended.tail;
         let tails = Tails { bucket: bucket.clone(), keys: suspended.tails };
         Ok(Some(Self { bucket, touches, key: suspended.key, buffer, size, upload, tails }))
     }
@@ -191,7 +191,7 @@ impl StagedUpload for S3Staged {
         let mut suspended = Suspended { key: self.key.clone(), ..Suspended::default() };
         if let Some(upload) = &mut self.upload {
             upload.await_all().await?;
-            suspended.parts = upload.done.len() as u32;
+            suspended.parts = upload.done.len();
             suspended.upload = Some(upload.id.clone());
         }
         let tail = self.buffer.split().freeze();
@@ -265,9 +265,11 @@ impl S3Staged {
             return Ok(true);
         }
         let mut upload = Upload::start(bucket.clone(), key.to_owned()).await?;
-        for start in (0..self.size).step_by(COPY_PART as usize) {
-            let range = format!("bytes={start}-{}", (start + COPY_PART).min(self.size) - 1);
-            upload.copy_part(source.clone(), range).await?;
+        let mut start = 0;
+        while start < self.size {
+            let end = (start + COPY_PART).min(self.size);
+            upload.copy_part(source.clone(), format!("bytes={start}-{}", end - 1)).await?;
+            start = end;
         }
         upload.complete().await?;
         Ok(true)
@@ -283,10 +285,11 @@ impl Upload {
 
     /// Returns the upload with its first `parts` parts, each of [`PART`] bytes. `None` if the upload or a part does
     /// not exist.
-    async fn resume(bucket: Bucket, key: &str, id: &str, parts: u32) -> Result<Option<Self>, StoreError> {
+    async fn resume(bucket: Bucket, key: &str, id: &str, parts: usize) -> Result<Option<Self>, StoreError> {
         let list = bucket.client.list_parts().bucket(&bucket.name).key(key).upload_id(id);
         let mut pages = list.into_paginator().send();
         let mut done = vec![];
+        let Some(next) = i32::try_from(parts).ok().and_then(|parts| parts.checked_add(1)) else { return Ok(None) };
         while let Some(page) = pages.next().await {
             let page = match page {
                 Err(error) if status(&error) == Some(404) => return Ok(None),
@@ -294,15 +297,16 @@ impl Upload {
             };
             for part in page.parts.unwrap_or_default() {
                 let number = part.part_number.unwrap_or_default();
-                if (1..=parts as i32).contains(&number) && part.size == Some(PART as i64) {
+                let size = part.size.and_then(|size| usize::try_from(size).ok());
+                if (1..next).contains(&number) && size == Some(PART) {
                     done.push(completed!(number, part));
                 }
             }
         }
-        if done.len() != parts as usize {
+        if done.len() != parts {
             return Ok(None);
         }
-        let (key, id, next) = (key.to_owned(), id.to_owned(), parts as i32 + 1);
+        let (key, id) = (key.to_owned(), id.to_owned());
         Ok(Some(Self { bucket, key, id, next, running: JoinSet::new(), done, finished: false }))
     }
 

@@ -52,8 +52,7 @@ fn read(item: &Item) -> Result<Peer, StoreError> {
 }
 
 fn counts(peers: &[(Peer, Timestamp)]) -> SwarmCounts {
-    let seeds = peers.iter().filter(|(peer, _)| peer.seed).count() as u32;
-    SwarmCounts { seeds, leechers: peers.len() as u32 - seeds }
+    SwarmCounts::of(peers.iter().map(|(peer, _)| peer))
 }
 
 #[async_trait]

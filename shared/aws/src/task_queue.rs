@@ -103,7 +103,8 @@ impl SqsTaskQueue {
         let Some(queue) = queue else {
             return Err(StoreError::unavailable("SQS", "the queue of this task is not configured (AWS__*_QUEUE)"));
         };
-        let delay = delay.min(LONGEST_DELAY).as_millis().div_ceil(1000) as i32;
+        // At most 900 s.
+        let delay = i32::try_from(delay.min(LONGEST_DELAY).as_millis().div_ceil(1000)).unwrap_or_default();
         let send = self.client.send_message().queue_url(queue).message_body(message(task)).delay_seconds(delay);
         send.set_message_group_id(owner.map(group)).send().await.map_err(unavailable).map(drop)
     }

@@ -1,7 +1,7 @@
 //! Torrent store ([`Torrents`]) on DynamoDB and S3.
 
 use async_trait::async_trait;
-use domain::{ContentHash, InfoHash, Timestamp, Torrent, TorrentState};
+use domain::{ContentHash, FileName, InfoHash, Timestamp, Torrent, TorrentState};
 use ports::{StoreError, Torrents};
 
 use crate::bucket::Bucket;
@@ -103,7 +103,7 @@ impl Torrents for DynamoTorrents {
         let first = after.map_or('0', |hash| live_part(hash).chars().next().unwrap_or('0'));
         let mut found = vec![];
         for part in ('0'..='9').chain('a'..='f').filter(|part| *part >= first) {
-            let left = limit - found.len() as u32;
+            let left = limit - u32::try_from(found.len()).unwrap_or(limit);
             let mut query = Query::of("live", s(part)).index("by_infohash").limit(left);
             if let Some(after) = after.filter(|_| part == first) {
                 query = query.and("infohash", ">", s(after));
@@ -172,7 +172,7 @@ fn read(item: &Item) -> Result<Torrent, StoreError> {
         infohash: parsed(item, "infohash")?,
         infohash_v2: optional(item, "infohash_v2", parsed)?,
         content_hash: parsed(item, "content_hash")?,
-        name: text(item, "name")?.to_owned(),
+        name: FileName::sanitize(text(item, "name")?).unwrap_or_default(),
         size: number(item, "size")?,
         piece_length: number(item, "piece_length")?,
         state: parsed(item, "state")?,

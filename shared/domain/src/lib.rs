@@ -1,7 +1,9 @@
 //! The types of ProxyTorrent and their rules, without I/O: requests and their transitions, contents, torrents, failures.
 
 mod failure;
+mod file_name;
 mod ids;
+mod media_type;
 mod principal;
 mod request;
 mod status;
@@ -11,11 +13,13 @@ mod torrent;
 mod transition;
 
 pub use failure::{Failure, FailureCode};
+pub use file_name::FileName;
 pub use ids::{ContentHash, Fingerprint, InfoHash, InfoHashV2, LeaseToken, ParseHashError, RequestId};
+pub use media_type::{MediaType, ParseMediaTypeError};
 pub use principal::{Principal, UserId};
 pub use request::{Content, FetchRequest, FetchSpec, HISTORY, KEPT_UNTIL_CANCELLED, Method};
 pub use status::{Status, Step};
 pub use text_enum::UnknownText;
-pub use timestamp::Timestamp;
+pub use timestamp::{Timestamp, millis};
 pub use torrent::{Torrent, TorrentFormat, TorrentState};
 pub use transition::{Completed, Due, FromNow, Lease, Retries, Transition, Update};

@@ -8,8 +8,8 @@ use url::Url;
 
 use crate::text_enum::text_enum;
 use crate::{
-    ContentHash, Failure, FailureCode, Fingerprint, InfoHash, InfoHashV2, RequestId, Status, Timestamp, TorrentFormat,
-    UserId,
+    ContentHash, Failure, FailureCode, FileName, Fingerprint, InfoHash, InfoHashV2, MediaType, RequestId, Status,
+    Timestamp, TorrentFormat, UserId,
 };
 
 text_enum! {
@@ -60,9 +60,9 @@ pub struct FetchSpec {
     pub sha256: Option<ContentHash>,
     /// The format of the torrent.
     pub format: TorrentFormat,
-    /// Seconds after `ready` for which identical requests reuse the content; with 0 this request neither reuses another
-    /// nor is reused.
-    pub ttl: u32,
+    /// The time after `ready` for which identical requests reuse the content, in whole seconds; with 0 this request
+    /// neither reuses another nor is reused.
+    pub ttl: Duration,
     /// The receiver of the webhook when the request is ready or has failed.
     pub callback_url: Option<Url>,
 }
@@ -109,9 +109,9 @@ pub struct Content {
     /// The size in bytes.
     pub size: u64,
     /// The MIME type that the origin declared, or that the first bytes show.
-    pub media_type: String,
-    /// The file name, safe for every file system.
-    pub file_name: String,
+    pub media_type: MediaType,
+    /// The file name.
+    pub file_name: FileName,
     /// The URL after the last redirect.
     pub final_url: Url,
     /// The HTTP status of the origin's response.
@@ -212,7 +212,7 @@ impl FetchRequest {
             body: None,
             sha256: None,
             format: TorrentFormat::V1,
-            ttl: 0,
+            ttl: Duration::ZERO,
             callback_url: None,
         };
         let mut row = Self { id, ..Self::new(owner, None, spec, Duration::ZERO, created_at) };
@@ -258,7 +258,7 @@ mod tests {
             body: Some("b".into()),
             sha256: None,
             format: TorrentFormat::V1,
-            ttl: 60,
+            ttl: Duration::from_secs(60),
             callback_url: None,
         }
     }
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn ttl_format_checksum_and_header_case_do_not_make_a_request_another() {
         let mut other = spec();
-        other.ttl = 0;
+        other.ttl = Duration::ZERO;
         other.format = TorrentFormat::Hybrid;
         other.sha256 = Some(ContentHash::new([1; 32]));
         other.headers[0].0 = "x-a".into();

@@ -25,19 +25,24 @@ impl Timestamp {
 
     /// Returns the duration since `earlier`; zero if that is later.
     pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0).max(0) as u64)
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or_default())
     }
+}
+
+/// Returns the whole milliseconds of a duration, at most [`i64::MAX`].
+pub fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
-        Self(time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64))
+        Self(time.duration_since(UNIX_EPOCH).map_or(0, millis))
     }
 }
 
 impl From<Timestamp> for SystemTime {
     fn from(timestamp: Timestamp) -> Self {
-        UNIX_EPOCH + Duration::from_millis(timestamp.0.max(0) as u64)
+        UNIX_EPOCH + Duration::from_millis(u64::try_from(timestamp.0).unwrap_or_default())
     }
 }
 
@@ -45,7 +50,7 @@ impl Add<Duration> for Timestamp {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(duration.as_millis() as i64))
+        Self(self.0.saturating_add(millis(duration)))
     }
 }
 
@@ -53,7 +58,7 @@ impl Sub<Duration> for Timestamp {
     type Output = Self;
 
     fn sub(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(duration.as_millis() as i64))
+        Self(self.0.saturating_sub(millis(duration)))
     }
 }
 
@@ -74,7 +79,8 @@ impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         let time = OffsetDateTime::parse(&text, &Rfc3339).map_err(serde::de::Error::custom)?;
-        Ok(Self((time.unix_timestamp_nanos() / 1_000_000) as i64))
+        let millis = time.unix_timestamp_nanos() / 1_000_000;
+        i64::try_from(millis).map(Self).map_err(serde::de::Error::custom)
     }
 }
 
@@ -86,5 +92,13 @@ mod tests {
     fn times_are_written_in_utc() {
         assert_eq!(Timestamp::from_millis(1_700_000_000_120).to_string(), "2023-11-14T22:13:20.12Z");
         assert_eq!(Timestamp::from_millis(0).to_string(), "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        assert_eq!(now + Duration::MAX, Timestamp::from_millis(i64::MAX));
+        assert_eq!(now - Duration::MAX, Timestamp::from_millis(1_700_000_000_000 - i64::MAX));
+        assert_eq!((now - Duration::MAX).since(now), Duration::ZERO);
     }
 }

@@ -1,7 +1,7 @@
 //! Torrents: formats, states and records.
 
 use crate::text_enum::text_enum;
-use crate::{ContentHash, InfoHash, InfoHashV2, Timestamp};
+use crate::{ContentHash, FileName, InfoHash, InfoHashV2, Timestamp};
 
 text_enum! {
     /// The metadata in a torrent.
@@ -37,7 +37,7 @@ pub struct Torrent {
     /// The content.
     pub content_hash: ContentHash,
     /// The name of its file.
-    pub name: String,
+    pub name: FileName,
     /// The content's size in bytes.
     pub size: u64,
     /// Bytes per piece.

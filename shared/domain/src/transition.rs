@@ -449,7 +449,7 @@ mod tests {
             body: None,
             sha256: None,
             format: TorrentFormat::V1,
-            ttl: 60,
+            ttl: Duration::from_secs(60),
             callback_url: None,
         };
         FetchRequest::new(UserId::anonymous(), None, spec, Duration::from_secs(60), NOW)
@@ -459,8 +459,8 @@ mod tests {
         Content {
             hash: ContentHash::new([7; 32]),
             size: 1,
-            media_type: "text/plain".into(),
-            file_name: "a".into(),
+            media_type: "text/plain".parse().unwrap(),
+            file_name: crate::FileName::sanitize("a").unwrap(),
             final_url: "https://example.org/a".parse().unwrap(),
             origin_status: 200,
             fetched_at: NOW,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use domain::Timestamp;
+use domain::{Timestamp, millis};
 use ports::Clock;
 use rustix::time::{ClockId, clock_gettime};
 use tracing::warn;
@@ -39,8 +39,8 @@ struct Step {
 impl Steady {
     /// Returns the steady time in milliseconds for a reading of the wall clock and of the time since boot.
     fn tell(&mut self, wall: i64, elapsed: Duration) -> i64 {
-        let steady = self.wall + elapsed.saturating_sub(self.elapsed).as_millis() as i64;
-        let (difference, tolerance) = (wall - steady, TOLERANCE.as_millis() as i64);
+        let steady = self.wall + millis(elapsed.saturating_sub(self.elapsed));
+        let (difference, tolerance) = (wall - steady, millis(TOLERANCE));
         if difference.abs() <= tolerance {
             *self = Self { wall, elapsed, step: None };
             return wall;
@@ -75,7 +75,7 @@ impl Clock for SteadyClock {
     fn now(&self) -> Timestamp {
         // Unlike the monotonic clock, this clock includes the time for which the machine is suspended.
         let boot = clock_gettime(ClockId::Boottime);
-        let elapsed = Duration::new(boot.tv_sec as u64, boot.tv_nsec as u32);
+        let elapsed = Duration::try_from(boot).unwrap_or_default();
         let wall = self.wall().as_millis();
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let steady = state.get_or_insert(Steady { wall, elapsed, step: None });
@@ -92,7 +92,7 @@ mod tests {
     /// Returns the steady time `seconds` after the start, in milliseconds since the start. The wall clock is wrong by
     /// `off` milliseconds.
     fn tell(steady: &mut Steady, seconds: u64, off: i64) -> i64 {
-        steady.tell(1_800_000_000_000 + seconds as i64 * 1000 + off, Duration::from_secs(50 + seconds))
+        steady.tell(1_800_000_000_000 + seconds.cast_signed() * 1000 + off, Duration::from_secs(50 + seconds))
             - 1_800_000_000_000
     }
 
@@ -126,7 +126,7 @@ mod tests {
     fn slow_corrections_are_followed_at_once() {
         let mut steady = start();
         for n in 1..100 {
-            assert_eq!(tell(&mut steady, n, n as i64 * 100), n as i64 * 1100);
+            assert_eq!(tell(&mut steady, n, n.cast_signed() * 100), n.cast_signed() * 1100);
         }
     }
 }

@@ -72,7 +72,7 @@ pub fn remove_if_there(path: &Path) -> io::Result<()> {
 /// Converts an I/O error into an error of the store `store`.
 pub fn store_error(store: &'static str, error: io::Error) -> StoreError {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { store },
         _ => StoreError::unavailable(store, error),
     }
 }

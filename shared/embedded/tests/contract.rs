@@ -50,7 +50,8 @@ mod this_backend {
 
     use domain::{FailureCode, FetchRequest, Status, Step};
     use ports::contract::{LEASE, NOW, request};
-    use ports::{Requests, WebhookQueue};
+    use ports::{Contents, Requests, WebhookQueue};
+    use sha2::{Digest, Sha256};
     use sqlx::ConnectOptions;
     use sqlx::sqlite::SqliteConnectOptions;
 
@@ -171,6 +172,49 @@ mod this_backend {
         assert_eq!(requests.due_webhooks(NOW, 10).await.unwrap(), []);
         requests.clamp_due_times(NOW, NOW + hour, NOW + hour * 15, LEASE).await.unwrap();
         assert_eq!(requests.due_webhooks(NOW, 10).await.unwrap(), [row.id]);
+    }
+
+    #[tokio::test]
+    async fn a_replaced_damaged_content_counts_with_its_new_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("content");
+        let limits = SpaceLimits { min_free: Some(0), max_bytes: Some(10_000) };
+        let hash = domain::ContentHash::new(Sha256::digest([7; 6_000]).into());
+        let store = async |contents: &FolderContents| {
+            let mut staged = contents.stage(domain::RequestId::new()).await.unwrap();
+            staged.write(vec![7; 6_000].into()).await.unwrap();
+            staged.commit(hash, NOW).await.unwrap()
+        };
+        assert!(store(&FolderContents::open(root.clone(), limits).unwrap()).await);
+        let name = hash.to_string();
+        let file = root.join(&name[..2]).join(&name[2..4]).join(&name);
+        std::fs::File::options().write(true).open(&file).unwrap().set_len(100).unwrap();
+
+        let contents = FolderContents::open(root, limits).unwrap();
+        assert!(!store(&contents).await, "the content is not new");
+        assert_eq!(std::fs::read(&file).unwrap(), [7; 6_000]);
+        contents.check_room(4_000).unwrap();
+        assert!(contents.check_room(4_001).unwrap_err().is_full());
+    }
+
+    #[tokio::test]
+    async fn an_unreadable_row_has_no_webhook() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let database = Database::open(&path, DatabaseOptions::default()).await.unwrap();
+        let requests = SqliteRequests::open(database).await.unwrap();
+        let mut row = request("alice", "https://example.org/");
+        row.spec.callback_url = Some("https://example.org/hook".parse().unwrap());
+        requests.create(&row).await.unwrap();
+        let claim = requests.claim(row.id, Step::Fetch, NOW, LEASE).await.unwrap().unwrap();
+        let failure = domain::Failure::new(FailureCode::TooLarge, "x");
+        let failed = domain::Transition::fail(&claim.request, failure, None, NOW);
+        requests.save(&claim, &failed, NOW).await.unwrap();
+        let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+        sqlx::query("UPDATE requests SET headers = 'nonsense'").execute(&mut connection).await.unwrap();
+        assert_eq!(requests.due_webhooks(NOW, 10).await.unwrap(), [row.id]);
+        assert_eq!(requests.claim_webhook(row.id, NOW, LEASE).await.unwrap(), None);
+        assert_eq!(requests.due_webhooks(NOW + LEASE * 2, 10).await.unwrap(), []);
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub enum FetchError {
     /// The content could not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The thread that computes the SHA-256 ended early.
+    #[error("hashing failed: {0}")]
+    Hashing(#[from] tokio::task::JoinError),
 }
 
 impl From<Failure> for FetchError {
@@ -32,7 +35,8 @@ impl FetchError {
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Failed { failure, .. } => failure.code.is_retryable(),
-            Self::Store(error) => !matches!(error, StoreError::Full),
+            Self::Store(error) => !error.is_full(),
+            Self::Hashing(_) => true,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{ContentHash, Failure, FailureCode, FetchSpec, UserId};
+use domain::{Content, ContentHash, Failure, FailureCode, FetchSpec, FileName, MediaType, Timestamp, UserId};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
     USER_AGENT,
@@ -46,13 +46,21 @@ pub struct Fetched {
     /// The size in bytes.
     pub size: u64,
     /// The declared media type, else the sniffed one.
-    pub media_type: String,
-    /// The file name, safe for every file system.
-    pub file_name: String,
+    pub media_type: MediaType,
+    /// The file name.
+    pub file_name: FileName,
     /// The URL after all redirects, without credentials and fragment.
     pub final_url: Url,
     /// The HTTP status of the origin.
     pub origin_status: u16,
+}
+
+impl Fetched {
+    /// Returns the content as it is recorded when it is stored.
+    pub fn stored_at(self, fetched_at: Timestamp) -> Content {
+        let Self { hash, size, media_type, file_name, final_url, origin_status } = self;
+        Content { hash, size, media_type, file_name, final_url, origin_status, fetched_at }
+    }
 }
 
 /// The outcome of a fetch that did not fail.

@@ -18,7 +18,6 @@ pub use connection::proxy::ProxyHealth;
 pub use error::FetchError;
 pub use fetcher::{Fetched, Fetcher, Transfer};
 pub use policy::addresses::{DENIED, Denied};
-pub use policy::file_name::safe_file_name;
 pub use policy::guard::Guard;
 pub use transfer::checkpoint::Checkpoint;
 pub use transfer::progress::Progress;

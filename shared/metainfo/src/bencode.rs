@@ -186,11 +186,12 @@ impl Reader<'_> {
     }
 
     fn bytes(&mut self) -> Result<Vec<u8>, BencodeError> {
-        let length = self.digits(b':', false)? as usize;
-        let Some(bytes) = self.position.checked_add(length).and_then(|end| self.input.get(self.position..end)) else {
+        let length = usize::try_from(self.digits(b':', false)?).ok();
+        let end = length.and_then(|length| self.position.checked_add(length));
+        let Some(bytes) = end.and_then(|end| self.input.get(self.position..end)) else {
             return self.fail("a string is longer than the input");
         };
-        self.position += length;
+        self.position += bytes.len();
         Ok(bytes.to_vec())
     }
 

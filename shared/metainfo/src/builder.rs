@@ -32,6 +32,9 @@ pub enum BuildError {
     /// The name is not a valid file name.
     #[error("cannot build a torrent: '{0}' is not a file name")]
     BadName(String),
+    /// The size is not a 64-bit signed integer.
+    #[error("cannot build a torrent: the content is too large")]
+    TooLarge,
 }
 
 impl TorrentBuilder {
@@ -44,7 +47,7 @@ impl TorrentBuilder {
         if matches!(self.name.as_str(), "" | "." | "..") || self.name.contains(['/', '\\', '\0']) {
             return Err(BuildError::BadName(self.name.clone()));
         }
-        let size = Value::Integer(pieces.size as i64);
+        let size = Value::Integer(i64::try_from(pieces.size).map_err(|_| BuildError::TooLarge)?);
         let mut info = vec![
             ("name", Value::bytes(&self.name)),
             ("piece length", Value::Integer(i64::from(pieces.piece_length))),

@@ -98,7 +98,7 @@ impl Pieces {
         let single = size <= u64::from(piece_length);
         let hash_group = |buffer: &mut Vec<u8>, index: u64| {
             let offset = index * group as u64;
-            buffer.resize((size - offset).min(group as u64) as usize, 0);
+            buffer.resize(usize::try_from(size - offset).map_or(group, |rest| rest.min(group)), 0);
             read(offset, buffer)?;
             Ok(buffer.chunks(length).map(|piece| PieceHash::of(piece, format, length, single)).collect())
         };
@@ -126,7 +126,8 @@ impl Pieces {
     /// Hashes bytes in memory.
     pub fn of(format: TorrentFormat, piece_length: u32, content: &[u8]) -> Self {
         let read = |offset: u64, buffer: &mut [u8]| {
-            buffer.copy_from_slice(&content[offset as usize..][..buffer.len()]);
+            let offset = usize::try_from(offset).expect("an offset in the slice");
+            buffer.copy_from_slice(&content[offset..][..buffer.len()]);
             Ok::<(), Infallible>(())
         };
         match Self::hash(format, piece_length, content.len() as u64, read) {

@@ -25,12 +25,12 @@ fn sizes() -> Vec<usize> {
 }
 
 fn content(size: usize) -> Vec<u8> {
-    (0..size).map(|i| ((i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u8).collect()
+    (0..size).map(|i| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[1]).collect()
 }
 
 fn ours(content: &[u8], name: &str, piece_length: usize, format: TorrentFormat, private: bool) -> Metainfo {
     let recipe = TorrentBuilder { name: name.into(), private, source: None, created_by: None, creation_date: None };
-    recipe.build(Pieces::of(format, piece_length as u32, content)).expect("a torrent")
+    recipe.build(Pieces::of(format, u32::try_from(piece_length).unwrap(), content)).expect("a torrent")
 }
 
 fn python() -> PathBuf {

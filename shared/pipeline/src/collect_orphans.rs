@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{InfoHash, Timestamp, TorrentState};
-use ports::{Clock, Contents, Requests, StoreError, Task, TaskQueue, Torrents};
+use ports::{Clock, Contents, Requests, Task, TaskQueue, Torrents};
 use tracing::warn;
 
-use crate::Stores;
 use crate::release::is_referenced;
+use crate::{StepError, Stores};
 
 /// How long an orphan must be unmodified: far longer than any step takes between storing something and referring to it.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -39,9 +39,10 @@ impl CollectOrphans {
 
     /// Checks the part of this minute. Runs every minute, so that each part is checked every four hours. Returns how many
     /// orphans were found.
-    pub async fn run(&self) -> Result<u64, StoreError> {
+    pub async fn run(&self) -> Result<u64, StepError> {
         let now = self.clock.now();
-        let (part, before) = ((now.as_millis() / 60_000) as u8, now - IDLE);
+        let part = u8::try_from((now.as_millis() / 60_000).rem_euclid(256)).expect("less than 256");
+        let before = now - IDLE;
         let mut found = 0;
         for infohash in self.torrents.list_unmodified(part, before).await? {
             if self.is_unneeded(infohash, before).await? {
@@ -62,7 +63,7 @@ impl CollectOrphans {
 
     /// Whether a torrent must be removed: it has files and no record, it is retired already, or it is an orphan and was
     /// retired now.
-    async fn is_unneeded(&self, infohash: InfoHash, before: Timestamp) -> Result<bool, StoreError> {
+    async fn is_unneeded(&self, infohash: InfoHash, before: Timestamp) -> Result<bool, StepError> {
         let Some(torrent) = self.torrents.get(infohash).await? else { return Ok(true) };
         if torrent.state == TorrentState::Retired {
             return Ok(true);

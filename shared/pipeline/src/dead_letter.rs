@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Failure, FailureCode, RequestId, Step, Transition};
-use ports::{Clock, Requests, StoreError, Task, TaskQueue};
+use ports::{Clock, Requests, Task, TaskQueue};
 use tracing::error;
 
-use crate::{LEASE, Outcome, Stores, fetch};
+use crate::{LEASE, Outcome, StepError, Stores, fetch};
 
 /// Fails requests whose tasks the queue moved to the dead letters.
 #[derive(Clone)]
@@ -25,9 +25,9 @@ impl DeadLetter {
         Self { requests: stores.requests.clone(), tasks: stores.tasks.clone(), clock: stores.clock.clone() }
     }
 
-    /// Fails the request of a fetch or package task. [`StoreError::Unavailable`] while a worker holds the row: the caller
+    /// Fails the request of a fetch or package task. [`StepError::Held`] while a worker holds the row: the caller
     /// must try again when its lease is over. The sweep takes care of other tasks.
-    pub async fn run(&self, task: Task) -> Result<Outcome, StoreError> {
+    pub async fn run(&self, task: Task) -> Result<Outcome, StepError> {
         let (id, step) = match task {
             Task::Fetch(id) => (id, Step::Fetch),
             Task::Package(id) => (id, Step::Package),
@@ -52,10 +52,10 @@ impl DeadLetter {
     }
 
     /// The result for a row that cannot be claimed: nothing if it has moved on, an error if it is held.
-    async fn held(&self, id: RequestId, step: Step) -> Result<Outcome, StoreError> {
+    async fn held(&self, id: RequestId, step: Step) -> Result<Outcome, StepError> {
         let row = self.requests.get(id).await?;
         if row.is_some_and(|row| row.status.step() == step) {
-            return Err(StoreError::unavailable("the row", "a worker holds it, or it waits for its next try"));
+            return Err(StepError::Held(id));
         }
         Ok(Outcome::Nothing)
     }

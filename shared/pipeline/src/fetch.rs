@@ -4,17 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Content, Failure, FailureCode, FetchRequest, RequestId, Step, Timestamp, Transition, Update};
-use fetcher::{Checkpoint, FetchError, Fetched, Fetcher, Progress, Transfer};
+use fetcher::{Checkpoint, FetchError, Fetcher, Progress, Transfer};
 use ports::{Claim, Clock, Contents, Requests, Share, StagedUpload, StoreError, Task, TaskQueue, UploadToken};
 use serde::{Deserialize, Serialize};
 use settings::Settings;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::Stores;
-use crate::lease;
-use crate::retry::{next_try, store_failure};
-use crate::{LEASE, Outcome, SUSPENDED};
+use crate::retry::{internal_failure, next_try, store_failure};
+use crate::{LEASE, Outcome, SUSPENDED, StepError, Stores, lease};
 
 /// The progress of a request when its content has been received, in percent.
 const RECEIVED: u8 = 90;
@@ -58,15 +56,15 @@ impl Fetch {
             clock: stores.clock.clone(),
             fetcher,
             reuse: settings.cache.cache_enabled,
-            max_retries: settings.fetcher.max_retries.get() as u32,
+            max_retries: settings.fetcher.max_retries.get_u32(),
             has_deadline,
         }
     }
 
     /// Runs the step for this request. When `stopping` is cancelled, the request returns to the queue, with a checkpoint
     /// if the fetch can be resumed.
-    pub async fn run(&self, id: RequestId, stopping: &CancellationToken) -> Result<Outcome, StoreError> {
-        if let Err(StoreError::Full) = self.contents.check_room(0) {
+    pub async fn run(&self, id: RequestId, stopping: &CancellationToken) -> Result<Outcome, StepError> {
+        if self.contents.check_room(0).is_err_and(|error| error.is_full()) {
             // The request stays due: the sweep finds it again.
             warn!(request.id = %id, "fetch postponed: no space left");
             return Ok(Outcome::Nothing);
@@ -75,14 +73,14 @@ impl Fetch {
             return Ok(Outcome::Nothing);
         };
         match self.work(&claim, stopping).await {
-            Err(StoreError::ClaimLost) => Ok(Outcome::Lost),
+            Err(error) if error.is_claim_lost() => Ok(Outcome::Lost),
             result => result,
         }
     }
 
-    async fn work(&self, claim: &Claim, stopping: &CancellationToken) -> Result<Outcome, StoreError> {
+    async fn work(&self, claim: &Claim, stopping: &CancellationToken) -> Result<Outcome, StepError> {
         // A suspended fetch is resumed, whatever identical requests do.
-        if self.reuse && claim.request.spec.ttl > 0 && claim.request.checkpoint.is_none() {
+        if self.reuse && !claim.request.spec.ttl.is_zero() && claim.request.checkpoint.is_none() {
             let identical = self.requests.find_identical(&claim.request.fingerprint).await?;
             if let Some(content) = self.reusable(&claim.request, identical.freshest).await? {
                 info!(request.id = %claim.request.id, "reusing the content of an identical request");
@@ -116,10 +114,15 @@ impl Fetch {
             }
             Err(Lost) => return Ok(Outcome::Lost),
         };
-        match self.commit(claim, staged, fetched).await {
-            Err(FetchError::Store(StoreError::ClaimLost)) => Ok(Outcome::Lost),
-            Err(error) => self.failed(claim, error).await,
-            Ok(()) => Ok(Outcome::Done),
+        // Not interrupted: a content that is in place must be recorded.
+        let now = self.clock.now();
+        let new = match self.holding(claim, staged.commit(fetched.hash, now)).await {
+            Ok(new) => new,
+            Err(error) => return self.failed(claim, error.into()).await,
+        };
+        match self.record(claim, fetched.stored_at(now), new).await {
+            Err(StepError::Store(error)) => self.failed(claim, error.into()).await,
+            recorded => recorded.map(|()| Outcome::Done),
         }
     }
 
@@ -133,8 +136,8 @@ impl Fetch {
         let Some(other) = other else { return Ok(None) };
         let Some(content) = other.content else { return Ok(None) };
         let now = self.clock.now();
-        let fresh = content.fetched_at >= request.created_at
-            || other.completed_at.is_some_and(|at| at + Duration::from_secs(other.spec.ttl.into()) > now);
+        let fresh =
+            content.fetched_at >= request.created_at || other.completed_at.is_some_and(|at| at + other.spec.ttl > now);
         let wanted = request.spec.sha256.is_none_or(|hash| hash == content.hash);
         // A touched content is not removed before the row refers to it.
         let usable = fresh && wanted && self.contents.touch(content.hash, now).await?;
@@ -159,7 +162,7 @@ impl Fetch {
         staged: Box<dyn StagedUpload>,
         before: Option<Suspended>,
         checkpoint: Option<Checkpoint>,
-    ) -> Result<Outcome, StoreError> {
+    ) -> Result<Outcome, StepError> {
         let (id, now) = (claim.request.id, self.clock.now());
         let begun_at = before.as_ref().map_or(now, |before| before.begun_at);
         let had = before.as_ref().map_or(0, |before| before.transfer.received());
@@ -171,8 +174,7 @@ impl Fetch {
                 Ok(staged) => staged,
                 Err(error) => return self.failed(claim, error.into()).await,
             };
-            let suspended = serde_json::to_string(&Suspended { begun_at, staged, transfer });
-            let suspended = suspended.map_err(|error| StoreError::unavailable("the checkpoint", error))?;
+            let suspended = serde_json::to_string(&Suspended { begun_at, staged, transfer })?;
             let (row, _) = self.save(claim, &Transition::suspend(suspended, now), now).await?;
             self.tasks.enqueue_for(Share::from(&row), Task::Fetch(id), Duration::ZERO).await?;
             return Ok(Outcome::Suspended);
@@ -195,7 +197,7 @@ impl Fetch {
         stopping: &CancellationToken,
     ) -> Result<Result<Transfer, FetchError>, Lost> {
         let progress = Progress::default();
-        let percent = || (u16::from(progress.percent()) * u16::from(RECEIVED) / 100) as u8;
+        let percent = || u8::try_from(u16::from(progress.percent()) * u16::from(RECEIVED) / 100).unwrap_or(RECEIVED);
         tokio::select! {
             // A fetch that is complete is not discarded.
             biased;
@@ -209,42 +211,32 @@ impl Fetch {
         lease::during(&*self.requests, &*self.clock, claim, RECEIVED, work).await
     }
 
-    async fn commit(&self, claim: &Claim, staged: Box<dyn StagedUpload>, fetched: Fetched) -> Result<(), FetchError> {
-        let now = self.clock.now();
-        // Not interrupted: a content that is in place must be recorded.
-        let new = self.holding(claim, staged.commit(fetched.hash, now)).await?;
+    /// Records a content that was fetched. `new`: it was not stored before.
+    async fn record(&self, claim: &Claim, content: Content, new: bool) -> Result<(), StepError> {
+        let (hash, fetched_at) = (content.hash, content.fetched_at);
         info!(
             request.id = %claim.request.id,
-            content.hash = %fetched.hash,
-            content.size_bytes = fetched.size,
+            content.hash = %hash,
+            content.size_bytes = content.size,
             deduplicated = !new,
             "fetched"
         );
-        metrics::counter!("proxytorrent_fetched_bytes_total").increment(fetched.size);
+        metrics::counter!("proxytorrent_fetched_bytes_total").increment(content.size);
         if !new {
             metrics::counter!("proxytorrent_reused_total", "what" => "content").increment(1);
         }
-        let content = Content {
-            hash: fetched.hash,
-            size: fetched.size,
-            media_type: fetched.media_type,
-            file_name: fetched.file_name,
-            final_url: fetched.final_url,
-            origin_status: fetched.origin_status,
-            fetched_at: now,
-        };
         let saved = self.fetched(claim, content).await;
         if new
-            && matches!(saved, Err(StoreError::ClaimLost))
-            && self.requests.references(fetched.hash).await?.is_empty()
+            && saved.as_ref().is_err_and(StepError::is_claim_lost)
+            && self.requests.references(hash).await?.is_empty()
         {
             // Cancelled meanwhile: the content has no reference, unless another request has touched it since.
-            self.contents.remove(fetched.hash, now + Duration::from_millis(1)).await?;
+            self.contents.remove(hash, fetched_at + Duration::from_millis(1)).await?;
         }
-        Ok(saved?)
+        saved
     }
 
-    async fn fetched(&self, claim: &Claim, content: Content) -> Result<(), StoreError> {
+    async fn fetched(&self, claim: &Claim, content: Content) -> Result<(), StepError> {
         let now = self.clock.now();
         let (row, waiting) = self.requests.save(claim, &Transition::fetched(content, now), now).await?;
         self.tasks.enqueue_for(Share::from(&row), Task::Package(row.id), Duration::ZERO).await?;
@@ -257,14 +249,15 @@ impl Fetch {
         claim: &Claim,
         transition: &Transition,
         now: Timestamp,
-    ) -> Result<(FetchRequest, Vec<RequestId>), StoreError> {
+    ) -> Result<(FetchRequest, Vec<RequestId>), StepError> {
         let saved = self.requests.save(claim, transition, now).await;
-        if let (Err(StoreError::ClaimLost), Update::Set(checkpoint)) = (&saved, &transition.checkpoint)
+        if matches!(saved, Err(StoreError::ClaimLost(_)))
+            && let Update::Set(checkpoint) = &transition.checkpoint
             && let Some(suspended) = suspended_upload(checkpoint)
         {
             self.contents.discard(&suspended).await?;
         }
-        saved
+        Ok(saved?)
     }
 
     /// Handles a resumption that the origin refused: keeps the checkpoint for the next try.
@@ -274,7 +267,7 @@ impl Fetch {
         staged: Box<dyn StagedUpload>,
         suspended: Option<Suspended>,
         error: FetchError,
-    ) -> Result<Outcome, StoreError> {
+    ) -> Result<Outcome, StepError> {
         let Some(mut suspended) = suspended else { return self.failed(claim, error).await };
         let checkpoint = match self.holding(claim, staged.suspend()).await {
             Ok(staged) => {
@@ -286,7 +279,7 @@ impl Fetch {
         self.failed_with(claim, error, checkpoint).await
     }
 
-    async fn failed(&self, claim: &Claim, error: FetchError) -> Result<Outcome, StoreError> {
+    async fn failed(&self, claim: &Claim, error: FetchError) -> Result<Outcome, StepError> {
         self.failed_with(claim, error, None).await
     }
 
@@ -296,11 +289,12 @@ impl Fetch {
         claim: &Claim,
         error: FetchError,
         checkpoint: Option<String>,
-    ) -> Result<Outcome, StoreError> {
+    ) -> Result<Outcome, StepError> {
         let (failure, retry_after) = match error {
             FetchError::Failed { failure, retry_after } => (failure, retry_after),
-            FetchError::Store(StoreError::ClaimLost) => return Err(StoreError::ClaimLost),
+            FetchError::Store(error @ StoreError::ClaimLost(_)) => return Err(error.into()),
             FetchError::Store(error) => (store_failure(&error), None),
+            FetchError::Hashing(error) => (internal_failure(&error), None),
         };
         let (row, now) = (&claim.request, self.clock.now());
         let next = next_try(row, &failure, retry_after, self.max_retries, now);
@@ -342,7 +336,7 @@ pub(crate) async fn wake(
     tasks: &dyn TaskQueue,
     waiting: &[RequestId],
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<(), StepError> {
     for id in requests.wake(waiting, now).await? {
         tasks.enqueue(Task::Fetch(id), Duration::ZERO).await?;
     }

@@ -40,7 +40,7 @@ pub(crate) async fn keep(requests: &dyn Requests, clock: &dyn Clock, claim: &Cla
         let lost = if percent != shown || written.elapsed() >= LEASE / 3 {
             (shown, written) = (percent, Instant::now());
             match requests.heartbeat(claim, percent, now, LEASE).await {
-                Err(StoreError::ClaimLost) => true,
+                Err(StoreError::ClaimLost(_)) => true,
                 Err(error) => {
                     warn!(%error, request.id = %claim.request.id, "lease not extended");
                     false

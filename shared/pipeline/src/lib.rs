@@ -8,6 +8,7 @@
 
 mod collect_orphans;
 mod dead_letter;
+mod error;
 mod fetch;
 mod lease;
 mod metrics;
@@ -22,12 +23,13 @@ mod sweep;
 
 pub use collect_orphans::CollectOrphans;
 pub use dead_letter::DeadLetter;
+pub use error::StepError;
 pub use fetch::Fetch;
 pub use notify::{BadWebhookSecret, Notify, WebhookKey};
 pub use package::{Package, Salt};
 pub use release::Release;
 pub use scrub::{Scrub, ScrubFindings};
-pub use seed::{Seed, SeedStepError};
+pub use seed::Seed;
 pub use stores::Stores;
 pub use sweep::{Sweep, Swept};
 

@@ -10,13 +10,13 @@ use fetcher::{FetchError, Fetcher};
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ports::{Clock, Share, StoreError, Task, TaskQueue, WebhookQueue};
+use ports::{Clock, Share, Task, TaskQueue, WebhookQueue};
 use serde_json::json;
 use settings::ExposeSecret;
 use sha2::Sha256;
 use tracing::{info, warn};
 
-use crate::{LEASE, Outcome, Stores};
+use crate::{LEASE, Outcome, StepError, Stores};
 
 /// The waits between tries, as the specification suggests. After the last one the webhook is given up.
 const WAITS: [Duration; 7] = [
@@ -101,7 +101,7 @@ impl Notify {
     }
 
     /// Delivers the webhook of this request, if it is due.
-    pub async fn run(&self, id: RequestId) -> Result<Outcome, StoreError> {
+    pub async fn run(&self, id: RequestId) -> Result<Outcome, StepError> {
         let Some((row, tries)) = self.webhooks.claim_webhook(id, self.clock.now(), LEASE).await? else {
             return Ok(Outcome::Nothing);
         };
@@ -165,8 +165,8 @@ fn payload(row: &FetchRequest) -> String {
             "infohash_v2": row.infohash_v2,
             "content_hash": content.map(|content| content.hash),
             "content_size": content.map(|content| content.size),
-            "content_type": content.map(|content| &content.media_type),
-            "file_name": content.map(|content| &content.file_name),
+            "content_type": content.map(|content| content.media_type.as_str()),
+            "file_name": content.map(|content| content.file_name.as_str()),
             "error_code": row.failure.as_ref().map(|failure| failure.code.as_str()),
             "error_message": row.failure.as_ref().map(|failure| &failure.message),
         },

@@ -17,10 +17,8 @@ use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tracing::info;
 
-use crate::Stores;
-use crate::lease;
-use crate::retry::{next_try, store_failure};
-use crate::{LEASE, Outcome};
+use crate::retry::{internal_failure, next_try, store_failure};
+use crate::{LEASE, Outcome, StepError, Stores, lease};
 
 /// The package step.
 #[derive(Clone)]
@@ -97,13 +95,13 @@ impl Package {
     }
 
     /// Runs the step for this request.
-    pub async fn run(&self, id: RequestId) -> Result<Outcome, StoreError> {
+    pub async fn run(&self, id: RequestId) -> Result<Outcome, StepError> {
         let Some(claim) = self.requests.claim(id, Step::Package, self.clock.now(), LEASE).await? else {
             return Ok(Outcome::Nothing);
         };
         let result = match &claim.request.content {
             Some(content) => self.torrent(&claim, content).await,
-            None => Err(StoreError::NotFound),
+            None => Err(StoreError::not_found("the request", "content").into()),
         };
         let now = self.clock.now();
         let (outcome, transition, task) = match result {
@@ -114,15 +112,15 @@ impl Package {
                 let packaged = Transition::packaged(torrent.infohash, torrent.infohash_v2, now + LEASE);
                 (Outcome::Done, packaged, Some((Task::Seed(torrent.infohash, Some(id)), Duration::ZERO)))
             }
-            Err(StoreError::ClaimLost) => return Ok(Outcome::Lost),
+            Err(error) if error.is_claim_lost() => return Ok(Outcome::Lost),
             // The content is gone: fetch it again.
-            Err(StoreError::NotFound) => {
+            Err(StepError::Store(StoreError::NotFound { .. })) => {
                 (Outcome::Retried, Transition::requeue(now), Some((Task::Fetch(id), Duration::ZERO)))
             }
             Err(error) => Self::failed(&claim.request, error, now),
         };
         let row = match self.requests.save(&claim, &transition, now).await {
-            Err(StoreError::ClaimLost) => return Ok(Outcome::Lost),
+            Err(StoreError::ClaimLost(_)) => return Ok(Outcome::Lost),
             saved => saved?.0,
         };
         if row.status == Status::Ready {
@@ -137,15 +135,14 @@ impl Package {
     }
 
     /// Decides whether a request that could not be packaged is retried.
-    fn failed(
-        row: &FetchRequest,
-        error: StoreError,
-        now: Timestamp,
-    ) -> (Outcome, Transition, Option<(Task, Duration)>) {
+    fn failed(row: &FetchRequest, error: StepError, now: Timestamp) -> (Outcome, Transition, Option<(Task, Duration)>) {
         let failure = match error {
             // Unlike a fetch, another try costs only hashing.
-            StoreError::Full => Failure::new(FailureCode::Internal, "no space left to store the torrent"),
-            error => store_failure(&error),
+            StepError::Store(StoreError::Full { .. }) => {
+                Failure::new(FailureCode::Internal, "no space left to store the torrent")
+            }
+            StepError::Store(error) => store_failure(&error),
+            error => internal_failure(&error),
         };
         let next = next_try(row, &failure, None, 0, now);
         crate::metrics::failed("package", failure.code, next.is_some());
@@ -159,7 +156,7 @@ impl Package {
     }
 
     /// Makes and stores the torrent. Returns it with its state, which says whether the seeder must add it.
-    async fn torrent(&self, claim: &Claim, content: &Content) -> Result<(Torrent, TorrentState), StoreError> {
+    async fn torrent(&self, claim: &Claim, content: &Content) -> Result<(Torrent, TorrentState), StepError> {
         let pieces = self.hash(claim, content).await?;
         let (size, piece_length) = (pieces.size(), pieces.piece_length());
         let now = self.clock.now();
@@ -186,29 +183,30 @@ impl Package {
         content: &Content,
         pieces: Pieces,
         now: Timestamp,
-    ) -> Result<Metainfo, StoreError> {
+    ) -> Result<Metainfo, StepError> {
         let recipe = TorrentBuilder {
-            name: content.file_name.clone(),
+            name: content.file_name.to_string(),
             private: self.private,
             source: self.salt.as_ref().filter(|_| self.private).map(|salt| salt.source(&row.owner)),
             created_by: self.created_by.clone(),
             creation_date: self.created_by.as_ref().map(|_| now.as_millis() / 1000),
         };
         // The fetch makes names safe and refuses empty contents.
-        recipe.build(pieces).map_err(|error| StoreError::unavailable("packaging", error))
+        Ok(recipe.build(pieces)?)
     }
 
     /// Hashes the content on all cores while the lease is extended.
-    async fn hash(&self, claim: &Claim, content: &Content) -> Result<Pieces, StoreError> {
+    async fn hash(&self, claim: &Claim, content: &Content) -> Result<Pieces, StepError> {
         let piece_length = self.piece_length.unwrap_or_else(|| piece_length_for(content.size));
-        let (format, size, hash) = (claim.request.spec.format, content.size, content.hash);
+        let (id, format) = (claim.request.id, claim.request.spec.format);
+        let (size, hash) = (content.size, content.hash);
         let (contents, runtime) = (self.contents.clone(), Handle::current());
         let lost = Arc::new(AtomicBool::new(false));
         let given_up = lost.clone();
         let mut hashing = spawn_blocking(move || {
             Pieces::hash(format, piece_length, size, |offset, buffer| {
                 if given_up.load(Ordering::Relaxed) {
-                    return Err(StoreError::ClaimLost);
+                    return Err(StoreError::ClaimLost(id));
                 }
                 runtime.block_on(contents.read_at(hash, offset, buffer))
             })
@@ -216,10 +214,10 @@ impl Package {
         let kept = lease::keep(&*self.requests, &*self.clock, claim, || claim.request.progress);
         tokio::select! {
             biased;
-            pieces = &mut hashing => pieces.map_err(|error| StoreError::unavailable("hashing", error))?,
+            pieces = &mut hashing => Ok(pieces??),
             () = kept => {
                 lost.store(true, Ordering::Relaxed);
-                Err(StoreError::ClaimLost)
+                Err(StoreError::ClaimLost(id).into())
             }
         }
     }

@@ -7,8 +7,7 @@ use domain::{ContentHash, RequestId, Status, Step, Torrent, TorrentState, Transi
 use ports::{Clock, ContentReference, Contents, Removal, Requests, StoreError, Task, TaskQueue, Torrents};
 use tracing::info;
 
-use crate::{GRACE, LEASE, Outcome};
-use crate::{Stores, fetch};
+use crate::{GRACE, LEASE, Outcome, StepError, Stores, fetch};
 
 /// The release step.
 ///
@@ -38,7 +37,7 @@ impl Release {
     }
 
     /// Runs the step for this request.
-    pub async fn run(&self, id: RequestId) -> Result<Outcome, StoreError> {
+    pub async fn run(&self, id: RequestId) -> Result<Outcome, StepError> {
         let Some(claim) = self.requests.claim(id, Step::Release, self.clock.now(), LEASE).await? else {
             return Ok(Outcome::Nothing);
         };
@@ -54,7 +53,7 @@ impl Release {
         let now = self.clock.now();
         let again = (!released).then(|| now + GRACE);
         match self.requests.save(&claim, &Transition::release(again), now).await {
-            Err(StoreError::ClaimLost) => return Ok(Outcome::Lost),
+            Err(StoreError::ClaimLost(_)) => return Ok(Outcome::Lost),
             result => drop(result?),
         }
         if again.is_some() {
@@ -65,7 +64,7 @@ impl Release {
     }
 
     /// Removes a content and its torrents where no request needs them. Returns whether nothing is left to try again.
-    async fn release(&self, content: ContentHash) -> Result<bool, StoreError> {
+    async fn release(&self, content: ContentHash) -> Result<bool, StepError> {
         // The torrents first, with their versions: a later request increments the version.
         let torrents = self.torrents.of_content(content).await?;
         let references = self.requests.references(content).await?;

@@ -31,11 +31,17 @@ pub(crate) fn next_try(
 
 /// The error of a store as a failure of the request. The log has its text, the owner does not see it.
 pub(crate) fn store_failure(error: &StoreError) -> Failure {
-    if matches!(error, StoreError::Full) {
+    if error.is_full() {
         return Failure::new(FailureCode::StorageFull, "the content does not fit on this service's disk");
     }
     tracing::error!(%error, "store failed");
     Failure::new(FailureCode::Internal, "a store of this service failed; see the log of the service")
+}
+
+/// Another error of this service as a failure of the request. The log has its text, the owner does not see it.
+pub(crate) fn internal_failure(error: &(dyn std::error::Error + 'static)) -> Failure {
+    tracing::error!(error, "step failed");
+    Failure::new(FailureCode::Internal, "this service failed; see its log")
 }
 
 #[cfg(test)]
@@ -54,7 +60,7 @@ mod tests {
             body: None,
             sha256: None,
             format: TorrentFormat::V1,
-            ttl: 1,
+            ttl: Duration::from_secs(1),
             callback_url: None,
         };
         let request = FetchRequest::new(UserId::anonymous(), None, spec, Duration::from_secs(1), NOW);

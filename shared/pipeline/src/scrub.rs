@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::Stores;
+use crate::{StepError, Stores};
 
 /// Bytes that are read and hashed at a time.
 const CHUNK: usize = 1024 * 1024;
@@ -105,7 +105,7 @@ impl Scrub {
     }
 
     /// Verifies a content and restores it if it is damaged or gone. `rate` is the most bytes a second that are read.
-    pub async fn verify(&self, content: ContentHash, rate: Option<u64>) -> Result<(), StoreError> {
+    pub async fn verify(&self, content: ContentHash, rate: Option<u64>) -> Result<(), StepError> {
         if self.findings.is_mostly_missing() {
             return Ok(());
         }
@@ -113,25 +113,25 @@ impl Scrub {
         if self.contents.size(content).await? == Some(torrent.size) {
             match self.hash(content, torrent.size, rate).await {
                 Ok(hash) if hash == content => return Ok(()),
-                Ok(_) | Err(StoreError::NotFound) => {}
+                Ok(_) | Err(StepError::Store(StoreError::NotFound { .. })) => {}
                 Err(error) => warn!(content.hash = %content, %error, "content cannot be read"),
             }
         }
         // A disk that is away is no damage. A full one is: the bytes are wrong all the same.
         match self.contents.check().await {
-            Ok(()) | Err(StoreError::Full) => self.restore(content).await,
-            Err(error) => Err(error),
+            Err(error) if !error.is_full() => Err(error.into()),
+            _ => self.restore(content).await,
         }
     }
 
-    async fn live_torrents(&self, content: ContentHash) -> Result<Vec<Torrent>, StoreError> {
+    async fn live_torrents(&self, content: ContentHash) -> Result<Vec<Torrent>, StepError> {
         let mut torrents = self.torrents.of_content(content).await?;
         torrents.retain(|torrent| torrent.state != TorrentState::Retired);
         Ok(torrents)
     }
 
     /// Looks for every content of a live torrent. Only presence and size are checked.
-    async fn check_presence(&self) -> Result<(), StoreError> {
+    async fn check_presence(&self) -> Result<(), StepError> {
         let (mut missing, mut seen, mut after) = (vec![], 0_usize, None);
         loop {
             let page = self.torrents.live(after, PAGE).await?;
@@ -157,7 +157,7 @@ impl Scrub {
     }
 
     /// Reads the contents of all live torrents once, from a random one on, so that short runs reach all of them.
-    async fn read_all(&self, rate: u64) -> Result<(), StoreError> {
+    async fn read_all(&self, rate: u64) -> Result<(), StepError> {
         let first = InfoHash::new(rand::random());
         let (mut after, mut wrapped, mut read) = (Some(first), false, 0_u64);
         loop {
@@ -181,10 +181,10 @@ impl Scrub {
         }
     }
 
-    async fn hash(&self, content: ContentHash, size: u64, rate: Option<u64>) -> Result<ContentHash, StoreError> {
+    async fn hash(&self, content: ContentHash, size: u64, rate: Option<u64>) -> Result<ContentHash, StepError> {
         let (mut hasher, mut offset, mut buffer) = (Sha256::new(), 0, vec![0; CHUNK]);
         while offset < size {
-            let length = (size - offset).min(CHUNK as u64) as usize;
+            let length = usize::try_from(size - offset).map_or(CHUNK, |rest| rest.min(CHUNK));
             self.contents.read_at(content, offset, &mut buffer[..length]).await?;
             hasher.update(&buffer[..length]);
             offset += length as u64;
@@ -197,7 +197,7 @@ impl Scrub {
     }
 
     /// Takes a damaged content out of use: its bytes, its torrents, and the ready requests, which fetch it again.
-    async fn restore(&self, content: ContentHash) -> Result<(), StoreError> {
+    async fn restore(&self, content: ContentHash) -> Result<(), StepError> {
         let _restoring = self.findings.restoring.lock().await;
         let torrents = self.live_torrents(content).await?;
         if torrents.is_empty() {
@@ -227,7 +227,7 @@ impl Scrub {
     }
 
     /// Has a ready request fetch its content again. Returns whether it was ready.
-    async fn restore_request(&self, id: RequestId, content: ContentHash) -> Result<bool, StoreError> {
+    async fn restore_request(&self, id: RequestId, content: ContentHash) -> Result<bool, StepError> {
         let refers = |row: &FetchRequest| {
             row.status == Status::Ready && row.content.as_ref().is_some_and(|stored| stored.hash == content)
         };
@@ -255,7 +255,7 @@ impl Scrub {
     }
 }
 
-fn report(pass: &'static str, result: Result<(), StoreError>) {
+fn report(pass: &'static str, result: Result<(), StepError>) {
     if let Err(error) = result {
         error!(pass, %error, "scrub failed, will retry");
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Failure, FailureCode, InfoHash, RequestId, Status, Torrent, TorrentState, Transition};
-use ports::{Clock, Condition, Requests, SeedError, Seeder, Share, StoreError, Task, TaskQueue, Torrents};
+use ports::{Clock, Condition, Requests, SeedError, Seeder, Share, Task, TaskQueue, Torrents};
 use tracing::{error, info};
 
-use crate::Stores;
+use crate::{StepError, Stores};
 
 /// The seed step: makes the seeder's session equal to the table of torrents.
 ///
@@ -24,17 +24,6 @@ pub struct Seed {
     pub clock: Arc<dyn Clock>,
 }
 
-/// Why a torrent is not seeded yet.
-#[derive(Debug, thiserror::Error)]
-pub enum SeedStepError {
-    /// A store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The seeder failed.
-    #[error(transparent)]
-    Seeder(#[from] SeedError),
-}
-
 impl Seed {
     /// The step on these ports.
     pub fn new(stores: &Stores, seeder: Arc<dyn Seeder>) -> Self {
@@ -48,12 +37,12 @@ impl Seed {
     }
 
     /// Seeds a torrent, and makes `request` ready, which waits for it.
-    pub async fn run(&self, infohash: InfoHash, request: Option<RequestId>) -> Result<(), SeedStepError> {
+    pub async fn run(&self, infohash: InfoHash, request: Option<RequestId>) -> Result<(), StepError> {
         let now = self.clock.now();
         let transition = match self.seed(infohash).await {
             Ok(true) => Transition::seeded(),
             Ok(false) => Transition::repackage(now),
-            Err(SeedStepError::Seeder(SeedError::Refused(why))) => {
+            Err(StepError::Seeder(SeedError::Refused(why))) => {
                 error!(%infohash, why, "torrent refused by the seeder");
                 let failure = Failure::new(FailureCode::SeedingFailed, "the seeder refused the torrent");
                 Transition::seeding_failed(failure, now)
@@ -76,7 +65,7 @@ impl Seed {
     }
 
     /// Adds a torrent to the session. Returns whether it could; if not, it must be packaged again.
-    async fn seed(&self, infohash: InfoHash) -> Result<bool, SeedStepError> {
+    async fn seed(&self, infohash: InfoHash) -> Result<bool, StepError> {
         if !self.seeder.has(infohash) {
             let Some((metainfo, content)) = self.torrents.metainfo(infohash).await? else { return Ok(false) };
             self.seeder.add(infohash, content, &metainfo, &[]).await?;
@@ -90,7 +79,7 @@ impl Seed {
     }
 
     /// Removes a retired torrent from the session and deletes it.
-    pub async fn unseed(&self, infohash: InfoHash) -> Result<(), SeedStepError> {
+    pub async fn unseed(&self, infohash: InfoHash) -> Result<(), StepError> {
         let torrent = self.torrents.get(infohash).await?;
         // A deleted record may have left files behind.
         if torrent.is_none_or(|torrent| torrent.state == TorrentState::Retired) {
@@ -101,12 +90,12 @@ impl Seed {
     }
 
     /// Connects the seeder to a peer that downloads a torrent.
-    pub async fn connect(&self, infohash: InfoHash, peer: SocketAddr) -> Result<(), SeedStepError> {
+    pub async fn connect(&self, infohash: InfoHash, peer: SocketAddr) -> Result<(), StepError> {
         Ok(self.seeder.connect(infohash, peer).await?)
     }
 
     /// Adds every live torrent, at a start. Returns how many.
-    pub async fn restore(&self) -> Result<u64, SeedStepError> {
+    pub async fn restore(&self) -> Result<u64, StepError> {
         let (mut restored, mut after) = (0, None);
         loop {
             let page = self.torrents.live(after, 500).await?;
@@ -116,7 +105,7 @@ impl Seed {
                 match self.restore_one(torrent).await {
                     Ok(true) => restored += 1,
                     Ok(false) => error!(infohash = %torrent.infohash, "torrent file is missing"),
-                    Err(SeedStepError::Seeder(SeedError::Refused(why))) => {
+                    Err(StepError::Seeder(SeedError::Refused(why))) => {
                         error!(infohash = %torrent.infohash, why, "torrent refused by the seeder");
                     }
                     Err(error) => return Err(error),
@@ -125,7 +114,7 @@ impl Seed {
         }
     }
 
-    async fn restore_one(&self, torrent: &Torrent) -> Result<bool, SeedStepError> {
+    async fn restore_one(&self, torrent: &Torrent) -> Result<bool, StepError> {
         let infohash = torrent.infohash;
         let Some((metainfo, content)) = self.torrents.metainfo(infohash).await? else { return Ok(false) };
         let resume = self.torrents.resume(infohash).await?.unwrap_or_default();

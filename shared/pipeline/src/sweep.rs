@@ -9,7 +9,7 @@ use domain::{RequestId, Step, Transition};
 use ports::{Clock, Contents, Requests, StagingEntry, StoreError, Task, TaskQueue};
 use tracing::{info, warn};
 
-use crate::{LEASE, SUSPENDED, Stores, notify};
+use crate::{LEASE, SUSPENDED, StepError, Stores, notify};
 
 /// No row waits longer: the longest back-off of a step is a quarter of an hour.
 const LATEST: Duration = Duration::from_secs(3600);
@@ -55,7 +55,7 @@ impl Sweep {
     }
 
     /// Runs once.
-    pub async fn run(&self) -> Result<Swept, StoreError> {
+    pub async fn run(&self) -> Result<Swept, StepError> {
         let now = self.clock.now();
         let mut swept = Swept::default();
         // Only after a start and when the clock went back, since this reads every waiting row.
@@ -88,17 +88,17 @@ impl Sweep {
 
     /// Discards uploads of requests that are not being fetched: workers that were killed or lost their claim left them.
     /// Returns how many.
-    pub async fn tidy(&self) -> Result<u64, StoreError> {
+    pub async fn tidy(&self) -> Result<u64, StepError> {
         self.discard(|_| true).await
     }
 
     /// As [`Sweep::tidy`], and every upload that is not suspended. Must be called before any fetch runs, by the only process
     /// that works on the store.
-    pub async fn clear_staging(&self) -> Result<u64, StoreError> {
+    pub async fn clear_staging(&self) -> Result<u64, StepError> {
         self.discard(|staging| staging.may_be_suspended).await
     }
 
-    async fn discard(&self, may_be_needed: impl Fn(&StagingEntry) -> bool + Send + Sync) -> Result<u64, StoreError> {
+    async fn discard(&self, may_be_needed: impl Fn(&StagingEntry) -> bool + Send + Sync) -> Result<u64, StepError> {
         // Stores record the time of the wall clock.
         let now = self.clock.wall();
         let mut discarded = 0;
@@ -116,11 +116,11 @@ impl Sweep {
         Ok(discarded)
     }
 
-    async fn expire(&self, id: RequestId) -> Result<bool, StoreError> {
+    async fn expire(&self, id: RequestId) -> Result<bool, StepError> {
         let now = self.clock.now();
         let Some(claim) = self.requests.claim(id, Step::Expire, now, LEASE).await? else { return Ok(false) };
         match self.requests.save(&claim, &Transition::expire(now), now).await {
-            Err(StoreError::ClaimLost) => return Ok(false),
+            Err(StoreError::ClaimLost(_)) => return Ok(false),
             result => drop(result?),
         }
         self.tasks.enqueue(Task::Release(id), Duration::ZERO).await?;

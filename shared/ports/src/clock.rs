@@ -40,7 +40,7 @@ impl ManualClock {
 
     /// Advances the clock.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(by.as_millis() as i64, Ordering::SeqCst);
+        self.0.fetch_add(domain::millis(by), Ordering::SeqCst);
     }
 }
 

@@ -158,7 +158,7 @@ pub trait Requests: Check + Deduplication + WebhookQueue {
     ) -> Result<(FetchRequest, Vec<RequestId>), StoreError> {
         match self.apply(claim.request.id, Condition::Held(claim), transition, now).await? {
             Applied::Done(row, waiting) => Ok((*row, waiting)),
-            Applied::Refused(_) => Err(StoreError::ClaimLost),
+            Applied::Refused(_) => Err(StoreError::ClaimLost(claim.request.id)),
         }
     }
 

@@ -37,6 +37,17 @@ pub struct SwarmCounts {
     pub leechers: u32,
 }
 
+impl SwarmCounts {
+    /// Returns the counts of these peers.
+    pub fn of<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> Self {
+        let mut counts = Self::default();
+        for peer in peers {
+            *(if peer.seed { &mut counts.seeds } else { &mut counts.leechers }) += 1;
+        }
+        counts
+    }
+}
+
 /// The most peers of one torrent in one [client_network]; a new one replaces the oldest. Enough for the clients behind one
 /// NAT, and too few to fill a swarm with peers that do not exist.
 pub const MAX_PEERS_PER_ADDRESS: usize = 64;

@@ -103,6 +103,34 @@ impl<const MIN: u64, const MAX: u64> Bounded<MIN, MAX> {
     pub const fn get(self) -> u64 {
         self.0
     }
+
+    /// Returns the number. Does not compile if the maximum does not fit.
+    #[expect(clippy::cast_possible_truncation, reason = "the assertion")]
+    pub const fn get_u16(self) -> u16 {
+        const { assert!(MAX <= u16::MAX as u64) }
+        self.0 as u16
+    }
+
+    /// Returns the number. Does not compile if the maximum does not fit.
+    #[expect(clippy::cast_possible_truncation, reason = "the assertion")]
+    pub const fn get_u32(self) -> u32 {
+        const { assert!(MAX <= u32::MAX as u64) }
+        self.0 as u32
+    }
+
+    /// Returns the number. Does not compile if the maximum does not fit.
+    #[expect(clippy::cast_possible_truncation, reason = "the assertion")]
+    pub const fn get_i32(self) -> i32 {
+        const { assert!(MAX <= i32::MAX as u64) }
+        self.0 as i32
+    }
+
+    /// Returns the number. Does not compile if the maximum does not fit.
+    #[expect(clippy::cast_possible_truncation, reason = "the assertion")]
+    pub const fn get_usize(self) -> usize {
+        const { assert!(MAX <= u32::MAX as u64) }
+        self.0 as usize
+    }
 }
 
 impl<const MIN: u64, const MAX: u64> Value for Bounded<MIN, MAX> {

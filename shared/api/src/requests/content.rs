@@ -97,7 +97,7 @@ async fn serve(
 ) -> Result<Response, Problem> {
     // The link is signed for GET only.
     if method == Method::GET
-        && let Some(link) = contents.link(content.hash, &content.file_name, &content.media_type).await?
+        && let Some(link) = contents.link(content.hash, content.file_name.as_str(), content.media_type.as_str()).await?
     {
         let headers = [(LOCATION, link), (CACHE_CONTROL, "private, no-store".to_owned())];
         return Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response());
@@ -124,13 +124,13 @@ async fn serve(
     set(ACCEPT_RANGES, "bytes");
     set(CACHE_CONTROL, "private, no-cache");
     // Untrusted bytes on this origin: browsers must save them, and must not render or run them.
-    set(CONTENT_DISPOSITION, &disposition(&content.file_name));
+    set(CONTENT_DISPOSITION, &disposition(content.file_name.as_str()));
     set(X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'");
     if known {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
-    set(CONTENT_TYPE, &content.media_type);
+    set(CONTENT_TYPE, content.media_type.as_str());
     set(REPR_DIGEST, &repr_digest(content.hash));
     let range = asked.get(RANGE).and_then(|value| value.to_str().ok());
     // `If-Range` requires the strong comparison (RFC 9110, 13.1.5).

@@ -49,7 +49,7 @@ pub(crate) async fn magnet(
     let magnet = Magnet {
         infohash: torrent.infohash,
         infohash_v2: torrent.infohash_v2,
-        name: torrent.name,
+        name: torrent.name.to_string(),
         size: torrent.size,
         trackers,
         peers,

@@ -107,7 +107,8 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<(FetchSpec, Duration)
             format!("{} must not have a body; allowed with POST, PUT and PATCH", method.as_str()),
         );
     }
-    let ttl = fields.take("ttl", |value| ttl(&value, limits.max_ttl)).unwrap_or(limits.default_ttl as u32);
+    let ttl =
+        fields.take("ttl", |value| ttl(&value, limits.max_ttl)).unwrap_or(Duration::from_secs(limits.default_ttl));
     let keep = fields.take("keep", |value| keep(&value)).unwrap_or(retention(limits.default_keep));
     let sha256 = fields.take("sha256", sha256);
     let format = fields.take("format", format).unwrap_or(limits.format);
@@ -272,12 +273,14 @@ fn header(name: &str, value: Value, credentials: bool) -> Result<(String, String
 /// Returns a whole number that is not negative. JSON has one number type: 60.0 is 60.
 fn whole(value: &Value) -> Option<u64> {
     let fraction = || value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0);
-    value.as_u64().or_else(|| fraction().map(|number| number as u64))
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; the cast saturates")]
+    let float = || fraction().map(|number| number as u64);
+    value.as_u64().or_else(float)
 }
 
-fn ttl(value: &Value, max: u64) -> Result<u32, Wrong> {
+fn ttl(value: &Value, max: u64) -> Result<Duration, Wrong> {
     match whole(value) {
-        Some(ttl) if ttl <= max => Ok(ttl as u32),
+        Some(ttl) if ttl <= max => Ok(Duration::from_secs(ttl)),
         _ => wrong("out_of_range", format!("must be a whole number from 0 to {max}, in seconds")),
     }
 }
@@ -311,7 +314,7 @@ mod tests {
     #[test]
     fn a_url_is_enough() {
         let (spec, keep) = read(br#"{"url": "http://example.org/a#b"}"#, &LIMITS).unwrap();
-        assert_eq!((spec.url.as_str(), spec.method, spec.ttl), ("http://example.org/a", Method::Get, 60));
+        assert_eq!((spec.url.as_str(), spec.method, spec.ttl.as_secs()), ("http://example.org/a", Method::Get, 60));
         assert_eq!(keep, Duration::from_secs(1000));
     }
 

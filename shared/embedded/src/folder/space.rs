@@ -13,6 +13,9 @@ use crate::files;
 /// The maximum of the default floor in bytes. The default floor is 1 % of the disk.
 const MAX_DEFAULT_FLOOR: u64 = 512 * 1024 * 1024;
 
+/// The name of this store in errors.
+pub(crate) const STORE: &str = "the content folder";
+
 /// The name of the folder of damaged contents (quarantine).
 pub(crate) const DAMAGED: &str = "damaged";
 
@@ -48,25 +51,29 @@ impl Space {
     pub fn check(&self, bytes: u64) -> Result<(), StoreError> {
         let used = self.used.load(Ordering::Relaxed);
         if self.limits.max_bytes.is_some_and(|max| used.saturating_add(bytes.max(1)) > max) {
-            return Err(StoreError::Full);
+            return Err(StoreError::Full { store: STORE });
         }
         self.check_disk(bytes)
     }
 
     /// Checks that the disk has space for `bytes` above the floor. Returns [`StoreError::Full`] if not.
     pub fn check_disk(&self, bytes: u64) -> Result<(), StoreError> {
-        let disk = statvfs(&self.folder).map_err(|error| files::store_error("the content folder", error.into()))?;
+        let disk = statvfs(&self.folder).map_err(|error| files::store_error(STORE, error.into()))?;
         let default = (disk.f_blocks.saturating_mul(disk.f_frsize) / 100).min(MAX_DEFAULT_FLOOR);
         let floor = self.limits.min_free.unwrap_or(default);
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free < floor.saturating_add(bytes) { Err(StoreError::Full) } else { Ok(()) }
+        if free < floor.saturating_add(bytes) { Err(StoreError::Full { store: STORE }) } else { Ok(()) }
     }
 
     /// Counts `bytes` as used. Returns [`StoreError::Full`] if that exceeds the limit; the bytes are counted even
     /// then.
     pub fn take(&self, bytes: u64) -> Result<(), StoreError> {
         let used = self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        if self.limits.max_bytes.is_some_and(|max| used > max) { Err(StoreError::Full) } else { Ok(()) }
+        if self.limits.max_bytes.is_some_and(|max| used > max) {
+            Err(StoreError::Full { store: STORE })
+        } else {
+            Ok(())
+        }
     }
 
     /// Counts `bytes` as no longer used.

@@ -29,8 +29,7 @@ struct Swarms {
 type Peers = HashMap<SocketAddr, (Peer, Timestamp)>;
 
 fn counts(peers: &Peers) -> SwarmCounts {
-    let seeds = peers.values().filter(|(peer, _)| peer.seed).count() as u32;
-    SwarmCounts { seeds, leechers: peers.len() as u32 - seeds }
+    SwarmCounts::of(peers.values().map(|(peer, _)| peer))
 }
 
 /// Removes the oldest peer to make room for a new one: of the newcomer's network if that network has reached its

@@ -3,11 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use domain::Timestamp;
+use domain::{Timestamp, millis};
 use ports::{Decision, Limit, Usage};
 
 /// The number of parts per window. Uses within one part are counted together, as if all happened at its end.
-const PARTS: u128 = 100;
+const PARTS: i64 = 100;
 
 /// The minimum number of keys before keys with empty windows are removed.
 const MANY: usize = 4096;
@@ -37,7 +37,7 @@ impl Window {
     }
 
     fn add(&mut self, window: Duration, now: Timestamp) {
-        let part = ((window.as_millis() / PARTS) as i64).max(1);
+        let part = (millis(window) / PARTS).max(1);
         let end_of_part = (now.as_millis() / part + 1) * part;
         let leaves = Timestamp::from_millis(end_of_part) + window;
         match self.leaving.back_mut() {
@@ -89,7 +89,7 @@ mod tests {
         let mut windows = Windows::default();
         for n in 0..3 * MANY as u64 {
             let limit = Limit { key: n.to_string(), max: 1, window: Duration::from_secs(1) };
-            windows.acquire(&[limit], Timestamp::from_millis(n as i64 * 10));
+            windows.acquire(&[limit], Timestamp::from_millis(n.cast_signed() * 10));
         }
         assert!(windows.uses.len() <= MANY + 1, "{}", windows.uses.len());
     }

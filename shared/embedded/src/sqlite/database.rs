@@ -14,6 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::data_folder::OpenError;
 
+/// The name of this store in errors.
+pub(crate) const STORE: &str = "the database";
+
 /// The options of a database.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DatabaseOptions {
@@ -206,8 +209,11 @@ impl Database {
         write.await.map(drop).map_err(unavailable)
     }
 
-    /// Closes the database. The writer task commits the pending writes.
+    /// Commits the writes that are queued, also those whose callers no longer wait, and closes the connections.
     pub async fn close(self) {
+        if let Err(error) = self.write(Durability::Flushed, |_| futures::future::ready(Ok(())).boxed()).await {
+            tracing::warn!(%error, "pending writes not committed");
+        }
         drop(self.writer);
         self.readers.close().await;
     }
@@ -301,8 +307,7 @@ impl Writer {
 pub(crate) fn unavailable(error: impl Into<sqlx::Error>) -> StoreError {
     let error = error.into();
     match &error {
-        sqlx::Error::Database(database) if database.is_unique_violation() => StoreError::AlreadyExists,
-        error if is_full(error) => StoreError::Full,
-        _ => StoreError::unavailable("the database", error),
+        error if is_full(error) => StoreError::Full { store: STORE },
+        _ => StoreError::unavailable(STORE, error),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{ContentHash, FetchRequest, Fingerprint, RequestId, Status, Step, Timestamp, Transition, UserId};
+use domain::{ContentHash, FetchRequest, Fingerprint, RequestId, Status, Step, Timestamp, Transition, UserId, millis};
 use futures::FutureExt;
 use ports::{
     Applied, Check, Condition, ContentReference, Deduplication, IdenticalRequests, QuotaUsage, Requests, StoreError,
@@ -14,9 +14,11 @@ use sqlx::sqlite::SqliteRow;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::database::{Database, Durability, unavailable};
+use super::database::{Database, Durability, STORE, unavailable};
 use super::lookups::Lookups;
-use super::rows::{is_unreadable, optional_text, read, read_or_failed, report_unreadable, text, waiting};
+use super::rows::{
+    is_unreadable, optional_text, read, read_or_failed, report_unreadable, signed, text, unsigned, waiting,
+};
 use super::transitions;
 use crate::memory::watchers::Watchers;
 
@@ -46,7 +48,9 @@ impl SqliteRequests {
         match freed {
             Ok(_) => {}
             // Ready contents can still be served when the disk is full, and the leases expire anyway.
-            Err(StoreError::Full) => tracing::error!("no space left, leases of the previous process not released"),
+            Err(error) if error.is_full() => {
+                tracing::error!("no space left, leases of the previous process not released");
+            }
             Err(error) => return Err(error),
         }
         let lookups = Lookups::start(database.readers().clone());
@@ -121,8 +125,8 @@ impl Requests for SqliteRequests {
                     .bind(&row.spec.body)
                     .bind(row.spec.sha256.map(|hash| hash.to_string()))
                     .bind(row.spec.format.as_str())
-                    .bind(row.spec.ttl)
-                    .bind(row.keep_for.as_millis() as i64)
+                    .bind(signed(row.spec.ttl.as_secs()))
+                    .bind(millis(row.keep_for))
                     .bind(row.fingerprint.to_string())
                     .bind(row.status.as_str())
                     .bind(row.progress)
@@ -131,7 +135,7 @@ impl Requests for SqliteRequests {
                     .bind(row.updated_at.as_millis())
                     .bind(row.due_at.map(Timestamp::as_millis))
                     .bind(row.spec.callback_url.as_ref().map(Url::as_str))
-                    .bind(row.history.as_secs() as i64)
+                    .bind(signed(row.history.as_secs()))
                     .execute(connection)
                     .await
                 }
@@ -139,7 +143,10 @@ impl Requests for SqliteRequests {
             })
             .await
             .map(drop)
-            .map_err(unavailable)
+            .map_err(|error| match error.as_database_error() {
+                Some(cause) if cause.is_unique_violation() => StoreError::already_exists(STORE, request.id),
+                _ => unavailable(error),
+            })
     }
 
     async fn get(&self, id: RequestId) -> Result<Option<FetchRequest>, StoreError> {
@@ -177,8 +184,7 @@ impl Requests for SqliteRequests {
         )
         .bind(owner.as_str())
         .try_map(|row: SqliteRow| {
-            let number = |column| row.try_get::<i64, _>(column).map(|number| number as u64);
-            Ok(QuotaUsage { active: number("active")?, stored_bytes: number("stored_bytes")? })
+            Ok(QuotaUsage { active: unsigned(&row, "active")?, stored_bytes: unsigned(&row, "stored_bytes")? })
         })
         .fetch_one(self.database.readers())
         .await
@@ -382,21 +388,20 @@ impl WebhookQueue for SqliteRequests {
         if due.is_none() {
             return Ok(None);
         }
-        self.database
-            .write(Durability::Written, move |connection| {
-                sqlx::query(
-                    "UPDATE requests SET notify_at = ?3, notify_tries = notify_tries + 1 \
-                     WHERE id = ?1 AND notify_at <= ?2 RETURNING *",
-                )
-                .bind(id.to_string())
-                .bind(now.as_millis())
-                .bind((now + lease).as_millis())
-                .try_map(|row| Ok((read(&row)?, row.try_get::<u32, _>("notify_tries")? - 1)))
-                .fetch_optional(connection)
-                .boxed()
-            })
-            .await
-            .map_err(unavailable)
+        let claim = self.database.write(Durability::Written, move |connection| {
+            sqlx::query(
+                "UPDATE requests SET notify_at = ?3, notify_tries = notify_tries + 1 \
+                 WHERE id = ?1 AND notify_at <= ?2 RETURNING *",
+            )
+            .bind(id.to_string())
+            .bind(now.as_millis())
+            .bind((now + lease).as_millis())
+            .fetch_all(connection)
+            .boxed()
+        });
+        let claimed = claim.await.map_err(unavailable)?;
+        let claimed = self.readable(claimed, |row| Ok((read(row)?, row.try_get::<u32, _>("notify_tries")? - 1)));
+        Ok(claimed.await?.pop())
     }
 
     async fn finish_webhook(&self, id: RequestId, next: Option<Timestamp>) -> Result<(), StoreError> {

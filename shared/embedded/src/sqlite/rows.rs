@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use domain::{Content, ContentHash, Failure, FetchRequest, FetchSpec, RequestId, Timestamp, UserId};
+use domain::{Content, ContentHash, Failure, FetchRequest, FetchSpec, FileName, RequestId, Timestamp, UserId};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -57,6 +57,17 @@ pub(crate) fn report_unreadable(id: &str, error: &sqlx::Error) {
     metrics::counter!("proxytorrent_unreadable_rows_total").increment(1);
 }
 
+/// Returns a number that is not negative.
+pub(crate) fn unsigned(row: &SqliteRow, column: &str) -> sqlx::Result<u64> {
+    let number = row.try_get::<i64, _>(column)?;
+    u64::try_from(number).map_err(|error| sqlx::Error::ColumnDecode { index: column.to_owned(), source: error.into() })
+}
+
+/// Returns a number as SQLite stores it, at most [`i64::MAX`].
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// Returns the waiters of a row.
 pub(crate) fn waiting(row: &SqliteRow) -> sqlx::Result<Vec<RequestId>> {
     row.try_get::<&str, _>("waiting")?.split_whitespace().map(|id| parse(id, "waiting")).collect()
@@ -68,9 +79,9 @@ pub(crate) fn read(row: &SqliteRow) -> sqlx::Result<FetchRequest> {
         None => None,
         Some(hash) => Some(Content {
             hash,
-            size: row.try_get::<i64, _>("content_size")? as u64,
-            media_type: row.try_get("content_type")?,
-            file_name: row.try_get("file_name")?,
+            size: unsigned(row, "content_size")?,
+            media_type: text(row, "content_type")?,
+            file_name: FileName::sanitize(row.try_get("file_name")?).unwrap_or_default(),
             final_url: text(row, "final_url")?,
             origin_status: row.try_get("origin_status")?,
             fetched_at: time(row, "fetched_at")?,
@@ -91,12 +102,12 @@ pub(crate) fn read(row: &SqliteRow) -> sqlx::Result<FetchRequest> {
             body: row.try_get("body")?,
             sha256: optional_text(row, "sha256")?,
             format: text(row, "format")?,
-            ttl: row.try_get("ttl")?,
+            ttl: Duration::from_secs(unsigned(row, "ttl")?),
             callback_url: optional_text(row, "callback_url")?,
         },
         fingerprint: text(row, "fingerprint")?,
-        keep_for: Duration::from_millis(row.try_get::<i64, _>("keep_for")? as u64),
-        history: Duration::from_secs(row.try_get::<i64, _>("history")? as u64),
+        keep_for: Duration::from_millis(unsigned(row, "keep_for")?),
+        history: Duration::from_secs(unsigned(row, "history")?),
         status: text(row, "status")?,
         progress: row.try_get("progress")?,
         retry_count: row.try_get("retry_count")?,

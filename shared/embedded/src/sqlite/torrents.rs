@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use domain::{ContentHash, InfoHash, Timestamp, Torrent, TorrentState};
+use domain::{ContentHash, FileName, InfoHash, Timestamp, Torrent, TorrentState};
 use futures::FutureExt;
 use ports::{StoreError, Torrents};
 use sqlx::Row;
@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
 use super::database::{Database, Durability, unavailable};
-use super::rows::{optional_text, text};
+use super::rows::{optional_text, signed, text, unsigned};
 use crate::data_folder::OpenError;
 use crate::files;
 
@@ -83,8 +83,8 @@ impl Torrents for SqliteTorrents {
                     .bind(torrent.infohash.to_string())
                     .bind(torrent.infohash_v2.map(|hash| hash.to_string()))
                     .bind(torrent.content_hash.to_string())
-                    .bind(&torrent.name)
-                    .bind(torrent.size as i64)
+                    .bind(torrent.name.as_str())
+                    .bind(signed(torrent.size))
                     .bind(torrent.piece_length)
                     .bind(torrent.created_at.as_millis())
                     .try_map(|row: SqliteRow| text(&row, "state"))
@@ -173,7 +173,7 @@ impl Torrents for SqliteTorrents {
                      WHERE infohash = ? AND version = ? AND stored_at <= ? AND state <> 'retired'",
                 )
                 .bind(infohash.to_string())
-                .bind(version as i64)
+                .bind(signed(version))
                 .bind(since.as_millis())
                 .execute(connection)
                 .boxed()
@@ -222,11 +222,11 @@ fn read(row: &SqliteRow) -> sqlx::Result<Torrent> {
         infohash: text(row, "infohash")?,
         infohash_v2: optional_text(row, "infohash_v2")?,
         content_hash: text(row, "content_hash")?,
-        name: row.try_get("name")?,
-        size: row.try_get::<i64, _>("size")? as u64,
+        name: FileName::sanitize(row.try_get("name")?).unwrap_or_default(),
+        size: unsigned(row, "size")?,
         piece_length: row.try_get("piece_length")?,
         state: text(row, "state")?,
-        version: row.try_get::<i64, _>("version")? as u64,
+        version: unsigned(row, "version")?,
         created_at: Timestamp::from_millis(row.try_get("created_at")?),
     })
 }

@@ -1,10 +1,12 @@
 //! Transitions as SQL: one `UPDATE` with its condition.
 
-use domain::{Completed, Due, FromNow, Lease, RequestId, Retries, Timestamp, Transition, Update};
+use domain::{Completed, Due, FromNow, Lease, RequestId, Retries, Timestamp, Transition, Update, millis};
 use ports::Condition;
 use sqlx::query_builder::Separated;
 use sqlx::sqlite::Sqlite;
 use sqlx::{Encode, QueryBuilder, Type};
+
+use super::rows::signed;
 
 /// The statement that applies a transition and returns the row, if there is one that meets the condition.
 pub(crate) fn update(
@@ -84,9 +86,9 @@ fn assign(columns: &mut Assignments<'_>, transition: &Transition, now: Timestamp
         Update::Keep => {}
         Update::Set(content) => {
             columns.set("content_hash", content.hash.to_string());
-            columns.set("content_size", content.size as i64);
-            columns.set("content_type", content.media_type.clone());
-            columns.set("file_name", content.file_name.clone());
+            columns.set("content_size", signed(content.size));
+            columns.set("content_type", content.media_type.to_string());
+            columns.set("file_name", content.file_name.to_string());
             columns.set("final_url", content.final_url.to_string());
             columns.set("origin_status", content.origin_status);
             columns.set("fetched_at", content.fetched_at.as_millis());
@@ -118,7 +120,7 @@ fn assign(columns: &mut Assignments<'_>, transition: &Transition, now: Timestamp
         Update::Clear => columns.expression("error_code = NULL, error_message = NULL"),
     }
     if let Some(keep_for) = transition.keep_for {
-        columns.set("keep_for", keep_for.as_millis() as i64);
+        columns.set("keep_for", millis(keep_for));
     }
     match transition.completed_at {
         Update::Keep => {}
@@ -128,7 +130,7 @@ fn assign(columns: &mut Assignments<'_>, transition: &Transition, now: Timestamp
     }
     // An expression sees the row as it was: a new retention is not in `keep_for` yet.
     let at_expiry = |columns: &mut Assignments<'_>, column: &'static str, sum: &'static str| match transition.keep_for {
-        Some(keep_for) => columns.set(column, now + keep_for.as_millis() as i64),
+        Some(keep_for) => columns.set(column, now + millis(keep_for)),
         None => columns.compute(sum, now, " + keep_for"),
     };
     match transition.expires_at {

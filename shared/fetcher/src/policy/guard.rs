@@ -59,7 +59,7 @@ impl Guard {
             allow_networks: settings.allow_networks.clone(),
             allowed_hosts: hosts(&settings.allowed_hosts),
             blocked_hosts: hosts(&settings.blocked_hosts),
-            allowed_ports: settings.allowed_ports.iter().map(|port| port.get() as u16).collect(),
+            allowed_ports: settings.allowed_ports.iter().map(|port| port.get_u16()).collect(),
             proxies: proxy.addresses().iter().map(|proxy| (canonical(&proxy.host), proxy.port)).collect(),
             own: RwLock::default(),
             watched: Mutex::default(),

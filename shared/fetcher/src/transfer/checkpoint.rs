@@ -1,5 +1,6 @@
 //! Checkpoint of a suspended fetch, from which another process resumes it.
 
+use domain::MediaType;
 use http::HeaderMap;
 use http::header::HeaderValue;
 use serde::{Deserialize, Serialize};
@@ -35,7 +36,7 @@ pub struct Checkpoint {
     /// The digests that the origin declared.
     pub(crate) digests: Vec<DeclaredDigest>,
     /// The declared media type.
-    pub(crate) media_type: Option<String>,
+    pub(crate) media_type: Option<MediaType>,
     /// The `Content-Disposition`.
     pub(crate) disposition: Option<String>,
     /// The status of the first response.

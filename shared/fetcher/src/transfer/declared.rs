@@ -1,6 +1,6 @@
 //! Content metadata from the response head.
 
-use domain::FailureCode;
+use domain::{FailureCode, MediaType};
 use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING};
 use reqwest::Response;
 
@@ -8,12 +8,11 @@ use super::checkpoint::Checkpoint;
 use super::decode::{Coding, coding};
 use super::limits::TransferLimits;
 use crate::error::FetchError;
-use crate::policy::media_type;
 
 /// The metadata that the response head declares.
 pub(crate) struct Declared {
     pub coding: Option<Coding>,
-    pub media_type: Option<String>,
+    pub media_type: Option<MediaType>,
     pub disposition: Option<String>,
     pub origin_status: u16,
 }
@@ -31,13 +30,13 @@ impl Declared {
         if let Some(length) = header(CONTENT_LENGTH).and_then(|length| length.parse().ok()) {
             limits.check_size(length)?;
         }
-        let declared = header(CONTENT_TYPE).and_then(media_type::essence);
+        let declared = header(CONTENT_TYPE).and_then(|header| header.parse::<MediaType>().ok());
         if let Some(declared) = &declared {
-            limits.check_media_type(declared, "declared")?;
+            limits.check_media_type(declared.as_str(), "declared")?;
         }
         let disposition = headers.get(CONTENT_DISPOSITION);
         Ok(Self {
-            coding: coding(headers, declared.as_deref())?,
+            coding: coding(headers, declared.as_ref().map(MediaType::as_str))?,
             media_type: declared,
             disposition: disposition.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
             origin_status: response.status().as_u16(),

@@ -1,6 +1,6 @@
 //! Limits of a transfer: size, rate, resumptions and media types.
 
-use domain::FailureCode;
+use domain::{FailureCode, MediaType};
 
 use super::sniff::SniffBuffer;
 use crate::error::FetchError;
@@ -25,7 +25,7 @@ impl TransferLimits {
         Self {
             max_size: fetcher.max_size.get(),
             min_rate: fetcher.min_rate.get(),
-            max_resumptions: fetcher.max_retries.get() as u32,
+            max_resumptions: fetcher.max_retries.get_u32(),
             whitelist: fetcher.mime_whitelist.clone(),
         }
     }
@@ -48,13 +48,13 @@ impl TransferLimits {
     }
 
     /// Checks the sniffed media type against the whitelist and against the declared type.
-    pub fn check_shown(&self, declared: Option<&str>, beginning: &SniffBuffer) -> Result<(), FetchError> {
+    pub fn check_shown(&self, declared: Option<&MediaType>, beginning: &SniffBuffer) -> Result<(), FetchError> {
         let shown = beginning.shows.as_deref();
         if let Some(shown) = shown {
             self.check_media_type(shown, "detected")?;
         }
         match declared {
-            Some(declared) if media_type::contradicts(declared, shown, beginning.markup) => {
+            Some(declared) if media_type::contradicts(declared.as_str(), shown, beginning.markup) => {
                 let message = format!("the content is declared as {declared}, but is {}", shown.unwrap_or("markup"));
                 Err(FetchError::new(FailureCode::MediaTypeNotAllowed, message))
             }

@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use domain::{ContentHash, FailureCode};
+use domain::{ContentHash, FailureCode, MediaType};
 use ports::StagedUpload;
 use sha2::Sha256;
 use tokio::sync::mpsc;
@@ -18,7 +18,6 @@ use super::limits::TransferLimits;
 use super::sniff::SniffBuffer;
 use super::stream_hasher::StreamHasher;
 use crate::error::FetchError;
-use crate::policy::media_type;
 
 /// The number of body chunks (about 16 to 400 kB each) that may wait to be stored.
 const CHUNKS_AHEAD: usize = 8;
@@ -33,7 +32,7 @@ pub(crate) async fn receive(
     pause: &CancellationToken,
 ) -> Result<End, Stop> {
     let (sender, chunks) = mpsc::channel::<Bytes>(CHUNKS_AHEAD);
-    let media_type = declared.media_type.as_deref();
+    let media_type = declared.media_type.as_ref();
     let mut size = download.received();
     let receive = async move {
         while let Some(chunk) = pause.run_until_cancelled(download.chunk()).await {
@@ -70,10 +69,10 @@ pub(crate) async fn receive(
         let message = "the content is empty; a torrent needs at least one byte";
         return Err(FetchError::new(FailureCode::EmptyContent, message).into());
     }
-    let shown = beginning.shows.unwrap_or_else(|| media_type::UNKNOWN.to_owned());
+    let shown = beginning.shows.and_then(|shown| shown.parse().ok()).unwrap_or_else(MediaType::unknown);
     let media_type = declared.media_type.clone().unwrap_or(shown);
     // A content that is neither declared nor recognized is application/octet-stream, which must be allowed as well.
-    limits.check_media_type(&media_type, "assumed")?;
+    limits.check_media_type(media_type.as_str(), "assumed")?;
     Ok(End::Complete(Received { hash, size, media_type }))
 }
 
@@ -109,7 +108,7 @@ pub(crate) enum End {
 pub(crate) struct Received {
     pub hash: ContentHash,
     pub size: u64,
-    pub media_type: String,
+    pub media_type: MediaType,
 }
 
 /// A suspended transfer.

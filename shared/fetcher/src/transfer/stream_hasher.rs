@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 use domain::ContentHash;
-use ports::StoreError;
 use sha2::{Digest, Sha256};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 /// The number of bytes per batch for the other thread. A smaller rest is hashed on the calling thread.
 const BATCH: usize = 256 * 1024;
@@ -33,7 +32,7 @@ impl StreamHasher {
     }
 
     /// Adds the next bytes.
-    pub async fn update(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+    pub async fn update(&mut self, bytes: Bytes) -> Result<(), JoinError> {
         self.pending_bytes += bytes.len();
         self.pending.push(bytes);
         if self.pending_bytes >= BATCH {
@@ -51,12 +50,12 @@ impl StreamHasher {
     }
 
     /// Returns the hash of all added bytes.
-    pub async fn finish(self) -> Result<ContentHash, StoreError> {
+    pub async fn finish(self) -> Result<ContentHash, JoinError> {
         Ok(ContentHash::new(self.stop().await?.finalize().into()))
     }
 
     /// Returns the hasher after all added bytes.
-    pub async fn stop(mut self) -> Result<Sha256, StoreError> {
+    pub async fn stop(mut self) -> Result<Sha256, JoinError> {
         let mut hasher = self.hasher().await?;
         for bytes in &self.pending {
             hasher.update(bytes);
@@ -64,10 +63,10 @@ impl StreamHasher {
         Ok(hasher)
     }
 
-    async fn hasher(&mut self) -> Result<Sha256, StoreError> {
+    async fn hasher(&mut self) -> Result<Sha256, JoinError> {
         match std::mem::replace(&mut self.state, State::Idle(Sha256::new())) {
             State::Idle(hasher) => Ok(hasher),
-            State::Busy(handle) => handle.await.map_err(|error| StoreError::unavailable("hashing", error)),
+            State::Busy(handle) => handle.await,
         }
     }
 }
@@ -79,7 +78,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_hashes_as_a_whole() {
         for size in [0, 1, BATCH - 1, BATCH, 3 * BATCH + 5] {
-            let content: Bytes = (0..size).map(|i| (i / 7) as u8).collect::<Vec<_>>().into();
+            let content: Bytes = (0..size).map(|i| (i / 7).to_le_bytes()[0]).collect::<Vec<_>>().into();
             let mut hasher = StreamHasher::new();
             for start in (0..size).step_by(10_000) {
                 hasher.update(content.slice(start..size.min(start + 10_000))).await.unwrap();

@@ -32,7 +32,7 @@ pub fn request(owner: &str, url: &str) -> FetchRequest {
         body: Some("a body".into()),
         sha256: Some(ContentHash::new([9; 32])),
         format: TorrentFormat::Hybrid,
-        ttl: 60,
+        ttl: Duration::from_secs(60),
         callback_url: None,
     };
     FetchRequest::new(UserId::new(owner), Some([127, 0, 0, 1].into()), spec, Duration::from_secs(3600), NOW)
@@ -43,8 +43,8 @@ pub fn content(hash: ContentHash, fetched_at: Timestamp) -> Content {
     Content {
         hash,
         size: 5,
-        media_type: "text/plain".into(),
-        file_name: "ü.txt".into(),
+        media_type: "text/plain".parse().unwrap(),
+        file_name: domain::FileName::sanitize("ü.txt").unwrap(),
         final_url: "https://example.org/final".parse().expect("a URL"),
         origin_status: 200,
         fetched_at,

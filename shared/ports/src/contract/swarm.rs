@@ -28,7 +28,7 @@ const KEEP: Duration = Duration::from_secs(1800);
 const TORRENT: InfoHash = InfoHash::new([1; 20]);
 
 fn peer(port: u16) -> Peer {
-    Peer { id: [port as u8; 20], address: ([127, 0, 0, 1], port).into(), seed: false }
+    Peer { id: [port.to_le_bytes()[0]; 20], address: ([127, 0, 0, 1], port).into(), seed: false }
 }
 
 async fn present<S: Swarm>(swarm: &S, peer: Peer) -> (Vec<Peer>, SwarmCounts) {
@@ -96,7 +96,7 @@ pub async fn no_more_peers_are_returned_than_requested<S: Swarm>(swarm: &S) {
 pub async fn the_number_of_peers_per_address_is_limited<S: Swarm>(swarm: &S) {
     let other = Peer { address: ([127, 0, 0, 2], 1).into(), id: [255; 20], seed: false };
     present(swarm, other).await;
-    let share = MAX_PEERS_PER_ADDRESS as u16;
+    let share = u16::try_from(MAX_PEERS_PER_ADDRESS).unwrap();
     for port in 1..=share {
         let now = NOW + Duration::from_secs(port.into());
         swarm.announce(TORRENT, Announce::Present(peer(port)), 0, now, KEEP).await.unwrap();

@@ -33,7 +33,7 @@ fn torrent(byte: u8) -> Torrent {
         infohash: InfoHash::new([byte; 20]),
         infohash_v2: byte.is_multiple_of(2).then(|| InfoHashV2::new([byte; 32])),
         content_hash: ContentHash::new([byte / 2; 32]),
-        name: "ü.txt".into(),
+        name: domain::FileName::sanitize("ü.txt").unwrap(),
         size: 1 << 40,
         piece_length: 1 << 24,
         state: TorrentState::Adding,
