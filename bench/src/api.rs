@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::json;
+use tests::TestServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::report;
-use crate::server::Server;
+use crate::server::server;
 
 /// The number of concurrent clients, each with its own keep-alive connection.
 const CONNECTIONS: usize = 64;
@@ -36,14 +38,14 @@ impl Load {
 
 pub async fn run() {
     println!();
-    let server = Server::start().await;
+    let server = server(&[]).await;
     // Requests that fail at once, because the port is blocked. Their rows are read below.
     let mut ids = vec![];
     for n in 0..ROWS {
-        ids.push(server.create(&format!("http://127.0.0.1:9/row/{n}")).await);
+        ids.push(server.create(json!({ "url": format!("http://127.0.0.1:9/row/{n}") })).await);
     }
     for id in &ids {
-        server.until_failed(id).await;
+        server.failed(id).await;
     }
 
     let health = load(&server, "200", |_| get("/v1/health")).await;
@@ -53,7 +55,7 @@ pub async fn run() {
             .await;
     let share = status.per_second / health.per_second * 100.0;
     report("GET /v1/requests/{id}", &format!("{}, {share:.0} % of health", status.text()));
-    let before = server.metric("proxytorrent_requests_created_total").await;
+    let before = metric(&server, "proxytorrent_requests_created_total").await;
     assert!(before >= ROWS as f64, "requests were lost");
     let created = load(&server, "201", |n| {
         // The port is blocked: each request is claimed, refused and ended while more are created.
@@ -63,10 +65,10 @@ pub async fn run() {
     })
     .await;
     report("POST /v1/requests (each then ends)", &created.text());
-    let counted = server.metric("proxytorrent_requests_created_total").await - before;
+    let counted = metric(&server, "proxytorrent_requests_created_total").await - before;
     let started = Instant::now();
     let ended = before + created.calls as f64;
-    while server.metric("proxytorrent_requests_failed_total").await < ended {
+    while metric(&server, "proxytorrent_requests_failed_total").await < ended {
         assert!(started.elapsed() < Duration::from_secs(120), "requests were lost");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -78,7 +80,11 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
 }
 
-async fn load(server: &Server, status: &'static str, request: impl Fn(u64) -> String + Send + Sync + 'static) -> Load {
+async fn load(
+    server: &TestServer,
+    status: &'static str,
+    request: impl Fn(u64) -> String + Send + Sync + 'static,
+) -> Load {
     let address = server.url.trim_start_matches("http://").to_owned();
     let (request, number) = (Arc::new(request), Arc::new(AtomicU64::new(0)));
     let started = Instant::now();
@@ -124,23 +130,10 @@ async fn answer(stream: &mut TcpStream, buffer: &mut [u8], status: &str) {
     }
 }
 
-impl Server {
-    async fn until_failed(&self, id: &str) {
-        loop {
-            let bytes = self.http.get(format!("{}/v1/requests/{id}", self.url)).send().await.expect("a response");
-            let row: Value = serde_json::from_slice(&bytes.bytes().await.expect("a body")).expect("JSON");
-            if row["status"] == "failed" {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    /// Returns the sum of a counter over all its labels.
-    async fn metric(&self, name: &str) -> f64 {
-        let answer = self.http.get(format!("{}/metrics", self.url)).send().await.expect("a response");
-        let text = answer.text().await.expect("text");
-        let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
-        values.filter_map(|value| value.parse::<f64>().ok()).sum()
-    }
+/// Returns the sum of a counter over all its labels.
+async fn metric(server: &TestServer, name: &str) -> f64 {
+    let response = server.call(Method::GET, "/metrics", None).await;
+    let text = response.text().await.expect("text");
+    let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
+    values.filter_map(|value| value.parse::<f64>().ok()).sum()
 }

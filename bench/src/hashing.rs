@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 
 use metainfo::{Pieces, TorrentFormat};
 
-use crate::{python, report, seconds};
+use tests::python;
+
+use crate::{report, seconds};
 
 const SIZE: usize = 1 << 30;
 const PIECE: u32 = 1 << 18;

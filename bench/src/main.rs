@@ -10,7 +10,6 @@ mod server;
 mod speed;
 mod startup;
 
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Prints a line of the report.
@@ -29,15 +28,6 @@ fn seconds(work: impl FnOnce()) -> f64 {
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
-}
-
-/// Returns the root folder of the workspace.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
-}
-
-fn python() -> PathBuf {
-    root().join(".tools/python/bin/python")
 }
 
 fn main() {

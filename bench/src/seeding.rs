@@ -5,8 +5,8 @@ use std::path::Path;
 
 use tokio::process::Command;
 
-use crate::server::Server;
-use crate::{python, report};
+use crate::report;
+use crate::server::server;
 
 /// The client, which measures the rate. With a third argument, the folder of the file, libtorrent seeds the file
 /// itself as the comparison.
@@ -43,7 +43,7 @@ print((info.total_size() - early) / (time.monotonic() - started) / 1e6)
 const SIZE: usize = 512 << 20;
 
 async fn rate(arguments: &[&Path]) -> f64 {
-    let output = Command::new(python()).args(["-c", CLIENT]).args(arguments).kill_on_drop(true).output().await;
+    let output = Command::new(tests::python()).args(["-c", CLIENT]).args(arguments).kill_on_drop(true).output().await;
     let output = output.expect("python runs");
     let printed = String::from_utf8_lossy(&output.stdout).trim().parse();
     printed.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
@@ -61,13 +61,9 @@ pub async fn run() {
     let url = format!("http://{}/file.bin", listener.local_addr().expect("an address"));
     tokio::spawn(async move { axum::serve(listener, router).await });
 
-    let server = Server::start_with(&[("FETCHER__MAX_SIZE", "1000000000")]).await;
-    let id = server.create(&url).await;
-    server.ready(&id).await;
-    let torrent = files.path().join("file.torrent");
-    let response =
-        server.http.get(format!("{}/v1/requests/{id}/torrent", server.url)).send().await.expect("a response");
-    std::fs::write(&torrent, response.bytes().await.expect("a torrent")).expect("written");
+    let server = server(&[("FETCHER__MAX_SIZE", "1000000000")]).await;
+    let row = server.fetch(&url).await;
+    let torrent = server.save_torrent(row["id"].as_str().expect("an id")).await;
 
     let cpu = server.cpu_ms();
     let down = tempfile::tempdir().expect("a folder");

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use crate::server::{Server, curl, origin};
+use serde_json::json;
+
+use crate::server::{curl, origin, server, time_to_ready};
 use crate::{median, report};
 
 /// The number of distinct small files in the throughput test.
@@ -10,19 +12,20 @@ const MANY: u64 = 500;
 
 pub async fn run() {
     let origin = origin().await;
-    let server = Server::start().await;
+    let server = server(&[]).await;
+    let folder = server.scratch("curl");
     println!();
     report("memory, fresh (RSS)", &format!("{:.0} MB", server.memory_mb("VmRSS")));
     // A warm-up: the origin creates its data at the first request.
-    curl(&format!("{origin}/10000/0"), server.folder.path(), &[]).await;
+    curl(&format!("{origin}/10000/0"), &folder, &[]).await;
     let mut seed = 1;
     for (size, name, rounds) in [(10_000, "10 kB", 21), (5_000_000, "5 MB", 11), (45_000_000, "45 MB", 7)] {
         let (mut ours, mut curls) = (vec![], vec![]);
         for _ in 0..rounds {
             seed += 1;
             let url = format!("{origin}/{size}/{seed}");
-            curls.push(curl(&url, server.folder.path(), &[]).await);
-            ours.push(server.fetch(&url).await);
+            curls.push(curl(&url, &folder, &[]).await);
+            ours.push(time_to_ready(&server, &url).await);
         }
         let (ours, curls) = (median(ours), median(curls));
         let ratio = ours / curls;
@@ -34,7 +37,7 @@ pub async fn run() {
     let started = Instant::now();
     let mut ids = vec![];
     for n in 0..MANY {
-        ids.push(server.create(&format!("{origin}/10000/{}", 1000 + n)).await);
+        ids.push(server.create(json!({ "url": format!("{origin}/10000/{}", 1000 + n) })).await);
     }
     for id in &ids {
         server.ready(id).await;

@@ -2,112 +2,46 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use tokio::net::TcpListener;
-use tokio::process::Command;
-use tokio::sync::mpsc;
+use serde_json::Value;
+use tests::lambda::Function;
+use tests::root;
 
-use crate::{median, report, root};
+use crate::{median, report};
 
 /// The number of starts of each function, with a warm page cache.
 const STARTS: usize = 15;
 
-/// A call of a function to the runtime API.
-enum Sign {
-    /// The function asks for its first event.
-    Ready,
-    /// The function sends its response.
-    Answered,
-}
-
-/// A runtime API for one function. `event` is its first event, or `None` for a function that needs a store.
-struct Runtime {
-    event: Option<String>,
-    signs: mpsc::UnboundedSender<(Sign, Instant)>,
-}
-
-async fn next(State(runtime): State<Arc<Runtime>>) -> Response {
-    let _ = runtime.signs.send((Sign::Ready, Instant::now()));
-    match &runtime.event {
-        Some(event) => {
-            let headers = [
-                ("lambda-runtime-aws-request-id", "one"),
-                ("lambda-runtime-deadline-ms", "9999999999999"),
-                ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:000000000000:function:bench"),
-            ];
-            (headers, event.clone()).into_response()
-        }
-        None => std::future::pending().await,
-    }
-}
-
-async fn answered(State(runtime): State<Arc<Runtime>>) -> StatusCode {
-    let _ = runtime.signs.send((Sign::Answered, Instant::now()));
-    StatusCode::ACCEPTED
+/// Returns the environment of a function, for which the server at `aws` stands in for AWS.
+fn environment(aws: &str) -> Vec<(String, String)> {
+    let names = ["REQUESTS_TABLE", "TORRENTS_TABLE", "CONTENTS_TABLE", "GUARDS_TABLE", "SWARM_TABLE", "BUCKET"];
+    let queues = ["FETCH_QUEUE", "PACKAGE_QUEUE", "SEED_QUEUE"].map(|name| (name, "http://127.0.0.1:9/queue"));
+    let stores = names.map(|name| (name, "name")).into_iter().chain(queues);
+    let others = [
+        ("AWS_ENDPOINT_URL", aws),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("MONITORING__LOG_LEVEL", "WARNING"),
+        ("PUBLIC_URL", "http://127.0.0.1"),
+        ("SECURITY__BEARER_TOKENS", "you:token"),
+        ("TRACKER__SECRET", "a secret of the tracker"),
+        ("PROXY__PROXY_ENABLED", "false"),
+    ];
+    let stores = stores.map(|(name, value)| (format!("AWS__{name}"), value.to_owned()));
+    stores.chain(others.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
 }
 
 /// Starts a function. Returns the milliseconds from exec until it asks for its first event, and until it has
 /// responded to `event`, if there is one.
-async fn start(binary: &Path, event: Option<String>) -> (f64, Option<f64>) {
-    let (signs, mut seen) = mpsc::unbounded_channel();
-    let answers = event.is_some();
-    let routes = Router::new()
-        .route("/2018-06-01/runtime/invocation/next", get(next))
-        .route("/2018-06-01/runtime/invocation/{id}/response", post(answered))
-        // Stands in for AWS, to which functions connect while they start.
-        .route("/", get(async || "{}"))
-        .with_state(Arc::new(Runtime { event, signs }));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address").to_string();
-    let server = tokio::spawn(async move { axum::serve(listener, routes).await });
-    let names = ["REQUESTS_TABLE", "TORRENTS_TABLE", "CONTENTS_TABLE", "GUARDS_TABLE", "SWARM_TABLE", "BUCKET"];
-    let queues = ["FETCH_QUEUE", "PACKAGE_QUEUE", "SEED_QUEUE"].map(|name| (name, "http://127.0.0.1:9/queue"));
-    let names = names.map(|name| (name, "name")).into_iter().chain(queues);
-    let begun = Instant::now();
-    let mut process = Command::new(binary)
-        .env_clear()
-        .envs(names.map(|(name, value)| (format!("AWS__{name}"), value)))
-        .env("AWS_ENDPOINT_URL", format!("http://{address}"))
-        .env("AWS_LAMBDA_RUNTIME_API", address)
-        .env("AWS_LAMBDA_FUNCTION_NAME", "bench")
-        .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
-        .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-        .env("AWS_LAMBDA_LOG_STREAM_NAME", "bench")
-        .env("AWS_LAMBDA_LOG_GROUP_NAME", "bench")
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", "key")
-        .env("AWS_SECRET_ACCESS_KEY", "secret")
-        .env("PUBLIC_URL", "http://127.0.0.1")
-        .env("SECURITY__BEARER_TOKENS", "you:token")
-        .env("TRACKER__SECRET", "a secret of the tracker")
-        .env("PROXY__PROXY_ENABLED", "false")
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("it starts");
-    let since = |at: Instant| at.duration_since(begun).as_secs_f64() * 1000.0;
-    let mut sign = async || {
-        let sign = tokio::time::timeout(Duration::from_secs(30), seen.recv()).await.expect("in time");
-        sign.expect("the runtime API serves")
-    };
-    let ready = since(sign().await.1);
-    let mut answer = None;
-    while answers && answer.is_none() {
-        if let (Sign::Answered, at) = sign().await {
-            answer = Some(since(at));
-        }
-    }
-    process.kill().await.expect("killed");
-    server.abort();
-    (ready, answer)
+async fn start(binary: &Path, event: Option<Value>) -> (f64, Option<f64>) {
+    let mut function = Function::start(binary, environment).await;
+    let started = function.started;
+    let ready = function.ready().await.as_secs_f64() * 1000.0;
+    let Some(event) = event else { return (ready, None) };
+    function.invoke(event, Duration::from_secs(30)).await.expect("a response");
+    (ready, Some(started.elapsed().as_secs_f64() * 1000.0))
 }
 
 /// Returns the size of the binary in bytes, uncompressed and deflated as in a zip file.
@@ -118,7 +52,7 @@ fn sizes(binary: &Path) -> (u64, u64) {
     (bytes.len() as u64, encoder.finish().expect("compressed").len() as u64)
 }
 
-async fn measure(name: &str, binary: PathBuf, event: Option<String>) {
+async fn measure(name: &str, binary: PathBuf, event: Option<Value>) {
     let (size, zipped) = sizes(&binary);
     let (mut ready, mut answered) = (vec![], vec![]);
     for _ in 0..STARTS {
@@ -136,7 +70,10 @@ async fn measure(name: &str, binary: PathBuf, event: Option<String>) {
 pub async fn run() {
     println!();
     let folder = root().join("target/function");
-    let event = |name: &str| std::fs::read_to_string(root().join(format!("events/{name}.json"))).expect("an event");
+    let event = |name: &str| -> Value {
+        let text = std::fs::read_to_string(root().join(format!("events/{name}.json"))).expect("an event");
+        serde_json::from_str(&text).expect("JSON")
+    };
     measure("a function that does nothing", folder.join("examples/hello"), Some(event("page"))).await;
     let sources = std::fs::read_dir(root().join("functions/src/bin")).expect("the functions");
     let mut names: Vec<_> = sources.map(|entry| entry.expect("an entry").path()).collect();

@@ -18,11 +18,11 @@ use seeder::SeedSession;
 use serde_json::{Value, json};
 use settings::Settings;
 use sha2::{Digest, Sha256};
-use tokio::net::TcpListener;
+use tests::Origin;
+use tests::emulator::Account;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::emulator::Account;
 use crate::transport::{Fault, FaultPlan, FaultyTransport};
 
 const EVERY_PORT: u16 = REQUESTS | TORRENTS | CONTENTS | GUARDS | SWARM | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
@@ -33,7 +33,7 @@ pub struct TestEnv {
     environment: Vec<(&'static str, String)>,
     pub clock: ManualClock,
     session: Arc<SeedSession>,
-    pub origin: String,
+    origin: Origin,
     /// A backend without faults, for the test's own reads and writes.
     pub observer: Backend,
     queues: Vec<(&'static str, String)>,
@@ -43,22 +43,6 @@ pub struct TestEnv {
 pub enum Ended<T> {
     With(T),
     Killed,
-}
-
-pub fn content(size: usize, seed: usize) -> Vec<u8> {
-    (0..size).map(|i| (i * 31 + i / 253 + seed * 7 + i * seed / 4096).to_le_bytes()[0]).collect()
-}
-
-/// Starts an origin that serves `/SIZE/SEED`, and returns its URL.
-async fn origin() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let route = axum::routing::get(async |axum::extract::Path((size, seed)): axum::extract::Path<(usize, usize)>| {
-        ([("content-type", "application/octet-stream")], content(size, seed))
-    });
-    let router = axum::Router::new().route("/{size}/{seed}", route);
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    url
 }
 
 impl TestEnv {
@@ -107,7 +91,7 @@ impl TestEnv {
             settings: settings.clone(),
             clock,
             session,
-            origin: origin().await,
+            origin: Origin::start().await,
             observer,
             queues,
         }
@@ -174,7 +158,7 @@ impl TestEnv {
 
     /// Creates a request like a client that retries with the same idempotency key until it gets a response.
     pub async fn create(&self, plan: &Arc<FaultPlan>, path: &str) -> RequestId {
-        self.create_url(plan, &format!("{}/{path}", self.origin)).await
+        self.create_url(plan, &self.origin.url(&format!("/{path}"))).await
     }
 
     /// As [`TestEnv::create`], for an absolute URL.

@@ -4,7 +4,9 @@ use domain::Status;
 use pipeline::DeadLetter;
 use tokio_util::sync::CancellationToken;
 
-use crate::env::{TestEnv, content, undisturbed};
+use tests::content;
+
+use crate::env::{TestEnv, undisturbed};
 use crate::transport::{Fault, FaultPlan};
 
 /// Creates a request with this fault, waits until it is ready, and checks that nothing is left. Returns the number of
@@ -14,7 +16,7 @@ async fn live(env: &TestEnv, fault: Fault, size: usize, seed: usize, deliveries:
     let context = format!("{fault:?}, {size} bytes");
     let id = env.create(&plan, &format!("{size}/{seed}")).await;
     let row = env.settle(&plan, id, deliveries).await;
-    env.assert_ready(&row, &content(size, seed), &context).await;
+    env.assert_ready(&row, &content(size, seed as u64), &context).await;
     if fault == Fault::None {
         assert_eq!(env.staged().await, 0, "{context}: staged uploads before the sweep");
     }

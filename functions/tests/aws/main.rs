@@ -1,8 +1,6 @@
 //! Tests of the functions on an emulated AWS: calls and permissions, injected faults, the template, the binaries.
 
 mod calls;
-#[path = "../../../shared/aws/tests/emulator/mod.rs"]
-mod emulator;
 mod env;
 mod faults;
 mod runtime;

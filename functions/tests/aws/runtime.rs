@@ -1,114 +1,28 @@
 //! The function binaries, run against a local Lambda runtime API that sends them events.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path as UrlPath, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::get;
 use domain::Status;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use tests::lambda::Function;
+use tests::{content, sha256};
 use tokio::net::TcpListener;
-use tokio::process::Command;
-use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 
-use crate::env::{TestEnv, content, undisturbed};
+use crate::env::{TestEnv, undisturbed};
 use crate::template::functions;
 
-/// The time limit for a response, in addition to the time that the invocation has.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The outcome of an invocation: the function's response, or the error that it reported.
-type Said = Result<Value, Value>;
-
-struct Runtime {
-    events: AsyncMutex<mpsc::UnboundedReceiver<(Value, Duration)>>,
-    answers: mpsc::UnboundedSender<Said>,
-}
-
-/// A running function binary. It is killed when it is dropped.
-struct Function {
-    events: mpsc::UnboundedSender<(Value, Duration)>,
-    answers: mpsc::UnboundedReceiver<Said>,
-    _process: tokio::process::Child,
-    _stop: oneshot::Sender<()>,
-}
-
-async fn next(State(runtime): State<Arc<Runtime>>) -> Response {
-    let Some((event, time)) = runtime.events.lock().await.recv().await else {
-        return StatusCode::GONE.into_response();
-    };
-    let deadline = SystemTime::now() + time;
-    let deadline = deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis().to_string();
-    let headers = [
-        ("lambda-runtime-aws-request-id", "00000000-0000-0000-0000-000000000000".to_owned()),
-        ("lambda-runtime-deadline-ms", deadline),
-        ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:000000000000:function:test".into()),
-        ("lambda-runtime-trace-id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700".into()),
-    ];
-    (headers, Body::from(event.to_string())).into_response()
-}
-
-async fn said(
-    State(runtime): State<Arc<Runtime>>,
-    UrlPath((_, what)): UrlPath<(String, String)>,
-    body: String,
-) -> StatusCode {
-    let value: Value = serde_json::from_str(&body).unwrap_or_default();
-    let _ = runtime.answers.send(if what == "response" { Ok(value) } else { Err(value) });
-    StatusCode::ACCEPTED
-}
-
-impl Function {
-    async fn start(env: &TestEnv, binary: &str) -> Self {
-        let (events, receiver) = mpsc::unbounded_channel();
-        let (sender, answers) = mpsc::unbounded_channel();
-        let runtime = Arc::new(Runtime { events: AsyncMutex::new(receiver), answers: sender });
-        let routes = Router::new()
-            .route("/2018-06-01/runtime/invocation/next", get(next))
-            .route("/2018-06-01/runtime/invocation/{id}/{what}", post(said))
-            .with_state(runtime);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = axum::serve(listener, routes) => {}
-                _ = stopped => {}
-            }
-        });
-        let process = Command::new(binaries().join(binary))
-            .env_clear()
-            .envs(env.environment())
-            .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
-            .env("AWS_LAMBDA_FUNCTION_NAME", binary)
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
-            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-            .env("AWS_LAMBDA_LOG_STREAM_NAME", "test")
-            .env("AWS_LAMBDA_LOG_GROUP_NAME", "test")
-            .stdout(Stdio::inherit())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        Self { events, answers, _process: process, _stop: stop }
-    }
-
-    /// Sends an event with a deadline of `time` from now, and returns the outcome.
-    async fn invoke(&mut self, event: Value, time: Duration) -> Said {
-        self.events.send((event, time)).unwrap();
-        tokio::time::timeout(time + PATIENCE, self.answers.recv()).await.expect("in time").expect("it runs")
-    }
-}
-
-fn binaries() -> PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_sweep")).parent().unwrap().to_owned()
+async fn start(env: &TestEnv, binary: &str) -> Function {
+    let environment = env.environment();
+    let path = Path::new(env!("CARGO_BIN_EXE_sweep")).with_file_name(binary);
+    Function::start(&path, |_| environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()).await
 }
 
 fn event(function: &str) -> Value {
@@ -139,7 +53,7 @@ async fn every_function_handles_its_sample_event() {
     ]
     .into();
     for name in functions() {
-        let mut function = Function::start(&env, &name).await;
+        let mut function = start(&env, &name).await;
         let answer =
             function.invoke(event(&name), Duration::from_secs(30)).await.unwrap_or_else(|e| panic!("{name}: {e}"));
         let said = answer.get("statusCode").unwrap_or(&answer);
@@ -187,7 +101,7 @@ async fn a_suspended_fetch_resumes_in_the_next_run_of_its_function() {
     let size = 6_000_000;
     let (url, seen) = slow_origin(size, true).await;
     let id = env.create_url(&undisturbed(), &url).await;
-    let mut fetch = Function::start(&env, "fetch_content").await;
+    let mut fetch = start(&env, "fetch_content").await;
     let mut runs = 0;
     while env.row(id).await.status != Status::Packaging {
         runs += 1;
@@ -201,7 +115,7 @@ async fn a_suspended_fetch_resumes_in_the_next_run_of_its_function() {
     }
     assert!(runs >= 2, "runs: {runs}");
     let stored = env.row(id).await.content.unwrap();
-    assert_eq!((stored.size, stored.hash.to_string()), (size as u64, hex::encode(Sha256::digest(content(size, 5)))));
+    assert_eq!((stored.size, stored.hash.to_string()), (size as u64, sha256(&content(size, 5))));
     let seen = seen.lock().unwrap().clone();
     assert_eq!(seen.len(), runs);
     assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "each run resumes where the previous one stopped: {seen:?}");
@@ -214,7 +128,7 @@ async fn a_fetch_that_cannot_resume_fails_with_its_reason() {
     let env = TestEnv::new().await;
     let (url, _) = slow_origin(6_000_000, false).await;
     let id = env.create_url(&undisturbed(), &url).await;
-    let mut fetch = Function::start(&env, "fetch_content").await;
+    let mut fetch = start(&env, "fetch_content").await;
     let answer = fetch.invoke(message(&json!({ "fetch": id })), Duration::from_secs(7)).await;
     assert_eq!(answer, Ok(json!({ "batchItemFailures": [] })));
     let row = env.row(id).await;
@@ -230,13 +144,13 @@ async fn a_cancel_of_a_suspended_fetch_leaves_nothing() {
     let env = TestEnv::new().await;
     let (url, _) = slow_origin(6_000_000, true).await;
     let id = env.create_url(&undisturbed(), &url).await;
-    let mut fetch = Function::start(&env, "fetch_content").await;
+    let mut fetch = start(&env, "fetch_content").await;
     fetch.invoke(message(&json!({ "fetch": id })), Duration::from_secs(7)).await.unwrap();
     let row = env.row(id).await;
     assert!(row.checkpoint.is_some(), "{row:#?}");
     assert!(env.staged().await > 0);
     env.observer.stores.requests.cancel(id, &row.owner, ports::Clock::now(&env.clock)).await.unwrap();
-    let mut package = Function::start(&env, "package_torrent").await;
+    let mut package = start(&env, "package_torrent").await;
     package.invoke(message(&json!({ "release": id })), Duration::from_secs(30)).await.unwrap();
     assert_eq!(env.staged().await, 0);
     env.stop().await;

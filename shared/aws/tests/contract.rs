@@ -1,13 +1,8 @@
 //! The contract tests of all ports on an emulated AWS, over HTTP.
 
-// `emulator` is also part of the functions' tests, where the crate is named `aws`.
-extern crate proxytorrent_aws as aws;
+use proxytorrent_aws::{Bucket, DynamoGuards, DynamoRequests, DynamoSwarm, DynamoTorrents, S3Contents};
 
-mod emulator;
-
-use aws::{Bucket, DynamoGuards, DynamoRequests, DynamoSwarm, DynamoTorrents, S3Contents};
-
-use crate::emulator::Account;
+use tests::emulator::Account;
 
 async fn requests() -> (DynamoRequests, Account) {
     let account = Account::new().await;

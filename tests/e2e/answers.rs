@@ -1,0 +1,233 @@
+//! HTTP responses: contents, webseeds, the OpenAPI document, CORS and security headers, metrics, retention.
+
+use metainfo::Value as Bencode;
+use proxytorrent_tests::clients::{aria2, libtorrent};
+use proxytorrent_tests::{Origin, TestServer, content, eventually, read_json, sha256};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+async fn ask(server: &TestServer, method: Method, path: &str, headers: &[(&str, &str)]) -> Response {
+    let mut request = server.http.request(method, format!("{}{path}", server.url));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.send().await.expect("a response")
+}
+
+#[tokio::test]
+async fn content_is_served_whole_and_by_range_and_is_never_executed() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let row = server.fetch(&origin.file(1_000_000, 1, "<b>.html")).await;
+    let path = format!("/v1/requests/{}/content", row["id"].as_str().unwrap());
+    let bytes = content(1_000_000, 1);
+    let whole = ask(&server, Method::GET, &path, &[]).await;
+    let header = |answer: &Response, name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+    let etag = header(&whole, "etag");
+    assert_eq!((whole.status().as_u16(), header(&whole, "content-length")), (200, "1000000".into()));
+    assert_eq!(header(&whole, "x-content-type-options"), "nosniff");
+    assert!(header(&whole, "content-security-policy").starts_with("sandbox"));
+    assert!(header(&whole, "content-disposition").starts_with("attachment; filename="));
+    assert!(header(&whole, "repr-digest").starts_with("sha-256=:"));
+    assert_eq!(whole.bytes().await.unwrap(), bytes);
+
+    let head = ask(&server, Method::HEAD, &path, &[]).await;
+    assert_eq!((head.status().as_u16(), header(&head, "content-length")), (200, "1000000".into()));
+    assert_eq!(head.bytes().await.unwrap().len(), 0);
+
+    for (range, first, last) in
+        [("bytes=0-0", 0, 0), ("bytes=500000-", 500_000, 999_999), ("bytes=-7", 999_993, 999_999)]
+    {
+        let part = ask(&server, Method::GET, &path, &[("range", range), ("if-range", &etag)]).await;
+        assert_eq!(
+            (part.status().as_u16(), header(&part, "content-range")),
+            (206, format!("bytes {first}-{last}/1000000"))
+        );
+        assert_eq!(part.bytes().await.unwrap(), bytes[first..=last]);
+    }
+    let changed = ask(&server, Method::GET, &path, &[("range", "bytes=0-0"), ("if-range", "\"another\"")]).await;
+    assert_eq!(changed.status(), 200, "a different ETag gets the whole content");
+    let outside = ask(&server, Method::GET, &path, &[("range", "bytes=1000000-")]).await;
+    assert_eq!((outside.status().as_u16(), header(&outside, "content-range")), (416, "bytes */1000000".into()));
+    assert_eq!(read_json(outside).await["code"], "range_not_satisfiable");
+    assert_eq!(ask(&server, Method::GET, &path, &[("if-none-match", &etag)]).await.status(), 304);
+}
+
+#[tokio::test]
+async fn the_webseed_alone_serves_real_clients_until_the_request_ends() {
+    let (server, origin) = (TestServer::with(&[("TORRENT__WEBSEED", "true")]).await, Origin::start().await);
+    let row = server.fetch(&origin.file(2_000_000, 1, "a.bin")).await;
+    let id = row["id"].as_str().unwrap();
+    // Removes the tracker, so that clients cannot find the seeder and must use the webseed.
+    let path = server.save_torrent(id).await;
+    let Bencode::Dict(mut torrent) = Bencode::decode(&std::fs::read(&path).unwrap()).unwrap() else {
+        panic!("a torrent")
+    };
+    torrent.remove(&b"announce"[..]);
+    torrent.remove(&b"announce-list"[..]);
+    std::fs::write(&path, Bencode::Dict(torrent).encode()).unwrap();
+    let expected = sha256(&content(2_000_000, 1));
+    assert_eq!(aria2(path.to_str().unwrap(), &server.scratch("aria2"), "a.bin").await, expected);
+    assert_eq!(libtorrent(path.to_str().unwrap(), &server.scratch("libtorrent")).await, expected);
+
+    let magnet = server.magnet(id).await;
+    let webseed = magnet.split("&ws=").nth(1).expect("a webseed").split('&').next().unwrap();
+    let webseed = percent_encoding::percent_decode_str(webseed).decode_utf8().unwrap().into_owned();
+    let path = webseed.strip_prefix(&server.url).expect("on this server").to_owned();
+    assert_eq!(ask(&server, Method::GET, &path, &[]).await.status(), 200);
+    let guess = format!("{}0", &path[..path.len() - 1]);
+    let guess = if guess == path { format!("{}1", &path[..path.len() - 1]) } else { guess };
+    assert_eq!(ask(&server, Method::GET, &guess, &[]).await.status(), 404);
+    server.call(Method::DELETE, &format!("/v1/requests/{id}"), None).await;
+    assert_eq!(ask(&server, Method::GET, &path, &[]).await.status(), 404);
+}
+
+#[tokio::test]
+async fn the_openapi_document_matches_the_committed_file() {
+    let server = TestServer::start().await;
+    let mut document = read_json(server.call(Method::GET, "/openapi.json", None).await).await;
+    assert_eq!(document["openapi"], "3.1.0");
+    document["info"]["version"] = "VERSION".into();
+    let text = serde_json::to_string_pretty(&document).unwrap() + "\n";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/api/openapi.json");
+    let stored = std::fs::read_to_string(path).unwrap_or_default();
+    if stored != text {
+        std::fs::write(path, text).unwrap();
+        panic!("shared/api/openapi.json was out of date and has been rewritten: check the difference and commit it");
+    }
+}
+
+#[tokio::test]
+async fn the_documentation_page_loads_no_external_resources() {
+    let server = TestServer::start().await;
+    let page = ask(&server, Method::GET, "/docs/", &[]).await;
+    assert_eq!(page.status(), 200);
+    let page = page.text().await.unwrap();
+    let links = page.split(['"', '\'']).filter(|text| matches!(text.rsplit_once('.'), Some((_, "js" | "css"))));
+    let mut files = 0;
+    for link in links {
+        assert!(!link.contains("//"), "{link}");
+        let file = ask(&server, Method::GET, &format!("/docs/{}", link.trim_start_matches("./")), &[]).await;
+        assert_eq!(file.status(), 200, "{link}");
+        files += 1;
+    }
+    assert!(files >= 3, "{page}");
+}
+
+#[tokio::test]
+async fn cors_is_allowed_only_for_configured_origins() {
+    let page = [("origin", "https://app.example")];
+    let server = TestServer::start().await;
+    let answer = ask(&server, Method::GET, "/v1/health", &page).await;
+    assert!(!answer.headers().contains_key("access-control-allow-origin"));
+    assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+    assert_eq!(answer.headers()["x-frame-options"], "DENY");
+    let rebound = ask(&server, Method::GET, "/v1/requests", &[("host", "rebound.example")]).await;
+    assert_eq!((rebound.status().as_u16(), &read_json(rebound).await["code"]), (421, &json!("unknown_host")));
+
+    let server = TestServer::with(&[("CORS_ORIGINS", "https://app.example")]).await;
+    let answer = ask(&server, Method::GET, "/v1/health", &page).await;
+    assert_eq!(answer.headers()["access-control-allow-origin"], "https://app.example");
+    let other = ask(&server, Method::GET, "/v1/health", &[("origin", "https://evil.example")]).await;
+    assert!(!other.headers().contains_key("access-control-allow-origin"));
+    let asks = [("access-control-request-method", "POST"), ("access-control-request-headers", "idempotency-key")];
+    let preflight = ask(&server, Method::OPTIONS, "/v1/requests", &[&page[..], &asks].concat()).await;
+    assert_eq!(preflight.status(), 200);
+    assert!(preflight.headers()["access-control-allow-headers"].to_str().unwrap().contains("idempotency-key"));
+}
+
+#[tokio::test]
+async fn a_path_lists_its_allowed_methods() {
+    let server = TestServer::start().await;
+    for (path, allowed) in [("/v1/requests", "GET,HEAD,POST"), ("/v1/requests/x", "GET,HEAD,DELETE,PATCH")] {
+        let answer = server.call(Method::PUT, path, None).await;
+        assert_eq!(answer.status(), 405);
+        assert_eq!(answer.headers()["allow"], allowed);
+    }
+    let answer: Value = read_json(server.call(Method::GET, "/", None).await).await;
+    assert_eq!(answer["docs"], "/docs");
+}
+
+#[tokio::test]
+async fn metrics_count_events_and_require_authentication() {
+    let users = [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "alice:a-token")];
+    let (server, origin) = (TestServer::with(&users).await, Origin::start().await);
+    assert_eq!(ask(&server, Method::GET, "/metrics", &[]).await.status(), 401);
+    let token = ("authorization", "Bearer a-token");
+    for path in ["/bytes/1000/1/a", "/status/404"] {
+        let request = server.http.post(format!("{}/v1/requests", server.url)).header(token.0, token.1);
+        let body = serde_json::json!({ "url": origin.url(path) }).to_string();
+        request.header("content-type", "application/json").body(body).send().await.unwrap();
+    }
+    let wanted = [
+        "proxytorrent_requests_created_total 2",
+        "proxytorrent_requests_ready_total 1",
+        "proxytorrent_requests_failed_total{step=\"fetch\",code=\"origin_status\"} 1",
+        "proxytorrent_fetched_bytes_total 1000",
+        "proxytorrent_torrents_seeding 1",
+        "proxytorrent_step_duration_seconds_count{step=\"package\"} 1",
+        "proxytorrent_http_requests_total{method=\"POST\",route=\"/v1/requests\",status=\"201\"} 2",
+    ];
+    proxytorrent_tests::eventually("all events are counted", async || {
+        let text = ask(&server, Method::GET, "/metrics", &[token]).await.text().await.unwrap();
+        wanted.iter().all(|line| text.lines().any(|found| found == *line)).then_some(())
+    })
+    .await;
+
+    let server = TestServer::with(&[("MONITORING__METRICS_ENABLED", "false")]).await;
+    assert_eq!(ask(&server, Method::GET, "/metrics", &[]).await.status(), 404);
+}
+
+#[tokio::test]
+async fn retention_is_set_at_creation_and_can_be_changed() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let day = |row: &Value, field: &str| {
+        let time = row[field].as_str().expect("a time");
+        time::OffsetDateTime::parse(time, &time::format_description::well_known::Rfc3339).expect("RFC 3339")
+    };
+    let kept = |row: &Value| (day(row, "expires_at") - day(row, "completed_at")).whole_seconds();
+    let row = server.fetch(&origin.file(10, 1, "a")).await;
+    assert_eq!((&row["keep"], &row["ttl"], kept(&row)), (&json!(2_592_000), &json!(3600), 2_592_000));
+    let id = server.create(json!({ "url": origin.file(10, 2, "b"), "keep": 60, "ttl": 0 })).await;
+    assert_eq!(kept(&server.ready(&id).await), 60);
+    let id = server.create(json!({ "url": origin.file(10, 3, "c"), "keep": 0 })).await;
+    let row = server.ready(&id).await;
+    assert_eq!((&row["keep"], &row["expires_at"]), (&json!(0), &Value::Null));
+
+    let path = format!("/v1/requests/{id}");
+    let patch = async |path: &str, body: Value| {
+        let response = server.call(Method::PATCH, path, Some(body)).await;
+        (response.status().as_u16(), read_json(response).await)
+    };
+    let (status, row) = patch(&path, json!({ "keep": 7200 })).await;
+    assert_eq!((status, &row["keep"]), (200, &json!(7200)), "{row:#}");
+    assert!((7190..=7210).contains(&kept(&row)), "{row:#}");
+    for (body, code) in [
+        (json!({}), "required"),
+        (json!({ "keep": -1 }), "out_of_range"),
+        (json!({ "keep": 3_000_000_001_u64 }), "out_of_range"),
+        (json!({ "keep": 1, "ttl": 1 }), "unknown_field"),
+    ] {
+        let (status, problem) = patch(&path, body).await;
+        assert_eq!((status, &problem["errors"][0]["code"]), (422, &json!(code)), "{problem:#}");
+    }
+    assert_eq!(patch("/v1/requests/01a20583-ba94-7002-8c0b-bbdc5e108857", json!({ "keep": 1 })).await.0, 404);
+    assert_eq!(server.call(Method::DELETE, &path, None).await.status(), 204);
+    assert_eq!(patch(&path, json!({ "keep": 1 })).await.0, 410);
+}
+
+#[tokio::test]
+async fn a_request_outlives_its_ttl_and_expires_after_its_retention() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let url = origin.file(10, 1, "a");
+    let id = server.create(json!({ "url": url, "ttl": 1, "keep": 4 })).await;
+    server.ready(&id).await;
+    // After its `ttl` the content is not reused: an identical request fetches again.
+    let hits = origin.hits();
+    eventually("an identical request fetches again", async || {
+        let again = server.create(json!({ "url": url, "ttl": 1 })).await;
+        server.ready(&again).await;
+        (origin.hits() > hits).then_some(())
+    })
+    .await;
+    server.until(&id, |row| row["status"] == "expired").await;
+}

@@ -1,0 +1,76 @@
+//! Downloads with real BitTorrent clients, from nothing but the torrent file or magnet link that the API returns.
+
+use proxytorrent_tests::clients::{aria2, libtorrent};
+use proxytorrent_tests::{Origin, TestServer, content, program, run, sha256, tool};
+use serde_json::json;
+
+async fn everybody_downloads(size: usize) {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let expected = sha256(&content(size, 7));
+    let row = server.fetch(&origin.file(size, 7, "a file.bin")).await;
+    assert_eq!(row["content_hash"], expected);
+    assert_eq!(row["content_size"], size);
+    assert_eq!(row["file_name"], "a file.bin");
+
+    let id = row["id"].as_str().unwrap();
+    let (torrent, magnet) = (server.save_torrent(id).await, server.magnet(id).await);
+    for (source, from) in [(torrent.to_str().unwrap(), "torrent"), (&magnet, "magnet")] {
+        assert_eq!(libtorrent(source, &server.scratch(&format!("libtorrent-{from}"))).await, expected);
+        assert_eq!(aria2(source, &server.scratch(&format!("aria2-{from}")), "a file.bin").await, expected);
+    }
+}
+
+#[tokio::test]
+async fn all_clients_download_one_byte() {
+    everybody_downloads(1).await;
+}
+
+#[tokio::test]
+async fn all_clients_download_10_kb() {
+    everybody_downloads(10_000).await;
+}
+
+#[tokio::test]
+async fn all_clients_download_5_mb() {
+    everybody_downloads(5_000_000).await;
+}
+
+#[tokio::test]
+async fn all_clients_download_45_mb() {
+    everybody_downloads(45_000_000).await;
+}
+
+#[tokio::test]
+async fn a_hybrid_torrent_is_downloaded_by_torrent_file_and_by_magnet_link() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let id = server.create(json!({ "url": origin.file(3_000_000, 1, "h.bin"), "format": "hybrid" })).await;
+    let row = server.ready(&id).await;
+    assert_eq!(row["infohash"].as_str().map(str::len), Some(40));
+    assert_eq!(row["infohash_v2"].as_str().map(str::len), Some(64));
+    let magnet = server.magnet(&id).await;
+    assert!(magnet.contains(&format!("xt=urn:btmh:1220{}", row["infohash_v2"].as_str().unwrap())), "{magnet}");
+
+    let expected = sha256(&content(3_000_000, 1));
+    let torrent = server.save_torrent(&id).await;
+    assert_eq!(libtorrent(torrent.to_str().unwrap(), &server.scratch("torrent")).await, expected);
+    assert_eq!(libtorrent(&magnet, &server.scratch("magnet")).await, expected);
+}
+
+#[tokio::test]
+async fn a_public_torrent_is_downloaded_by_its_magnet_link() {
+    let (server, origin) = (TestServer::with(&[("TORRENT__PRIVATE_TRACKER", "false")]).await, Origin::start().await);
+    let row = server.fetch(&origin.file(100_000, 1, "p.bin")).await;
+    let magnet = server.magnet(row["id"].as_str().unwrap()).await;
+    assert_eq!(libtorrent(&magnet, &server.scratch("magnet")).await, sha256(&content(100_000, 1)));
+}
+
+/// Transmission ignores peers with addresses in 127.0.0.0/8 from a tracker, so this test needs a network of two
+/// namespaces.
+#[tokio::test]
+async fn transmission_downloads_across_a_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let (script, program) = (tool("transmission.sh"), program());
+    let arguments = [script.to_str().unwrap(), program.to_str().unwrap(), folder.path().to_str().unwrap()];
+    let printed = run("bash", &arguments, folder.path()).await;
+    assert!(printed.contains("the same"), "{printed}");
+}

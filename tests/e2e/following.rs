@@ -1,0 +1,171 @@
+//! Following requests: lists with cursors, long polling, server-sent events, webhooks.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use proxytorrent_tests::{Origin, TestServer, eventually, read_json};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::raw::{Peer, Raw};
+
+#[tokio::test]
+async fn a_user_pages_through_their_own_requests() {
+    let users = [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "alice:a-token,bob:b-token")];
+    let (server, origin) = (TestServer::with(&users).await, Origin::start().await);
+    let call = async |token: &str, method: Method, path: &str, body: Option<Value>| {
+        let mut request = server.http.request(method, format!("{}/v1/requests{path}", server.url)).bearer_auth(token);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        request.send().await.expect("a response")
+    };
+    let mut ids = vec![];
+    for n in 0..5 {
+        let body = json!({ "url": origin.file(10, n, "a") });
+        let created = read_json(call("a-token", Method::POST, "", Some(body.clone())).await).await;
+        ids.insert(0, created["id"].clone());
+        call("b-token", Method::POST, "", Some(body)).await;
+    }
+    let (mut found, mut query) = (vec![], "?limit=2".to_owned());
+    loop {
+        let page = read_json(call("a-token", Method::GET, &query, None).await).await;
+        found.extend(page["items"].as_array().unwrap().iter().map(|item| item["id"].clone()));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        query = format!("?limit=2&cursor={cursor}");
+    }
+    assert_eq!(found, ids);
+    call("a-token", Method::DELETE, &format!("/{}", ids[1].as_str().unwrap()), None).await;
+    let cancelled = read_json(call("a-token", Method::GET, "?status=cancelled", None).await).await;
+    assert_eq!((&cancelled["items"][0]["id"], cancelled["items"].as_array().unwrap().len()), (&ids[1], 1));
+    assert!(cancelled["next_cursor"].is_null());
+
+    let wrong = call("a-token", Method::GET, "?limit=0&cursor=x&status=done&page=2", None).await;
+    assert_eq!(wrong.status(), 422);
+    let wrong = read_json(wrong).await;
+    let fields: Vec<_> = wrong["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["limit", "cursor", "status", "page"]);
+}
+
+#[tokio::test]
+async fn a_long_poll_returns_at_the_next_change() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let id = server.create(json!({ "url": origin.url("/gated/1000/1") })).await;
+    server.until(&id, |row| row["status"] == "fetching").await;
+    let poll = async |wait: &str| {
+        let started = Instant::now();
+        let row = read_json(server.call(Method::GET, &format!("/v1/requests/{id}?wait={wait}"), None).await).await;
+        (row["status"].as_str().unwrap().to_owned(), started.elapsed())
+    };
+    let (status, took) = poll("1").await;
+    assert_eq!(status, "fetching");
+    assert!(took >= Duration::from_secs(1), "{took:?}");
+    let ((status, took), ()) = tokio::join!(poll("25"), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        origin.open_gate();
+    });
+    assert_ne!(status, "fetching");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    server.ready(&id).await;
+    let (status, took) = poll("25").await;
+    assert_eq!(status, "ready");
+    assert!(took < Duration::from_secs(10), "an ended request must return at once: {took:?}");
+    assert_eq!(server.call(Method::GET, &format!("/v1/requests/{id}?wait=26"), None).await.status(), 422);
+}
+
+#[tokio::test]
+async fn events_report_each_change_and_end_with_the_request() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let id = server.create(json!({ "url": origin.url("/gated/1000000/1") })).await;
+    let stream = server.call(Method::GET, &format!("/v1/requests/{id}/events"), None).await;
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    server.until(&id, |row| row["progress"] == 45).await;
+    origin.open_gate();
+    let text =
+        tokio::time::timeout(Duration::from_secs(60), stream.text()).await.expect("the stream ends").expect("text");
+    let rows: Vec<Value> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|row| serde_json::from_str(row).unwrap())
+        .collect();
+    let mut told: Vec<_> = rows.iter().map(|row| row["status"].as_str().unwrap()).collect();
+    assert!(rows.iter().any(|row| row["progress"] == 45), "{text}");
+    told.dedup();
+    assert_eq!((told.contains(&"fetching"), told.last()), (true, Some(&"ready")), "{told:?}");
+    assert!(text.starts_with("event: status\n"), "{text}");
+    let dummy_key = server.call(Method::GET, "/v1/requests/01a20583-ba94-7002-8c0b-bbdc5e108857/events", None).await;
+    assert_eq!(dummy_key.status(), 404);
+}
+
+#[tokio::test]
+async fn a_webhook_is_signed_and_retried() {
+    let receiver = Raw::start(async |mut peer: Peer| {
+        let head = peer.request().await;
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+        let body = peer.read(length.parse().expect("a number")).await;
+        peer.note(String::from_utf8(body).expect("text"));
+        let status = if peer.earlier == 0 { "500 Out of order" } else { "204 No Content" };
+        peer.send(format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")).await;
+    })
+    .await;
+    let origin = Origin::start().await;
+    let secret = [7; 32];
+    let setting = format!("whsec_{}", STANDARD.encode(secret));
+    let server = TestServer::with(&[("SECURITY__WEBHOOK_SECRET", &setting)]).await;
+    let body = json!({ "url": origin.file(10, 1, "a"), "callback_url": receiver.url("/hook") });
+    let id = server.create(body).await;
+    let row = server.ready(&id).await;
+    let seen =
+        eventually("the webhook is sent twice", async || (receiver.seen().len() == 4).then(|| receiver.seen())).await;
+    let header = |head: &str, name: &str| {
+        let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).expect("the header").1.to_owned()
+    };
+    for (head, body) in [(&seen[0], &seen[1]), (&seen[2], &seen[3])] {
+        assert!(head.starts_with("POST /hook "), "{head}");
+        let (message, time) = (header(head, "webhook-id"), header(head, "webhook-timestamp"));
+        let mut mac = Hmac::<Sha256>::new_from_slice(&secret).unwrap();
+        mac.update(format!("{message}.{time}.{body}").as_bytes());
+        assert_eq!(header(head, "webhook-signature"), format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())));
+        let told: Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!((&told["type"], &told["data"]["id"]), (&json!("request.ready"), &json!(id)));
+        assert_eq!(told["data"]["infohash"], row["infohash"]);
+    }
+    assert_eq!(header(&seen[0], "webhook-id"), header(&seen[2], "webhook-id"), "a retry has the same webhook-id");
+
+    let failing = json!({ "url": origin.url("/status/404"), "callback_url": receiver.url("/hook") });
+    let id = server.create(failing).await;
+    server.failed(&id).await;
+    let seen = eventually("the webhook of the failure is sent", async || {
+        (receiver.seen().len() == 6).then(|| receiver.seen())
+    })
+    .await;
+    let told: Value = serde_json::from_str(&seen[5]).expect("JSON");
+    assert_eq!((&told["type"], &told["data"]["error_code"]), (&json!("request.failed"), &json!("origin_status")));
+}
+
+#[tokio::test]
+async fn webhooks_need_a_secret_and_obey_the_address_rules() {
+    let origin = Origin::start().await;
+    let body = |url: &str| Some(json!({ "url": origin.file(10, 1, "a"), "callback_url": url }));
+    let server = TestServer::start().await;
+    let off = server.call(Method::POST, "/v1/requests", body("http://127.0.0.1:9999/")).await;
+    assert_eq!((off.status().as_u16(), &read_json(off).await["errors"][0]["code"]), (422, &json!("not_available")));
+
+    let server = TestServer::with(&[("SECURITY__WEBHOOK_SECRET", "a secret")]).await;
+    for (url, code) in [("ftp://h/", "unsupported_scheme"), ("http://u:p@h/", "credentials_not_allowed")] {
+        let wrong = read_json(server.call(Method::POST, "/v1/requests", body(url)).await).await;
+        assert_eq!(wrong["errors"][0]["code"], code, "{url}");
+    }
+    // Blocked callback URLs: the server itself, and an address that is not allowed. The request still becomes ready.
+    for url in [format!("{}/v1/requests", server.url), "http://127.0.0.2:9999/".to_owned()] {
+        let created = server.call(Method::POST, "/v1/requests", body(&url)).await;
+        let id = read_json(created).await["id"].as_str().unwrap().to_owned();
+        server.ready(&id).await;
+    }
+    let listed = read_json(server.call(Method::GET, "/v1/requests", None).await).await;
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2, "the server did not call itself");
+}

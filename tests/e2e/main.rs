@@ -1,0 +1,24 @@
+//! End-to-end tests: a real server process, real clients and real proxies, on loopback.
+
+mod answers;
+mod api;
+mod clients;
+mod crash;
+mod deduplication;
+mod disk;
+mod fairness;
+mod fetching;
+mod following;
+mod hostile;
+mod integrity;
+mod limits;
+mod lookups;
+mod peers;
+mod privacy;
+mod proxies;
+mod raw;
+mod resuming;
+mod reverse_proxy;
+mod schema;
+mod signatures;
+mod tracker;

@@ -1,0 +1,154 @@
+//! Reverse proxy: the server behind nginx with its default settings, under a path prefix.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use futures::StreamExt;
+use metainfo::Value as Bencode;
+use proxytorrent_tests::{Origin, TestServer, eventually, free_port, read_json};
+use reqwest::redirect;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// nginx in front of a server: `http://127.0.0.1:PORT/pt/` is the server's `/`.
+struct Nginx {
+    _process: Child,
+    _folder: TempDir,
+}
+
+impl Nginx {
+    fn start(port: u16, server: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().display();
+        let config = format!(
+            "daemon off; master_process off; pid {path}/pid; error_log {path}/error.log;\n\
+             events {{}}\n\
+             http {{\n\
+               access_log off;\n\
+               client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi;\n\
+               uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;\n\
+               server {{\n\
+                 listen 127.0.0.1:{port};\n\
+                 location /pt/ {{\n\
+                   proxy_pass {server}/;\n\
+                   proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
+                 }}\n\
+               }}\n\
+             }}\n"
+        );
+        fs::write(folder.path().join("nginx.conf"), config).expect("written");
+        let process = Command::new("nginx")
+            .arg("-c")
+            .arg(folder.path().join("nginx.conf"))
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("nginx");
+        Self { _process: process, _folder: folder }
+    }
+}
+
+async fn behind_nginx(extra: &[(&str, &str)]) -> (TestServer, Nginx, String, reqwest::Client) {
+    let port = free_port();
+    let public = format!("http://127.0.0.1:{port}/pt");
+    let internal = free_port().to_string();
+    let server =
+        TestServer::with(&[&[("PUBLIC_URL", public.as_str()), ("PORT", internal.as_str())], extra].concat()).await;
+    let nginx = Nginx::start(port, &format!("http://127.0.0.1:{internal}"));
+    let client =
+        reqwest::Client::builder().no_proxy().redirect(redirect::Policy::limited(3)).build().expect("a client");
+    eventually("nginx responds", async || client.get(format!("{public}/v1/health")).send().await.ok()).await;
+    (server, nginx, public, client)
+}
+
+#[tokio::test]
+async fn every_link_works_under_a_path_prefix() {
+    let (server, _nginx, public, client) = behind_nginx(&[]).await;
+    let origin = Origin::start().await;
+    let base = public.strip_suffix("/pt").expect("a path");
+    let get = async |url: String| {
+        let response = client.get(&url).send().await.expect("a response");
+        assert_eq!(response.status(), 200, "{url}");
+        response
+    };
+    let root = read_json(get(format!("{public}/")).await).await;
+    for link in ["docs", "openapi", "health"] {
+        get(format!("{base}{}", root[link].as_str().expect("a link"))).await;
+    }
+    // /docs redirects, and the page loads the OpenAPI document by a relative URL.
+    let page = get(format!("{public}/docs")).await;
+    assert_eq!(page.url().path(), "/pt/docs/index.html");
+    let script = get(page.url().join("swagger-initializer.js").expect("a URL").to_string()).await;
+    assert!(script.text().await.expect("text").contains("../openapi.json"));
+    let description = read_json(get(page.url().join("../openapi.json").expect("a URL").to_string()).await).await;
+    assert_eq!(description["servers"], json!([{ "url": "/pt" }]));
+
+    let body = json!({ "url": origin.file(1_000, 1, "a.bin") }).to_string();
+    let request = client.post(format!("{public}/v1/requests")).header("content-type", "application/json").body(body);
+    let created = request.send().await.expect("a response");
+    let location = created.headers()["location"].to_str().expect("text").to_owned();
+    let id = read_json(created).await["id"].as_str().expect("an id").to_owned();
+    assert_eq!(location, format!("/pt/v1/requests/{id}"));
+    get(format!("{base}{location}")).await;
+    server.ready(&id).await;
+    let magnet = read_json(get(format!("{public}/v1/requests/{id}/magnet")).await).await;
+    let tracker = format!("tr={}", public.replace(':', "%3A").replace('/', "%2F"));
+    assert!(magnet["magnet_link"].as_str().expect("a link").contains(&tracker), "{magnet}");
+}
+
+#[tokio::test]
+async fn events_are_not_buffered() {
+    let (server, _nginx, public, client) = behind_nginx(&[]).await;
+    let origin = Origin::start().await;
+    let id = server.create(json!({ "url": origin.url("/gated/100000/1") })).await;
+    let response = client.get(format!("{public}/v1/requests/{id}/events")).send().await.expect("a response");
+    let mut events = response.bytes_stream();
+    // The request has not ended, so an event that arrives now was not buffered.
+    let first = tokio::time::timeout(Duration::from_secs(10), events.next()).await.expect("an event without delay");
+    let first = first.expect("an event").expect("bytes");
+    assert!(String::from_utf8_lossy(&first).starts_with("event: status"), "{first:?}");
+    origin.open_gate();
+    let mut last = String::new();
+    while let Some(event) = events.next().await {
+        last = String::from_utf8_lossy(&event.expect("bytes")).into_owned();
+    }
+    assert!(last.contains("\"ready\""), "{last}");
+}
+
+/// Announces two peers through nginx. Returns the first compact peer entry in the response to the second one.
+async fn announced_address(trusted: &[(&str, &str)]) -> Vec<u8> {
+    let (server, _nginx, public, client) = behind_nginx(trusted).await;
+    let origin = Origin::start().await;
+    let row: Value = server.fetch(&origin.file(1_000, 1, "a.bin")).await;
+    let torrent = server.save_torrent(row["id"].as_str().expect("an id")).await;
+    let torrent = Bencode::decode(&fs::read(torrent).expect("a file")).expect("bencode");
+    let announce = torrent.get("announce").and_then(Bencode::as_bytes).expect("a tracker").to_vec();
+    let announce = String::from_utf8(announce).expect("text");
+    assert!(announce.starts_with(&public), "{announce}");
+    let infohash = row["infohash"].as_str().expect("an infohash").as_bytes().chunks(2);
+    let infohash: Vec<_> = infohash.map(String::from_utf8_lossy).collect();
+    let infohash = format!("%{}", infohash.join("%"));
+    let ask = async |peer: char, forwarded: &str| {
+        let id = peer.to_string().repeat(20);
+        let url = format!("{announce}&info_hash={infohash}&peer_id={id}&port=5000&left=1000");
+        let request = client.get(url).header("x-forwarded-for", forwarded);
+        Bencode::decode(&request.send().await.expect("a response").bytes().await.expect("a body")).expect("bencode")
+    };
+    ask('a', "198.51.100.7").await;
+    let answer = ask('b', "198.51.100.8").await;
+    answer.get("peers").and_then(Bencode::as_bytes).expect("peers")[..6].to_vec()
+}
+
+#[tokio::test]
+async fn the_tracker_takes_peer_addresses_from_trusted_proxies_only() {
+    // nginx appends the test's address to X-Forwarded-For. It is 127.0.0.1 too, so it counts as another trusted
+    // proxy.
+    let peers = announced_address(&[("SECURITY__TRUSTED_PROXIES", "127.0.0.1/32")]).await;
+    assert_eq!(peers, [&[198, 51, 100, 7][..], &5000_u16.to_be_bytes()].concat());
+    // Without trusted proxies both peers have nginx's address and the same port: the second replaces the first, and
+    // the response contains only the seeder.
+    let peers = announced_address(&[]).await;
+    assert_eq!(peers[..4], [127, 0, 0, 1]);
+}
