@@ -7,8 +7,8 @@ use aws::{
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
-use pipeline::{Fetch, Notify, Stores};
-use ports::{Clock, Contents, Guards, Requests, Swarm, SystemClock, TaskQueue, Torrents};
+use pipeline::{Fetch, Notify};
+use ports::{Clock, Contents, Guards, Requests, Stores, Swarm, SystemClock, TaskQueue, Torrents};
 use settings::{Role, Settings};
 
 use crate::Error;

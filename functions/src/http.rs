@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use api::endpoints::Endpoint;
-use api::{AbuseLimits, Api, Authenticator, Estimate, HealthChecks, Limits, Passkeys};
+use api::{Api, Deployment, HealthChecks};
 use axum::Router;
 use axum::extract::ConnectInfo;
 use lambda_http::request::RequestContext;
@@ -40,39 +40,17 @@ fn with_address(mut request: Request) -> Request {
 
 fn api(backend: &Backend) -> Result<Api, Error> {
     let settings = &backend.settings;
-    let authenticator = Authenticator::new(&settings.security);
     let secret = settings.tracker.secret.as_ref();
     let secret = secret.ok_or("TRACKER__SECRET is not set: all functions need the same")?;
     let public_url = settings.server.public_url.clone();
-    Ok(Api {
-        requests: backend.stores.requests.clone(),
-        torrents: backend.stores.torrents.clone(),
-        contents: backend.stores.contents.clone(),
-        tasks: backend.stores.tasks.clone(),
-        guards: backend.guards.clone(),
-        swarm: backend.swarm.clone(),
-        clock: backend.stores.clock.clone(),
-        passkeys: Passkeys::new(secret.expose_secret().as_bytes(), authenticator.users()),
-        authenticator,
-        health: health_checks(backend),
-        metrics: None,
-        server: settings.server.clone(),
-        torrent: settings.torrent.clone(),
-        cache: settings.cache.clone(),
-        tracker: settings.tracker.clone(),
-        allow_credentials: settings.fetcher.allow_credential_headers,
-        limits: Limits::new(&settings.rate_limit, &settings.limits),
-        // API Gateway itself reports the address of the client.
-        trusted_proxies: vec![],
-        webhooks: settings.security.webhook_secret.is_some(),
+    let deployment = Deployment {
         public_url: public_url.ok_or("PUBLIC_URL is not set: it is the base of what is handed out")?,
+        tracker_secret: secret.expose_secret().as_bytes().to_vec(),
         seeder_addresses: settings.seeder.public_address.clone(),
-        keep: settings.storage.keep.get(),
-        abuse: AbuseLimits::new(&settings.rate_limit),
-        connect_to_peers: settings.seeder.connect_to_peers,
-        access_log: settings.monitoring.access_log,
-        estimate: Estimate::default(),
-    })
+    };
+    let api = Api::new(&backend.stores, backend.guards.clone(), backend.swarm.clone(), settings, deployment);
+    // API Gateway itself reports the address of the client.
+    Ok(Api { health: health_checks(backend), trusted_proxies: vec![], ..api })
 }
 
 /// The health of the ports that the function takes.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{ContentHash, InfoHash};
-use libtorrent_sys::{Encryption, Event, EventKind, Session, SessionSettings};
+use libtorrent_sys::{Encryption, Event, EventKind, Session, SessionSettings, Statistics};
 use ports::{Contents, SeedError, Seeder, Torrents};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
@@ -27,8 +27,8 @@ const CLOSE: Duration = Duration::from_secs(10);
 /// The timeout for saving resume data at shutdown.
 const LAST_SAVE: Duration = Duration::from_secs(10);
 
-/// The interval at which memory that was queued for hostile peers is returned to the system.
-const RELEASE_MEMORY: Duration = Duration::from_secs(5);
+/// The interval at which statistics are read, and memory that was queued for hostile peers is returned to the system.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The error of a session that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,7 @@ pub struct SeedSession {
     events: Mutex<Option<JoinHandle<()>>>,
     addresses: Vec<SocketAddr>,
     connect_to_peers: bool,
+    statistics: Arc<Mutex<Statistics>>,
 }
 
 /// The callers that wait until libtorrent has added a torrent, by infohash.
@@ -96,11 +97,13 @@ impl SeedSession {
         info!(?addresses, encryption = ?settings.encryption, utp = settings.utp, "seeder started");
 
         let waiting = Arc::new(Waiting::default());
+        let statistics = Arc::new(Mutex::default());
         let events = Events {
             session: session.clone(),
             notify,
             waiting: waiting.clone(),
             torrents,
+            statistics: statistics.clone(),
             save_interval: Duration::from_secs(seeder.save_interval.get()),
         };
         let events = tokio::spawn(events.run(early, stop.clone()));
@@ -112,6 +115,7 @@ impl SeedSession {
             events: Mutex::new(Some(events)),
             addresses,
             connect_to_peers: seeder.connect_to_peers,
+            statistics,
         })
     }
 
@@ -123,6 +127,11 @@ impl SeedSession {
     /// Returns the number of seeded torrents.
     pub fn seeding(&self) -> u64 {
         lock(&self.held).len() as u64
+    }
+
+    /// Returns the statistics of the session, at most a few seconds old.
+    pub fn statistics(&self) -> Statistics {
+        *lock(&self.statistics)
     }
 
     /// Saves all resume data and closes every connection. Returns whether libtorrent ended in time. If it did not,
@@ -274,6 +283,7 @@ struct Events {
     notify: Arc<Notify>,
     waiting: Arc<Waiting>,
     torrents: Arc<dyn Torrents>,
+    statistics: Arc<Mutex<Statistics>>,
     save_interval: Duration,
 }
 
@@ -283,10 +293,13 @@ impl Events {
             self.take(event).await;
         }
         let mut save = tokio::time::interval_at(tokio::time::Instant::now() + self.save_interval, self.save_interval);
-        let mut release_memory = tokio::time::interval(RELEASE_MEMORY);
+        let mut upkeep = tokio::time::interval(UPKEEP);
         loop {
             tokio::select! {
-                _ = release_memory.tick() => { libtorrent_sys::release_memory(); }
+                _ = upkeep.tick() => {
+                    libtorrent_sys::release_memory();
+                    self.session.request_statistics();
+                }
                 () = self.notify.notified() => { self.take_all().await; }
                 _ = save.tick() => { self.ask_for_resume_data(); }
                 () = stopping.cancelled() => break,
@@ -334,6 +347,7 @@ impl Events {
                     warn!(%infohash, %error, "resume data not saved");
                 }
             }
+            EventKind::Statistics => *lock(&self.statistics) = event.statistics,
             EventKind::ResumeDataFailed if event.message.is_empty() => {}
             EventKind::ResumeDataFailed | EventKind::TorrentError | EventKind::ListenFailed => {
                 error!(infohash = event.infohash, message = event.message, "libtorrent error");

@@ -164,6 +164,9 @@ async fn metrics_count_events_and_require_authentication() {
         "proxytorrent_requests_failed_total{step=\"fetch\",code=\"origin_status\"} 1",
         "proxytorrent_fetched_bytes_total 1000",
         "proxytorrent_torrents_seeding 1",
+        "proxytorrent_storage_used_bytes 1000",
+        "proxytorrent_tasks_oldest_age_seconds{step=\"fetch\"} 0",
+        "proxytorrent_proxies{state=\"available\"} 0",
         "proxytorrent_step_duration_seconds_count{step=\"package\"} 1",
         "proxytorrent_http_requests_total{method=\"POST\",route=\"/v1/requests\",status=\"201\"} 2",
     ];

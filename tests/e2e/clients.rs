@@ -1,7 +1,8 @@
 //! Downloads with real BitTorrent clients, from nothing but the torrent file or magnet link that the API returns.
 
 use proxytorrent_tests::clients::{aria2, libtorrent};
-use proxytorrent_tests::{Origin, TestServer, content, program, run, sha256, tool};
+use proxytorrent_tests::{Origin, TestServer, content, eventually, program, run, sha256, tool};
+use reqwest::Method;
 use serde_json::json;
 
 async fn everybody_downloads(size: usize) {
@@ -62,6 +63,21 @@ async fn a_public_torrent_is_downloaded_by_its_magnet_link() {
     let row = server.fetch(&origin.file(100_000, 1, "p.bin")).await;
     let magnet = server.magnet(row["id"].as_str().unwrap()).await;
     assert_eq!(libtorrent(&magnet, &server.scratch("magnet")).await, sha256(&content(100_000, 1)));
+}
+
+#[tokio::test]
+async fn bytes_uploaded_to_peers_are_counted_in_the_metrics() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let row = server.fetch(&origin.file(1_000_000, 3, "u.bin")).await;
+    let torrent = server.save_torrent(row["id"].as_str().unwrap()).await;
+    libtorrent(torrent.to_str().unwrap(), &server.scratch("peer")).await;
+    let uploaded = eventually("the upload is counted", async || {
+        let metrics = server.call(Method::GET, "/metrics", None).await.text().await.unwrap();
+        let uploaded = metrics.lines().find_map(|line| line.strip_prefix("proxytorrent_uploaded_bytes_total "));
+        uploaded.and_then(|bytes| bytes.parse::<u64>().ok()).filter(|bytes| *bytes > 0)
+    })
+    .await;
+    assert!((1_000_000..2_000_000).contains(&uploaded), "{uploaded}");
 }
 
 /// Transmission ignores peers with addresses in 127.0.0.0/8 from a tracker, so this test needs a network of two

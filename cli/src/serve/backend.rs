@@ -7,8 +7,7 @@ use embedded::{
     ChannelTaskQueue, Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, SpaceLimits, SqliteGuards,
     SqliteRequests, SqliteTorrents, SteadyClock, TaskReceiver,
 };
-use pipeline::Stores;
-use ports::{Guards, Swarm};
+use ports::{Guards, Stores, Swarm};
 use settings::{ExposeSecret, Settings};
 
 use crate::error::CommandError;
@@ -17,6 +16,8 @@ use crate::error::CommandError;
 pub(super) struct Backend {
     pub database: Database,
     pub stores: Stores,
+    /// The contents in `stores`.
+    pub folder: FolderContents,
     pub guards: Arc<dyn Guards>,
     pub swarm: Arc<dyn Swarm>,
     _lock: FolderLock,
@@ -36,18 +37,18 @@ impl Backend {
             min_free: storage.min_free.map(settings::Bounded::get),
             max_bytes: Some(storage.max_bytes.get()).filter(|bytes| *bytes > 0),
         };
-        let contents = FolderContents::open(storage.contents(), limits)?;
+        let folder = FolderContents::open(storage.contents(), limits)?;
         let (tasks, receiver): (ChannelTaskQueue, _) = embedded::channel();
         let stores = Stores {
             requests: Arc::new(requests),
             torrents: Arc::new(torrents),
-            contents: Arc::new(contents),
+            contents: Arc::new(folder.clone()),
             tasks: Arc::new(tasks),
             clock: Arc::new(SteadyClock::default()),
         };
         let guards = Arc::new(SqliteGuards::new(database.clone()));
         let swarm = Arc::new(MemorySwarm::default());
-        Ok((Self { database, stores, guards, swarm, _lock: lock }, receiver))
+        Ok((Self { database, stores, folder, guards, swarm, _lock: lock }, receiver))
     }
 }
 

@@ -1,8 +1,9 @@
 //! A fair queue: owners are served in turn, with limits per owner and per origin host.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::Backlog;
 use domain::{RequestId, UserId};
@@ -34,7 +35,8 @@ struct State {
     /// Owners with waiting requests, next one first.
     turns: VecDeque<UserId>,
     owners: HashMap<UserId, Owner>,
-    waiting: HashSet<RequestId>,
+    /// The waiting requests, and since when they wait.
+    waiting: HashMap<RequestId, Instant>,
     running: usize,
     /// The moving average of durations over all owners, in seconds.
     average: Option<f64>,
@@ -59,7 +61,7 @@ pub(super) struct Turn {
     pub id: RequestId,
     share: Share,
     queue: Arc<FairQueue>,
-    started: std::time::Instant,
+    started: Instant,
 }
 
 impl Drop for Turn {
@@ -78,16 +80,20 @@ impl FairQueue {
         self.state().waiting.len()
     }
 
+    /// How long the oldest waiting request has waited.
+    pub fn oldest(&self) -> Duration {
+        self.state().waiting.values().min().map_or(Duration::ZERO, Instant::elapsed)
+    }
+
     /// Whether the request waits already; then a second task adds nothing.
     pub fn is_waiting(&self, id: RequestId) -> bool {
-        self.state().waiting.contains(&id)
+        self.state().waiting.contains_key(&id)
     }
 
     pub fn push(&self, share: Share, id: RequestId) {
         let mut state = self.state();
-        if !state.waiting.insert(id) {
-            return;
-        }
+        let Entry::Vacant(place) = state.waiting.entry(id) else { return };
+        place.insert(Instant::now());
         let State { turns, owners, .. } = &mut *state;
         let owner = owners.entry(share.owner.clone()).or_default();
         if owner.waiting == 0 {
@@ -108,7 +114,7 @@ impl FairQueue {
         loop {
             let changed = self.changed.notified();
             if let Some((share, id)) = self.state().take(self.bounds) {
-                return Turn { id, share, queue: self.clone(), started: std::time::Instant::now() };
+                return Turn { id, share, queue: self.clone(), started: Instant::now() };
             }
             changed.await;
         }
@@ -276,10 +282,11 @@ mod tests {
         let id = RequestId::new();
         queue.push(share("alice", "a"), id);
         queue.push(share("alice", "a"), id);
-        assert!(queue.is_waiting(id));
+        assert!(queue.is_waiting(id) && queue.oldest() > Duration::ZERO);
         assert_eq!(queue.backlog(&UserId::new("alice")).ahead, 1);
         let turn = next(&queue).expect("a turn");
         assert!(next(&queue).is_none() && !queue.is_waiting(id));
+        assert_eq!(queue.oldest(), Duration::ZERO);
         drop(turn);
         let state = queue.state();
         assert!(state.owners.is_empty() && state.turns.is_empty());

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use api::HealthChecks;
 use fetcher::{Fetcher, ProxyHealth};
-use pipeline::{ScrubFindings, Stores};
-use ports::StoreError;
+use pipeline::ScrubFindings;
+use ports::{StoreError, Stores};
 use seeder::SeedSession;
 use serde_json::json;
 use tracing::warn;

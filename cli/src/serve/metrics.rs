@@ -1,11 +1,13 @@
 //! The metrics of this process, in the text format of Prometheus.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::Metrics;
-use metrics::gauge;
+use embedded::FolderContents;
+use fetcher::Fetcher;
+use metrics::{counter, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use metrics_process::Collector;
 use rustix::fs::statvfs;
@@ -52,18 +54,41 @@ pub(super) struct Recorder {
 
 impl Recorder {
     /// The metrics that `/metrics` serves. Gauges are set when they are read.
-    pub fn metrics(self, session: Arc<SeedSession>, queues: Queues, contents: &Path) -> Metrics {
-        let contents = contents.to_owned();
+    pub fn metrics(self, sources: Sources) -> Metrics {
         Metrics::new(move || {
             self.process.collect();
-            gauge!("proxytorrent_torrents_seeding").set(session.seeding() as f64);
-            for (step, queue) in queues.by_step() {
-                gauge!("proxytorrent_tasks_waiting", "step" => step).set(queue.waiting() as f64);
-            }
-            if let Ok(disk) = statvfs(&contents) {
-                gauge!("proxytorrent_storage_free_bytes").set(disk.f_bavail.saturating_mul(disk.f_frsize) as f64);
-            }
+            sources.read();
             self.handle.render()
         })
+    }
+}
+
+/// The parts of the process that gauges are read from.
+pub(super) struct Sources {
+    pub session: Arc<SeedSession>,
+    pub queues: Queues,
+    pub fetcher: Fetcher,
+    pub contents: FolderContents,
+    /// The folder of the contents.
+    pub folder: PathBuf,
+}
+
+impl Sources {
+    fn read(&self) {
+        gauge!("proxytorrent_torrents_seeding").set(self.session.seeding() as f64);
+        let seeder = self.session.statistics();
+        gauge!("proxytorrent_peers").set(seeder.peers as f64);
+        counter!("proxytorrent_uploaded_bytes_total").absolute(seeder.uploaded_bytes);
+        for (step, queue) in self.queues.by_step() {
+            gauge!("proxytorrent_tasks_waiting", "step" => step).set(queue.waiting() as f64);
+            gauge!("proxytorrent_tasks_oldest_age_seconds", "step" => step).set(queue.oldest().as_secs_f64());
+        }
+        let proxies = self.fetcher.proxy_states();
+        gauge!("proxytorrent_proxies", "state" => "available").set(proxies.available as f64);
+        gauge!("proxytorrent_proxies", "state" => "cooling_down").set(proxies.cooling_down as f64);
+        gauge!("proxytorrent_storage_used_bytes").set(self.contents.used_bytes() as f64);
+        if let Ok(disk) = statvfs(&self.folder) {
+            gauge!("proxytorrent_storage_free_bytes").set(disk.f_bavail.saturating_mul(disk.f_frsize) as f64);
+        }
     }
 }

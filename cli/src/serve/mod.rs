@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{AbuseLimits, Api, Authenticator, Limits, Passkeys};
+use api::{Api, Deployment};
 use fetcher::Fetcher;
 use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -84,8 +84,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     restore(&steps).await?;
     let workers = Workers::start(tasks, steps, bounds(&settings.fetcher));
 
-    let metrics = recorder
-        .map(|recorder| recorder.metrics(session.clone(), workers.queues.clone(), &settings.storage.contents()));
+    let sources = || metrics::Sources {
+        session: session.clone(),
+        queues: workers.queues.clone(),
+        fetcher: fetcher.clone(),
+        contents: backend.folder.clone(),
+        folder: settings.storage.contents(),
+    };
+    let metrics = recorder.map(|recorder| recorder.metrics(sources()));
     let fetching = workers.queues.fetch.clone();
     let estimate = api::Estimate::with_backlog(move |owner| fetching.backlog(owner));
     let health = health::checks(stores, &fetcher, &session, findings);
@@ -151,41 +157,16 @@ fn api(
     session: &SeedSession,
     address: SocketAddr,
 ) -> Result<Api, CommandError> {
-    let authenticator = Authenticator::new(&settings.security);
-    let passkeys = Passkeys::new(&tracker_secret(settings)?, authenticator.users());
     let public_url = match &settings.server.public_url {
         Some(url) => url.clone(),
         None => Url::parse(&format!("http://{address}")).map_err(CommandError::start)?,
     };
-    let stores = &backend.stores;
-    Ok(Api {
-        requests: stores.requests.clone(),
-        torrents: stores.torrents.clone(),
-        contents: stores.contents.clone(),
-        tasks: stores.tasks.clone(),
-        guards: backend.guards.clone(),
-        swarm: backend.swarm.clone(),
-        clock: stores.clock.clone(),
-        authenticator,
-        passkeys,
-        health: api::HealthChecks::new(),
-        metrics: None,
-        server: settings.server.clone(),
-        torrent: settings.torrent.clone(),
-        cache: settings.cache.clone(),
-        tracker: settings.tracker.clone(),
-        webhooks: settings.security.webhook_secret.is_some(),
-        limits: Limits::new(&settings.rate_limit, &settings.limits),
-        trusted_proxies: settings.security.trusted_proxies.clone(),
-        allow_credentials: settings.fetcher.allow_credential_headers,
+    let deployment = Deployment {
         public_url,
+        tracker_secret: tracker_secret(settings)?,
         seeder_addresses: session.addresses().to_vec(),
-        keep: settings.storage.keep.get(),
-        abuse: AbuseLimits::new(&settings.rate_limit),
-        connect_to_peers: settings.seeder.connect_to_peers,
-        access_log: settings.monitoring.access_log,
-        estimate: api::Estimate::default(),
-    })
+    };
+    Ok(Api::new(&backend.stores, backend.guards.clone(), backend.swarm.clone(), settings, deployment))
 }
 
 /// Prints where the server is and what to do next.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use aws::{Bucket, Clients, DynamoRequests, DynamoTorrents, Queues, S3Contents, SqsTaskQueue};
 use aws_sdk_sqs::types::Message;
-use pipeline::{Seed, Stores};
-use ports::{Contents, Requests, SystemClock, Task, Torrents};
+use pipeline::Seed;
+use ports::{Contents, Requests, Stores, SystemClock, Task, Torrents};
 use seeder::SeedSession;
 use settings::{Role, Settings};
 use telemetry::Signals;

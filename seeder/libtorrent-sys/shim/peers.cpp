@@ -108,8 +108,7 @@ public:
 	}
 
 	// Messages that make libtorrent queue a response: a reject for each request beyond its limits (BEP 6), and a choke
-	// or
-	// unchoke for each change of interest.
+	// or unchoke for each change of interest.
 	void sent_reject_request(lt::peer_request const&) override { count_message(); }
 	bool on_interested() override { return count_message(); }
 	bool on_not_interested() override { return count_message(); }

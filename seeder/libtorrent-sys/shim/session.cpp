@@ -20,6 +20,7 @@
 #include <libtorrent/peer_info.hpp>
 #include <libtorrent/pex_flags.hpp>
 #include <libtorrent/read_resume_data.hpp>
+#include <libtorrent/session_stats.hpp>
 #include <libtorrent/settings_pack.hpp>
 #include <libtorrent/torrent_flags.hpp>
 #include <libtorrent/torrent_handle.hpp>
@@ -35,8 +36,7 @@ namespace proxytorrent {
 
 namespace {
 
-// Default download limit in bytes per second. A seed receives little more than requests, 17 bytes per block of 16
-// KiB,
+// Default download limit in bytes per second. A seed receives little more than requests, 17 bytes per block of 16 KiB,
 // so this allows an upload of about 1.9 GB/s. The limit bounds the work that all peers together can cause.
 constexpr int max_received_per_second = 2 * 1024 * 1024;
 
@@ -95,8 +95,8 @@ lt::settings_pack pack(SessionSettings const& s)
 	p.set_int(lt::settings_pack::active_seeds, -1);
 	p.set_int(lt::settings_pack::active_limit, -1);
 
-	// With 4 MiB, the rate of µTP peers was a tenth. With the default of 500 KiB, 200 peers that do not read hold 100
-	// MB.
+	// With 4 MiB, the rate of µTP peers was a tenth. With the default of 500 KiB, 200 peers that do not read hold
+	// 100 MB.
 	p.set_int(lt::settings_pack::send_buffer_watermark, send_buffer_watermark);
 	// Unless a rate limit applies, libtorrent's receive buffer of a peer grows to the size of the kernel's, up to 6 MiB.
 	p.set_int(lt::settings_pack::recv_socket_buffer_size, 64 * 1024);
@@ -129,6 +129,14 @@ rust::Vec<std::uint8_t> bytes(std::vector<char> const& buffer)
 	return out;
 }
 
+Statistics counted(lt::span<std::int64_t const> counters)
+{
+	static int const uploaded = lt::find_metric_idx("net.sent_payload_bytes");
+	static int const peers = lt::find_metric_idx("peer.num_peers_connected");
+	auto const at = [&](int index) { return static_cast<std::uint64_t>(counters[index]); };
+	return {at(uploaded), at(peers)};
+}
+
 lt::span<char const> chars(rust::Slice<std::uint8_t const> s)
 {
 	return {reinterpret_cast<char const*>(s.data()), static_cast<std::ptrdiff_t>(s.size())};
@@ -156,8 +164,7 @@ Session::Session(SessionSettings const& settings, rust::Box<Callbacks> callbacks
 	m_session.set_peer_class_filter(everyone);
 
 	// A µTP SYN can be spoofed and occupies a connection slot until the handshake timeout. µTP connections count twice,
-	// so
-	// that half of the slots remain for TCP.
+	// so that half of the slots remain for TCP.
 	auto const utp = m_session.create_peer_class("utp");
 	auto info = m_session.get_peer_class(utp);
 	info.connection_limit_factor = 200;
@@ -237,13 +244,15 @@ std::uint32_t Session::save_resume_data() const
 	return asked;
 }
 
+void Session::request_statistics() const { m_session.post_session_stats(); }
+
 rust::Vec<Event> Session::take_events() const
 {
 	std::vector<lt::alert*> alerts;
 	m_session.pop_alerts(&alerts);
 	rust::Vec<Event> events;
 	auto const push = [&](EventKind kind, std::string infohash, std::string const& message) -> Event& {
-		events.push_back(Event{kind, rust::String::lossy(infohash), rust::String::lossy(message), {}});
+		events.push_back(Event{kind, rust::String::lossy(infohash), rust::String::lossy(message), {}, {}});
 		return events[events.size() - 1];
 	};
 	for (auto const* alert : alerts) {
@@ -271,6 +280,8 @@ rust::Vec<Event> Session::take_events() const
 			push(EventKind::TorrentError, hex(error->handle.info_hashes()), error->message());
 		} else if (auto const* file = lt::alert_cast<lt::file_error_alert>(alert)) {
 			push(EventKind::TorrentError, hex(file->handle.info_hashes()), file->message());
+		} else if (auto const* statistics = lt::alert_cast<lt::session_stats_alert>(alert)) {
+			push(EventKind::Statistics, {}, {}).statistics = counted(statistics->counters());
 		}
 	}
 	return events;

@@ -23,6 +23,7 @@ public:
 	bool remove_torrent(rust::Str infohash) const;
 	bool connect_peer(rust::Str infohash, rust::Str address, std::uint16_t port) const;
 	std::uint32_t save_resume_data() const;
+	void request_statistics() const;
 	rust::Vec<Event> take_events() const;
 	std::uint16_t listen_port() const;
 

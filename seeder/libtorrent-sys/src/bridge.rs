@@ -57,6 +57,17 @@ pub(crate) mod ffi {
         ListenFailed,
         /// The torrent stopped because of an error.
         TorrentError,
+        /// `statistics` contains the statistics of the session.
+        Statistics,
+    }
+
+    /// The statistics of a session.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub struct Statistics {
+        /// The bytes of contents that were sent to peers since the start of the session.
+        pub uploaded_bytes: u64,
+        /// The number of connected peers.
+        pub peers: u64,
     }
 
     /// One alert, copied from libtorrent's queue.
@@ -70,6 +81,8 @@ pub(crate) mod ffi {
         pub message: String,
         /// The resume data.
         pub data: Vec<u8>,
+        /// The statistics, for [`EventKind::Statistics`].
+        pub statistics: Statistics,
     }
 
     extern "Rust" {
@@ -87,6 +100,7 @@ pub(crate) mod ffi {
         fn remove_torrent(self: &Session, infohash: &str) -> Result<bool>;
         fn connect_peer(self: &Session, infohash: &str, address: &str, port: u16) -> Result<bool>;
         fn save_resume_data(self: &Session) -> Result<u32>;
+        fn request_statistics(self: &Session);
         fn take_events(self: &Session) -> Result<Vec<Event>>;
         fn listen_port(self: &Session) -> u16;
         fn release_memory();

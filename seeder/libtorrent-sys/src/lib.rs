@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bridge::ffi;
-pub use bridge::ffi::{Encryption, Event, EventKind, SessionSettings};
+pub use bridge::ffi::{Encryption, Event, EventKind, SessionSettings, Statistics};
 
 /// The source of the session's contents.
 pub trait Disk: Send + Sync + 'static {
@@ -131,6 +131,11 @@ impl Session {
     /// [`EventKind::ResumeDataFailed`] events will follow.
     pub fn save_resume_data(&self) -> Result<u32, Error> {
         Ok(self.0.save_resume_data()?)
+    }
+
+    /// Requests the statistics of the session. The result is the event [`EventKind::Statistics`].
+    pub fn request_statistics(&self) {
+        self.0.request_statistics();
     }
 
     /// Returns the events since the last call.

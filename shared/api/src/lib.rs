@@ -32,4 +32,4 @@ pub use limits::Limits;
 pub use metrics::Metrics;
 pub use passkey::Passkeys;
 pub use router::router;
-pub use state::Api;
+pub use state::{Api, Deployment};

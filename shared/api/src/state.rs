@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use ports::{Clock, Contents, Guards, Requests, Swarm, TaskQueue, Torrents};
+use ports::{Clock, Contents, Guards, Requests, Stores, Swarm, TaskQueue, Torrents};
+use settings::Settings;
 use url::Url;
 
 use crate::abuse::AbuseLimits;
@@ -54,6 +55,60 @@ pub struct Api {
     /// Whether every HTTP call is logged.
     pub access_log: bool,
     pub estimate: Estimate,
+}
+
+/// What the settings alone do not say about a deployment.
+#[derive(Clone)]
+#[expect(missing_debug_implementations, reason = "it holds a secret")]
+pub struct Deployment {
+    /// The URL under which clients reach this API.
+    pub public_url: Url,
+    /// The key of the passkeys.
+    pub tracker_secret: Vec<u8>,
+    /// The addresses under which peers reach the seeder.
+    pub seeder_addresses: Vec<SocketAddr>,
+}
+
+impl Api {
+    /// The state with these ports, settings and deployment; without health checks, metrics and estimate, which the
+    /// caller sets.
+    pub fn new(
+        stores: &Stores,
+        guards: Arc<dyn Guards>,
+        swarm: Arc<dyn Swarm>,
+        settings: &Settings,
+        deployment: Deployment,
+    ) -> Self {
+        let authenticator = Authenticator::new(&settings.security);
+        Self {
+            requests: stores.requests.clone(),
+            torrents: stores.torrents.clone(),
+            contents: stores.contents.clone(),
+            tasks: stores.tasks.clone(),
+            guards,
+            swarm,
+            clock: stores.clock.clone(),
+            passkeys: Passkeys::new(&deployment.tracker_secret, authenticator.users()),
+            authenticator,
+            health: HealthChecks::new(),
+            metrics: None,
+            server: settings.server.clone(),
+            torrent: settings.torrent.clone(),
+            cache: settings.cache.clone(),
+            tracker: settings.tracker.clone(),
+            allow_credentials: settings.fetcher.allow_credential_headers,
+            limits: Limits::new(&settings.rate_limit, &settings.limits),
+            trusted_proxies: settings.security.trusted_proxies.clone(),
+            webhooks: settings.security.webhook_secret.is_some(),
+            public_url: deployment.public_url,
+            seeder_addresses: deployment.seeder_addresses,
+            keep: settings.storage.keep.get(),
+            abuse: AbuseLimits::new(&settings.rate_limit),
+            connect_to_peers: settings.seeder.connect_to_peers,
+            access_log: settings.monitoring.access_log,
+            estimate: Estimate::default(),
+        }
+    }
 }
 
 /// Returns the prefix of the API's paths, without a trailing slash.

@@ -15,7 +15,7 @@ use tracing::info;
 use url::Url;
 
 use crate::connection::client::ClientError;
-use crate::connection::proxy::ProxyHealth;
+use crate::connection::proxy::{ProxyHealth, ProxyStates};
 use crate::connection::response::{check_status, is_redirect, keeps_method, redacted, redirect_target};
 use crate::connection::sender::{OutboundRequest, Sender, Session};
 use crate::error::FetchError;
@@ -130,6 +130,11 @@ impl Fetcher {
     /// Checks the health of every proxy. Returns a failure if none works.
     pub async fn check_proxy(&self) -> Result<ProxyHealth, Failure> {
         self.sender.check_proxy().await
+    }
+
+    /// Returns the numbers of proxies by state, from the results of recent fetches.
+    pub fn proxy_states(&self) -> ProxyStates {
+        self.sender.proxy_states()
     }
 
     /// Downloads the content of `spec` for `owner` into `staged`, which the caller commits. Suspends the fetch if

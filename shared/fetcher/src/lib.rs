@@ -14,7 +14,7 @@ mod policy;
 mod transfer;
 
 pub use connection::client::ClientError;
-pub use connection::proxy::ProxyHealth;
+pub use connection::proxy::{ProxyHealth, ProxyStates};
 pub use error::FetchError;
 pub use fetcher::{Fetched, Fetcher, Transfer};
 pub use policy::addresses::{DENIED, Denied};

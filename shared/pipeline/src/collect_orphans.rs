@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{InfoHash, Timestamp, TorrentState};
-use ports::{Clock, Contents, Requests, Task, TaskQueue, Torrents};
+use ports::{Clock, Contents, Requests, Stores, Task, TaskQueue, Torrents};
 use tracing::warn;
 
+use crate::StepError;
 use crate::release::is_referenced;
-use crate::{StepError, Stores};
 
 /// How long an orphan must be unmodified: far longer than any step takes between storing something and referring to it.
 const IDLE: Duration = Duration::from_secs(3600);

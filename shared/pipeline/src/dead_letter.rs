@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Failure, FailureCode, RequestId, Step, Transition};
-use ports::{Clock, Requests, Task, TaskQueue};
+use ports::{Clock, Requests, Stores, Task, TaskQueue};
 use tracing::error;
 
-use crate::{LEASE, Outcome, StepError, Stores, fetch};
+use crate::{LEASE, Outcome, StepError, fetch};
 
 /// Fails requests whose tasks the queue moved to the dead letters.
 #[derive(Clone)]

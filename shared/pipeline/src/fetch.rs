@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use domain::{Content, Failure, FailureCode, FetchRequest, RequestId, Step, Timestamp, Transition, Update};
 use fetcher::{Checkpoint, FetchError, Fetcher, Progress, Transfer};
-use ports::{Claim, Clock, Contents, Requests, Share, StagedUpload, StoreError, Task, TaskQueue, UploadToken};
+use ports::{Claim, Clock, Contents, Requests, Share, StagedUpload, StoreError, Stores, Task, TaskQueue, UploadToken};
 use serde::{Deserialize, Serialize};
 use settings::Settings;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::retry::{internal_failure, next_try, store_failure};
-use crate::{LEASE, Outcome, SUSPENDED, StepError, Stores, lease};
+use crate::{LEASE, Outcome, SUSPENDED, StepError, lease};
 
 /// The progress of a request when its content has been received, in percent.
 const RECEIVED: u8 = 90;

@@ -18,7 +18,6 @@ mod release;
 mod retry;
 mod scrub;
 mod seed;
-mod stores;
 mod sweep;
 
 pub use collect_orphans::CollectOrphans;
@@ -30,7 +29,6 @@ pub use package::{Package, Salt};
 pub use release::Release;
 pub use scrub::{Scrub, ScrubFindings};
 pub use seed::Seed;
-pub use stores::Stores;
 pub use sweep::{Sweep, Swept};
 
 use std::time::Duration;

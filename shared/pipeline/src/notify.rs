@@ -10,13 +10,13 @@ use fetcher::{FetchError, Fetcher};
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ports::{Clock, Share, Task, TaskQueue, WebhookQueue};
+use ports::{Clock, Share, Stores, Task, TaskQueue, WebhookQueue};
 use serde_json::json;
 use settings::ExposeSecret;
 use sha2::Sha256;
 use tracing::{info, warn};
 
-use crate::{LEASE, Outcome, StepError, Stores};
+use crate::{LEASE, Outcome, StepError};
 
 /// The waits between tries, as the specification suggests. After the last one the webhook is given up.
 const WAITS: [Duration; 7] = [

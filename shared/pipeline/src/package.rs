@@ -10,7 +10,7 @@ use domain::{
 };
 use hmac::{Hmac, KeyInit, Mac};
 use metainfo::{Metainfo, Pieces, TorrentBuilder, piece_length_for};
-use ports::{Claim, Clock, Contents, Requests, Share, StoreError, Task, TaskQueue, Torrents};
+use ports::{Claim, Clock, Contents, Requests, Share, StoreError, Stores, Task, TaskQueue, Torrents};
 use settings::{ExposeSecret, Settings};
 use sha2::Sha256;
 use tokio::runtime::Handle;
@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use tracing::info;
 
 use crate::retry::{internal_failure, next_try, store_failure};
-use crate::{LEASE, Outcome, StepError, Stores, lease};
+use crate::{LEASE, Outcome, StepError, lease};
 
 /// The package step.
 #[derive(Clone)]

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{ContentHash, RequestId, Status, Step, Torrent, TorrentState, Transition};
-use ports::{Clock, ContentReference, Contents, Removal, Requests, StoreError, Task, TaskQueue, Torrents};
+use ports::{Clock, ContentReference, Contents, Removal, Requests, StoreError, Stores, Task, TaskQueue, Torrents};
 use tracing::info;
 
-use crate::{GRACE, LEASE, Outcome, StepError, Stores, fetch};
+use crate::{GRACE, LEASE, Outcome, StepError, fetch};
 
 /// The release step.
 ///

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::{ContentHash, FetchRequest, InfoHash, RequestId, Status, Torrent, TorrentState, Transition};
-use ports::{Clock, Condition, Contents, Requests, Share, StoreError, Task, TaskQueue, Torrents};
+use ports::{Clock, Condition, Contents, Requests, Share, StoreError, Stores, Task, TaskQueue, Torrents};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::{StepError, Stores};
+use crate::StepError;
 
 /// Bytes that are read and hashed at a time.
 const CHUNK: usize = 1024 * 1024;

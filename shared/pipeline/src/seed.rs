@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Failure, FailureCode, InfoHash, RequestId, Status, Torrent, TorrentState, Transition};
-use ports::{Clock, Condition, Requests, SeedError, Seeder, Share, Task, TaskQueue, Torrents};
+use ports::{Clock, Condition, Requests, SeedError, Seeder, Share, Stores, Task, TaskQueue, Torrents};
 use tracing::{error, info};
 
-use crate::{StepError, Stores};
+use crate::StepError;
 
 /// The seed step: makes the seeder's session equal to the table of torrents.
 ///

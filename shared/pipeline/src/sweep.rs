@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use domain::{RequestId, Step, Transition};
-use ports::{Clock, Contents, Requests, StagingEntry, StoreError, Task, TaskQueue};
+use ports::{Clock, Contents, Requests, StagingEntry, StoreError, Stores, Task, TaskQueue};
 use tracing::{info, warn};
 
-use crate::{LEASE, SUSPENDED, StepError, Stores, notify};
+use crate::{LEASE, SUSPENDED, StepError, notify};
 
 /// No row waits longer: the longest back-off of a step is a quarter of an hour.
 const LATEST: Duration = Duration::from_secs(3600);

@@ -44,11 +44,18 @@ pub const METRICS: &[Metric] = &[
     ),
     metric("proxytorrent_http_requests_total", Kind::Counter, &["method", "route", "status"], "HTTP requests answered"),
     metric("proxytorrent_limited_total", Kind::Counter, &["limit"], "Requests refused by a rate limit on creations"),
+    metric("proxytorrent_peers", Kind::Gauge, &[], "Peers connected to the seeder"),
     metric(
         "proxytorrent_peers_not_connected_total",
         Kind::Counter,
         &[],
         "Announcing peers that the seeder did not connect to, because too many were waiting",
+    ),
+    metric(
+        "proxytorrent_proxies",
+        Kind::Gauge,
+        &["state"],
+        "Configured proxies: `available`, or `cooling_down` after a failure",
     ),
     metric("proxytorrent_requests_created_total", Kind::Counter, &[], "Requests created"),
     metric("proxytorrent_requests_failed_total", Kind::Counter, &["step", "code"], "Requests failed for good"),
@@ -65,9 +72,17 @@ pub const METRICS: &[Metric] = &[
     metric("proxytorrent_step_errors_total", Kind::Counter, &["step"], "Steps that could not run and are retried"),
     metric("proxytorrent_steps_running", Kind::Gauge, &["step"], "Steps that are running"),
     metric("proxytorrent_storage_free_bytes", Kind::Gauge, &[], "Free bytes on the disk of the contents"),
+    metric("proxytorrent_storage_used_bytes", Kind::Gauge, &[], "Bytes of all contents and unfinished uploads"),
+    metric(
+        "proxytorrent_tasks_oldest_age_seconds",
+        Kind::Gauge,
+        &["step"],
+        "How long the oldest request that waits for a worker has waited",
+    ),
     metric("proxytorrent_tasks_waiting", Kind::Gauge, &["step"], "Requests that wait for a worker"),
     metric("proxytorrent_torrents_seeding", Kind::Gauge, &[], "Torrents that are seeded"),
     metric("proxytorrent_unreadable_rows_total", Kind::Counter, &[], "Rows that could not be read"),
+    metric("proxytorrent_uploaded_bytes_total", Kind::Counter, &[], "Bytes of contents sent to peers"),
 ];
 
 /// Registers the description of every metric with the installed recorder. Counters without labels start at 0.

@@ -27,6 +27,12 @@ impl FolderContents {
     pub fn open(root: PathBuf, limits: SpaceLimits) -> Result<Self, OpenError> {
         Ok(Self(Arc::new(Folder::open(root, limits)?)))
     }
+
+    /// Returns the number of bytes of all contents and staged uploads. It grows during the first seconds if the contents
+    /// are not limited, because the files of the last run are counted in the background.
+    pub fn used_bytes(&self) -> u64 {
+        self.0.space.used()
+    }
 }
 
 #[async_trait]

@@ -2,10 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::SystemTime;
 
 use ports::StoreError;
 use rustix::fs::statvfs;
+use tracing::warn;
 
 use crate::data_folder::OpenError;
 use crate::files;
@@ -33,23 +36,37 @@ pub struct SpaceLimits {
 pub(crate) struct Space {
     folder: PathBuf,
     limits: SpaceLimits,
-    /// The number of bytes of all contents and staged uploads. Its initial value is only computed if they are
-    /// limited.
-    used: AtomicU64,
+    /// The number of bytes of all contents and staged uploads. Without a limit it is approximate, and negative until
+    /// the files of the last run are counted.
+    used: Arc<AtomicI64>,
 }
 
 impl Space {
+    /// Counts the files in the folder: before this returns if they are limited, else on a thread of its own, because
+    /// the walk through 100,000 files can take many seconds.
     pub fn new(folder: &Path, limits: SpaceLimits) -> Result<Self, OpenError> {
-        let used = match limits.max_bytes {
-            Some(_) => contents_size(folder).map_err(OpenError::io(folder))?,
-            None => 0,
-        };
-        Ok(Self { folder: folder.to_owned(), limits, used: AtomicU64::new(used) })
+        let space = Self { folder: folder.to_owned(), limits, used: Arc::default() };
+        if limits.max_bytes.is_some() {
+            let size = contents_size(folder, None).map_err(OpenError::io(folder))?;
+            space.used.store(signed(size), Ordering::Relaxed);
+        } else {
+            let (folder, used, now) = (folder.to_owned(), space.used.clone(), SystemTime::now());
+            std::thread::spawn(move || match contents_size(&folder, Some(now)) {
+                Ok(size) => drop(used.fetch_add(signed(size), Ordering::Relaxed)),
+                Err(error) => warn!(%error, "contents not counted, stored bytes in metrics are too low"),
+            });
+        }
+        Ok(space)
+    }
+
+    /// Returns the number of bytes of all contents and staged uploads.
+    pub fn used(&self) -> u64 {
+        u64::try_from(self.used.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// Checks that `bytes` more fit into both limits. Returns [`StoreError::Full`] if not.
     pub fn check(&self, bytes: u64) -> Result<(), StoreError> {
-        let used = self.used.load(Ordering::Relaxed);
+        let used = self.used();
         if self.limits.max_bytes.is_some_and(|max| used.saturating_add(bytes.max(1)) > max) {
             return Err(StoreError::Full { store: STORE });
         }
@@ -68,8 +85,8 @@ impl Space {
     /// Counts `bytes` as used. Returns [`StoreError::Full`] if that exceeds the limit; the bytes are counted even
     /// then.
     pub fn take(&self, bytes: u64) -> Result<(), StoreError> {
-        let used = self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        if self.limits.max_bytes.is_some_and(|max| used > max) {
+        self.used.fetch_add(signed(bytes), Ordering::Relaxed);
+        if self.limits.max_bytes.is_some_and(|max| self.used() > max) {
             Err(StoreError::Full { store: STORE })
         } else {
             Ok(())
@@ -78,13 +95,17 @@ impl Space {
 
     /// Counts `bytes` as no longer used.
     pub fn give_back(&self, bytes: u64) {
-        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(bytes)));
+        self.used.fetch_sub(signed(bytes), Ordering::Relaxed);
     }
 }
 
-/// Returns the number of bytes of the contents in `ab/cd`, in `staging` and in `damaged`. Other folders, such as
-/// `lost+found`, do not count.
-fn contents_size(folder: &Path) -> io::Result<u64> {
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Returns the number of bytes of the contents in `ab/cd`, in `staging` and in `damaged` that were created
+/// before `end`. Other folders, such as `lost+found`, do not count.
+fn contents_size(folder: &Path, end: Option<SystemTime>) -> io::Result<u64> {
     let mut size = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -93,18 +114,23 @@ fn contents_size(folder: &Path) -> io::Result<u64> {
             || name == DAMAGED
             || name.len() == 2 && name.to_str().is_some_and(|name| u8::from_str_radix(name, 16).is_ok())
         {
-            size += folder_size(&entry.path())?;
+            size += folder_size(&entry.path(), end)?;
         }
     }
     Ok(size)
 }
 
-fn folder_size(folder: &Path) -> io::Result<u64> {
+fn folder_size(folder: &Path, end: Option<SystemTime>) -> io::Result<u64> {
     let mut size = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        let metadata = entry.metadata()?;
-        size += if metadata.is_dir() { folder_size(&entry.path())? } else { metadata.len() };
+        // A file may be removed during the walk.
+        let Some(metadata) = files::absent_is_none(entry.metadata())? else { continue };
+        if metadata.is_dir() {
+            size += folder_size(&entry.path(), end)?;
+        } else if end.is_none_or(|end| metadata.created().is_ok_and(|created| created <= end)) {
+            size += metadata.len();
+        }
     }
     Ok(size)
 }

@@ -47,6 +47,15 @@ pub enum ProxyHealth {
     },
 }
 
+/// The numbers of proxies by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProxyStates {
+    /// Proxies that fetches use.
+    pub available: usize,
+    /// Proxies that failed. They are used last until their cool-down ends.
+    pub cooling_down: usize,
+}
+
 /// The outbound routes: the configured proxies, or one direct route if proxies are disabled. With proxies enabled,
 /// there is no direct route.
 pub(crate) struct ProxyPool {
@@ -324,6 +333,14 @@ impl Session<'_> {
 }
 
 impl ProxyPool {
+    /// Returns the numbers of proxies without and with a cool-down.
+    pub fn states(&self) -> ProxyStates {
+        let now = Instant::now();
+        let proxies = || self.ways.iter().filter(|way| way.proxy.is_some());
+        let cooling_down = proxies().filter(|way| way.rest().until.is_some_and(|until| until > now)).count();
+        ProxyStates { available: proxies().count() - cooling_down, cooling_down }
+    }
+
     /// Returns the indices of the routes in the order of use: routes without cool-down in configured order, then the
     /// others by the end of their cool-down.
     fn in_order(&self) -> Vec<usize> {

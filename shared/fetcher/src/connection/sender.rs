@@ -9,7 +9,7 @@ use url::Url;
 
 use super::client::ClientError;
 pub(crate) use super::proxy::Session;
-use super::proxy::{ProxyHealth, ProxyPool};
+use super::proxy::{ProxyHealth, ProxyPool, ProxyStates};
 use crate::error::FetchError;
 use crate::policy::guard::Guard;
 
@@ -54,6 +54,11 @@ impl Sender {
     /// Checks the health of every proxy. Returns a failure if none works.
     pub async fn check_proxy(&self) -> Result<ProxyHealth, Failure> {
         self.proxies.check().await
+    }
+
+    /// Returns the numbers of proxies by state.
+    pub fn proxy_states(&self) -> ProxyStates {
+        self.proxies.states()
     }
 
     /// Sends one HTTP request if the guard allows its URL. Repeats a GET once if the transfer breaks before the

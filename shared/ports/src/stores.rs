@@ -1,10 +1,10 @@
-//! The ports of a backend that the steps share.
+//! The ports of a backend that the steps and the API share.
 
 use std::sync::Arc;
 
-use ports::{Clock, Contents, Requests, TaskQueue, Torrents};
+use crate::{Clock, Contents, Requests, TaskQueue, Torrents};
 
-/// The ports from which each step takes those that it needs.
+/// The ports from which each step, and the API, takes those that it needs.
 #[derive(Clone)]
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports document themselves")]
 pub struct Stores {
