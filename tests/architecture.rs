@@ -10,6 +10,7 @@ use std::time::Duration;
 use domain::{
     Content, ContentHash, FetchRequest, FetchSpec, Method, Status, Timestamp, TorrentFormat, Transition, UserId,
 };
+use proxytorrent_tests::documents::code_blocks;
 use serde_json::Value;
 use telemetry::metrics::METRICS;
 use url::Url;
@@ -335,6 +336,48 @@ fn the_paths_in_the_documents_exist() {
     }
 }
 
+/// Returns the documents in the root folder and in `docs/`.
+fn documents() -> Vec<String> {
+    let in_folder = |folder: &str| {
+        let names = std::fs::read_dir(root().join(folder)).expect("a folder");
+        let names = names.map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
+        names
+            .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"))
+            .map(|name| format!("{folder}{name}"))
+            .collect::<Vec<_>>()
+    };
+    [in_folder(""), in_folder("docs/")].concat()
+}
+
+/// A command that works on the source tree cannot run inside a test, so its targets, package and test are looked up.
+#[test]
+fn the_make_targets_packages_and_tests_in_the_documents_exist() {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).expect("text");
+    let mut files = vec![];
+    sources(&root().join("tests"), &mut files);
+    let sources: String = files.iter().map(|path| std::fs::read_to_string(path).expect("text")).collect();
+    let mut found = 0;
+    for document in documents() {
+        for line in code_blocks(&document, "sh").iter().flat_map(|block| block.lines()) {
+            let words: Vec<_> = line.split('#').next().unwrap_or_default().split_whitespace().collect();
+            let exists = match words.as_slice() {
+                ["make", targets @ ..] => targets.iter().all(|target| makefile.contains(&format!("\n{target}:"))),
+                ["cargo", "nextest", "run", arguments @ ..] => arguments.iter().all(|argument| {
+                    let (package, name) =
+                        (ARROWS.iter().any(|(name, ..)| name == argument), argument.trim_end_matches("::"));
+                    let is_option = argument.starts_with("--") || *argument == "e2e";
+                    let is_test = ["fn", "mod"].iter().any(|kind| sources.contains(&format!("{kind} {name}")));
+                    package || is_option || is_test
+                }),
+                _ => continue,
+            };
+            assert!(exists, "{document}: {line}");
+            found += 1;
+        }
+    }
+    assert!(found > 10, "{found} commands");
+}
+
 /// Returns the table of transitions as Markdown.
 fn transitions() -> String {
     let now = Timestamp::from_millis(1_800_000_000_000);
@@ -379,7 +422,9 @@ fn every_metric_in_the_code_is_in_the_table() {
     let mut files = vec![];
     sources(&root(), &mut files);
     let mut used = BTreeSet::new();
-    for path in files.iter().filter(|path| !path.to_string_lossy().contains("/tests/") && !path.ends_with("metrics.rs"))
+    for path in files
+        .iter()
+        .filter(|path| !path.to_string_lossy().contains("/tests/") && !path.ends_with("telemetry/src/metrics.rs"))
     {
         let text = code(path);
         for start in ["counter!(", "gauge!(", "histogram!("] {

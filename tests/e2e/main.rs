@@ -6,6 +6,7 @@ mod clients;
 mod crash;
 mod deduplication;
 mod disk;
+mod documents;
 mod fairness;
 mod fetching;
 mod following;

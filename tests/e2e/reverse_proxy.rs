@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use metainfo::Value as Bencode;
+use proxytorrent_tests::documents::code_blocks;
 use proxytorrent_tests::{Origin, TestServer, eventually, free_port, read_json};
 use reqwest::redirect;
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ impl Nginx {
     fn start(port: u16, server: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().display();
+        let location = code_blocks("docs/operations.md", "nginx").remove(0).replace("http://127.0.0.1:8000", server);
         let config = format!(
             "daemon off; master_process off; pid {path}/pid; error_log {path}/error.log;\n\
              events {{}}\n\
@@ -31,10 +33,7 @@ impl Nginx {
                uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;\n\
                server {{\n\
                  listen 127.0.0.1:{port};\n\
-                 location /pt/ {{\n\
-                   proxy_pass {server}/;\n\
-                   proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
-                 }}\n\
+                 {location}\n\
                }}\n\
              }}\n"
         );

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
+use proxytorrent_tests::documents::code_blocks;
 use proxytorrent_tests::{Origin, TestServer, program, python, read_json};
 use reqwest::{Method, Response};
 use serde_json::Value;
@@ -178,21 +179,14 @@ async fn the_command_line_signs_calls_and_lists_requests() {
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["file_name"], "2.bin");
 }
 
-/// Returns the code block in this language from the documentation of request signing.
-fn documented(language: &str) -> String {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/http-api.md")).unwrap();
-    let section = text.split("## Request signing").nth(1).expect("the section");
-    let block = section.split(&format!("```{language}\n")).nth(1).expect("the block");
-    block.split("```").next().unwrap().to_owned()
-}
-
 #[tokio::test]
 async fn the_documented_examples_sign_calls() {
     let server = TestServer::with(&AUTH).await;
     let environment =
         [("SERVER", server.url.as_str()), ("KEY_ID", "bob"), ("KEY", "his secret"), ("URL", "http://127.0.0.1:9/")];
     for (program, language) in [(Path::new("/bin/bash"), "sh"), (&python(), "python")] {
-        let printed = ran(program, &["-c", &documented(language)], &environment).await;
+        let block = code_blocks("docs/http-api.md", language).remove(0);
+        let printed = ran(program, &["-c", &block], &environment).await;
         assert!(printed.contains("queued"), "{language}: {printed}");
     }
 }

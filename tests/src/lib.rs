@@ -5,6 +5,7 @@
 
 mod api_client;
 pub mod clients;
+pub mod documents;
 #[cfg(feature = "aws")]
 pub mod emulator;
 pub mod lambda;

@@ -167,7 +167,11 @@ async fn accept(
         }
         return Err(problem);
     }
-    info!(request.id = %row.id, owner = %row.owner, spec = ?row.spec, "request created");
+    let (spec, ttl_seconds) = (&row.spec, row.spec.ttl.as_secs());
+    info!(
+        request.id = %row.id, owner = %row.owner, host = spec.url.host_str(), method = %spec.method, ttl_seconds,
+        "request created"
+    );
     metrics::counter!("proxytorrent_requests_created_total").increment(1);
     if let Err(error) = api.tasks.enqueue_for(Share::from(&row), Task::Fetch(row.id), Duration::ZERO).await {
         // The row is stored: the sweep finds it and enqueues the task.

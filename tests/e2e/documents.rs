@@ -1,0 +1,195 @@
+//! The command blocks of README and `docs/`, run as a reader would run them. Ports and paths are replaced, and so is
+//! `make run`: the server under test is the one that cargo built. Request signing is in `signatures`, nginx in
+//! `reverse_proxy`, and the deployment to AWS in the tests of `seeder/container` and `functions`.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use proxytorrent_tests::documents::{code_blocks, commands, shows};
+use proxytorrent_tests::{ApiClient, Origin, PATIENCE, TestServer, content, eventually, free_port, program, sha256};
+use reqwest::Method;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// The program as the documents write it.
+const PROGRAM: &str = "target/release/proxytorrent";
+
+/// Returns the block with the documented path of the program replaced.
+fn with_program(block: &str) -> String {
+    block.replace(PROGRAM, program().to_str().unwrap())
+}
+
+/// A shell in this folder, with nothing but PATH in its environment.
+fn shell(folder: &Path, commands: &str) -> Command {
+    let mut command = Command::new("bash");
+    command.args(["-ec", commands]).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command.current_dir(folder).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Runs commands to their end and returns what they print.
+async fn printed(folder: &Path, server: &str, commands: &str) -> String {
+    let mut command = shell(folder, &format!("exec 2>&1\n{commands}"));
+    let output = tokio::time::timeout(PATIENCE, command.env("CLIENT__SERVER", server).output());
+    let output = output.await.unwrap_or_else(|_| panic!("{commands} timed out")).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{commands}: {text}");
+    text
+}
+
+#[tokio::test]
+async fn the_tour_of_the_readme_works_as_it_is_shown() {
+    let blocks = code_blocks("README.md", "console");
+    let [start, tour] = blocks.as_slice() else { panic!("{} blocks", blocks.len()) };
+    let webseed = [("TORRENT__WEBSEED", "true")];
+    let server = TestServer::with(&webseed).await;
+    let (folder, origin) = (server.scratch("tour"), free_port().to_string());
+    let port = server.url.rsplit(':').next().unwrap();
+    let here = |text: &str| with_program(&text.replace("9000", &origin).replace("8000", port));
+
+    let started = commands(start);
+    let [make_file, serve_file, make_run] = started.as_slice() else { panic!("{} commands", started.len()) };
+    assert_eq!(make_run.line, "FETCHER__ALLOW_NETWORKS=127.0.0.1/32 make run");
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        here(&make_run.output[0]).split(" and ").next(),
+        Some(&*format!("ProxyTorrent {version} serves {}", server.url))
+    );
+    printed(&folder, &server.url, &make_file.line).await;
+    let serve_file = here(serve_file.line.strip_suffix(" &").expect("in the background"));
+    let mut python = shell(&folder, &format!("exec {serve_file}"));
+    let _origin = python.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let file = format!("http://127.0.0.1:{origin}/hello.txt");
+    eventually("the origin serves", async || server.http.get(&file).send().await.ok()).await;
+
+    let tour = commands(tour);
+    let documented_id = tour.iter().find_map(|command| command.line.strip_prefix("id=")).expect("the id");
+    let (mut variables, mut id) = (String::new(), String::new());
+    for command in &tour {
+        let line = here(&command.line).replace(documented_id, &id);
+        if line.starts_with("id=") || line.starts_with("url=") {
+            variables = format!("{variables}{line}\n");
+            continue;
+        }
+        let script = format!("{variables}{line}");
+        let attempt = async || {
+            let output = printed(&folder, &server.url, &script).await;
+            let is_shown = |expected: &String| {
+                let actual_id = output.strip_prefix("{\"id\":\"").and_then(|rest| rest.get(..36)).unwrap_or_default();
+                let (shortened, actual_start) = (&documented_id[..9], actual_id.get(..9).unwrap_or_default());
+                shows(&output, &here(expected).replace(documented_id, actual_id).replace(shortened, actual_start))
+            };
+            let missing = command.output.iter().find(|expected| !is_shown(expected));
+            match missing {
+                None => Some(output.clone()),
+                Some(_) if command.comment.starts_with("repeat") => None,
+                Some(missing) => panic!("{line} shows\n{output}\nand not\n{missing}"),
+            }
+        };
+        let output = eventually(&line, attempt).await;
+        if let Ok(created) = serde_json::from_str::<Value>(&output) {
+            created["id"].as_str().expect("an id").clone_into(&mut id);
+        }
+    }
+    assert_eq!(std::fs::read_to_string(folder.join("down/hello.txt")).unwrap(), "Hello, swarm.\n");
+    assert!(std::fs::read(folder.join("from-curl.torrent")).unwrap().starts_with(b"d8:announce"));
+}
+
+/// A server that a documented block started: its URL, and the lines that were printed before.
+struct Started {
+    _process: Child,
+    url: String,
+    before: Vec<String>,
+}
+
+/// Runs a block whose last command is `serve`.
+async fn started(folder: &TempDir, block: &str) -> Started {
+    // The shell must become the server, so that it ends with the test.
+    let block = with_program(&block.replace(&format!("{PROGRAM} serve"), &format!("exec {PROGRAM} serve")));
+    let mut command = shell(folder.path(), &block);
+    command.env("PORT", "0").env("SEEDER__LISTEN", "127.0.0.1:0").stdout(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut before = vec![];
+    loop {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time").unwrap().expect("a line");
+        if let Some((_, rest)) = line.split_once(" serves ") {
+            return Started { _process: process, url: rest.split(' ').next().unwrap().into(), before };
+        }
+        before.push(line);
+    }
+}
+
+async fn assert_only_token_is_accepted(url: &str, token: &str) {
+    let list = ApiClient::new(url.into()).http.get(format!("{url}/v1/requests"));
+    assert_eq!(list.try_clone().unwrap().send().await.unwrap().status(), 401);
+    assert_eq!(list.bearer_auth(token).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn the_env_file_of_the_readme_configures_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let generate = code_blocks("README.md", "sh").into_iter().find(|block| block.contains("cargo build --release"));
+    let generate = generate.expect("the block").lines().last().unwrap().to_owned();
+    let token = printed(folder.path(), "", &generate).await.trim().to_owned();
+    let file = code_blocks("README.md", "ini").remove(0);
+    std::fs::write(folder.path().join(".env"), file.replace("replace-this-with-your-token", &token)).unwrap();
+    let server = started(&folder, &format!("{PROGRAM} serve")).await;
+    assert_only_token_is_accepted(&server.url, &token).await;
+}
+
+#[tokio::test]
+async fn the_shell_commands_of_the_readme_start_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let block = code_blocks("README.md", "sh").into_iter().find(|block| block.contains("export PROXY__"));
+    let server = started(&folder, &block.expect("the block")).await;
+    let token = server.before.iter().find_map(|line| line.strip_prefix("CLIENT__TOKEN=")).expect("the token");
+    assert_only_token_is_accepted(&server.url, token).await;
+}
+
+#[tokio::test]
+async fn the_example_in_the_configuration_guide_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let addresses = code_blocks("docs/configuration.md", "ini").remove(0);
+    let token = "0123456789abcdef0123456789abcdef";
+    let security = code_blocks("README.md", "ini").remove(0).replace("replace-this-with-your-token", token);
+    std::fs::write(folder.path().join(".env"), format!("{security}{addresses}")).unwrap();
+    let shown = printed(folder.path(), "", &with_program(&format!("{PROGRAM} config"))).await;
+    for setting in addresses.lines() {
+        let value = setting.split_once('=').expect("a setting").1.trim_end_matches('/');
+        assert!(shown.contains(value), "{setting}: {shown}");
+    }
+}
+
+/// Makes a backup with the block at this index, while the server runs or not, and serves a content from it.
+async fn restored_from_backup(index: usize, running: bool) {
+    let (mut server, origin) = (TestServer::start().await, Origin::start().await);
+    let row = server.fetch(&origin.file(100_000, 4, "kept.bin")).await;
+    let folder = server.data().parent().unwrap().to_owned();
+    let backup = code_blocks("docs/operations.md", "sh").remove(index);
+    if running {
+        printed(&folder, "", &backup).await;
+        server.terminate().await;
+    } else {
+        server.terminate().await;
+        printed(&folder, "", &backup).await;
+    }
+    std::fs::remove_dir_all(server.data()).unwrap();
+    std::fs::rename(folder.join("backup"), server.data()).unwrap();
+    let server = server.restart().await;
+    let path = format!("/v1/requests/{}/content", row["id"].as_str().unwrap());
+    let body = server.call(Method::GET, &path, None).await.bytes().await.unwrap();
+    assert_eq!(sha256(&body), sha256(&content(100_000, 4)));
+}
+
+#[tokio::test]
+async fn a_copy_of_the_data_folder_of_a_stopped_server_restores_it() {
+    restored_from_backup(0, false).await;
+}
+
+#[tokio::test]
+async fn a_backup_of_a_running_server_restores_it() {
+    restored_from_backup(1, true).await;
+}

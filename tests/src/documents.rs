@@ -1,0 +1,43 @@
+//! The command blocks of the documentation, which tests run.
+
+use crate::process::root;
+
+/// Returns the code blocks in this language of a document of the workspace, in order.
+pub fn code_blocks(document: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"));
+    let start = format!("```{language}\n");
+    text.split(&start).skip(1).map(|block| block.split("```").next().expect("a block").to_owned()).collect()
+}
+
+/// One command of a `console` block, with its documented output.
+#[derive(Debug)]
+pub struct Command {
+    /// The command, without its prompt `$ ` and its comment.
+    pub line: String,
+    /// The comment after the command.
+    pub comment: String,
+    /// The lines of output. `…` stands for any text.
+    pub output: Vec<String>,
+}
+
+/// Returns the commands of a `console` block.
+pub fn commands(block: &str) -> Vec<Command> {
+    let mut commands: Vec<Command> = vec![];
+    for line in block.lines() {
+        if let Some(command) = line.strip_prefix("$ ") {
+            let (command, comment) = command.split_once("     # ").unwrap_or((command, ""));
+            commands.push(Command { line: command.into(), comment: comment.into(), output: vec![] });
+        } else {
+            commands.last_mut().expect("a command before its output").output.push(line.into());
+        }
+    }
+    commands
+}
+
+/// Whether some line of `output` has all parts of `expected` between its `…`, in order.
+pub fn shows(output: &str, expected: &str) -> bool {
+    let in_order = |line: &str| {
+        expected.split('…').try_fold(line, |rest, part| rest.find(part).map(|at| &rest[at + part.len()..])).is_some()
+    };
+    output.lines().any(in_order)
+}
