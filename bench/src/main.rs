@@ -5,6 +5,7 @@
 mod api;
 mod hashing;
 mod proxied;
+mod scale;
 mod seeding;
 mod server;
 mod speed;
@@ -54,6 +55,9 @@ fn main() {
         }
         if wanted("seeding") {
             seeding::run().await;
+        }
+        if wanted("scale") {
+            scale::run(std::env::args().nth(2).map(|count| count.parse().expect("a number of torrents"))).await;
         }
         if wanted("startup") {
             startup::run().await;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use aws::{
-    Bucket, Clients, DynamoGuards, DynamoRequests, DynamoSwarm, DynamoTorrents, Queues, S3Contents, SqsTaskQueue,
+    Bucket, Clients, DynamoGuards, DynamoRequests, DynamoStatistics, DynamoSwarm, DynamoTorrents, Queues, S3Contents,
+    SqsTaskQueue,
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
 use pipeline::{Fetch, Notify};
-use ports::{Clock, Contents, Guards, Requests, Stores, Swarm, SystemClock, TaskQueue, Torrents};
+use ports::{Clock, Contents, Guards, Requests, Statistics, Stores, Swarm, SystemClock, TaskQueue, Torrents};
 use settings::{Role, Settings};
 
 use crate::Error;
@@ -37,10 +38,12 @@ pub mod port {
     pub const PACKAGE_QUEUE: u16 = 1 << 6;
     /// The queue of the seeder.
     pub const SEED_QUEUE: u16 = 1 << 7;
+    /// The statistics in the table of torrents.
+    pub const STATISTICS: u16 = 1 << 8;
 }
-use port::{CONTENTS, FETCH_QUEUE, GUARDS, NONE, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SWARM, TORRENTS};
+use port::{CONTENTS, FETCH_QUEUE, GUARDS, NONE, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, STATISTICS, SWARM, TORRENTS};
 
-const TABLES: u16 = REQUESTS | TORRENTS | CONTENTS | GUARDS | SWARM;
+const TABLES: u16 = REQUESTS | TORRENTS | STATISTICS | CONTENTS | GUARDS | SWARM;
 const BUCKET: u16 = TORRENTS | CONTENTS;
 const QUEUES: u16 = FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
 
@@ -81,6 +84,11 @@ impl Backend {
             let table = named("AWS__TORRENTS_TABLE", aws.torrents_table.as_deref())?;
             torrents = Arc::new(DynamoTorrents::new(clients.dynamodb(), table, bucket()?));
         }
+        let mut statistics: Arc<dyn Statistics> = Arc::new(DeniedPort);
+        if const { PORTS & STATISTICS != 0 } {
+            let table = named("AWS__TORRENTS_TABLE", aws.torrents_table.as_deref())?;
+            statistics = Arc::new(DynamoStatistics::new(clients.dynamodb(), table));
+        }
         let mut contents: Arc<dyn Contents> = Arc::new(DeniedPort);
         if const { PORTS & CONTENTS != 0 } {
             let (table, memory) =
@@ -108,7 +116,7 @@ impl Backend {
             };
             tasks = Arc::new(SqsTaskQueue::new(clients.sqs(), queues));
         }
-        let stores = Stores { requests, torrents, contents, tasks, clock };
+        let stores = Stores { requests, torrents, statistics, contents, tasks, clock };
         Ok(Self { settings, stores, guards, swarm, ports: PORTS })
     }
 

@@ -9,7 +9,7 @@ use domain::{
 };
 use ports::{
     Announce, Applied, Condition, ContentReference, Decision, IdenticalRequests, Limit, Peer, QuotaUsage, Removal,
-    StagedUpload, StagingEntry, StoreError, SwarmCounts, Task, UploadToken,
+    StagedUpload, StagingEntry, StoreError, SwarmCounts, Task, Transferred, UploadToken,
 };
 
 /// Takes the place of a port that a function does not use, so that its binary has no code for that store. Every call
@@ -53,8 +53,11 @@ denied! { Torrents:
     mark_seeding(InfoHash) -> bool;
     retire(InfoHash, u64, Timestamp) -> bool;
     purge(InfoHash) -> bool;
-    save_resume(InfoHash, &[u8]) -> ();
-    resume(InfoHash) -> Option<Vec<u8>>;
+}
+
+denied! { Statistics:
+    add(InfoHash, Transferred) -> ();
+    transferred(InfoHash) -> Transferred;
 }
 
 denied! { Contents:

@@ -2,7 +2,9 @@
 //! contents from a folder or an S3 bucket, and torrents with the same content share its bytes.
 
 mod disk;
+mod events;
 mod session;
+mod uploads;
 
 pub use libtorrent_sys::exit_immediately;
 pub use session::{SeedSession, StartError};

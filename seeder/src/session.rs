@@ -1,34 +1,30 @@
-//! Seeding session: adds and removes torrents, saves resume data.
+//! Seeding session: adds and removes torrents.
 
+use std::collections::HashSet;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{ContentHash, InfoHash};
 use libtorrent_sys::{Encryption, Event, EventKind, Session, SessionSettings, Statistics};
-use ports::{Contents, SeedError, Seeder, Torrents};
+use ports::{Contents, SeedError, Seeder};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use crate::disk::ContentsDisk;
+use crate::events::{Events, Waiting, lock};
+use crate::uploads::Uploads;
 
 /// The timeout for the result of a libtorrent call.
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// The timeout for libtorrent to close its connections and end its threads.
 const CLOSE: Duration = Duration::from_secs(10);
-
-/// The timeout for saving resume data at shutdown.
-const LAST_SAVE: Duration = Duration::from_secs(10);
-
-/// The interval at which statistics are read, and memory that was queued for hostile peers is returned to the system.
-const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The error of a session that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -61,16 +57,13 @@ pub struct SeedSession {
     statistics: Arc<Mutex<Statistics>>,
 }
 
-/// The callers that wait until libtorrent has added a torrent, by infohash.
-type Waiting = Mutex<HashMap<String, Vec<oneshot::Sender<Result<(), SeedError>>>>>;
-
 impl SeedSession {
-    /// Starts a session that listens for peers, reads from `contents` and saves resume data in `torrents`.
+    /// Starts a session that listens for peers, reads from `contents` and saves in `statistics` how much it uploads.
     pub async fn start(
         seeder: &settings::Seeder,
         torrent: &settings::Torrent,
         contents: Arc<dyn Contents>,
-        torrents: Arc<dyn Torrents>,
+        statistics: Arc<dyn ports::Statistics>,
     ) -> Result<Self, StartError> {
         let interfaces: Vec<_> = seeder.listen.iter().map(ToString::to_string).collect();
         let settings = SessionSettings {
@@ -97,16 +90,11 @@ impl SeedSession {
         info!(?addresses, encryption = ?settings.encryption, utp = settings.utp, "seeder started");
 
         let waiting = Arc::new(Waiting::default());
+        let uploads = Uploads::new(statistics);
         let statistics = Arc::new(Mutex::default());
-        let events = Events {
-            session: session.clone(),
-            notify,
-            waiting: waiting.clone(),
-            torrents,
-            statistics: statistics.clone(),
-            save_interval: Duration::from_secs(seeder.save_interval.get()),
-        };
-        let events = tokio::spawn(events.run(early, stop.clone()));
+        let events = Events::new(session.clone(), notify, waiting.clone(), statistics.clone(), uploads);
+        let save_interval = Duration::from_secs(seeder.save_interval.get());
+        let events = tokio::spawn(events.run(early, save_interval, stop.clone()));
         Ok(Self {
             session: Mutex::new(Some(session)),
             waiting,
@@ -134,13 +122,13 @@ impl SeedSession {
         *lock(&self.statistics)
     }
 
-    /// Saves all resume data and closes every connection. Returns whether libtorrent ended in time. If it did not,
+    /// Saves the statistics and closes every connection. Returns whether libtorrent ended in time. If it did not,
     /// its threads still run, and the process must end with [`exit_immediately`](libtorrent_sys::exit_immediately).
     pub async fn stop(&self) -> bool {
         self.stop.cancel();
         let events = lock(&self.events).take();
         if let Some(events) = events {
-            // The event task ends itself after the resume data is saved.
+            // The event task ends itself after the statistics are saved.
             let _ = events.await;
         }
         let session = lock(&self.session).take();
@@ -171,10 +159,6 @@ impl SeedSession {
     fn session(&self) -> Result<Arc<Session>, SeedError> {
         lock(&self.session).clone().ok_or(SeedError::Unavailable)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until the session listens. Returns the other events that arrived before that.
@@ -227,17 +211,11 @@ impl Seeder for SeedSession {
         lock(&self.held).contains(&infohash)
     }
 
-    async fn add(
-        &self,
-        infohash: InfoHash,
-        content: ContentHash,
-        metainfo: &[u8],
-        resume: &[u8],
-    ) -> Result<(), SeedError> {
+    async fn add(&self, infohash: InfoHash, content: ContentHash, metainfo: &[u8]) -> Result<(), SeedError> {
         let (sender, added) = oneshot::channel();
         let session = self.session()?;
         lock(&self.waiting).entry(infohash.to_string()).or_default().push(sender);
-        let result = match session.add_torrent(metainfo, resume, &content.to_string()) {
+        let result = match session.add_torrent(metainfo, &content.to_string()) {
             Ok(()) => tokio::time::timeout(ANSWER, added)
                 .await
                 .ok()
@@ -274,92 +252,5 @@ impl Seeder for SeedSession {
         connected.map_err(|_| SeedError::Unavailable)?.map_err(|error| SeedError::Refused(error.to_string()))?;
         debug!(%infohash, %peer, "peer connection started");
         Ok(())
-    }
-}
-
-/// The task that handles libtorrent's events.
-struct Events {
-    session: Arc<Session>,
-    notify: Arc<Notify>,
-    waiting: Arc<Waiting>,
-    torrents: Arc<dyn Torrents>,
-    statistics: Arc<Mutex<Statistics>>,
-    save_interval: Duration,
-}
-
-impl Events {
-    async fn run(self, early: Vec<Event>, stopping: CancellationToken) {
-        for event in early {
-            self.take(event).await;
-        }
-        let mut save = tokio::time::interval_at(tokio::time::Instant::now() + self.save_interval, self.save_interval);
-        let mut upkeep = tokio::time::interval(UPKEEP);
-        loop {
-            tokio::select! {
-                _ = upkeep.tick() => {
-                    libtorrent_sys::release_memory();
-                    self.session.request_statistics();
-                }
-                () = self.notify.notified() => { self.take_all().await; }
-                _ = save.tick() => { self.ask_for_resume_data(); }
-                () = stopping.cancelled() => break,
-            }
-        }
-        let mut missing = self.ask_for_resume_data();
-        let deadline = tokio::time::Instant::now() + LAST_SAVE;
-        while missing > 0 {
-            missing = missing.saturating_sub(self.take_all().await);
-            if missing > 0 && tokio::time::timeout_at(deadline, self.notify.notified()).await.is_err() {
-                warn!(missing, "resume data not saved in time, statistics lost");
-                break;
-            }
-        }
-    }
-
-    fn ask_for_resume_data(&self) -> u32 {
-        self.session.save_resume_data().unwrap_or_else(|error| {
-            error!(%error, "resume data not requested");
-            0
-        })
-    }
-
-    /// Handles all pending events. Returns the number of responses about resume data.
-    async fn take_all(&self) -> u32 {
-        let events = self.session.take_events().unwrap_or_else(|error| {
-            error!(%error, "libtorrent events not read");
-            vec![]
-        });
-        let mut resume = 0;
-        for event in events {
-            resume += u32::from(matches!(event.kind, EventKind::ResumeData | EventKind::ResumeDataFailed));
-            self.take(event).await;
-        }
-        resume
-    }
-
-    async fn take(&self, event: Event) {
-        match event.kind {
-            EventKind::Added | EventKind::AddedAlready => self.answer(&event.infohash, &Ok(())),
-            EventKind::AddFailed => self.answer(&event.infohash, &Err(SeedError::Refused(event.message))),
-            EventKind::ResumeData => {
-                let Ok(infohash) = event.infohash.parse() else { return };
-                if let Err(error) = self.torrents.save_resume(infohash, &event.data).await {
-                    warn!(%infohash, %error, "resume data not saved");
-                }
-            }
-            EventKind::Statistics => *lock(&self.statistics) = event.statistics,
-            EventKind::ResumeDataFailed if event.message.is_empty() => {}
-            EventKind::ResumeDataFailed | EventKind::TorrentError | EventKind::ListenFailed => {
-                error!(infohash = event.infohash, message = event.message, "libtorrent error");
-            }
-            _ => debug!(message = event.message, "libtorrent event"),
-        }
-    }
-
-    fn answer(&self, infohash: &str, result: &Result<(), SeedError>) {
-        let waiting = lock(&self.waiting).remove(infohash);
-        for sender in waiting.into_iter().flatten() {
-            let _ = sender.send(result.clone());
-        }
     }
 }

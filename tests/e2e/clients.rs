@@ -80,6 +80,32 @@ async fn bytes_uploaded_to_peers_are_counted_in_the_metrics() {
     assert!((1_000_000..2_000_000).contains(&uploaded), "{uploaded}");
 }
 
+#[tokio::test]
+async fn upload_counters_survive_a_stop_and_a_crash() {
+    let (mut server, origin) = (TestServer::start().await, Origin::start().await);
+    let row = server.fetch(&origin.file(1_000_000, 3, "u.bin")).await;
+    let id = row["id"].as_str().unwrap();
+    let download = async |server: &TestServer, name: &str| {
+        let torrent = server.save_torrent(id).await;
+        libtorrent(torrent.to_str().unwrap(), &server.scratch(name)).await;
+    };
+    let uploaded = async |server: &TestServer| server.get(id).await["swarm"]["uploaded_bytes"].as_u64().unwrap();
+    assert_eq!(uploaded(&server).await, 0);
+    download(&server, "first").await;
+    // The counters are saved at the stop, long before the end of the first interval.
+    server.terminate().await;
+    let mut server = server.restart_with(&[("SEEDER__SAVE_INTERVAL", "1")]).await;
+    let saved = uploaded(&server).await;
+    assert!((1_000_000..2_000_000).contains(&saved), "{saved}");
+
+    eventually("the torrent is seeded", async || (server.seeding().await == 1).then_some(())).await;
+    download(&server, "second").await;
+    eventually("the counter is saved", async || (uploaded(&server).await >= saved + 1_000_000).then_some(())).await;
+    server = server.crash_and_restart().await;
+    let saved = uploaded(&server).await;
+    assert!((2_000_000..4_000_000).contains(&saved), "{saved}");
+}
+
 /// Transmission ignores peers with addresses in 127.0.0.0/8 from a tracker, so this test needs a network of two
 /// namespaces.
 #[tokio::test]

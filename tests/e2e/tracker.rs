@@ -3,6 +3,7 @@
 use metainfo::Value;
 use proxytorrent_tests::{Origin, TestServer, content, python, run, sha256, tool};
 use reqwest::Method;
+use serde_json::json;
 
 async fn ask(server: &TestServer, url: &str) -> Value {
     let response = server.http.get(url).send().await.unwrap();
@@ -55,6 +56,34 @@ async fn announces_return_the_seeder_and_the_other_peers() {
     let file = files.values().next().unwrap();
     assert_eq!(file.get("complete").unwrap().as_integer(), Some(1));
     assert_eq!(file.get("incomplete").unwrap().as_integer(), Some(1));
+    assert_eq!(file.get("downloaded").unwrap().as_integer(), Some(0));
+}
+
+#[tokio::test]
+async fn completed_downloads_are_counted_in_the_scrape_and_the_request() {
+    let (mut server, origin) = (TestServer::start().await, Origin::start().await);
+    let row = server.fetch(&origin.file(1000, 1, "a.bin")).await;
+    let id = row["id"].as_str().unwrap();
+    assert_eq!(row["swarm"], json!({ "seeders": 1, "leechers": 0, "completed": 0, "uploaded_bytes": 0 }));
+    let (url, infohash) = announce_url(&server, id).await;
+    let announce = |n: u8, left: u32, event: &str| {
+        let id = char::from(b'a' + n).to_string().repeat(20);
+        let port = 5000 + u16::from(n);
+        format!("{url}&info_hash={infohash}&peer_id={id}&port={port}&left={left}{event}")
+    };
+    for (n, left, event) in [(1, 1000, "&event=started"), (2, 1000, "&event=started"), (1, 0, "&event=completed")] {
+        ask(&server, &announce(n, left, event)).await;
+    }
+    let swarm = server.get(id).await["swarm"].clone();
+    assert_eq!(swarm, json!({ "seeders": 2, "leechers": 1, "completed": 1, "uploaded_bytes": 0 }));
+    server.terminate().await;
+    let server = server.restart().await;
+    // The new server has another port, and its tracker another URL.
+    let (url, _) = announce_url(&server, id).await;
+    let scrape = ask(&server, &format!("{}&info_hash={infohash}", url.replace("/announce", "/scrape"))).await;
+    let Some(Value::Dict(files)) = scrape.get("files") else { panic!("{scrape:?}") };
+    let file = files.values().next().unwrap();
+    assert_eq!(file.get("downloaded").unwrap().as_integer(), Some(1));
 }
 
 #[tokio::test]

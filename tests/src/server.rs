@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
+use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -152,6 +153,18 @@ impl TestServer {
     /// Starts the server again after [`TestServer::terminate`].
     pub async fn restart(self) -> Self {
         Self::launch(self.folder.clone(), self.settings.clone(), &self.wrapper).await
+    }
+
+    /// As [`TestServer::restart`], with additional settings.
+    pub async fn restart_with(mut self, extra: &[(&str, &str)]) -> Self {
+        self.settings.extend(extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.restart().await
+    }
+
+    /// Returns the number of torrents in the seeder's session, as the health check has it.
+    pub async fn seeding(&self) -> u64 {
+        let health = self.json(Method::GET, "/v1/health", None).await;
+        health["checks"]["seeder"]["torrents"].as_u64().expect("a number")
     }
 
     /// Saves the `.torrent` file of a ready request and returns its path.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use embedded::{
     ChannelTaskQueue, Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, SpaceLimits, SqliteGuards,
-    SqliteRequests, SqliteTorrents, SteadyClock, TaskReceiver,
+    SqliteRequests, SqliteStatistics, SqliteTorrents, SteadyClock, TaskReceiver,
 };
 use ports::{Guards, Stores, Swarm};
 use settings::{ExposeSecret, Settings};
@@ -32,7 +32,7 @@ impl Backend {
         let options = DatabaseOptions { log_statements: settings.database.echo_sql };
         let database = Database::open(&path, options).await?;
         let requests = SqliteRequests::open(database.clone()).await.map_err(CommandError::start)?;
-        let torrents = SqliteTorrents::open(database.clone(), storage.torrents(), storage.resume())?;
+        let torrents = SqliteTorrents::open(database.clone(), storage.torrents())?;
         let limits = SpaceLimits {
             min_free: storage.min_free.map(settings::Bounded::get),
             max_bytes: Some(storage.max_bytes.get()).filter(|bytes| *bytes > 0),
@@ -42,6 +42,7 @@ impl Backend {
         let stores = Stores {
             requests: Arc::new(requests),
             torrents: Arc::new(torrents),
+            statistics: Arc::new(SqliteStatistics::new(database.clone())),
             contents: Arc::new(folder.clone()),
             tasks: Arc::new(tasks),
             clock: Arc::new(SteadyClock::default()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::HealthChecks;
 use fetcher::{Fetcher, ProxyHealth};
-use pipeline::ScrubFindings;
+use pipeline::{RestoreProgress, ScrubFindings};
 use ports::{StoreError, Stores};
 use seeder::SeedSession;
 use serde_json::json;
@@ -16,6 +16,7 @@ pub(super) fn checks(
     fetcher: &Fetcher,
     session: &Arc<SeedSession>,
     findings: Arc<ScrubFindings>,
+    restored: Arc<RestoreProgress>,
 ) -> HealthChecks {
     let (requests, contents, tasks) = (stores.requests.clone(), stores.contents.clone(), stores.tasks.clone());
     let (fetcher, session) = (fetcher.clone(), session.clone());
@@ -54,8 +55,14 @@ pub(super) fn checks(
             }
         })
         .with("seeder", move || {
-            let session = session.clone();
-            async move { Ok(json!({ "torrents": session.seeding() })) }
+            let (torrents, pending) = (session.seeding(), restored.pending());
+            let restoring = pending.map(|(done, of)| json!({ "done": done, "of": of }));
+            async move {
+                Ok(match restoring {
+                    Some(restoring) => json!({ "torrents": torrents, "restoring": restoring }),
+                    None => json!({ "torrents": torrents }),
+                })
+            }
         })
 }
 

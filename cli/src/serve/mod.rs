@@ -57,7 +57,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let stores = &backend.stores;
     let fetcher = Fetcher::new(&settings.fetcher, &settings.proxy).map_err(CommandError::start)?;
     let session =
-        SeedSession::start(&settings.seeder, &settings.torrent, stores.contents.clone(), stores.torrents.clone());
+        SeedSession::start(&settings.seeder, &settings.torrent, stores.contents.clone(), stores.statistics.clone());
     let session = Arc::new(session.await.map_err(CommandError::start)?);
 
     let address = SocketAddr::new(settings.server.host, settings.server.port);
@@ -81,7 +81,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         notify: Notify::new(stores, fetcher.clone(), &settings.security).map_err(CommandError::start)?,
     };
     let findings = steps.scrub.findings.clone();
-    restore(&steps).await?;
+    // The last run may have left uploads that cannot be resumed.
+    let discarded_uploads = steps.sweep.clear_staging().await.map_err(CommandError::start)?;
+    if discarded_uploads > 0 {
+        info!(discarded_uploads, "uploads of the last run discarded");
+    }
+    let restored = steps.seed.progress.clone();
     let workers = Workers::start(tasks, steps, bounds(&settings.fetcher));
 
     let sources = || metrics::Sources {
@@ -94,7 +99,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let metrics = recorder.map(|recorder| recorder.metrics(sources()));
     let fetching = workers.queues.fetch.clone();
     let estimate = api::Estimate::with_backlog(move |owner| fetching.backlog(owner));
-    let health = health::checks(stores, &fetcher, &session, findings);
+    let health = health::checks(stores, &fetcher, &session, findings, restored);
     let api = Api { health, metrics, estimate, ..api(&settings, &backend, &session, address)? };
     print_banner(&settings, &api.public_url, &session);
 
@@ -134,14 +139,6 @@ fn raise_open_files() {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         warn!(%error, "open file limit not raised");
     }
-}
-
-/// Takes up what the last run left: removes uploads that cannot be resumed, and adds all torrents to the seeder.
-async fn restore(steps: &Steps) -> Result<(), CommandError> {
-    let discarded = steps.sweep.clear_staging().await.map_err(CommandError::start)?;
-    let torrents = steps.seed.restore().await.map_err(CommandError::start)?;
-    info!(torrents, discarded_uploads = discarded, "restored");
-    Ok(())
 }
 
 /// The most fetches at once: in all, for one user, and for one user and host.

@@ -14,15 +14,18 @@ use ports::{Requests, Share, Task};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::fair_queue::{Bounds, FairQueue};
 
 /// How often the sweep runs.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Lanes for seeding: tasks of one torrent stay in order, and other torrents need not wait for them.
-const SEED_LANES: usize = 8;
+/// The most torrents that are added to the seeder, or removed from it, at once.
+const SEEDING: usize = 8;
+
+/// The pause before the session is restored again after an error.
+const RESTORE_AGAIN: Duration = Duration::from_secs(5);
 
 /// The most requests in one look-up of shares.
 const LOOKUPS: usize = 64;
@@ -118,22 +121,17 @@ impl Workers {
                 }
             }
         });
-        let seeding: Vec<_> = (0..SEED_LANES)
-            .map(|_| {
-                let seed = seed.clone();
-                workers.lane(1, move |task| {
-                    let seed = seed.clone();
-                    async move {
-                        match task {
-                            SeedTask::Seed(infohash, request) => measured("seed", seed.run(infohash, request)).await,
-                            SeedTask::Unseed(infohash) => measured("unseed", seed.unseed(infohash)).await,
-                        }
-                    }
-                })
-            })
-            .collect();
-        let seed_lane = move |infohash: InfoHash| seeding[usize::from(infohash.as_bytes()[0]) % SEED_LANES].clone();
-
+        let step = seed.clone();
+        let seeding = workers.lane(SEEDING, move |task| {
+            let seed = step.clone();
+            async move {
+                match task {
+                    SeedTask::Seed(infohash, request) => measured("seed", seed.run(infohash, request)).await,
+                    SeedTask::Unseed(infohash) => measured("unseed", seed.unseed(infohash)).await,
+                }
+            }
+        });
+        workers.restore(seed.clone());
         let connecting = workers.connector(seed);
         let unknown = workers.look_up_shares(requests);
 
@@ -146,11 +144,11 @@ impl Workers {
                     Task::Release(id) => (&releasing, id),
                     Task::Notify(id) => (&notifying, id),
                     Task::Seed(infohash, request) => {
-                        let _ = seed_lane(infohash).send(SeedTask::Seed(infohash, request));
+                        let _ = seeding.send(SeedTask::Seed(infohash, request));
                         continue;
                     }
                     Task::Unseed(infohash) => {
-                        let _ = seed_lane(infohash).send(SeedTask::Unseed(infohash));
+                        let _ = seeding.send(SeedTask::Unseed(infohash));
                         continue;
                     }
                     Task::Connect(infohash, peer) => {
@@ -224,6 +222,22 @@ impl Workers {
             }
         });
         sender
+    }
+
+    /// Starts to add all torrents of the last run to the seeder.
+    fn restore(&self, seed: Seed) {
+        let closing = self.closing.clone();
+        self.tasks.spawn(async move {
+            let started = Instant::now();
+            while let Some(restored) = closing.run_until_cancelled(seed.restore()).await {
+                let duration_ms = started.elapsed().as_millis();
+                match restored {
+                    Ok(torrents) => return info!(torrents, duration_ms, "torrents restored"),
+                    Err(error) => error!(%error, "torrents not restored, trying again"),
+                }
+                closing.run_until_cancelled(tokio::time::sleep(RESTORE_AGAIN)).await;
+            }
+        });
     }
 
     /// Starts the lane of peers that the seeder connects to, with a bounded queue.

@@ -81,7 +81,7 @@ impl TestEnv {
             &settings.seeder,
             &settings.torrent,
             observer.stores.contents.clone(),
-            observer.stores.torrents.clone(),
+            observer.stores.statistics.clone(),
         )
         .await;
         let session = Arc::new(session.unwrap());

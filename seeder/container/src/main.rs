@@ -5,10 +5,10 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws::{Bucket, Clients, DynamoRequests, DynamoTorrents, Queues, S3Contents, SqsTaskQueue};
+use aws::{Bucket, Clients, DynamoRequests, DynamoStatistics, DynamoTorrents, Queues, S3Contents, SqsTaskQueue};
 use aws_sdk_sqs::types::Message;
 use pipeline::Seed;
-use ports::{Contents, Requests, Stores, SystemClock, Task, Torrents};
+use ports::{Contents, Requests, Statistics, Stores, SystemClock, Task, Torrents};
 use seeder::SeedSession;
 use settings::{Role, Settings};
 use telemetry::Signals;
@@ -42,35 +42,44 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let requests_table = named("AWS__REQUESTS_TABLE", &names.requests_table)?;
     let requests: Arc<dyn Requests> = Arc::new(DynamoRequests::new(dynamodb.clone(), requests_table));
     let torrents_table = named("AWS__TORRENTS_TABLE", &names.torrents_table)?;
+    let statistics: Arc<dyn Statistics> = Arc::new(DynamoStatistics::new(dynamodb.clone(), torrents_table.clone()));
     let torrents: Arc<dyn Torrents> = Arc::new(DynamoTorrents::new(dynamodb, torrents_table, bucket));
     let queues =
         Queues { fetch: names.fetch_queue.clone(), package: names.package_queue.clone(), seed: Some(queue.clone()) };
 
-    let session = SeedSession::start(&settings.seeder, &settings.torrent, contents.clone(), torrents.clone()).await?;
+    let session = SeedSession::start(&settings.seeder, &settings.torrent, contents.clone(), statistics.clone()).await?;
     let session = Arc::new(session);
     let stores = Stores {
         requests,
         torrents,
+        statistics,
         contents,
         tasks: Arc::new(SqsTaskQueue::new(clients.sqs(), queues)),
         clock: Arc::new(SystemClock),
     };
     let seed = Seed::new(&stores, session.clone());
-    let Some(restored) = stop.run_until_cancelled(seed.restore()).await else {
-        session.stop().await;
-        return Ok(());
-    };
-    let restored = restored?;
     let addresses: Vec<_> = session.addresses().iter().map(ToString::to_string).collect();
-    info!(torrents = restored, "torrents restored");
     println!("The seeder listens on {}.", addresses.join(", "));
+    let restoring = tokio::spawn(restore(seed.clone(), stop.clone()));
     watch(&clients.sqs(), &queue, &seed, &stop).await;
+    restoring.await?;
     let closed = session.stop().await;
     info!("seeder stopped");
     if !closed {
         seeder::exit_immediately(0);
     }
     Ok(())
+}
+
+/// Adds all torrents of the table to the session.
+async fn restore(seed: Seed, stop: CancellationToken) {
+    while let Some(restored) = stop.run_until_cancelled(seed.restore()).await {
+        match restored {
+            Ok(torrents) => return info!(torrents, "torrents restored"),
+            Err(error) => error!(%error, "torrents not restored, trying again"),
+        }
+        stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+    }
 }
 
 /// Handles the messages of the queue one after another, until `stop` is cancelled.

@@ -19,13 +19,12 @@
 #include <libtorrent/peer_class_type_filter.hpp>
 #include <libtorrent/peer_info.hpp>
 #include <libtorrent/pex_flags.hpp>
-#include <libtorrent/read_resume_data.hpp>
 #include <libtorrent/session_stats.hpp>
 #include <libtorrent/settings_pack.hpp>
 #include <libtorrent/torrent_flags.hpp>
 #include <libtorrent/torrent_handle.hpp>
 #include <libtorrent/torrent_info.hpp>
-#include <libtorrent/write_resume_data.hpp>
+#include <libtorrent/torrent_status.hpp>
 
 #include "libtorrent-sys/src/bridge.rs.h"
 #include "metadata.hpp"
@@ -121,20 +120,17 @@ std::string hex(lt::info_hash_t const& hashes)
 	return lt::aux::to_hex(hashes.has_v1() ? hashes.v1 : hashes.get_best());
 }
 
-rust::Vec<std::uint8_t> bytes(std::vector<char> const& buffer)
-{
-	rust::Vec<std::uint8_t> out;
-	out.reserve(buffer.size());
-	for (char c : buffer) out.push_back(static_cast<std::uint8_t>(c));
-	return out;
-}
-
 Statistics counted(lt::span<std::int64_t const> counters)
 {
 	static int const uploaded = lt::find_metric_idx("net.sent_payload_bytes");
 	static int const peers = lt::find_metric_idx("peer.num_peers_connected");
 	auto const at = [&](int index) { return static_cast<std::uint64_t>(counters[index]); };
 	return {at(uploaded), at(peers)};
+}
+
+Statistics counted(lt::torrent_status const& status)
+{
+	return {static_cast<std::uint64_t>(status.total_payload_upload), static_cast<std::uint64_t>(status.num_peers)};
 }
 
 lt::span<char const> chars(rust::Slice<std::uint8_t const> s)
@@ -174,33 +170,20 @@ Session::Session(SessionSettings const& settings, rust::Box<Callbacks> callbacks
 	m_session.set_peer_class_type_filter(types);
 }
 
-void Session::add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Slice<std::uint8_t const> resume, rust::Str key) const
+void Session::add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Str key) const
 {
-	lt::add_torrent_params params;
-	if (!resume.empty()) {
-		lt::error_code ec;
-		params = lt::read_resume_data(chars(resume), ec);
-		// Resume data contains only statistics, so the torrent can be seeded without it.
-		if (ec) params = {};
-	}
-
 	auto info = std::make_shared<lt::torrent_info>(chars(torrent), lt::from_span);
 	// The tracker adds this seeder to every swarm itself. Announcing thousands of torrents would delay shutdown.
 	info->clear_trackers();
 	info->set_web_seeds({});
-	params.trackers.clear();
-	params.peers.clear();
-	params.banned_peers.clear();
-	params.url_seeds.clear();
+	lt::add_torrent_params params;
 	params.ti = info;
-	params.info_hashes = info->info_hashes();
 	params.save_path = std::string(key);
 	// The content is already verified by its hash, so every piece is marked as present without a check. seed_mode is not
 	// used, because it would verify each piece at its first request.
-	params.have_pieces.clear();
 	params.have_pieces.resize(info->num_pieces(), true);
-	params.flags = lt::torrent_flags::no_verify_files | lt::torrent_flags::duplicate_is_error;
-	if (resume.empty()) params.flags |= lt::torrent_flags::need_save_resume;
+	params.flags = lt::torrent_flags::no_verify_files | lt::torrent_flags::duplicate_is_error
+		| lt::torrent_flags::update_subscribe;
 
 	if (info->priv()) {
 		params.extensions.emplace_back(
@@ -234,17 +217,12 @@ bool Session::remove_torrent(rust::Str infohash) const
 	return true;
 }
 
-std::uint32_t Session::save_resume_data() const
+void Session::request_statistics() const
 {
-	std::uint32_t asked = 0;
-	for (auto const& handle : m_session.get_torrents()) {
-		handle.save_resume_data(lt::torrent_handle::only_if_modified);
-		++asked;
-	}
-	return asked;
+	// Only torrents that have changed since the last call are reported. The order of the calls is that of the alerts.
+	m_session.post_torrent_updates({});
+	m_session.post_session_stats();
 }
-
-void Session::request_statistics() const { m_session.post_session_stats(); }
 
 rust::Vec<Event> Session::take_events() const
 {
@@ -252,7 +230,7 @@ rust::Vec<Event> Session::take_events() const
 	m_session.pop_alerts(&alerts);
 	rust::Vec<Event> events;
 	auto const push = [&](EventKind kind, std::string infohash, std::string const& message) -> Event& {
-		events.push_back(Event{kind, rust::String::lossy(infohash), rust::String::lossy(message), {}, {}});
+		events.push_back(Event{kind, rust::String::lossy(infohash), rust::String::lossy(message), {}});
 		return events[events.size() - 1];
 	};
 	for (auto const* alert : alerts) {
@@ -266,12 +244,9 @@ rust::Vec<Event> Session::take_events() const
 				push(EventKind::AddFailed, hash, added->error.message());
 		} else if (auto const* removed = lt::alert_cast<lt::torrent_removed_alert>(alert)) {
 			push(EventKind::Removed, hex(removed->info_hashes), {});
-		} else if (auto const* saved = lt::alert_cast<lt::save_resume_data_alert>(alert)) {
-			push(EventKind::ResumeData, hex(saved->params.info_hashes), {}).data =
-				bytes(lt::write_resume_data_buf(saved->params));
-		} else if (auto const* unsaved = lt::alert_cast<lt::save_resume_data_failed_alert>(alert)) {
-			auto const unchanged = unsaved->error == lt::error_code(lt::errors::resume_data_not_modified);
-			push(EventKind::ResumeDataFailed, hex(unsaved->handle.info_hashes()), unchanged ? std::string() : unsaved->error.message());
+		} else if (auto const* updates = lt::alert_cast<lt::state_update_alert>(alert)) {
+			for (auto const& status : updates->status)
+				push(EventKind::TorrentStatistics, hex(status.info_hashes), {}).statistics = counted(status);
 		} else if (auto const* listening = lt::alert_cast<lt::listen_succeeded_alert>(alert)) {
 			push(EventKind::Listening, {}, listening->message());
 		} else if (auto const* deaf = lt::alert_cast<lt::listen_failed_alert>(alert)) {
@@ -284,6 +259,15 @@ rust::Vec<Event> Session::take_events() const
 			push(EventKind::Statistics, {}, {}).statistics = counted(statistics->counters());
 		}
 	}
+	return events;
+}
+
+rust::Vec<Event> Session::uploads() const
+{
+	auto const uploaded = [](lt::torrent_status const& status) { return status.total_payload_upload > 0; };
+	rust::Vec<Event> events;
+	for (auto const& status : m_session.get_torrent_status(uploaded))
+		events.push_back(Event{EventKind::TorrentStatistics, hex(status.info_hashes), {}, counted(status)});
 	return events;
 }
 

@@ -19,12 +19,12 @@ class Session {
 public:
 	Session(SessionSettings const& settings, rust::Box<Callbacks> callbacks);
 
-	void add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Slice<std::uint8_t const> resume, rust::Str key) const;
+	void add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Str key) const;
 	bool remove_torrent(rust::Str infohash) const;
 	bool connect_peer(rust::Str infohash, rust::Str address, std::uint16_t port) const;
-	std::uint32_t save_resume_data() const;
 	void request_statistics() const;
 	rust::Vec<Event> take_events() const;
+	rust::Vec<Event> uploads() const;
 	std::uint16_t listen_port() const;
 
 private:

@@ -47,24 +47,22 @@ pub(crate) mod ffi {
         AddFailed,
         /// The torrent was removed from the session.
         Removed,
-        /// `data` contains the torrent's resume data.
-        ResumeData,
-        /// There is no resume data. `message` is empty if nothing has changed.
-        ResumeDataFailed,
         /// A listen socket is open.
         Listening,
         /// A listen socket could not be opened.
         ListenFailed,
         /// The torrent stopped because of an error.
         TorrentError,
+        /// `statistics` contains the statistics of the torrent, which have changed.
+        TorrentStatistics,
         /// `statistics` contains the statistics of the session.
         Statistics,
     }
 
-    /// The statistics of a session.
+    /// The statistics of a session or a torrent.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Statistics {
-        /// The bytes of contents that were sent to peers since the start of the session.
+        /// The bytes of contents that were sent to peers since the session started, or the torrent was added.
         pub uploaded_bytes: u64,
         /// The number of connected peers.
         pub peers: u64,
@@ -79,9 +77,7 @@ pub(crate) mod ffi {
         pub infohash: String,
         /// The message for logs. It may contain Unicode replacement characters.
         pub message: String,
-        /// The resume data.
-        pub data: Vec<u8>,
-        /// The statistics, for [`EventKind::Statistics`].
+        /// The statistics, for [`EventKind::Statistics`] and [`EventKind::TorrentStatistics`].
         pub statistics: Statistics,
     }
 
@@ -96,12 +92,12 @@ pub(crate) mod ffi {
 
         type Session;
         fn new_session(settings: &SessionSettings, callbacks: Box<Callbacks>) -> Result<UniquePtr<Session>>;
-        fn add_torrent(self: &Session, torrent: &[u8], resume: &[u8], key: &str) -> Result<()>;
+        fn add_torrent(self: &Session, torrent: &[u8], key: &str) -> Result<()>;
         fn remove_torrent(self: &Session, infohash: &str) -> Result<bool>;
         fn connect_peer(self: &Session, infohash: &str, address: &str, port: u16) -> Result<bool>;
-        fn save_resume_data(self: &Session) -> Result<u32>;
         fn request_statistics(self: &Session);
         fn take_events(self: &Session) -> Result<Vec<Event>>;
+        fn uploads(self: &Session) -> Result<Vec<Event>>;
         fn listen_port(self: &Session) -> u16;
         fn release_memory();
         fn exit_immediately(code: i32);

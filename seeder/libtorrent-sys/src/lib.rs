@@ -1,7 +1,7 @@
 //! Binding of libtorrent-rasterbar 2.0: a seed-only [`Session`] that reads contents from Rust.
 //!
-//! The crates.io crate of this name lacks settings, `.torrent` loading, alerts, resume data and a custom disk, all of
-//! which a seeder needs. No other crate of the workspace contains `unsafe` or C++.
+//! The crates.io crate of this name lacks settings, `.torrent` loading, alerts and a custom disk, all of which a
+//! seeder needs. No other crate of the workspace contains `unsafe` or C++.
 //!
 //! * The session has no DHT, LSD, UPnP or NAT-PMP, runs in anonymous mode, and never writes.
 //! * The memory that one peer can make the session queue is limited, and idle peers are disconnected in favor of
@@ -109,11 +109,11 @@ impl Session {
         Ok(Self(ffi::new_session(settings, Box::new(Callbacks(Box::new(disk))))?))
     }
 
-    /// Adds the metainfo file `torrent` for seeding. The disk serves its content under `key` (no slashes). `resume`
-    /// holds statistics and may be empty. The result is an event: [`EventKind::Added`], [`EventKind::AddedAlready`]
-    /// or [`EventKind::AddFailed`]. Returns an error immediately if `torrent` is invalid.
-    pub fn add_torrent(&self, torrent: &[u8], resume: &[u8], key: &str) -> Result<(), Error> {
-        Ok(self.0.add_torrent(torrent, resume, key)?)
+    /// Adds the metainfo file `torrent` for seeding. The disk serves its content under `key` (no slashes). The
+    /// result is an event: [`EventKind::Added`], [`EventKind::AddedAlready`] or [`EventKind::AddFailed`]. Returns an
+    /// error immediately if `torrent` is invalid.
+    pub fn add_torrent(&self, torrent: &[u8], key: &str) -> Result<(), Error> {
+        Ok(self.0.add_torrent(torrent, key)?)
     }
 
     /// Stops seeding a torrent. Returns whether the session has it. The result is the event [`EventKind::Removed`].
@@ -127,13 +127,8 @@ impl Session {
         Ok(self.0.connect_peer(infohash, &peer.ip().to_string(), peer.port())?)
     }
 
-    /// Requests the resume data of every torrent. Returns how many [`EventKind::ResumeData`] and
-    /// [`EventKind::ResumeDataFailed`] events will follow.
-    pub fn save_resume_data(&self) -> Result<u32, Error> {
-        Ok(self.0.save_resume_data()?)
-    }
-
-    /// Requests the statistics of the session. The result is the event [`EventKind::Statistics`].
+    /// Requests the statistics. The result is one event [`EventKind::TorrentStatistics`] for each torrent whose state
+    /// has changed since the last call, and then the event [`EventKind::Statistics`].
     pub fn request_statistics(&self) {
         self.0.request_statistics();
     }
@@ -141,6 +136,13 @@ impl Session {
     /// Returns the events since the last call.
     pub fn take_events(&self) -> Result<Vec<Event>, Error> {
         Ok(self.0.take_events()?)
+    }
+
+    /// Returns an event [`EventKind::TorrentStatistics`] for each torrent of which anything was uploaded. They are exact,
+    /// while those that [`Session::request_statistics`] requests are up to a second old. Blocks until the network thread
+    /// responds.
+    pub fn uploads(&self) -> Result<Vec<Event>, Error> {
+        Ok(self.0.uploads()?)
     }
 
     /// Returns the TCP port of the first listen socket, or 0 while there is none.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use ports::{Clock, Contents, Guards, Requests, Stores, Swarm, TaskQueue, Torrents};
+use ports::{Clock, Contents, Guards, Requests, Statistics, Stores, Swarm, TaskQueue, Torrents};
 use settings::Settings;
 use url::Url;
 
@@ -22,6 +22,7 @@ use crate::passkey::Passkeys;
 pub struct Api {
     pub requests: Arc<dyn Requests>,
     pub torrents: Arc<dyn Torrents>,
+    pub statistics: Arc<dyn Statistics>,
     pub contents: Arc<dyn Contents>,
     pub tasks: Arc<dyn TaskQueue>,
     pub guards: Arc<dyn Guards>,
@@ -83,6 +84,7 @@ impl Api {
         Self {
             requests: stores.requests.clone(),
             torrents: stores.torrents.clone(),
+            statistics: stores.statistics.clone(),
             contents: stores.contents.clone(),
             tasks: stores.tasks.clone(),
             guards,

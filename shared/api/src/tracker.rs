@@ -17,7 +17,7 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use metainfo::Value;
 use percent_encoding::percent_decode_str;
-use ports::{Announce, Peer, SwarmCounts, Task};
+use ports::{Announce, Peer, SwarmCounts, Task, Transferred};
 use tracing::warn;
 
 use crate::abuse::TooMany;
@@ -92,6 +92,12 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
         .await
         .map_err(|_| Refusal::Because("the tracker's store is unavailable; try again later"))?;
 
+    if query.event == Event::Completed {
+        let completed = Transferred { completed: 1, uploaded_bytes: 0 };
+        if let Err(error) = api.statistics.add(infohash, completed).await {
+            warn!(%infohash, %error, "completed download not counted");
+        }
+    }
     // Only on `started`, and even with `left=0`: aria2 announces a magnet link so, since it does not know the size
     // yet.
     if api.connect_to_peers && query.event == Event::Started {
@@ -148,13 +154,15 @@ async fn scraped(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Respo
         if !is_torrent_of(&row, hash) {
             continue;
         }
-        let counts = api.swarm.counts(infohash, api.clock.now()).await;
-        let counts = counts.map_err(|_| Refusal::Because("the tracker's store is unavailable; try again later"))?;
+        let counts = api.swarm.counts(infohash, api.clock.now());
+        let read = tokio::try_join!(counts, api.statistics.transferred(infohash));
+        let (counts, transferred) =
+            read.map_err(|_| Refusal::Because("the tracker's store is unavailable; try again later"))?;
         let seeds = counts.seeds + u32::from(!api.seeder_addresses.is_empty());
         let file = Value::dict([
             ("complete", Value::Integer(seeds.into())),
             ("incomplete", Value::Integer(counts.leechers.into())),
-            ("downloaded", Value::Integer(0)),
+            ("downloaded", Value::Integer(i64::try_from(transferred.completed).unwrap_or(i64::MAX))),
         ]);
         files.push((hash, file));
     }
@@ -221,7 +229,9 @@ fn plain(address: SocketAddr, id: Option<[u8; 20]>) -> Value {
 enum Event {
     Started,
     Stopped,
-    /// `completed`, or a regular announce at the interval.
+    /// The download is complete. Sent once, and not by a client that started with the whole torrent.
+    Completed,
+    /// A regular announce at the interval.
     Other,
 }
 
@@ -257,6 +267,7 @@ impl AnnounceQuery {
                     event = match value.as_slice() {
                         b"started" => Event::Started,
                         b"stopped" => Event::Stopped,
+                        b"completed" => Event::Completed,
                         _ => Event::Other,
                     };
                 }

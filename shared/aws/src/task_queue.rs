@@ -168,7 +168,7 @@ mod tests {
         let body = json!({ "Records": [
             record("ObjectCreated:Put", format!("torrents/{hash}.torrent")),
             record("ObjectRemoved:Delete", format!("torrents/{hash}.torrent")),
-            record("ObjectCreated:Put", format!("resume/{hash}.resume")),
+            record("ObjectCreated:Put", format!("content/{hash}")),
         ] });
         assert_eq!(tasks(&body.to_string()), [Task::Seed(hash, None)]);
     }

@@ -7,7 +7,7 @@ use ports::{StoreError, Torrents};
 use crate::bucket::Bucket;
 use crate::dynamo::{Change, Item, Query, Table, Written, key, n, number, optional, parsed, s, text, time, timestamp};
 
-/// The torrent store: records in DynamoDB, metainfo files and resume data in S3.
+/// The torrent store: records in DynamoDB, metainfo files in S3.
 #[derive(Debug, Clone)]
 pub struct DynamoTorrents {
     table: Table,
@@ -35,10 +35,6 @@ fn torrent_key(infohash: InfoHash) -> String {
 /// Returns the infohash in the key of a metainfo file, or `None` for other keys.
 pub(crate) fn infohash_of(key: &str) -> Option<InfoHash> {
     key.strip_prefix("torrents/")?.strip_suffix(".torrent")?.parse().ok()
-}
-
-fn resume_key(infohash: InfoHash) -> String {
-    format!("resume/{infohash}.resume")
 }
 
 /// Returns the part of the index of live torrents for an infohash. The parts are in the order of the infohashes.
@@ -151,19 +147,7 @@ impl Torrents for DynamoTorrents {
         // Race: if the torrent is stored again now, its request finds the file missing when it is seeded, and builds
         // it again.
         self.bucket.delete(&torrent_key(infohash)).await?;
-        self.bucket.delete(&resume_key(infohash)).await?;
         Ok(true)
-    }
-
-    async fn save_resume(&self, infohash: InfoHash, data: &[u8]) -> Result<(), StoreError> {
-        if self.get(infohash).await?.is_none() {
-            return Ok(());
-        }
-        self.bucket.put(&resume_key(infohash), data.to_vec().into()).await
-    }
-
-    async fn resume(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.bucket.get(&resume_key(infohash)).await?.map(|object| object.bytes))
     }
 }
 

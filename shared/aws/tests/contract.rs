@@ -1,6 +1,8 @@
 //! The contract tests of all ports on an emulated AWS, over HTTP.
 
-use proxytorrent_aws::{Bucket, DynamoGuards, DynamoRequests, DynamoSwarm, DynamoTorrents, S3Contents};
+use proxytorrent_aws::{
+    Bucket, DynamoGuards, DynamoRequests, DynamoStatistics, DynamoSwarm, DynamoTorrents, S3Contents,
+};
 
 use tests::emulator::Account;
 
@@ -13,6 +15,11 @@ async fn torrents() -> (DynamoTorrents, Account) {
     let account = Account::new().await;
     let bucket = Bucket::new(account.clients.s3(), "test");
     (DynamoTorrents::new(account.clients.dynamodb(), "test-torrents", bucket), account)
+}
+
+async fn statistics() -> ((DynamoTorrents, DynamoStatistics), Account) {
+    let (torrents, account) = torrents().await;
+    ((torrents, DynamoStatistics::new(account.clients.dynamodb(), "test-torrents")), account)
 }
 
 async fn contents() -> (S3Contents, Account) {
@@ -34,6 +41,7 @@ async fn swarm() -> (DynamoSwarm, Account) {
 ports::requests_contract!(requests);
 ports::transitions_contract!(requests);
 ports::torrents_contract!(torrents);
+ports::statistics_contract!(statistics);
 ports::contents_contract!(contents);
 ports::guards_contract!(guards);
 ports::swarm_contract!(swarm);

@@ -19,4 +19,5 @@ pub use memory::task_queue::{ChannelTaskQueue, Delivery, TaskReceiver, channel};
 pub use sqlite::database::{Database, DatabaseOptions};
 pub use sqlite::guards::SqliteGuards;
 pub use sqlite::requests::SqliteRequests;
+pub use sqlite::statistics::SqliteStatistics;
 pub use sqlite::torrents::SqliteTorrents;

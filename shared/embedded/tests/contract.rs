@@ -2,7 +2,7 @@
 
 use proxytorrent_embedded::{
     Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, OpenError, SpaceLimits, SqliteGuards,
-    SqliteRequests, SqliteTorrents,
+    SqliteRequests, SqliteStatistics, SqliteTorrents,
 };
 use tempfile::TempDir;
 
@@ -18,8 +18,14 @@ async fn requests() -> (SqliteRequests, TempDir) {
 
 async fn torrents() -> (SqliteTorrents, TempDir) {
     let (database, folder) = database().await;
-    let torrents = SqliteTorrents::open(database, folder.path().join("torrents"), folder.path().join("resume"));
+    let torrents = SqliteTorrents::open(database, folder.path().join("torrents"));
     (torrents.unwrap(), folder)
+}
+
+async fn statistics() -> ((SqliteTorrents, SqliteStatistics), TempDir) {
+    let (database, folder) = database().await;
+    let torrents = SqliteTorrents::open(database.clone(), folder.path().join("torrents"));
+    ((torrents.unwrap(), SqliteStatistics::new(database)), folder)
 }
 
 #[expect(clippy::unused_async, reason = "the contract macros await this function")]
@@ -41,6 +47,7 @@ async fn swarm() -> (MemorySwarm, ()) {
 ports::requests_contract!(requests);
 ports::transitions_contract!(requests);
 ports::torrents_contract!(torrents);
+ports::statistics_contract!(statistics);
 ports::contents_contract!(contents);
 ports::guards_contract!(guards);
 ports::swarm_contract!(swarm);
@@ -77,15 +84,14 @@ mod this_backend {
     #[tokio::test]
     async fn partly_written_files_of_a_dead_process_are_deleted() {
         let (database, folder) = database().await;
-        let (torrents, resume) = (folder.path().join("torrents"), folder.path().join("resume"));
-        let open = || SqliteTorrents::open(database.clone(), torrents.clone(), resume.clone()).unwrap();
+        let torrents = folder.path().join("torrents");
+        let open = || SqliteTorrents::open(database.clone(), torrents.clone()).unwrap();
         open();
         std::fs::write(torrents.join("write.abc.tmp"), "half").unwrap();
         std::fs::write(torrents.join("whole.torrent"), "whole").unwrap();
-        std::fs::write(resume.join("write.def.tmp"), "half").unwrap();
         open();
-        let names = |folder: &std::path::Path| std::fs::read_dir(folder).unwrap().count();
-        assert_eq!((names(&torrents), names(&resume)), (1, 0));
+        let names: Vec<_> = std::fs::read_dir(&torrents).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["whole.torrent"]);
     }
 
     #[tokio::test]

@@ -2,18 +2,24 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use domain::{Failure, FailureCode, InfoHash, RequestId, Status, Torrent, TorrentState, Transition};
+use domain::{Failure, FailureCode, InfoHash, RequestId, Status, TorrentState, Transition};
+use futures::{StreamExt, TryStreamExt};
 use ports::{Clock, Condition, Requests, SeedError, Seeder, Share, Stores, Task, TaskQueue, Torrents};
-use tracing::{error, info};
+use tokio::sync::{Mutex, MutexGuard};
+use tracing::{error, info, warn};
 
 use crate::StepError;
 
+/// The most torrents in one page, and the most that are added at once, when the session is restored.
+const PAGE: u32 = 2_000;
+const AT_ONCE: usize = 64;
+
 /// The seed step: makes the seeder's session equal to the table of torrents.
 ///
-/// Calls for one torrent must not run at the same time. Then the last one finds the table as it is, whatever the order of
-/// the tasks.
+/// Calls for one torrent run one after another. So the last one finds the table as it is, whatever the order of the tasks.
 #[derive(Clone)]
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
 pub struct Seed {
@@ -22,6 +28,27 @@ pub struct Seed {
     pub seeder: Arc<dyn Seeder>,
     pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,
+    /// The progress of [`Seed::restore`].
+    pub progress: Arc<RestoreProgress>,
+    /// Locked during a call for a torrent, by its infohash.
+    locks: Arc<[Mutex<()>; 256]>,
+}
+
+/// How many torrents a start has added to the session again.
+#[derive(Debug, Default)]
+pub struct RestoreProgress {
+    done: AtomicU64,
+    all: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl RestoreProgress {
+    /// Returns how many torrents are done, and of how many; `None` if all are done. Both are 0 until the torrents are
+    /// listed.
+    pub fn pending(&self) -> Option<(u64, u64)> {
+        let (done, all) = (self.done.load(Ordering::Relaxed), self.all.load(Ordering::Relaxed));
+        (!self.ended.load(Ordering::Relaxed)).then_some((done, all))
+    }
 }
 
 impl Seed {
@@ -33,11 +60,18 @@ impl Seed {
             torrents: stores.torrents.clone(),
             tasks: stores.tasks.clone(),
             clock: stores.clock.clone(),
+            progress: Arc::default(),
+            locks: Arc::new(std::array::from_fn(|_| Mutex::default())),
         }
+    }
+
+    async fn lock(&self, infohash: InfoHash) -> MutexGuard<'_, ()> {
+        self.locks[usize::from(infohash.as_bytes()[0])].lock().await
     }
 
     /// Seeds a torrent, and makes `request` ready, which waits for it.
     pub async fn run(&self, infohash: InfoHash, request: Option<RequestId>) -> Result<(), StepError> {
+        let _lock = self.lock(infohash).await;
         let now = self.clock.now();
         let transition = match self.seed(infohash).await {
             Ok(true) => Transition::seeded(),
@@ -68,7 +102,7 @@ impl Seed {
     async fn seed(&self, infohash: InfoHash) -> Result<bool, StepError> {
         if !self.seeder.has(infohash) {
             let Some((metainfo, content)) = self.torrents.metainfo(infohash).await? else { return Ok(false) };
-            self.seeder.add(infohash, content, &metainfo, &[]).await?;
+            self.seeder.add(infohash, content, &metainfo).await?;
         }
         if self.torrents.mark_seeding(infohash).await? {
             return Ok(true);
@@ -80,6 +114,7 @@ impl Seed {
 
     /// Removes a retired torrent from the session and deletes it.
     pub async fn unseed(&self, infohash: InfoHash) -> Result<(), StepError> {
+        let _lock = self.lock(infohash).await;
         let torrent = self.torrents.get(infohash).await?;
         // A deleted record may have left files behind.
         if torrent.is_none_or(|torrent| torrent.state == TorrentState::Retired) {
@@ -94,31 +129,44 @@ impl Seed {
         Ok(self.seeder.connect(infohash, peer).await?)
     }
 
-    /// Adds every live torrent, at a start. Returns how many.
+    /// Adds every live torrent to the session, at a start. Returns how many it added. May be called again after an error.
     pub async fn restore(&self) -> Result<u64, StepError> {
-        let (mut restored, mut after) = (0, None);
+        let (mut live, mut after) = (vec![], None);
         loop {
-            let page = self.torrents.live(after, 500).await?;
-            let Some(last) = page.last() else { return Ok(restored) };
+            let page = self.torrents.live(after, PAGE).await?;
+            let Some(last) = page.last() else { break };
             after = Some(last.infohash);
-            for torrent in &page {
-                match self.restore_one(torrent).await {
-                    Ok(true) => restored += 1,
-                    Ok(false) => error!(infohash = %torrent.infohash, "torrent file is missing"),
-                    Err(StepError::Seeder(SeedError::Refused(why))) => {
-                        error!(infohash = %torrent.infohash, why, "torrent refused by the seeder");
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
+            live.extend(page.iter().map(|torrent| torrent.infohash));
         }
+        self.progress.done.store(0, Ordering::Relaxed);
+        self.progress.all.store(live.len() as u64, Ordering::Relaxed);
+        let restoring = live.into_iter().map(|infohash| async move {
+            let added = self.restore_one(infohash).await?;
+            self.progress.done.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, StepError>(u64::from(added))
+        });
+        let restoring = futures::stream::iter(restoring).buffer_unordered(AT_ONCE);
+        let restored = restoring.try_fold(0, async |sum, added| Ok(sum + added)).await?;
+        self.progress.ended.store(true, Ordering::Relaxed);
+        Ok(restored)
     }
 
-    async fn restore_one(&self, torrent: &Torrent) -> Result<bool, StepError> {
-        let infohash = torrent.infohash;
-        let Some((metainfo, content)) = self.torrents.metainfo(infohash).await? else { return Ok(false) };
-        let resume = self.torrents.resume(infohash).await?.unwrap_or_default();
-        self.seeder.add(infohash, content, &metainfo, &resume).await?;
-        Ok(true)
+    async fn restore_one(&self, infohash: InfoHash) -> Result<bool, StepError> {
+        let _lock = self.lock(infohash).await;
+        if self.seeder.has(infohash) {
+            return Ok(false);
+        }
+        let Some((metainfo, content)) = self.torrents.metainfo(infohash).await? else {
+            warn!(%infohash, "torrent not restored, its file is missing or it was deleted");
+            return Ok(false);
+        };
+        match self.seeder.add(infohash, content, &metainfo).await {
+            Ok(()) => Ok(true),
+            Err(SeedError::Refused(why)) => {
+                error!(%infohash, why, "torrent refused by the seeder");
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }

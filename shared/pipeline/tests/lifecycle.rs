@@ -9,9 +9,12 @@ use std::time::Duration;
 use domain::{
     ContentHash, FetchRequest, InfoHash, Method, RequestId, Status, Step, Timestamp, TorrentState, Transition,
 };
-use embedded::{Database, DatabaseOptions, FolderContents, SpaceLimits, SqliteRequests, SqliteTorrents, TaskReceiver};
+use embedded::{
+    Database, DatabaseOptions, FolderContents, SpaceLimits, SqliteRequests, SqliteStatistics, SqliteTorrents,
+    TaskReceiver,
+};
 use ports::contract::{NOW, content, request};
-use ports::{Clock, Contents, ManualClock, Requests, Task, TaskQueue, Torrents};
+use ports::{Clock, ManualClock, Stores, Task};
 use proxytorrent_pipeline::{CollectOrphans, GRACE, LEASE, Outcome, Package, Release, Scrub, Seed, Sweep, Swept};
 use seeder::SeedSession;
 use settings::Settings;
@@ -19,9 +22,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 struct TestEnv {
-    requests: Arc<dyn Requests>,
-    torrents: Arc<dyn Torrents>,
-    contents: Arc<dyn Contents>,
+    stores: Stores,
     clock: Arc<ManualClock>,
     session: Arc<SeedSession>,
     tasks: TaskReceiver,
@@ -43,72 +44,28 @@ impl TestEnv {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let database = Database::open(&path("db"), DatabaseOptions::default()).await.unwrap();
-        let requests: Arc<dyn Requests> = Arc::new(SqliteRequests::open(database.clone()).await.unwrap());
-        let torrents: Arc<dyn Torrents> =
-            Arc::new(SqliteTorrents::open(database, path("torrents"), path("resume")).unwrap());
-        let contents: Arc<dyn Contents> =
-            Arc::new(FolderContents::open(path("content"), SpaceLimits::default()).unwrap());
         let (sender, tasks) = embedded::channel();
-        let sender: Arc<dyn TaskQueue> = Arc::new(sender);
         let clock = Arc::new(ManualClock::at(now));
+        let stores = Stores {
+            requests: Arc::new(SqliteRequests::open(database.clone()).await.unwrap()),
+            torrents: Arc::new(SqliteTorrents::open(database.clone(), path("torrents")).unwrap()),
+            statistics: Arc::new(SqliteStatistics::new(database)),
+            contents: Arc::new(FolderContents::open(path("content"), SpaceLimits::default()).unwrap()),
+            tasks: Arc::new(sender),
+            clock: clock.clone(),
+        };
         let settings = Settings::from_pairs([("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0")]).unwrap();
-        let session =
-            SeedSession::start(&settings.seeder, &settings.torrent, contents.clone(), torrents.clone()).await.unwrap();
+        let (contents, statistics) = (stores.contents.clone(), stores.statistics.clone());
+        let session = SeedSession::start(&settings.seeder, &settings.torrent, contents, statistics).await.unwrap();
         let session = Arc::new(session);
-        let ticking: Arc<dyn Clock> = clock.clone();
         Self {
-            package: Package {
-                requests: requests.clone(),
-                torrents: torrents.clone(),
-                contents: contents.clone(),
-                tasks: sender.clone(),
-                clock: ticking.clone(),
-                private: true,
-                piece_length: None,
-                created_by: Some("test".into()),
-                salt: None,
-            },
-            seed: Seed {
-                requests: requests.clone(),
-                torrents: torrents.clone(),
-                seeder: session.clone(),
-                tasks: sender.clone(),
-                clock: ticking.clone(),
-            },
-            release: Release {
-                requests: requests.clone(),
-                torrents: torrents.clone(),
-                contents: contents.clone(),
-                tasks: sender.clone(),
-                clock: ticking.clone(),
-            },
-            sweep: Sweep {
-                requests: requests.clone(),
-                contents: contents.clone(),
-                tasks: sender.clone(),
-                clock: ticking.clone(),
-                limit: 100,
-                last: Arc::default(),
-            },
-            collect_orphans: CollectOrphans {
-                requests: requests.clone(),
-                torrents: torrents.clone(),
-                contents: contents.clone(),
-                tasks: sender.clone(),
-                clock: ticking.clone(),
-            },
-            scrub: Scrub {
-                requests: requests.clone(),
-                torrents: torrents.clone(),
-                contents: contents.clone(),
-                tasks: sender,
-                clock: ticking,
-                rate: None,
-                findings: Arc::default(),
-            },
-            requests,
-            torrents,
-            contents,
+            package: Package::new(&stores, &settings),
+            seed: Seed::new(&stores, session.clone()),
+            release: Release::new(&stores),
+            sweep: Sweep::new(&stores, 100),
+            collect_orphans: CollectOrphans::new(&stores),
+            scrub: Scrub { rate: None, ..Scrub::new(&stores, &settings.storage) },
+            stores,
             clock,
             session,
             tasks,
@@ -142,15 +99,15 @@ impl TestEnv {
     }
 
     async fn fetched_as(&self, url: &str, byte: u8, hash: ContentHash) -> RequestId {
-        let mut staged = self.contents.stage(RequestId::new()).await.unwrap();
+        let mut staged = self.stores.contents.stage(RequestId::new()).await.unwrap();
         staged.write(vec![byte; 5].into()).await.unwrap();
         staged.commit(hash, self.now()).await.unwrap();
         let mut row = FetchRequest { due_at: Some(self.now()), created_at: self.now(), ..request("alice", url) };
         (row.spec.method, row.spec.sha256) = (Method::Get, None);
-        self.requests.create(&row).await.unwrap();
-        let claim = self.requests.claim(row.id, Step::Fetch, self.now(), LEASE).await.unwrap().unwrap();
+        self.stores.requests.create(&row).await.unwrap();
+        let claim = self.stores.requests.claim(row.id, Step::Fetch, self.now(), LEASE).await.unwrap().unwrap();
         let fetched = Transition::fetched(content(hash, self.now()), self.now());
-        self.requests.save(&claim, &fetched, self.now()).await.unwrap();
+        self.stores.requests.save(&claim, &fetched, self.now()).await.unwrap();
         row.id
     }
 
@@ -170,7 +127,7 @@ impl TestEnv {
     }
 
     async fn row(&self, id: RequestId) -> FetchRequest {
-        self.requests.get(id).await.unwrap().unwrap()
+        self.stores.requests.get(id).await.unwrap().unwrap()
     }
 
     /// Collects orphans in all 256 parts, one per minute, starting two hours after the last change. Returns how many
@@ -207,10 +164,10 @@ async fn an_expired_request_releases_its_torrent_and_content() {
     assert!(env.woken().contains(&Task::Release(row.id)));
     assert_eq!(env.release.run(row.id).await.unwrap(), Outcome::Done);
     assert_eq!(env.woken(), [Task::Unseed(infohash)]);
-    assert_eq!(env.contents.size(hash).await.unwrap(), None);
+    assert_eq!(env.stores.contents.size(hash).await.unwrap(), None);
     env.seed.unseed(infohash).await.unwrap();
-    assert_eq!(env.torrents.get(infohash).await.unwrap(), None);
-    assert_eq!(env.torrents.metainfo(infohash).await.unwrap(), None);
+    assert_eq!(env.stores.torrents.get(infohash).await.unwrap(), None);
+    assert_eq!(env.stores.torrents.metainfo(infohash).await.unwrap(), None);
     assert_eq!(env.release.run(row.id).await.unwrap(), Outcome::Nothing, "it is released once");
 }
 
@@ -231,7 +188,7 @@ async fn an_ended_request_is_deleted_after_its_history() {
     assert_eq!(env.sweep.run().await.unwrap(), Swept::default());
     env.clock.advance(Duration::from_millis(1));
     assert_eq!(env.sweep.run().await.unwrap().forgotten, 1);
-    assert_eq!(env.requests.get(row.id).await.unwrap(), None);
+    assert_eq!(env.stores.requests.get(row.id).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -239,12 +196,12 @@ async fn a_recently_touched_content_is_kept_for_the_grace_period() {
     let env = TestEnv::new().await;
     let row = env.ready("http://example.org/", 1).await;
     let hash = row.content.as_ref().unwrap().hash;
-    env.requests.cancel(row.id, &row.owner, env.now()).await.unwrap();
+    env.stores.requests.cancel(row.id, &row.owner, env.now()).await.unwrap();
     assert_eq!(env.release.run(row.id).await.unwrap(), Outcome::Retried);
-    assert!(env.contents.size(hash).await.unwrap().is_some());
+    assert!(env.stores.contents.size(hash).await.unwrap().is_some());
     env.clock.advance(GRACE + Duration::from_secs(1));
     assert_eq!(env.release.run(row.id).await.unwrap(), Outcome::Done);
-    assert_eq!(env.contents.size(hash).await.unwrap(), None);
+    assert_eq!(env.stores.contents.size(hash).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -255,15 +212,15 @@ async fn torrent_and_content_of_a_live_request_are_kept() {
     assert_eq!(one.infohash, two.infohash, "equal content and name");
     env.clock.advance(GRACE * 2);
     env.woken();
-    env.requests.cancel(one.id, &one.owner, env.now()).await.unwrap();
+    env.stores.requests.cancel(one.id, &one.owner, env.now()).await.unwrap();
     assert_eq!(env.release.run(one.id).await.unwrap(), Outcome::Done);
     assert_eq!(env.woken(), []);
-    assert!(env.contents.size(two.content.as_ref().unwrap().hash).await.unwrap().is_some());
+    assert!(env.stores.contents.size(two.content.as_ref().unwrap().hash).await.unwrap().is_some());
 
     // A request without a torrent yet refers to all torrents of its content.
     let third = env.fetched("http://example.org/3", 1).await;
     env.clock.advance(GRACE * 2);
-    env.requests.cancel(two.id, &two.owner, env.now()).await.unwrap();
+    env.stores.requests.cancel(two.id, &two.owner, env.now()).await.unwrap();
     assert_eq!(env.release.run(two.id).await.unwrap(), Outcome::Done);
     assert_eq!(env.woken(), []);
     assert_eq!(env.package.run(third).await.unwrap(), Outcome::Done);
@@ -274,7 +231,7 @@ async fn torrent_and_content_of_a_live_request_are_kept() {
 async fn a_missing_content_is_fetched_again() {
     let mut env = TestEnv::new().await;
     let id = env.fetched("http://example.org/", 1).await;
-    env.contents.remove(ContentHash::new([1; 32]), NOW + LEASE).await.unwrap();
+    env.stores.contents.remove(ContentHash::new([1; 32]), NOW + LEASE).await.unwrap();
     assert_eq!(env.package.run(id).await.unwrap(), Outcome::Retried);
     let row = env.row(id).await;
     assert_eq!((row.status, row.content, row.retry_count), (Status::Queued, None, 0));
@@ -313,8 +270,8 @@ async fn a_torrent_that_the_seeder_refuses_fails_its_requests() {
 async fn a_request_cancelled_during_packaging_stays_cancelled() {
     let env = TestEnv::new().await;
     let id = env.fetched("http://example.org/", 1).await;
-    let claim = env.requests.claim(id, Step::Package, env.now(), LEASE).await.unwrap().unwrap();
-    env.requests.cancel(id, &claim.request.owner, env.now()).await.unwrap();
+    let claim = env.stores.requests.claim(id, Step::Package, env.now(), LEASE).await.unwrap().unwrap();
+    env.stores.requests.cancel(id, &claim.request.owner, env.now()).await.unwrap();
     assert_eq!(env.package.run(id).await.unwrap(), Outcome::Nothing);
     assert_eq!(env.row(id).await.status, Status::Cancelled);
 }
@@ -324,17 +281,17 @@ async fn orphans_are_collected() {
     let mut env = TestEnv::new().await;
     // An orphaned content: a fetch was killed between the commit and the save.
     let left = ContentHash::new([7; 32]);
-    let mut staged = env.contents.stage(RequestId::new()).await.unwrap();
+    let mut staged = env.stores.contents.stage(RequestId::new()).await.unwrap();
     staged.write(vec![7; 5].into()).await.unwrap();
     staged.commit(left, env.now()).await.unwrap();
     let needed = env.ready("http://example.org/", 1).await;
     // Orphaned torrents: one by a cancel while the torrent was stored, one by a lost task.
     let ended = [env.ready("http://example.org/2", 2).await, env.ready("http://example.org/3", 3).await];
     for row in &ended {
-        env.requests.cancel(row.id, &row.owner, env.now()).await.unwrap();
+        env.stores.requests.cancel(row.id, &row.owner, env.now()).await.unwrap();
     }
     let [live, retired] = ended.map(|row| row.infohash.unwrap());
-    assert!(env.torrents.retire(retired, 1, env.now()).await.unwrap());
+    assert!(env.stores.torrents.retire(retired, 1, env.now()).await.unwrap());
     for infohash in [live, retired, needed.infohash.unwrap()] {
         let file = File::options().append(true).open(env.torrent_file(infohash)).unwrap();
         file.set_modified(env.now().into()).unwrap();
@@ -344,13 +301,13 @@ async fn orphans_are_collected() {
     assert_eq!(env.collect_orphans().await, 5, "three contents, two torrents");
     let woken = env.woken();
     assert!(woken.len() == 2 && [live, retired].iter().all(|hash| woken.contains(&Task::Unseed(*hash))), "{woken:?}");
-    assert_eq!(env.contents.size(left).await.unwrap(), None);
+    assert_eq!(env.stores.contents.size(left).await.unwrap(), None);
     for infohash in [live, retired] {
         env.seed.unseed(infohash).await.unwrap();
         assert!(!env.torrent_file(infohash).exists());
     }
-    assert!(env.contents.size(needed.content.unwrap().hash).await.unwrap().is_some());
-    assert_eq!(env.torrents.get(needed.infohash.unwrap()).await.unwrap().unwrap().state, TorrentState::Seeding);
+    assert!(env.stores.contents.size(needed.content.unwrap().hash).await.unwrap().is_some());
+    assert_eq!(env.stores.torrents.get(needed.infohash.unwrap()).await.unwrap().unwrap().state, TorrentState::Seeding);
     assert_eq!(env.collect_orphans().await, 0);
 }
 
@@ -359,12 +316,12 @@ async fn staged_uploads_are_kept_while_their_request_is_fetched() {
     // The folder uses the real time for file modification times.
     let env = TestEnv::at(std::time::SystemTime::now().into()).await;
     let stage = async |id| {
-        let mut staged = env.contents.stage(id).await.unwrap();
+        let mut staged = env.stores.contents.stage(id).await.unwrap();
         staged.write(vec![1; 1 << 20].into()).await.unwrap();
         staged
     };
     let row = FetchRequest { due_at: Some(env.now()), ..request("alice", "http://example.org/1") };
-    env.requests.create(&row).await.unwrap();
+    env.stores.requests.create(&row).await.unwrap();
     let (mine, aside) = (stage(row.id).await, stage(row.id).await);
     let suspended = aside.suspend().await.unwrap();
     // Staged uploads of a request that is past its fetch, and of a request that does not exist.
@@ -372,14 +329,14 @@ async fn staged_uploads_are_kept_while_their_request_is_fetched() {
         std::mem::forget(stage(id).await);
         stage(id).await.suspend().await.unwrap();
     }
-    assert_eq!(env.contents.staging().await.unwrap().len(), 6);
+    assert_eq!(env.stores.contents.staging().await.unwrap().len(), 6);
     assert_eq!(env.sweep.run().await.unwrap().discarded, 4);
-    assert_eq!(env.contents.staging().await.unwrap().len(), 2);
+    assert_eq!(env.stores.contents.staging().await.unwrap().len(), 2);
 
     // At a start no process is receiving, so staged uploads that are not suspended are removed.
     std::mem::forget(mine);
     assert_eq!(env.sweep.clear_staging().await.unwrap(), 1);
-    drop(env.contents.resume(row.id, &suspended).await.unwrap().expect("it was suspended"));
+    drop(env.stores.contents.resume(row.id, &suspended).await.unwrap().expect("it was suspended"));
     stage(row.id).await.suspend().await.unwrap();
     env.clock.advance(Duration::from_secs(13 * 3600));
     assert_eq!(env.sweep.tidy().await.unwrap(), 1, "suspended staged uploads are kept for a limited time");
@@ -405,9 +362,9 @@ async fn all_torrents_are_seeded_again_after_a_restart() {
     }
     let settings = Settings::from_pairs([("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0")]).unwrap();
     env.session.stop().await;
-    let next =
-        SeedSession::start(&settings.seeder, &settings.torrent, env.contents.clone(), env.torrents.clone()).await;
-    let seed = Seed { seeder: Arc::new(next.unwrap()), ..env.seed.clone() };
+    let (contents, statistics) = (env.stores.contents.clone(), env.stores.statistics.clone());
+    let next = SeedSession::start(&settings.seeder, &settings.torrent, contents, statistics).await;
+    let seed = Seed::new(&env.stores, Arc::new(next.unwrap()));
     assert_eq!(seed.restore().await.unwrap(), 3);
 }
 
@@ -453,7 +410,7 @@ async fn a_missing_content_is_detected_when_it_is_read() {
     let id = env.fetched_truly("http://h/", 1).await;
     let hash = env.made_ready(id).await.content.unwrap().hash;
     std::fs::remove_file(env.content_file(hash)).unwrap();
-    assert_eq!(env.contents.size(hash).await.unwrap(), None);
+    assert_eq!(env.stores.contents.size(hash).await.unwrap(), None);
     tokio::select! {
         () = env.scrub.run() => unreachable!("it never returns"),
         row = async {

@@ -11,6 +11,7 @@ mod rate_limiter;
 mod requests;
 mod reservations;
 mod seeder;
+mod statistics;
 mod stores;
 mod swarm;
 mod task_queue;
@@ -29,6 +30,7 @@ pub use requests::{
 };
 pub use reservations::{Guards, Reservations};
 pub use seeder::{SeedError, Seeder};
+pub use statistics::{Statistics, Transferred};
 pub use stores::Stores;
 pub use swarm::{Announce, MAX_PEERS_PER_ADDRESS, Peer, Swarm, SwarmCounts, client_network, select_peers};
 pub use task_queue::{Share, Task, TaskQueue};

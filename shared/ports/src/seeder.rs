@@ -24,13 +24,7 @@ pub trait Seeder: Send + Sync {
 
     /// Adds the torrent of this metainfo file, which is read from this content, and returns when it is in the session. It may
     /// be there already.
-    async fn add(
-        &self,
-        infohash: InfoHash,
-        content: ContentHash,
-        metainfo: &[u8],
-        resume: &[u8],
-    ) -> Result<(), SeedError>;
+    async fn add(&self, infohash: InfoHash, content: ContentHash, metainfo: &[u8]) -> Result<(), SeedError>;
 
     /// Connects to a peer that downloads the torrent, if the torrent is in the session. Returns before the connection is
     /// established.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Clock, Contents, Requests, TaskQueue, Torrents};
+use crate::{Clock, Contents, Requests, Statistics, TaskQueue, Torrents};
 
 /// The ports from which each step, and the API, takes those that it needs.
 #[derive(Clone)]
@@ -10,6 +10,7 @@ use crate::{Clock, Contents, Requests, TaskQueue, Torrents};
 pub struct Stores {
     pub requests: Arc<dyn Requests>,
     pub torrents: Arc<dyn Torrents>,
+    pub statistics: Arc<dyn Statistics>,
     pub contents: Arc<dyn Contents>,
     pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,

@@ -1,4 +1,4 @@
-//! The store of torrents: records, metainfo files and resume data.
+//! The store of torrents: records, and metainfo files.
 
 use async_trait::async_trait;
 use domain::{ContentHash, InfoHash, Timestamp, Torrent, TorrentState};
@@ -36,10 +36,4 @@ pub trait Torrents: Send + Sync {
 
     /// Deletes a retired torrent with its files, and files without a record. Returns false if it is not retired.
     async fn purge(&self, infohash: InfoHash) -> Result<bool, StoreError>;
-
-    /// Stores the resume data of the seeder, if the torrent still exists.
-    async fn save_resume(&self, infohash: InfoHash, data: &[u8]) -> Result<(), StoreError>;
-
-    /// Returns the stored resume data.
-    async fn resume(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError>;
 }

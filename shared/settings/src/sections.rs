@@ -248,7 +248,7 @@ section! {
         /// Whether the seeder connects to peers that announce a download, at the address that the announce came from.
         /// If not, clients that try plaintext first start a minute later while encryption is forced.
         connect_to_peers: bool = "true";
-        /// Seconds between two saves of the seeder's resume data.
+        /// Seconds between two saves of how much was uploaded; a crash loses what was uploaded since.
         save_interval: Bounded<1, 86_400> = "300";
     }
 }
@@ -348,7 +348,7 @@ section! {
     Storage "STORAGE__" {
         /// The kind of content store; there is only filesystem.
         storage_type: StorageType = "filesystem";
-        /// The folder of the database, contents, torrents and resume data.
+        /// The folder of the database, contents and torrents.
         base_path: PathBuf = "./data";
         /// The default retention in seconds: how long a ready request is stored and seeded. 0 keeps it until it is
         /// cancelled.
@@ -365,7 +365,7 @@ section! {
         content_path: Option<PathBuf> = "";
         /// The folder of .torrent files. By default torrents in STORAGE__BASE_PATH.
         torrent_path: Option<PathBuf> = "";
-        /// The folder of the seeder's resume data. By default resume in STORAGE__BASE_PATH.
+        /// No effect: the seeder has no resume data any more. Accepted for existing configurations.
         resume_path: Option<PathBuf> = "";
     }
 }
@@ -385,7 +385,7 @@ section! {
         guards_table: Option<String> = "";
         /// The name of the DynamoDB table of the tracker's peers.
         swarm_table: Option<String> = "";
-        /// The name of the S3 bucket of contents, torrents and resume data.
+        /// The name of the S3 bucket of contents and torrents.
         bucket: Option<String> = "";
         /// The URL of the SQS queue of fetch tasks.
         fetch_queue: Option<String> = "";
@@ -523,11 +523,6 @@ impl Storage {
     /// Returns the folder of `.torrent` files.
     pub fn torrents(&self) -> PathBuf {
         self.torrent_path.clone().unwrap_or_else(|| self.base_path.join("torrents"))
-    }
-
-    /// Returns the folder of resume data.
-    pub fn resume(&self) -> PathBuf {
-        self.resume_path.clone().unwrap_or_else(|| self.base_path.join("resume"))
     }
 }
 

@@ -150,7 +150,6 @@ fn all_default_paths_follow_the_base_path() {
     .unwrap();
     assert_eq!(settings.storage.contents().to_str(), Some("/srv/pt/content"));
     assert_eq!(settings.storage.torrents().to_str(), Some("/srv/pt/torrents"));
-    assert_eq!(settings.storage.resume().to_str(), Some("/srv/pt/resume"));
     assert_eq!(settings.database.sqlite_path(&settings.storage).unwrap().to_str(), Some("/srv/pt/proxytorrent.db"));
 
     let elsewhere = with(&[("DATABASE__DATABASE_URL", "sqlite:////var/lib/pt.db")]).unwrap();

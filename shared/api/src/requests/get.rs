@@ -8,7 +8,9 @@ use axum::{Extension, Json};
 use domain::{
     ContentHash, FetchRequest, InfoHash, InfoHashV2, Method, Principal, RequestId, Status, Timestamp, TorrentFormat,
 };
+use ports::Transferred;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 use url::Url;
 use utoipa::{IntoParams, ToSchema};
 
@@ -83,6 +85,7 @@ pub(crate) enum FormatName {
     "origin_status": 200,
     "error_code": null,
     "error_message": null,
+    "swarm": { "seeders": 3, "leechers": 1, "completed": 2, "uploaded_bytes": 96426 },
 }))]
 pub(crate) struct RequestView {
     /// The id of the request, a UUIDv7.
@@ -140,6 +143,23 @@ pub(crate) struct RequestView {
     error_code: Option<&'static str>,
     /// The text of the last error, for people.
     error_message: Option<String>,
+    /// The swarm of a ready request. Missing in lists and events, and if it cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    swarm: Option<SwarmView>,
+}
+
+/// The swarm of a torrent, which identical contents of other requests may share.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Swarm)]
+pub(crate) struct SwarmView {
+    /// The seeder of this service, and the peers that have the whole torrent.
+    seeders: u32,
+    /// The peers that download.
+    leechers: u32,
+    /// How many peers have announced that they completed the download.
+    completed: u64,
+    /// The bytes of content that the seeder has sent to peers, at most some minutes old.
+    uploaded_bytes: u64,
 }
 
 impl From<FetchRequest> for RequestView {
@@ -170,6 +190,7 @@ impl From<FetchRequest> for RequestView {
             origin_status: content.map(|content| content.origin_status),
             error_code: row.failure.as_ref().map(|failure| failure.code.as_str()),
             error_message: row.failure.map(|failure| failure.message),
+            swarm: None,
             url: row.spec.url,
         }
     }
@@ -207,7 +228,26 @@ pub(crate) async fn get(
     if let (Status::Ready, Some(at)) = (row.status, row.completed_at) {
         api.estimate.note(at, at.since(row.created_at));
     }
-    Ok(Json(row.into()))
+    let swarm = swarm(&api, &row).await;
+    Ok(Json(RequestView { swarm, ..row.into() }))
+}
+
+/// Returns the swarm of a ready request. A failure must not hide the request.
+async fn swarm(api: &Api, row: &FetchRequest) -> Option<SwarmView> {
+    let infohash = row.infohash.filter(|_| row.status == Status::Ready)?;
+    let counts = api.swarm.counts(infohash, api.clock.now());
+    match tokio::try_join!(counts, api.statistics.transferred(infohash)) {
+        Ok((counts, Transferred { uploaded_bytes, completed })) => Some(SwarmView {
+            seeders: counts.seeds + u32::from(!api.seeder_addresses.is_empty()),
+            leechers: counts.leechers,
+            completed,
+            uploaded_bytes,
+        }),
+        Err(error) => {
+            warn!(request.id = %row.id, %error, "swarm not read");
+            None
+        }
+    }
 }
 
 /// Returns the row when its status has changed or the wait is over.

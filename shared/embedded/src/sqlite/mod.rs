@@ -5,5 +5,6 @@ pub(crate) mod guards;
 mod lookups;
 pub(crate) mod requests;
 mod rows;
+pub(crate) mod statistics;
 pub(crate) mod torrents;
 mod transitions;

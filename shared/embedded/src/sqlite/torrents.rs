@@ -18,33 +18,26 @@ use super::rows::{optional_text, signed, text, unsigned};
 use crate::data_folder::OpenError;
 use crate::files;
 
-/// The torrent store: records in SQLite, metainfo files in `torrents/`, resume data in `resume/`.
+/// The torrent store: records in SQLite, metainfo files in `torrents/`.
 #[derive(Debug, Clone)]
 pub struct SqliteTorrents {
     database: Database,
     torrents: PathBuf,
-    resume: PathBuf,
     /// Locked while a record and its file change together: a purge must not delete the file of a torrent that is
     /// being stored again.
     purging: Arc<Mutex<()>>,
 }
 
 impl SqliteTorrents {
-    /// Opens the store. Creates the folders and deletes leftover temporary files.
-    pub fn open(database: Database, torrents: PathBuf, resume: PathBuf) -> Result<Self, OpenError> {
-        for folder in [&torrents, &resume] {
-            files::create_private_folder(folder).map_err(OpenError::io(folder))?;
-            files::remove_temporary(folder).map_err(OpenError::io(folder))?;
-        }
-        Ok(Self { database, torrents, resume, purging: Arc::default() })
+    /// Opens the store. Creates the folder and deletes leftover temporary files.
+    pub fn open(database: Database, torrents: PathBuf) -> Result<Self, OpenError> {
+        files::create_private_folder(&torrents).map_err(OpenError::io(&torrents))?;
+        files::remove_temporary(&torrents).map_err(OpenError::io(&torrents))?;
+        Ok(Self { database, torrents, purging: Arc::default() })
     }
 
     fn torrent_path(&self, infohash: InfoHash) -> PathBuf {
         self.torrents.join(format!("{infohash}.torrent"))
-    }
-
-    fn resume_path(&self, infohash: InfoHash) -> PathBuf {
-        self.resume.join(format!("{infohash}.resume"))
     }
 }
 
@@ -199,21 +192,7 @@ impl Torrents for SqliteTorrents {
             return Ok(false);
         }
         with_file(self.torrent_path(infohash), files::remove_if_there).await?;
-        with_file(self.resume_path(infohash), files::remove_if_there).await?;
         Ok(true)
-    }
-
-    async fn save_resume(&self, infohash: InfoHash, data: &[u8]) -> Result<(), StoreError> {
-        let _purging = self.purging.lock().await;
-        if self.get(infohash).await?.is_none() {
-            return Ok(());
-        }
-        let data = data.to_vec();
-        with_file(self.resume_path(infohash), move |path| files::write_atomically(path, &data)).await
-    }
-
-    async fn resume(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError> {
-        with_file(self.resume_path(infohash), files::read_if_there).await
     }
 }
 

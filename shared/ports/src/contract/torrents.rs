@@ -23,12 +23,11 @@ macro_rules! torrents_contract {
             only_a_retired_torrent_is_purged,
             live_torrents_are_paged_in_order,
             unmodified_torrents_are_listed_by_hash_prefix,
-            resume_data_is_kept_until_the_torrent_is_purged,
         );
     };
 }
 
-fn torrent(byte: u8) -> Torrent {
+pub(super) fn torrent(byte: u8) -> Torrent {
     Torrent {
         infohash: InfoHash::new([byte; 20]),
         infohash_v2: byte.is_multiple_of(2).then(|| InfoHashV2::new([byte; 32])),
@@ -145,19 +144,4 @@ pub async fn unmodified_torrents_are_listed_by_hash_prefix<T: Torrents>(store: &
     assert_eq!(store.list_unmodified(1, real + hour).await.unwrap(), [one]);
     store.purge(one).await.unwrap();
     assert_eq!(store.list_unmodified(1, real + hour).await.unwrap(), []);
-}
-
-/// Resume data may be any bytes.
-pub async fn resume_data_is_kept_until_the_torrent_is_purged<T: Torrents>(store: &T) {
-    let torrent = torrent(1);
-    assert_eq!(store.resume(torrent.infohash).await.unwrap(), None);
-    store.store(&torrent, b"metainfo").await.unwrap();
-    store.save_resume(torrent.infohash, b"one").await.unwrap();
-    store.save_resume(torrent.infohash, &[0, 255, 1]).await.unwrap();
-    assert_eq!(store.resume(torrent.infohash).await.unwrap().as_deref(), Some(&[0, 255, 1][..]));
-    store.retire(torrent.infohash, 1, NOW).await.unwrap();
-    store.purge(torrent.infohash).await.unwrap();
-    assert_eq!(store.resume(torrent.infohash).await.unwrap(), None);
-    store.save_resume(torrent.infohash, b"late").await.unwrap();
-    assert_eq!(store.resume(torrent.infohash).await.unwrap(), None, "resume data of a purged torrent is dropped");
 }
