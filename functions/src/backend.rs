@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use aws::{
-    Bucket, Clients, DynamoGuards, DynamoRequests, DynamoStatistics, DynamoSwarm, DynamoTorrents, Queues, S3Contents,
-    SqsTaskQueue,
+    Bucket, Clients, DynamoGuards, DynamoRequests, DynamoSeeders, DynamoStatistics, DynamoSwarm, DynamoTorrents,
+    Queues, S3Contents, SqsTaskQueue,
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
 use pipeline::{Fetch, Notify};
-use ports::{Clock, Contents, Guards, Requests, Statistics, Stores, Swarm, SystemClock, TaskQueue, Torrents};
+use ports::{Clock, Contents, Guards, Requests, Seeders, Statistics, Stores, Swarm, SystemClock, TaskQueue, Torrents};
 use settings::{Role, Settings};
 
 use crate::Error;
@@ -40,10 +40,14 @@ pub mod port {
     pub const SEED_QUEUE: u16 = 1 << 7;
     /// The statistics in the table of torrents.
     pub const STATISTICS: u16 = 1 << 8;
+    /// The registry of seeders in the table of peers.
+    pub const SEEDERS: u16 = 1 << 9;
 }
-use port::{CONTENTS, FETCH_QUEUE, GUARDS, NONE, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, STATISTICS, SWARM, TORRENTS};
+use port::{
+    CONTENTS, FETCH_QUEUE, GUARDS, NONE, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SEEDERS, STATISTICS, SWARM, TORRENTS,
+};
 
-const TABLES: u16 = REQUESTS | TORRENTS | STATISTICS | CONTENTS | GUARDS | SWARM;
+const TABLES: u16 = REQUESTS | TORRENTS | STATISTICS | CONTENTS | GUARDS | SWARM | SEEDERS;
 const BUCKET: u16 = TORRENTS | CONTENTS;
 const QUEUES: u16 = FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
 
@@ -55,6 +59,7 @@ pub struct Backend {
     pub stores: Stores,
     pub guards: Arc<dyn Guards>,
     pub swarm: Arc<dyn Swarm>,
+    pub seeders: Arc<dyn Seeders>,
     ports: u16,
 }
 
@@ -105,6 +110,11 @@ impl Backend {
             let table = named("AWS__SWARM_TABLE", aws.swarm_table.as_deref())?;
             swarm = Arc::new(DynamoSwarm::new(clients.dynamodb(), table));
         }
+        let mut seeders: Arc<dyn Seeders> = Arc::new(DeniedPort);
+        if const { PORTS & SEEDERS != 0 } {
+            let table = named("AWS__SWARM_TABLE", aws.swarm_table.as_deref())?;
+            seeders = Arc::new(DynamoSeeders::new(clients.dynamodb(), table));
+        }
         let mut tasks: Arc<dyn TaskQueue> = Arc::new(DeniedPort);
         if const { PORTS & QUEUES != 0 } {
             let queue =
@@ -117,7 +127,7 @@ impl Backend {
             tasks = Arc::new(SqsTaskQueue::new(clients.sqs(), queues));
         }
         let stores = Stores { requests, torrents, statistics, contents, tasks, clock };
-        Ok(Self { settings, stores, guards, swarm, ports: PORTS })
+        Ok(Self { settings, stores, guards, swarm, seeders, ports: PORTS })
     }
 
     /// Whether the function takes this port.

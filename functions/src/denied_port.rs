@@ -9,7 +9,7 @@ use domain::{
 };
 use ports::{
     Announce, Applied, Condition, ContentReference, Decision, IdenticalRequests, Limit, Peer, QuotaUsage, Removal,
-    StagedUpload, StagingEntry, StoreError, SwarmCounts, Task, Transferred, UploadToken,
+    RunningSeeder, StagedUpload, StagingEntry, StoreError, SwarmCounts, Task, Transferred, UploadToken,
 };
 
 /// Takes the place of a port that a function does not use, so that its binary has no code for that store. Every call
@@ -58,6 +58,12 @@ denied! { Torrents:
 denied! { Statistics:
     add(InfoHash, Transferred) -> ();
     transferred(InfoHash) -> Transferred;
+}
+
+denied! { Seeders:
+    register(&RunningSeeder, Timestamp, Duration) -> ();
+    deregister(&str) -> ();
+    running(Timestamp) -> Vec<RunningSeeder>;
 }
 
 denied! { Contents:

@@ -46,7 +46,7 @@ fn api(backend: &Backend) -> Result<Api, Error> {
     let deployment = Deployment {
         public_url: public_url.ok_or("PUBLIC_URL is not set: it is the base of what is handed out")?,
         tracker_secret: secret.expose_secret().as_bytes().to_vec(),
-        seeder_addresses: settings.seeder.public_address.clone(),
+        seeders: backend.seeders.clone(),
     };
     let api = Api::new(&backend.stores, backend.guards.clone(), backend.swarm.clone(), settings, deployment);
     // API Gateway itself reports the address of the client.

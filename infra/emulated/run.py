@@ -195,7 +195,6 @@ def environment(endpoint, settings, parameters, known, outputs):
         "PUBLIC_URL": parameters["PublicUrl"],
         "SECURITY__BEARER_TOKENS": known["bearer_tokens"],
         "TRACKER__SECRET": known["tracker_secret"],
-        "SEEDER__PUBLIC_ADDRESS": parameters["SeederAddress"],
     }
 
 
@@ -240,7 +239,6 @@ def main():
             parameters = {
                 "PublicUrl": url,
                 "Secret": STACK,
-                "SeederAddress": listen,
             }
             known = {
                 "bearer_tokens": f"you:{TOKEN}",

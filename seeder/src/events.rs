@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use libtorrent_sys::{Event, EventKind, Session, Statistics};
 use ports::SeedError;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval, interval_at, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use crate::listen::Opened;
 use crate::uploads::Uploads;
 
 /// The interval at which statistics are read, and memory that was queued for hostile peers is returned to the system.
@@ -30,6 +31,8 @@ pub(crate) struct Events {
     waiting: Arc<Waiting>,
     statistics: Arc<Mutex<Statistics>>,
     uploads: Uploads,
+    /// Receives the results of opening listen sockets.
+    opened: mpsc::UnboundedSender<Opened>,
 }
 
 impl Events {
@@ -39,8 +42,9 @@ impl Events {
         waiting: Arc<Waiting>,
         statistics: Arc<Mutex<Statistics>>,
         uploads: Uploads,
+        opened: mpsc::UnboundedSender<Opened>,
     ) -> Self {
-        Self { session, notify, waiting, statistics, uploads }
+        Self { session, notify, waiting, statistics, uploads, opened }
     }
 
     /// Handles the events in `early` and all that follow, until `stopping` is cancelled. Then saves the statistics.
@@ -100,7 +104,9 @@ impl Events {
                 }
             }
             EventKind::Statistics => *lock(&self.statistics) = event.statistics,
-            EventKind::TorrentError | EventKind::ListenFailed => {
+            EventKind::Listening => drop(self.opened.send(Ok(()))),
+            EventKind::ListenFailed => drop(self.opened.send(Err(event.message))),
+            EventKind::TorrentError => {
                 error!(infohash = event.infohash, message = event.message, "libtorrent error");
             }
             _ => debug!(message = event.message, "libtorrent event"),

@@ -3,8 +3,17 @@
 
 mod disk;
 mod events;
+pub mod http;
+mod listen;
+mod metrics;
+mod port_file;
+mod registration;
 mod session;
 mod uploads;
 
 pub use libtorrent_sys::exit_immediately;
+pub use listen::ListenError;
+pub use metrics::record;
+pub use port_file::follow as follow_port_file;
+pub use registration::Registration;
 pub use session::{SeedSession, StartError};

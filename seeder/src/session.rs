@@ -11,13 +11,14 @@ use domain::{ContentHash, InfoHash};
 use libtorrent_sys::{Encryption, Event, EventKind, Session, SessionSettings, Statistics};
 use ports::{Contents, SeedError, Seeder};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
 use crate::disk::ContentsDisk;
 use crate::events::{Events, Waiting, lock};
+use crate::listen::{Listen, ListenError, interfaces, read_port_file, sockets};
 use crate::uploads::Uploads;
 
 /// The timeout for the result of a libtorrent call.
@@ -52,7 +53,7 @@ pub struct SeedSession {
     held: Mutex<HashSet<InfoHash>>,
     stop: CancellationToken,
     events: Mutex<Option<JoinHandle<()>>>,
-    addresses: Vec<SocketAddr>,
+    listen: Listen,
     connect_to_peers: bool,
     statistics: Arc<Mutex<Statistics>>,
 }
@@ -65,9 +66,11 @@ impl SeedSession {
         contents: Arc<dyn Contents>,
         statistics: Arc<dyn ports::Statistics>,
     ) -> Result<Self, StartError> {
-        let interfaces: Vec<_> = seeder.listen.iter().map(ToString::to_string).collect();
+        let forced = seeder.port_file.as_deref().and_then(read_port_file);
+        let with_port = |address: &SocketAddr| SocketAddr::new(address.ip(), forced.unwrap_or(address.port()));
+        let addresses: Vec<_> = seeder.listen.iter().map(with_port).collect();
         let settings = SessionSettings {
-            listen_interfaces: interfaces.join(","),
+            listen_interfaces: interfaces(&addresses),
             encryption: match torrent.encryption() {
                 settings::Encryption::Forced => Encryption::Forced,
                 settings::Encryption::Preferred => Encryption::Preferred,
@@ -85,14 +88,15 @@ impl SeedSession {
         let disk =
             ContentsDisk { contents, runtime: Handle::current(), events: notify.clone(), stopping: stop.clone() };
         let session = Arc::new(Session::new(&settings, disk)?);
-        let early = listening(&session, &notify, &settings).await?;
-        let addresses = public_addresses(seeder, session.listen_port());
+        let early = listening(&session, &notify, &addresses).await?;
+        let (listen, opened) = Listen::new(seeder, session.listen_port(), forced.is_some());
+        let addresses = listen.addresses().borrow().clone();
         info!(?addresses, encryption = ?settings.encryption, utp = settings.utp, "seeder started");
 
         let waiting = Arc::new(Waiting::default());
         let uploads = Uploads::new(statistics);
         let statistics = Arc::new(Mutex::default());
-        let events = Events::new(session.clone(), notify, waiting.clone(), statistics.clone(), uploads);
+        let events = Events::new(session.clone(), notify, waiting.clone(), statistics.clone(), uploads, opened);
         let save_interval = Duration::from_secs(seeder.save_interval.get());
         let events = tokio::spawn(events.run(early, save_interval, stop.clone()));
         Ok(Self {
@@ -101,15 +105,21 @@ impl SeedSession {
             held: Mutex::default(),
             stop,
             events: Mutex::new(Some(events)),
-            addresses,
+            listen,
             connect_to_peers: seeder.connect_to_peers,
             statistics,
         })
     }
 
-    /// Returns the addresses at which peers reach this seeder.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Returns the addresses at which peers reach this seeder, and their changes.
+    pub fn addresses(&self) -> watch::Receiver<Vec<SocketAddr>> {
+        self.listen.addresses()
+    }
+
+    /// Listens on another port, which all public addresses get, too. Torrents and connected TCP peers stay.
+    pub async fn set_listen_port(&self, port: u16) -> Result<(), ListenError> {
+        let session = self.session().map_err(|error| ListenError { port, why: error.to_string() })?;
+        self.listen.set_port(&session, port).await
     }
 
     /// Returns the number of seeded torrents.
@@ -162,10 +172,9 @@ impl SeedSession {
 }
 
 /// Waits until the session listens. Returns the other events that arrived before that.
-async fn listening(session: &Session, notify: &Notify, settings: &SessionSettings) -> Result<Vec<Event>, StartError> {
+async fn listening(session: &Session, notify: &Notify, listen: &[SocketAddr]) -> Result<Vec<Event>, StartError> {
     let mut seen = vec![];
-    let interfaces = &settings.listen_interfaces;
-    let failed = |why: &str| StartError::Listen { addresses: interfaces.clone(), why: why.into() };
+    let failed = |why: &str| StartError::Listen { addresses: interfaces(listen), why: why.into() };
     loop {
         for event in session.take_events()? {
             match event.kind {
@@ -173,9 +182,7 @@ async fn listening(session: &Session, notify: &Notify, settings: &SessionSetting
                 _ => seen.push(event),
             }
         }
-        // Each address has a TCP socket and a UDP socket for µTP. libtorrent opens the latter even if µTP is off.
-        let expected = 2 * interfaces.split(',').count();
-        if seen.iter().filter(|event| event.kind == EventKind::Listening).count() >= expected {
+        if seen.iter().filter(|event| event.kind == EventKind::Listening).count() >= sockets(listen) {
             return Ok(seen);
         }
         if tokio::time::timeout(ANSWER, notify.notified()).await.is_err() {
@@ -193,16 +200,6 @@ fn outgoing_interfaces(listen: &[SocketAddr]) -> String {
         return String::new();
     }
     listen.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(",")
-}
-
-/// Returns the configured public addresses, else the listen addresses. Port 0 is replaced by the port in use.
-fn public_addresses(seeder: &settings::Seeder, port: u16) -> Vec<SocketAddr> {
-    let configured = if seeder.public_address.is_empty() { &seeder.listen } else { &seeder.public_address };
-    let with_port = |address: &SocketAddr| match address.port() {
-        0 => SocketAddr::new(address.ip(), port),
-        _ => *address,
-    };
-    configured.iter().map(with_port).collect()
 }
 
 #[async_trait]

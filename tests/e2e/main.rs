@@ -13,6 +13,7 @@ mod following;
 mod hostile;
 mod integrity;
 mod limits;
+mod listen_port;
 mod lookups;
 mod peers;
 mod privacy;

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use embedded::{
-    ChannelTaskQueue, Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, SpaceLimits, SqliteGuards,
-    SqliteRequests, SqliteStatistics, SqliteTorrents, SteadyClock, TaskReceiver,
+    ChannelTaskQueue, Database, DatabaseOptions, FolderContents, FolderLock, MemorySeeders, MemorySwarm, SpaceLimits,
+    SqliteGuards, SqliteRequests, SqliteStatistics, SqliteTorrents, SteadyClock, TaskReceiver,
 };
-use ports::{Guards, Stores, Swarm};
+use ports::{Guards, Seeders, Stores, Swarm};
 use settings::{ExposeSecret, Settings};
 
 use crate::error::CommandError;
@@ -20,6 +20,7 @@ pub(super) struct Backend {
     pub folder: FolderContents,
     pub guards: Arc<dyn Guards>,
     pub swarm: Arc<dyn Swarm>,
+    pub seeders: Arc<dyn Seeders>,
     _lock: FolderLock,
 }
 
@@ -49,7 +50,8 @@ impl Backend {
         };
         let guards = Arc::new(SqliteGuards::new(database.clone()));
         let swarm = Arc::new(MemorySwarm::default());
-        Ok((Self { database, stores, folder, guards, swarm, _lock: lock }, receiver))
+        let seeders = Arc::new(MemorySeeders::default());
+        Ok((Self { database, stores, folder, guards, swarm, seeders, _lock: lock }, receiver))
     }
 }
 

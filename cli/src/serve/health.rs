@@ -55,14 +55,9 @@ pub(super) fn checks(
             }
         })
         .with("seeder", move || {
-            let (torrents, pending) = (session.seeding(), restored.pending());
-            let restoring = pending.map(|(done, of)| json!({ "done": done, "of": of }));
-            async move {
-                Ok(match restoring {
-                    Some(restoring) => json!({ "torrents": torrents, "restoring": restoring }),
-                    None => json!({ "torrents": torrents }),
-                })
-            }
+            let mut seeder = restored.health();
+            seeder["torrents"] = session.seeding().into();
+            async move { Ok(seeder) }
         })
 }
 

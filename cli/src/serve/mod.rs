@@ -15,9 +15,11 @@ use api::{Api, Deployment};
 use fetcher::Fetcher;
 use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use seeder::SeedSession;
+use seeder::{Registration, SeedSession};
 use settings::{Profile, Settings};
+use telemetry::Recorder;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 use url::Url;
 
@@ -65,11 +67,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let listener =
         listener.map_err(|e| CommandError::Start(format!("cannot listen on {address} (HOST, PORT): {e}")))?;
     let address = listener.local_addr().map_err(CommandError::start)?;
-    for own in session.addresses().iter().chain([&address]) {
-        fetcher.guard().add_own(*own);
-    }
+    fetcher.guard().add_own(address);
+    let registration = Registration::new(session.clone(), backend.seeders.clone(), stores.clock.clone());
+    registration.register().await.map_err(CommandError::start)?;
 
-    let recorder = if settings.monitoring.metrics_enabled { Some(metrics::start()?) } else { None };
+    let recorder = settings.monitoring.metrics_enabled.then(|| Recorder::install(env!("CARGO_PKG_VERSION")));
+    let recorder = recorder.transpose();
+    let recorder = recorder.map_err(|error| CommandError::Start(format!("cannot record metrics: {error}")))?;
     let steps = Steps {
         fetch: Fetch::new(stores, fetcher.clone(), &settings, false),
         package: Package::new(stores, &settings),
@@ -96,15 +100,37 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         contents: backend.folder.clone(),
         folder: settings.storage.contents(),
     };
-    let metrics = recorder.map(|recorder| recorder.metrics(sources()));
+    let render = recorder.map(|recorder| {
+        let sources = sources();
+        Arc::new(move || {
+            sources.read();
+            recorder.render()
+        })
+    });
+    let metrics = render.clone().map(|render| api::Metrics::new(move || render()));
     let fetching = workers.queues.fetch.clone();
     let estimate = api::Estimate::with_backlog(move |owner| fetching.backlog(owner));
-    let health = health::checks(stores, &fetcher, &session, findings, restored);
-    let api = Api { health, metrics, estimate, ..api(&settings, &backend, &session, address)? };
+    let health = health::checks(stores, &fetcher, &session, findings, restored.clone());
+    let api = Api { health, metrics, estimate, ..api(&settings, &backend, address)? };
     print_banner(&settings, &api.public_url, &session);
 
     let timeout = Duration::from_secs(settings.server.client_timeout.get());
     let stop = signals.token();
+    tokio::spawn(registration.keep(stop.clone()));
+    tokio::spawn(block_own_addresses(fetcher.clone(), session.addresses()));
+    if let Some(file) = settings.seeder.port_file.clone() {
+        tokio::spawn(seeder::follow_port_file(session.clone(), file, stop.clone()));
+    }
+    if let Some(address) = settings.seeder.http {
+        let listener = TcpListener::bind(address).await;
+        let listener =
+            listener.map_err(|e| CommandError::Start(format!("cannot listen on {address} (SEEDER__HTTP): {e}")))?;
+        fetcher.guard().add_own(listener.local_addr().map_err(CommandError::start)?);
+        let health = Box::new(move || restored.health());
+        let metrics = render.map(|render| -> Box<dyn Fn() -> String + Send + Sync> { Box::new(move || render()) });
+        let process = seeder::http::Process { health, metrics };
+        tokio::spawn(seeder::http::serve(listener, session.clone(), process, stop.clone().cancelled_owned()));
+    }
     let serving = tokio::spawn(http::serve(listener, api::router(Arc::new(api)), timeout, stop.clone()));
 
     stop.cancelled().await;
@@ -148,21 +174,25 @@ fn bounds(fetcher: &settings::Fetcher) -> Bounds {
     Bounds { all, owner: per_user.min(all), host: fetcher.max_per_host.get_usize() }
 }
 
-fn api(
-    settings: &Settings,
-    backend: &Backend,
-    session: &SeedSession,
-    address: SocketAddr,
-) -> Result<Api, CommandError> {
+/// Keeps fetches away from the seeder, at whatever address it is.
+async fn block_own_addresses(fetcher: Fetcher, mut addresses: watch::Receiver<Vec<SocketAddr>>) {
+    loop {
+        for own in addresses.borrow_and_update().iter() {
+            fetcher.guard().add_own(*own);
+        }
+        if addresses.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn api(settings: &Settings, backend: &Backend, address: SocketAddr) -> Result<Api, CommandError> {
     let public_url = match &settings.server.public_url {
         Some(url) => url.clone(),
         None => Url::parse(&format!("http://{address}")).map_err(CommandError::start)?,
     };
-    let deployment = Deployment {
-        public_url,
-        tracker_secret: tracker_secret(settings)?,
-        seeder_addresses: session.addresses().to_vec(),
-    };
+    let deployment =
+        Deployment { public_url, tracker_secret: tracker_secret(settings)?, seeders: backend.seeders.clone() };
     Ok(Api::new(&backend.stores, backend.guards.clone(), backend.swarm.clone(), settings, deployment))
 }
 
@@ -170,7 +200,7 @@ fn api(
 fn print_banner(settings: &Settings, url: &Url, session: &SeedSession) {
     info!(%url, data = %settings.storage.base_path.display(), "server started");
     let server = url.as_str().trim_end_matches('/');
-    let seeders: Vec<_> = session.addresses().iter().map(ToString::to_string).collect();
+    let seeders: Vec<_> = session.addresses().borrow().iter().map(ToString::to_string).collect();
     println!("ProxyTorrent {} serves {server} and seeds on {}.", settings.server.app_version, seeders.join(", "));
     if settings.server.profile == Profile::Development {
         let proxy = settings.proxy.proxy_enabled;

@@ -9,9 +9,9 @@ use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use domain::{FetchRequest, RequestId, Status};
 use pipeline::{CollectOrphans, LEASE, Package, Release, Seed, Sweep};
-use ports::{Clock, ManualClock, Task};
+use ports::{Clock, ManualClock, RunningSeeder, Task};
 use proxytorrent_functions::port::{
-    CONTENTS, FETCH_QUEUE, GUARDS, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SWARM, TORRENTS,
+    CONTENTS, FETCH_QUEUE, GUARDS, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SEEDERS, STATISTICS, SWARM, TORRENTS,
 };
 use proxytorrent_functions::{Backend, SWEEP_LIMIT, endpoints, routes};
 use seeder::SeedSession;
@@ -25,7 +25,11 @@ use tower::ServiceExt;
 
 use crate::transport::{Fault, FaultPlan, FaultyTransport};
 
-const EVERY_PORT: u16 = REQUESTS | TORRENTS | CONTENTS | GUARDS | SWARM | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
+const STORES: u16 = REQUESTS | TORRENTS | STATISTICS | CONTENTS | GUARDS | SWARM | SEEDERS;
+const EVERY_PORT: u16 = STORES | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
+
+/// How long the seeder stays registered, since tests advance the clock.
+const YEARS: Duration = Duration::from_secs(1_000_000_000);
 
 pub struct TestEnv {
     account: Account,
@@ -85,6 +89,9 @@ impl TestEnv {
         )
         .await;
         let session = Arc::new(session.unwrap());
+        let addresses = session.addresses().borrow().clone();
+        let seeder = RunningSeeder { id: "one".into(), addresses, torrents: 0 };
+        observer.seeders.register(&seeder, clock.now(), YEARS).await.unwrap();
         Self {
             account,
             environment: environment.into(),

@@ -88,6 +88,10 @@ impl Template {
     }
 }
 
+/// Tables that two ports are on.
+const SHARED: [(&str, [&str; 2]); 2] =
+    [("TorrentsTable", ["TORRENTS", "STATISTICS"]), ("SwarmTable", ["SWARM", "SEEDERS"])];
+
 /// Returns the names of all function binaries.
 pub fn functions() -> BTreeSet<String> {
     let binaries = std::fs::read_dir(root().join("functions/src/bin")).unwrap();
@@ -124,10 +128,8 @@ fn every_function_has_permissions_for_exactly_its_ports() {
                     // The contents port uses content/ and staging/; the torrents port uses torrents/.
                     let port = if resource.contains("torrents/") { "TORRENTS" } else { "CONTENTS" };
                     assert!(named.contains(port), "{name} has permission for {resource}, but does not use {port}");
-                } else if logical == "TorrentsTable" {
-                    // Two ports are on this table.
-                    let ports = ["TORRENTS", "STATISTICS"].into_iter().filter(|port| named.contains(*port));
-                    allowed.extend(ports.map(str::to_owned));
+                } else if let Some((_, ports)) = SHARED.iter().find(|(table, _)| *table == logical) {
+                    allowed.extend(ports.iter().filter(|port| named.contains(**port)).map(|port| (*port).to_owned()));
                 } else {
                     allowed.insert(NAMES.iter().find(|(known, ..)| *known == logical).unwrap().2.to_owned());
                 }

@@ -5,13 +5,17 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws::{Bucket, Clients, DynamoRequests, DynamoStatistics, DynamoTorrents, Queues, S3Contents, SqsTaskQueue};
+use aws::{
+    Bucket, Clients, DynamoRequests, DynamoSeeders, DynamoStatistics, DynamoTorrents, Queues, S3Contents, SqsTaskQueue,
+};
 use aws_sdk_sqs::types::Message;
 use pipeline::Seed;
 use ports::{Contents, Requests, Statistics, Stores, SystemClock, Task, Torrents};
-use seeder::SeedSession;
+use seeder::http::Process;
+use seeder::{Registration, SeedSession};
 use settings::{Role, Settings};
-use telemetry::Signals;
+use telemetry::{Recorder, Signals};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -58,17 +62,46 @@ async fn main() -> Result<(), Box<dyn Error>> {
         clock: Arc::new(SystemClock),
     };
     let seed = Seed::new(&stores, session.clone());
-    let addresses: Vec<_> = session.addresses().iter().map(ToString::to_string).collect();
+    let seeders = Arc::new(DynamoSeeders::new(clients.dynamodb(), named("AWS__SWARM_TABLE", &names.swarm_table)?));
+    let registration = Registration::new(session.clone(), seeders, Arc::new(SystemClock));
+    registration.register().await?;
+    let registered = tokio::spawn(registration.keep(stop.clone()));
+    if let Some(file) = settings.seeder.port_file.clone() {
+        tokio::spawn(seeder::follow_port_file(session.clone(), file, stop.clone()));
+    }
+    if let Some(address) = settings.seeder.http {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|error| format!("cannot listen on {address} (SEEDER__HTTP): {error}"))?;
+        let process = process(&settings, &session, &seed)?;
+        tokio::spawn(seeder::http::serve(listener, session.clone(), process, stop.clone().cancelled_owned()));
+    }
+    let addresses: Vec<_> = session.addresses().borrow().iter().map(ToString::to_string).collect();
     println!("The seeder listens on {}.", addresses.join(", "));
     let restoring = tokio::spawn(restore(seed.clone(), stop.clone()));
     watch(&clients.sqs(), &queue, &seed, &stop).await;
     restoring.await?;
+    registered.await?;
     let closed = session.stop().await;
     info!("seeder stopped");
     if !closed {
         seeder::exit_immediately(0);
     }
     Ok(())
+}
+
+/// What this process adds to the responses of the seeder's HTTP server.
+fn process(settings: &Settings, session: &Arc<SeedSession>, seed: &Seed) -> Result<Process, Box<dyn Error>> {
+    let restored = seed.progress.clone();
+    let health = Box::new(move || restored.health());
+    if !settings.monitoring.metrics_enabled {
+        return Ok(Process { health, metrics: None });
+    }
+    let (recorder, session) = (Recorder::install(env!("CARGO_PKG_VERSION"))?, session.clone());
+    let metrics = Box::new(move || {
+        seeder::record(&session);
+        recorder.render()
+    });
+    Ok(Process { health, metrics: Some(metrics) })
 }
 
 /// Adds all torrents of the table to the session.

@@ -217,6 +217,13 @@ bool Session::remove_torrent(rust::Str infohash) const
 	return true;
 }
 
+void Session::set_listen_interfaces(rust::Str interfaces) const
+{
+	lt::settings_pack p;
+	p.set_str(lt::settings_pack::listen_interfaces, std::string(interfaces));
+	m_session.apply_settings(std::move(p));
+}
+
 void Session::request_statistics() const
 {
 	// Only torrents that have changed since the last call are reported. The order of the calls is that of the alerts.

@@ -23,6 +23,7 @@ public:
 	bool remove_torrent(rust::Str infohash) const;
 	bool connect_peer(rust::Str infohash, rust::Str address, std::uint16_t port) const;
 	void request_statistics() const;
+	void set_listen_interfaces(rust::Str interfaces) const;
 	rust::Vec<Event> take_events() const;
 	rust::Vec<Event> uploads() const;
 	std::uint16_t listen_port() const;

@@ -95,6 +95,7 @@ pub(crate) mod ffi {
         fn add_torrent(self: &Session, torrent: &[u8], key: &str) -> Result<()>;
         fn remove_torrent(self: &Session, infohash: &str) -> Result<bool>;
         fn connect_peer(self: &Session, infohash: &str, address: &str, port: u16) -> Result<bool>;
+        fn set_listen_interfaces(self: &Session, interfaces: &str) -> Result<()>;
         fn request_statistics(self: &Session);
         fn take_events(self: &Session) -> Result<Vec<Event>>;
         fn uploads(self: &Session) -> Result<Vec<Event>>;

@@ -127,6 +127,13 @@ impl Session {
         Ok(self.0.connect_peer(infohash, &peer.ip().to_string(), peer.port())?)
     }
 
+    /// Closes the listen sockets that are not in `interfaces` and opens new ones, as in
+    /// [`SessionSettings::listen_interfaces`]. Connected TCP peers stay. The results are events:
+    /// [`EventKind::Listening`] or [`EventKind::ListenFailed`] for each new socket.
+    pub fn set_listen_interfaces(&self, interfaces: &str) -> Result<(), Error> {
+        Ok(self.0.set_listen_interfaces(interfaces)?)
+    }
+
     /// Requests the statistics. The result is one event [`EventKind::TorrentStatistics`] for each torrent whose state
     /// has changed since the last call, and then the event [`EventKind::Statistics`].
     pub fn request_statistics(&self) {

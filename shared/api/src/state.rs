@@ -1,10 +1,9 @@
 //! The shared state of all handlers: ports, settings, and values derived from them.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use ports::{Clock, Contents, Guards, Requests, Statistics, Stores, Swarm, TaskQueue, Torrents};
+use ports::{Clock, Contents, Guards, Requests, Seeders, Statistics, Stores, Swarm, TaskQueue, Torrents};
 use settings::Settings;
 use url::Url;
 
@@ -15,6 +14,7 @@ use crate::health::HealthChecks;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::passkey::Passkeys;
+use crate::seeder_addresses::SeederAddresses;
 
 /// The shared state of the handlers.
 #[expect(missing_docs, missing_debug_implementations, reason = "ports and settings document themselves")]
@@ -46,8 +46,7 @@ pub struct Api {
     pub webhooks: bool,
     /// The URL under which clients reach this API; the base of tracker and webseed URLs.
     pub public_url: Url,
-    /// The addresses under which peers reach the seeder.
-    pub seeder_addresses: Vec<SocketAddr>,
+    pub seeder_addresses: SeederAddresses,
     /// The default retention in seconds; 0 keeps a ready request until it is cancelled.
     pub keep: u64,
     pub abuse: AbuseLimits,
@@ -66,8 +65,8 @@ pub struct Deployment {
     pub public_url: Url,
     /// The key of the passkeys.
     pub tracker_secret: Vec<u8>,
-    /// The addresses under which peers reach the seeder.
-    pub seeder_addresses: Vec<SocketAddr>,
+    /// The registry of running seeders.
+    pub seeders: Arc<dyn Seeders>,
 }
 
 impl Api {
@@ -103,7 +102,7 @@ impl Api {
             trusted_proxies: settings.security.trusted_proxies.clone(),
             webhooks: settings.security.webhook_secret.is_some(),
             public_url: deployment.public_url,
-            seeder_addresses: deployment.seeder_addresses,
+            seeder_addresses: SeederAddresses::new(deployment.seeders),
             keep: settings.storage.keep.get(),
             abuse: AbuseLimits::new(&settings.rate_limit),
             connect_to_peers: settings.seeder.connect_to_peers,

@@ -108,7 +108,7 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
             warn!(%infohash, %error, "connect task not enqueued");
         }
     }
-    let seeder = &api.seeder_addresses;
+    let seeder = api.seeder_addresses.get(api.clock.now()).await;
     // The seeder comes last: of several peers at one address (behind one NAT, or on this machine), libtorrent keeps
     // the last one in the list.
     let others = peers.iter().map(|peer| (peer.address, Some(peer.id))).take(wanted.saturating_sub(seeder.len()));
@@ -158,7 +158,8 @@ async fn scraped(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Respo
         let read = tokio::try_join!(counts, api.statistics.transferred(infohash));
         let (counts, transferred) =
             read.map_err(|_| Refusal::Because("the tracker's store is unavailable; try again later"))?;
-        let seeds = counts.seeds + u32::from(!api.seeder_addresses.is_empty());
+        let seeder = api.seeder_addresses.get(api.clock.now()).await;
+        let seeds = counts.seeds + u32::from(!seeder.is_empty());
         let file = Value::dict([
             ("complete", Value::Integer(seeds.into())),
             ("incomplete", Value::Integer(counts.leechers.into())),

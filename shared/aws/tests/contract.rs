@@ -1,7 +1,7 @@
 //! The contract tests of all ports on an emulated AWS, over HTTP.
 
 use proxytorrent_aws::{
-    Bucket, DynamoGuards, DynamoRequests, DynamoStatistics, DynamoSwarm, DynamoTorrents, S3Contents,
+    Bucket, DynamoGuards, DynamoRequests, DynamoSeeders, DynamoStatistics, DynamoSwarm, DynamoTorrents, S3Contents,
 };
 
 use tests::emulator::Account;
@@ -38,6 +38,11 @@ async fn swarm() -> (DynamoSwarm, Account) {
     (DynamoSwarm::new(account.clients.dynamodb(), "test-swarm"), account)
 }
 
+async fn seeders() -> (DynamoSeeders, Account) {
+    let account = Account::new().await;
+    (DynamoSeeders::new(account.clients.dynamodb(), "test-swarm"), account)
+}
+
 ports::requests_contract!(requests);
 ports::transitions_contract!(requests);
 ports::torrents_contract!(torrents);
@@ -45,3 +50,4 @@ ports::statistics_contract!(statistics);
 ports::contents_contract!(contents);
 ports::guards_contract!(guards);
 ports::swarm_contract!(swarm);
+ports::seeders_contract!(seeders);

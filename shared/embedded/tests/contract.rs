@@ -1,8 +1,8 @@
 //! The contract tests of all ports on the embedded backend, and tests of this backend only.
 
 use proxytorrent_embedded::{
-    Database, DatabaseOptions, FolderContents, FolderLock, MemorySwarm, OpenError, SpaceLimits, SqliteGuards,
-    SqliteRequests, SqliteStatistics, SqliteTorrents,
+    Database, DatabaseOptions, FolderContents, FolderLock, MemorySeeders, MemorySwarm, OpenError, SpaceLimits,
+    SqliteGuards, SqliteRequests, SqliteStatistics, SqliteTorrents,
 };
 use tempfile::TempDir;
 
@@ -40,6 +40,11 @@ async fn guards() -> (SqliteGuards, TempDir) {
 }
 
 #[expect(clippy::unused_async, reason = "the contract macros await this function")]
+async fn seeders() -> (MemorySeeders, ()) {
+    (MemorySeeders::default(), ())
+}
+
+#[expect(clippy::unused_async, reason = "the contract macros await this function")]
 async fn swarm() -> (MemorySwarm, ()) {
     (MemorySwarm::default(), ())
 }
@@ -51,6 +56,7 @@ ports::statistics_contract!(statistics);
 ports::contents_contract!(contents);
 ports::guards_contract!(guards);
 ports::swarm_contract!(swarm);
+ports::seeders_contract!(seeders);
 
 mod this_backend {
     use std::os::unix::fs::PermissionsExt;

@@ -49,6 +49,14 @@ impl RestoreProgress {
         let (done, all) = (self.done.load(Ordering::Relaxed), self.all.load(Ordering::Relaxed));
         (!self.ended.load(Ordering::Relaxed)).then_some((done, all))
     }
+
+    /// Returns what health says of it: an object that is empty when all are done.
+    pub fn health(&self) -> serde_json::Value {
+        match self.pending() {
+            Some((done, of)) => serde_json::json!({ "restoring": { "done": done, "of": of } }),
+            None => serde_json::json!({}),
+        }
+    }
 }
 
 impl Seed {

@@ -11,6 +11,7 @@ mod rate_limiter;
 mod requests;
 mod reservations;
 mod seeder;
+mod seeders;
 mod statistics;
 mod stores;
 mod swarm;
@@ -30,6 +31,7 @@ pub use requests::{
 };
 pub use reservations::{Guards, Reservations};
 pub use seeder::{SeedError, Seeder};
+pub use seeders::{RunningSeeder, Seeders};
 pub use statistics::{Statistics, Transferred};
 pub use stores::Stores;
 pub use swarm::{Announce, MAX_PEERS_PER_ADDRESS, Peer, Swarm, SwarmCounts, client_network, select_peers};

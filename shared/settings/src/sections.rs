@@ -243,6 +243,13 @@ section! {
         /// The addresses under which peers reach the seeder, if they differ from SEEDER__LISTEN; port 0 is the port
         /// that it listens on.
         public_address: List<SocketAddr> = "";
+        /// A file with the port to listen on, which overrides the ports of SEEDER__LISTEN and SEEDER__PUBLIC_ADDRESS. It
+        /// is watched: the seeder follows the port that a VPN forwards, as gluetun writes it. Until the file exists, the
+        /// configured ports are used.
+        port_file: Option<PathBuf> = "";
+        /// The address of the seeder's own HTTP server: /health, /metrics, and PUT /listen-port from this machine. Empty
+        /// starts none.
+        http: Option<SocketAddr> = "";
         /// Whether peers may connect by µTP (UDP) in addition to TCP.
         utp: bool = "true";
         /// Whether the seeder connects to peers that announce a download, at the address that the announce came from.

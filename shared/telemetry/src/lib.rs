@@ -1,10 +1,14 @@
 //! Logging (standard error, one line per event) and termination signals.
 
 pub mod metrics;
+#[cfg(feature = "prometheus")]
+mod prometheus;
 mod signals;
 
 use std::io::IsTerminal;
 
+#[cfg(feature = "prometheus")]
+pub use prometheus::Recorder;
 pub use signals::Signals;
 
 use settings::{LogLevel, Settings};

@@ -235,10 +235,11 @@ pub(crate) async fn get(
 /// Returns the swarm of a ready request. A failure must not hide the request.
 async fn swarm(api: &Api, row: &FetchRequest) -> Option<SwarmView> {
     let infohash = row.infohash.filter(|_| row.status == Status::Ready)?;
-    let counts = api.swarm.counts(infohash, api.clock.now());
+    let now = api.clock.now();
+    let (counts, seeder) = (api.swarm.counts(infohash, now), api.seeder_addresses.get(now).await);
     match tokio::try_join!(counts, api.statistics.transferred(infohash)) {
         Ok((counts, Transferred { uploaded_bytes, completed })) => Some(SwarmView {
-            seeders: counts.seeds + u32::from(!api.seeder_addresses.is_empty()),
+            seeders: counts.seeds + u32::from(!seeder.is_empty()),
             leechers: counts.leechers,
             completed,
             uploaded_bytes,

@@ -8,6 +8,7 @@
 pub mod contents;
 pub mod guards;
 pub mod requests;
+pub mod seeders;
 pub mod statistics;
 pub mod swarm;
 pub mod task_queue;

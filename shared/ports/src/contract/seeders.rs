@@ -1,0 +1,66 @@
+//! Contract tests of [`Seeders`](crate::Seeders).
+
+use std::time::Duration;
+
+use super::NOW;
+use crate::{RunningSeeder, Seeders};
+
+/// Runs the suite against the backend that the function `$make` returns.
+#[macro_export]
+macro_rules! seeders_contract {
+    ($make:path) => {
+        $crate::contract_tests!(
+            seeders,
+            $make,
+            registered_seeders_are_listed_in_order,
+            a_second_registration_replaces_the_first,
+            a_silent_seeder_is_forgotten,
+            a_deregistered_seeder_is_forgotten,
+        );
+    };
+}
+
+const KEEP: Duration = Duration::from_secs(60);
+
+fn seeder(id: &str, port: u16) -> RunningSeeder {
+    let v6 = ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], port).into();
+    RunningSeeder { id: id.into(), addresses: vec![([192, 0, 2, 1], port).into(), v6], torrents: 7 }
+}
+
+/// With everything that they registered.
+pub async fn registered_seeders_are_listed_in_order<S: Seeders>(seeders: &S) {
+    assert_eq!(seeders.running(NOW).await.unwrap(), []);
+    for id in ["b", "a"] {
+        seeders.register(&seeder(id, 6881), NOW, KEEP).await.unwrap();
+    }
+    assert_eq!(seeders.running(NOW).await.unwrap(), [seeder("a", 6881), seeder("b", 6881)]);
+}
+
+/// It may have other addresses, or none.
+pub async fn a_second_registration_replaces_the_first<S: Seeders>(seeders: &S) {
+    let silent = RunningSeeder { addresses: vec![], ..seeder("a", 1) };
+    for next in [seeder("a", 1), seeder("a", 2), silent] {
+        seeders.register(&next, NOW, KEEP).await.unwrap();
+        assert_eq!(seeders.running(NOW).await.unwrap(), [next]);
+    }
+}
+
+/// Unless it registers again in time.
+pub async fn a_silent_seeder_is_forgotten<S: Seeders>(seeders: &S) {
+    seeders.register(&seeder("a", 1), NOW, KEEP).await.unwrap();
+    seeders.register(&seeder("b", 1), NOW, KEEP).await.unwrap();
+    let later = NOW + KEEP / 2;
+    seeders.register(&seeder("b", 1), later, KEEP).await.unwrap();
+    assert_eq!(seeders.running(later).await.unwrap().len(), 2);
+    assert_eq!(seeders.running(NOW + KEEP).await.unwrap(), [seeder("b", 1)]);
+    assert_eq!(seeders.running(later + KEEP).await.unwrap(), []);
+}
+
+/// A second time, too.
+pub async fn a_deregistered_seeder_is_forgotten<S: Seeders>(seeders: &S) {
+    seeders.register(&seeder("a", 1), NOW, KEEP).await.unwrap();
+    for _ in 0..2 {
+        seeders.deregister("a").await.unwrap();
+        assert_eq!(seeders.running(NOW).await.unwrap(), []);
+    }
+}
