@@ -80,10 +80,15 @@ deny: ## Check the licenses and sources of all dependencies
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny --version 0.18.9
 	cargo deny check licenses bans sources
 
+check-memory: ## Run the tests of the libtorrent binding under valgrind, with 10,000 torrents
+	@scripts/setup memory
+	ROUNDS=10000 cargo test --package libtorrent-sys --test session --config 'target."cfg(all())".runner = \
+	  ["valgrind", "--quiet", "--error-exitcode=1", "--leak-check=full", "--errors-for-leak-kinds=definite"]'
+
 setup: ## Install the packages and tools for the tests
 	@scripts/setup test
 
 clean: ## Delete the build output and the installed tools
 	rm -rf target .tools
 
-.PHONY: help run run-aws lambda-watch sam-build validate test unit deny test-deploy lint fmt bench setup clean
+.PHONY: help run run-aws lambda-watch sam-build validate test unit deny test-deploy lint fmt bench check-memory setup clean

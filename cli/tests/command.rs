@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use tests::{Origin, TestServer, program};
+use tests::{ApiClient, Origin, TestServer, eventually, free_port, program};
 use tokio::process::Command;
 
 async fn proxytorrent(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -101,4 +101,19 @@ async fn config_prints_every_setting_and_no_secret() {
     let again = proxytorrent(folder.path(), &["config", "--dev"], &[]).await;
     assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
     assert!(text(&again.stdout).contains("FETCHER__MAX_SIZE=5"));
+}
+
+#[tokio::test]
+async fn the_server_runs_on_when_its_output_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (port, seeder) = (free_port().to_string(), format!("127.0.0.1:{}", free_port()));
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(program());
+    command.args(["serve", "--dev"]).env_clear().env("PORT", &port).env("SEEDER__LISTEN", seeder);
+    let mut server = command.current_dir(&folder).stdout(closed).kill_on_drop(true).spawn().unwrap();
+    let client = ApiClient::new(format!("http://127.0.0.1:{port}"));
+    let health = format!("{}/v1/health", client.url);
+    eventually("the API answers", async || client.http.get(&health).send().await.ok()).await;
+    assert!(server.try_wait().unwrap().is_none(), "it runs");
 }

@@ -47,6 +47,7 @@ denied! { Torrents:
     store(&Torrent, &[u8]) -> TorrentState;
     get(InfoHash) -> Option<Torrent>;
     metainfo(InfoHash) -> Option<(Vec<u8>, ContentHash)>;
+    metainfo_file(InfoHash) -> Option<Vec<u8>>;
     of_content(ContentHash) -> Vec<Torrent>;
     live(Option<InfoHash>, u32) -> Vec<Torrent>;
     list_unmodified(u8, Timestamp) -> Vec<InfoHash>;

@@ -9,6 +9,7 @@ mod metrics;
 mod port_file;
 mod registration;
 mod session;
+mod upload_limit;
 mod uploads;
 
 pub use libtorrent_sys::exit_immediately;
@@ -17,3 +18,4 @@ pub use metrics::record;
 pub use port_file::follow as follow_port_file;
 pub use registration::Registration;
 pub use session::{SeedSession, StartError};
+pub use upload_limit::UploadLimit;

@@ -132,6 +132,23 @@ impl SeedSession {
         *lock(&self.statistics)
     }
 
+    /// Requests newer statistics than the session reads by itself.
+    pub(crate) fn request_statistics(&self) {
+        if let Ok(session) = self.session() {
+            session.request_statistics();
+        }
+    }
+
+    /// Sets the upload limit of all peers together, in bytes per second.
+    #[expect(clippy::cast_possible_truncation, reason = "the limit fits")]
+    pub(crate) fn set_upload_rate_limit(&self, limit: f64) {
+        if let Ok(session) = self.session()
+            && let Err(error) = session.set_upload_rate_limit(limit.max(1.0) as i32)
+        {
+            error!(%error, limit, "upload limit not set");
+        }
+    }
+
     /// Saves the statistics and closes every connection. Returns whether libtorrent ended in time. If it did not,
     /// its threads still run, and the process must end with [`exit_immediately`](libtorrent_sys::exit_immediately).
     pub async fn stop(&self) -> bool {

@@ -52,6 +52,47 @@ async fn content_is_served_whole_and_by_range_and_is_never_executed() {
     assert_eq!(ask(&server, Method::GET, &path, &[("if-none-match", &etag)]).await.status(), 304);
 }
 
+/// Returns the path of the webseed in a request's magnet link.
+async fn webseed_path(server: &TestServer, id: &str) -> Option<String> {
+    let magnet = server.magnet(id).await;
+    let webseed = magnet.split("&ws=").nth(1)?.split('&').next().unwrap();
+    let webseed = percent_encoding::percent_decode_str(webseed).decode_utf8().unwrap().into_owned();
+    Some(webseed.strip_prefix(&server.url).expect("on this server").to_owned())
+}
+
+#[tokio::test]
+async fn a_webseed_without_tls_is_off_by_default_while_encryption_is_forced() {
+    let origin = Origin::start().await;
+    for (encryption, has_webseed) in [("forced", false), ("preferred", true)] {
+        let server = TestServer::with(&[("TORRENT__WEBSEED", ""), ("TORRENT__ENCRYPTION", encryption)]).await;
+        let row = server.fetch(&origin.file(1_000, 1, "a.bin")).await;
+        let id = row["id"].as_str().unwrap();
+        assert_eq!(webseed_path(&server, id).await.is_some(), has_webseed, "{encryption}");
+        let torrent = Bencode::decode(&server.torrent(id).await).unwrap();
+        assert_eq!(torrent.get("url-list").is_some(), has_webseed, "{encryption}");
+    }
+}
+
+#[tokio::test]
+async fn webseeds_keep_the_upload_limit_and_are_counted() {
+    const LIMIT: usize = 1_000_000;
+    let limit = LIMIT.to_string();
+    let settings = [("TORRENT__WEBSEED", "true"), ("TORRENT__UPLOAD_RATE_LIMIT", limit.as_str())];
+    let (server, origin) = (TestServer::with(&settings).await, Origin::start().await);
+    let row = server.fetch(&origin.file(2 * LIMIT, 1, "a.bin")).await;
+    let path = webseed_path(&server, row["id"].as_str().unwrap()).await.expect("a webseed");
+    let started = std::time::Instant::now();
+    let bodies = [1, 2].map(|_| async { ask(&server, Method::GET, &path, &[]).await.bytes().await.unwrap() });
+    for body in futures::future::join_all(bodies).await {
+        assert_eq!(sha256(&body), sha256(&content(2 * LIMIT, 1)));
+    }
+    // Two downloads of two seconds each share the limit.
+    assert!(started.elapsed().as_secs_f64() > 3.5, "{:?}", started.elapsed());
+    let metrics = server.call(Method::GET, "/metrics", None).await.text().await.unwrap();
+    let sent = format!("proxytorrent_webseed_bytes_total {}", 4 * LIMIT);
+    assert!(metrics.lines().any(|line| line == sent), "{metrics}");
+}
+
 #[tokio::test]
 async fn the_webseed_alone_serves_real_clients_until_the_request_ends() {
     let (server, origin) = (TestServer::with(&[("TORRENT__WEBSEED", "true")]).await, Origin::start().await);
@@ -69,10 +110,7 @@ async fn the_webseed_alone_serves_real_clients_until_the_request_ends() {
     assert_eq!(aria2(path.to_str().unwrap(), &server.scratch("aria2"), "a.bin").await, expected);
     assert_eq!(libtorrent(path.to_str().unwrap(), &server.scratch("libtorrent")).await, expected);
 
-    let magnet = server.magnet(id).await;
-    let webseed = magnet.split("&ws=").nth(1).expect("a webseed").split('&').next().unwrap();
-    let webseed = percent_encoding::percent_decode_str(webseed).decode_utf8().unwrap().into_owned();
-    let path = webseed.strip_prefix(&server.url).expect("on this server").to_owned();
+    let path = webseed_path(&server, id).await.expect("a webseed");
     assert_eq!(ask(&server, Method::GET, &path, &[]).await.status(), 200);
     let guess = format!("{}0", &path[..path.len() - 1]);
     let guess = if guess == path { format!("{}1", &path[..path.len() - 1]) } else { guess };

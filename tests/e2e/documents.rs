@@ -116,7 +116,9 @@ async fn started(folder: &TempDir, block: &str) -> Started {
     loop {
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time").unwrap().expect("a line");
         if let Some((_, rest)) = line.split_once(" serves ") {
-            return Started { _process: process, url: rest.split(' ').next().unwrap().into(), before };
+            let url = rest.split(' ').next().unwrap().into();
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return Started { _process: process, url, before };
         }
         before.push(line);
     }

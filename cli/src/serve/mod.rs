@@ -7,6 +7,7 @@ mod http;
 mod metrics;
 mod workers;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +15,15 @@ use std::time::Duration;
 use api::{Api, Deployment};
 use fetcher::Fetcher;
 use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
+use ports::UploadLimiter;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use seeder::{Registration, SeedSession};
+use seeder::http::Process;
+use seeder::{Registration, SeedSession, UploadLimit};
 use settings::{Profile, Settings};
 use telemetry::Recorder;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use url::Url;
 
@@ -111,26 +115,23 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let fetching = workers.queues.fetch.clone();
     let estimate = api::Estimate::with_backlog(move |owner| fetching.backlog(owner));
     let health = health::checks(stores, &fetcher, &session, findings, restored.clone());
-    let api = Api { health, metrics, estimate, ..api(&settings, &backend, address)? };
+    let limit = UploadLimit::new(session.clone(), settings.torrent.upload_rate_limit.get_u32());
+    let upload_limiter = limit.clone().map(|limit| -> Arc<dyn UploadLimiter> { limit });
+    let api = Api { health, metrics, estimate, upload_limiter, ..api(&settings, &backend, address)? };
+    if settings.torrent.webseed.is_none() && !settings.torrent.has_webseed(&api.public_url) {
+        info!("torrents name no webseed, because it would send contents unencrypted (TORRENT__WEBSEED, PUBLIC_URL)");
+    }
     print_banner(&settings, &api.public_url, &session);
 
     let timeout = Duration::from_secs(settings.server.client_timeout.get());
     let stop = signals.token();
     tokio::spawn(registration.keep(stop.clone()));
-    tokio::spawn(block_own_addresses(fetcher.clone(), session.addresses()));
-    if let Some(file) = settings.seeder.port_file.clone() {
-        tokio::spawn(seeder::follow_port_file(session.clone(), file, stop.clone()));
+    if let Some(limit) = limit {
+        tokio::spawn(limit.divide(stop.clone()));
     }
-    if let Some(address) = settings.seeder.http {
-        let listener = TcpListener::bind(address).await;
-        let listener =
-            listener.map_err(|e| CommandError::Start(format!("cannot listen on {address} (SEEDER__HTTP): {e}")))?;
-        fetcher.guard().add_own(listener.local_addr().map_err(CommandError::start)?);
-        let health = Box::new(move || restored.health());
-        let metrics = render.map(|render| -> Box<dyn Fn() -> String + Send + Sync> { Box::new(move || render()) });
-        let process = seeder::http::Process { health, metrics };
-        tokio::spawn(seeder::http::serve(listener, session.clone(), process, stop.clone().cancelled_owned()));
-    }
+    let health = Box::new(move || restored.health());
+    let metrics = render.map(|render| -> Box<dyn Fn() -> String + Send + Sync> { Box::new(move || render()) });
+    follow_seeder(&settings.seeder, &session, &fetcher, Process { health, metrics }, &stop).await?;
     let serving = tokio::spawn(http::serve(listener, api::router(Arc::new(api)), timeout, stop.clone()));
 
     stop.cancelled().await;
@@ -174,6 +175,28 @@ fn bounds(fetcher: &settings::Fetcher) -> Bounds {
     Bounds { all, owner: per_user.min(all), host: fetcher.max_per_host.get_usize() }
 }
 
+/// Starts the seeder's own HTTP server, follows the port file, and keeps fetches away from the seeder.
+async fn follow_seeder(
+    settings: &settings::Seeder,
+    session: &Arc<SeedSession>,
+    fetcher: &Fetcher,
+    process: Process,
+    stop: &CancellationToken,
+) -> Result<(), CommandError> {
+    tokio::spawn(block_own_addresses(fetcher.clone(), session.addresses()));
+    if let Some(file) = settings.port_file.clone() {
+        tokio::spawn(seeder::follow_port_file(session.clone(), file, stop.clone()));
+    }
+    if let Some(address) = settings.http {
+        let listener = TcpListener::bind(address).await;
+        let listener =
+            listener.map_err(|e| CommandError::Start(format!("cannot listen on {address} (SEEDER__HTTP): {e}")))?;
+        fetcher.guard().add_own(listener.local_addr().map_err(CommandError::start)?);
+        tokio::spawn(seeder::http::serve(listener, session.clone(), process, stop.clone().cancelled_owned()));
+    }
+    Ok(())
+}
+
 /// Keeps fetches away from the seeder, at whatever address it is.
 async fn block_own_addresses(fetcher: Fetcher, mut addresses: watch::Receiver<Vec<SocketAddr>>) {
     loop {
@@ -201,16 +224,20 @@ fn print_banner(settings: &Settings, url: &Url, session: &SeedSession) {
     info!(%url, data = %settings.storage.base_path.display(), "server started");
     let server = url.as_str().trim_end_matches('/');
     let seeders: Vec<_> = session.addresses().borrow().iter().map(ToString::to_string).collect();
-    println!("ProxyTorrent {} serves {server} and seeds on {}.", settings.server.app_version, seeders.join(", "));
+    let version = &settings.server.app_version;
+    let mut lines = vec![format!("ProxyTorrent {version} serves {server} and seeds on {}.", seeders.join(", "))];
     if settings.server.profile == Profile::Development {
         let proxy = settings.proxy.proxy_enabled;
         let proxy = if proxy { "through the proxy" } else { "NO PROXY (origins see this machine's address)" };
         let callers = if settings.security.auth_enabled { "known callers only" } else { "no authentication" };
-        println!("Development profile: {callers}, {proxy}, loopback only.");
+        lines.push(format!("Development profile: {callers}, {proxy}, loopback only."));
     }
     let program = std::env::args().next().unwrap_or_else(|| "proxytorrent".into());
     if settings.security.auth_enabled {
-        println!("Set CLIENT__TOKEN to your token (or CLIENT__KEY_ID and CLIENT__KEY_SECRET) for the client commands.");
+        let variables = "CLIENT__TOKEN to your token (or CLIENT__KEY_ID and CLIENT__KEY_SECRET)";
+        lines.push(format!("Set {variables} for the client commands."));
     }
-    println!("Next, in another terminal: {program} get https://example.org/ --server {server}");
+    lines.push(format!("Next, in another terminal: {program} get https://example.org/ --server {server}\n"));
+    // Whether anybody reads this does not matter to the server.
+    let _ = std::io::stdout().write_all(lines.join("\n").as_bytes());
 }

@@ -224,6 +224,13 @@ void Session::set_listen_interfaces(rust::Str interfaces) const
 	m_session.apply_settings(std::move(p));
 }
 
+void Session::set_upload_rate_limit(std::int32_t limit) const
+{
+	lt::settings_pack p;
+	p.set_int(lt::settings_pack::upload_rate_limit, limit);
+	m_session.apply_settings(std::move(p));
+}
+
 void Session::request_statistics() const
 {
 	// Only torrents that have changed since the last call are reported. The order of the calls is that of the alerts.

@@ -22,6 +22,7 @@ public:
 	void add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Str key) const;
 	bool remove_torrent(rust::Str infohash) const;
 	bool connect_peer(rust::Str infohash, rust::Str address, std::uint16_t port) const;
+	void set_upload_rate_limit(std::int32_t limit) const;
 	void request_statistics() const;
 	void set_listen_interfaces(rust::Str interfaces) const;
 	rust::Vec<Event> take_events() const;

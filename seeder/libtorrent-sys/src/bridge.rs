@@ -96,6 +96,7 @@ pub(crate) mod ffi {
         fn remove_torrent(self: &Session, infohash: &str) -> Result<bool>;
         fn connect_peer(self: &Session, infohash: &str, address: &str, port: u16) -> Result<bool>;
         fn set_listen_interfaces(self: &Session, interfaces: &str) -> Result<()>;
+        fn set_upload_rate_limit(self: &Session, limit: i32) -> Result<()>;
         fn request_statistics(self: &Session);
         fn take_events(self: &Session) -> Result<Vec<Event>>;
         fn uploads(self: &Session) -> Result<Vec<Event>>;

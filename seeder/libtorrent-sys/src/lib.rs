@@ -134,6 +134,11 @@ impl Session {
         Ok(self.0.set_listen_interfaces(interfaces)?)
     }
 
+    /// Sets [`SessionSettings::upload_rate_limit`].
+    pub fn set_upload_rate_limit(&self, limit: i32) -> Result<(), Error> {
+        Ok(self.0.set_upload_rate_limit(limit)?)
+    }
+
     /// Requests the statistics. The result is one event [`EventKind::TorrentStatistics`] for each torrent whose state
     /// has changed since the last call, and then the event [`EventKind::Statistics`].
     pub fn request_statistics(&self) {

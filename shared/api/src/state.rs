@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use ports::{Clock, Contents, Guards, Requests, Seeders, Statistics, Stores, Swarm, TaskQueue, Torrents};
+use ports::{
+    Clock, Contents, Guards, Requests, Seeders, Statistics, Stores, Swarm, TaskQueue, Torrents, UploadLimiter,
+};
 use settings::Settings;
 use url::Url;
 
@@ -55,6 +57,8 @@ pub struct Api {
     /// Whether every HTTP call is logged.
     pub access_log: bool,
     pub estimate: Estimate,
+    /// `None`: webseeds send without a limit.
+    pub upload_limiter: Option<Arc<dyn UploadLimiter>>,
 }
 
 /// What the settings alone do not say about a deployment.
@@ -70,8 +74,8 @@ pub struct Deployment {
 }
 
 impl Api {
-    /// The state with these ports, settings and deployment; without health checks, metrics and estimate, which the
-    /// caller sets.
+    /// The state with these ports, settings and deployment; without health checks, metrics, estimate and upload limiter,
+    /// which the caller sets.
     pub fn new(
         stores: &Stores,
         guards: Arc<dyn Guards>,
@@ -108,6 +112,7 @@ impl Api {
             connect_to_peers: settings.seeder.connect_to_peers,
             access_log: settings.monitoring.access_log,
             estimate: Estimate::default(),
+            upload_limiter: None,
         }
     }
 }

@@ -90,6 +90,10 @@ impl Torrents for DynamoTorrents {
         Ok(self.get(infohash).await?.map(|torrent| (object.bytes, torrent.content_hash)))
     }
 
+    async fn metainfo_file(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.bucket.get(&torrent_key(infohash)).await?.map(|object| object.bytes))
+    }
+
     async fn of_content(&self, content: ContentHash) -> Result<Vec<Torrent>, StoreError> {
         let items = self.table.query_all(Query::of("content_hash", s(content)).index("by_content")).await?;
         items.iter().map(read).collect()

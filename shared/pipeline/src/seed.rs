@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use domain::{Failure, FailureCode, InfoHash, RequestId, Status, TorrentState, Transition};
+use domain::{ContentHash, Failure, FailureCode, InfoHash, RequestId, Status, TorrentState, Transition};
 use futures::{StreamExt, TryStreamExt};
 use ports::{Clock, Condition, Requests, SeedError, Seeder, Share, Stores, Task, TaskQueue, Torrents};
 use tokio::sync::{Mutex, MutexGuard};
@@ -144,12 +144,12 @@ impl Seed {
             let page = self.torrents.live(after, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.infohash);
-            live.extend(page.iter().map(|torrent| torrent.infohash));
+            live.extend(page.iter().map(|torrent| (torrent.infohash, torrent.content_hash)));
         }
         self.progress.done.store(0, Ordering::Relaxed);
         self.progress.all.store(live.len() as u64, Ordering::Relaxed);
-        let restoring = live.into_iter().map(|infohash| async move {
-            let added = self.restore_one(infohash).await?;
+        let restoring = live.into_iter().map(|(infohash, content)| async move {
+            let added = self.restore_one(infohash, content).await?;
             self.progress.done.fetch_add(1, Ordering::Relaxed);
             Ok::<_, StepError>(u64::from(added))
         });
@@ -159,12 +159,12 @@ impl Seed {
         Ok(restored)
     }
 
-    async fn restore_one(&self, infohash: InfoHash) -> Result<bool, StepError> {
+    async fn restore_one(&self, infohash: InfoHash, content: ContentHash) -> Result<bool, StepError> {
         let _lock = self.lock(infohash).await;
         if self.seeder.has(infohash) {
             return Ok(false);
         }
-        let Some((metainfo, content)) = self.torrents.metainfo(infohash).await? else {
+        let Some(metainfo) = self.torrents.metainfo_file(infohash).await? else {
             warn!(%infohash, "torrent not restored, its file is missing or it was deleted");
             return Ok(false);
         };

@@ -17,6 +17,7 @@ mod stores;
 mod swarm;
 mod task_queue;
 mod torrents;
+mod upload_limiter;
 
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -37,3 +38,4 @@ pub use stores::Stores;
 pub use swarm::{Announce, MAX_PEERS_PER_ADDRESS, Peer, Swarm, SwarmCounts, client_network, select_peers};
 pub use task_queue::{Share, Task, TaskQueue};
 pub use torrents::Torrents;
+pub use upload_limiter::UploadLimiter;

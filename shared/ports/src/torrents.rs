@@ -18,6 +18,9 @@ pub trait Torrents: Send + Sync {
     /// Returns the metainfo file, without tracker and webseeds, and the content that it describes.
     async fn metainfo(&self, infohash: InfoHash) -> Result<Option<(Vec<u8>, ContentHash)>, StoreError>;
 
+    /// Returns the metainfo file alone, for a caller that knows the record.
+    async fn metainfo_file(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError>;
+
     /// Returns every torrent of this content.
     async fn of_content(&self, content: ContentHash) -> Result<Vec<Torrent>, StoreError>;
 

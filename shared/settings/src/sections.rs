@@ -217,8 +217,9 @@ section! {
         /// The URL of an additional tracker. Empty: the built-in tracker only.
         announce_url: Option<Url> = "";
         /// Whether torrents list this service as a webseed (BEP 19): anyone who has the torrent can download the
-        /// content from PUBLIC_URL, until the request ends.
-        webseed: bool = "true";
+        /// content from PUBLIC_URL, until the request ends. By default they do, unless the encryption of peer
+        /// connections is forced and PUBLIC_URL is not https: then the content would pass unencrypted.
+        webseed: Option<bool> = "";
         /// The encryption of peer connections to the seeder (RC4): forced, preferred or off. By default forced, or
         /// preferred with TORRENT__ENCRYPTION_ENABLED=false.
         encryption: Option<Encryption> = "";
@@ -512,6 +513,11 @@ impl Torrent {
     /// Whether torrents name this program and their creation time.
     pub fn names_program(&self) -> bool {
         self.creation_info.unwrap_or(!self.private_tracker)
+    }
+
+    /// Whether torrents name a webseed below this URL.
+    pub fn has_webseed(&self, public_url: &Url) -> bool {
+        self.webseed.unwrap_or_else(|| self.encryption() != Encryption::Forced || public_url.scheme() == "https")
     }
 
     /// Returns the encryption of peer connections.

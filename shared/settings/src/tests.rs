@@ -142,6 +142,20 @@ fn variables_of_other_programs_are_ignored() {
 }
 
 #[test]
+fn a_webseed_needs_https_while_encryption_is_forced() {
+    let (http, https) = ("http://h/".parse().unwrap(), "https://h/".parse().unwrap());
+    for (variables, over_http, over_https) in [
+        (&[][..], false, true),
+        (&[("TORRENT__ENCRYPTION", "preferred")], true, true),
+        (&[("TORRENT__WEBSEED", "true")], true, true),
+        (&[("TORRENT__WEBSEED", "false")], false, false),
+    ] {
+        let torrent = with(variables).unwrap().torrent;
+        assert_eq!((torrent.has_webseed(&http), torrent.has_webseed(&https)), (over_http, over_https), "{variables:?}");
+    }
+}
+
+#[test]
 fn all_default_paths_follow_the_base_path() {
     let settings = with(&[
         ("STORAGE__BASE_PATH", "/srv/pt"),

@@ -83,6 +83,7 @@ pub const METRICS: &[Metric] = &[
     metric("proxytorrent_torrents_seeding", Kind::Gauge, &[], "Torrents that are seeded"),
     metric("proxytorrent_unreadable_rows_total", Kind::Counter, &[], "Rows that could not be read"),
     metric("proxytorrent_uploaded_bytes_total", Kind::Counter, &[], "Bytes of contents sent to peers"),
+    metric("proxytorrent_webseed_bytes_total", Kind::Counter, &[], "Bytes of contents sent by webseeds"),
 ];
 
 /// Registers the description of every metric with the installed recorder. Counters without labels start at 0.

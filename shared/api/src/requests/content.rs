@@ -12,13 +12,15 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use domain::{Content, ContentHash, Principal, RequestId, Status};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
     CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName as Name, Method, StatusCode};
-use ports::Contents;
+use ports::{Contents, UploadLimiter};
 
 use super::Id;
 use super::links::disposition;
@@ -57,7 +59,7 @@ pub(crate) async fn content(
 ) -> Result<Response, Problem> {
     let (row, _) = super::ready_torrent(&api, &principal, id).await?;
     let content = row.content.ok_or_else(Problem::not_found)?;
-    serve(api.contents.clone(), &content, &method, &headers).await
+    serve(api.contents.clone(), &content, &method, &headers, |body| body).await
 }
 
 /// `GET /webseed/{id}/{key}`: the content for peers. The torrent contains the key, which is valid until the request
@@ -77,7 +79,24 @@ pub(crate) async fn webseed(
     let row = api.requests.get(id).await?.map(|row| row.as_of(api.clock.now()));
     let row = row.filter(|row| row.status == Status::Ready);
     let content = row.and_then(|row| row.content).ok_or_else(not_found)?;
-    serve(api.contents.clone(), &content, &method, &headers).await
+    let limiter = api.upload_limiter.clone();
+    serve(api.contents.clone(), &content, &method, &headers, |chunks| limited(chunks, limiter)).await
+}
+
+/// Waits before each chunk until the upload limit allows it, and counts it.
+fn limited(chunks: Chunks, limiter: Option<Arc<dyn UploadLimiter>>) -> Chunks {
+    let chunks = chunks.then(move |chunk| {
+        let limiter = limiter.clone();
+        async move {
+            let bytes = chunk.as_ref().map_or(0, Bytes::len) as u64;
+            if let Some(limiter) = limiter {
+                limiter.take(bytes).await;
+            }
+            metrics::counter!("proxytorrent_webseed_bytes_total").increment(bytes);
+            chunk
+        }
+    });
+    chunks.boxed()
 }
 
 /// The requested part of the content.
@@ -94,6 +113,7 @@ async fn serve(
     content: &Content,
     method: &Method,
     asked: &HeaderMap,
+    limit: impl FnOnce(Chunks) -> Chunks,
 ) -> Result<Response, Problem> {
     // The link is signed for GET only.
     if method == Method::GET
@@ -150,10 +170,14 @@ async fn serve(
         }
     };
     set(CONTENT_LENGTH, &(last + 1 - first).to_string());
-    Ok((status, headers, body(contents, content.hash, first, last + 1)).into_response())
+    let body = Body::from_stream(limit(chunks(contents, content.hash, first, last + 1)));
+    Ok((status, headers, body).into_response())
 }
 
-fn body(contents: Arc<dyn Contents>, hash: ContentHash, from: u64, end: u64) -> Body {
+/// The bytes of a response body.
+type Chunks = BoxStream<'static, io::Result<Bytes>>;
+
+fn chunks(contents: Arc<dyn Contents>, hash: ContentHash, from: u64, end: u64) -> Chunks {
     let chunks = futures::stream::try_unfold(from, move |offset| {
         let contents = contents.clone();
         async move {
@@ -166,7 +190,7 @@ fn body(contents: Arc<dyn Contents>, hash: ContentHash, from: u64, end: u64) -> 
             Ok::<_, io::Error>(Some((Bytes::from(chunk), next)))
         }
     });
-    Body::from_stream(chunks)
+    chunks.boxed()
 }
 
 /// Returns the value of `Repr-Digest` (RFC 9530).
@@ -194,7 +218,7 @@ fn parse_range(range: &str, size: u64) -> ByteRange {
         (Some(first), None) if first >= size && last.is_empty() => ByteRange::Unsatisfiable,
         (Some(first), Some(last)) => ByteRange::Range(first, last.min(size - 1)),
         (Some(first), None) if last.is_empty() => ByteRange::Range(first, size - 1),
-        (None, Some(0)) if first.is_empty() => ByteRange::Unsatisfiable,
+        (None, Some(length)) if first.is_empty() && length.min(size) == 0 => ByteRange::Unsatisfiable,
         (None, Some(length)) if first.is_empty() => ByteRange::Range(size.saturating_sub(length), size - 1),
         _ => ByteRange::Whole,
     }
@@ -227,6 +251,9 @@ mod tests {
             ("bytes=a-b", ByteRange::Whole),
         ] {
             assert_eq!(parse_range(range, 10), expected, "{range}");
+        }
+        for range in ["bytes=0-", "bytes=0-0", "bytes=-1"] {
+            assert_eq!(parse_range(range, 0), ByteRange::Unsatisfiable, "{range} of an empty content");
         }
     }
 }

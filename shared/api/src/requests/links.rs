@@ -15,11 +15,11 @@ pub(super) async fn trackers(api: &Api, row: &FetchRequest, torrent: &Torrent) -
     Ok(std::iter::once(own).chain(api.torrent.announce_url.as_ref().map(ToString::to_string)).collect())
 }
 
-/// Returns the webseed URL of a request's torrent; none with `TORRENT__WEBSEED=false`.
+/// Returns the webseed URL of a request's torrent, if there is one (`TORRENT__WEBSEED`).
 pub(super) fn webseeds(api: &Api, id: RequestId) -> Vec<String> {
     let url =
         || format!("{}/webseed/{id}/{}", api.public_url.as_str().trim_end_matches('/'), api.passkeys.of_content(id));
-    api.torrent.webseed.then(url).into_iter().collect()
+    api.torrent.has_webseed(&api.public_url).then(url).into_iter().collect()
 }
 
 /// Returns a `Content-Disposition` value with this file name (RFC 6266), and an ASCII name for old clients.

@@ -35,7 +35,7 @@ pub(crate) async fn torrent(
 ) -> Result<Response, Problem> {
     let (row, torrent) = super::ready_torrent(&api, &principal, id).await?;
     let gone = || Problem::new(StatusCode::GONE, "request_gone", "the torrent no longer exists");
-    let (metainfo, _) = api.torrents.metainfo(torrent.infohash).await?.ok_or_else(gone)?;
+    let metainfo = api.torrents.metainfo_file(torrent.infohash).await?.ok_or_else(gone)?;
     let handout = MetainfoExtras {
         trackers: links::trackers(&api, &row, &torrent).await?,
         webseeds: links::webseeds(&api, row.id),

@@ -101,8 +101,11 @@ impl Torrents for SqliteTorrents {
 
     async fn metainfo(&self, infohash: InfoHash) -> Result<Option<(Vec<u8>, ContentHash)>, StoreError> {
         let Some(torrent) = self.get(infohash).await? else { return Ok(None) };
-        let file = with_file(self.torrent_path(infohash), files::read_if_there).await?;
-        Ok(file.map(|bytes| (bytes, torrent.content_hash)))
+        Ok(self.metainfo_file(infohash).await?.map(|bytes| (bytes, torrent.content_hash)))
+    }
+
+    async fn metainfo_file(&self, infohash: InfoHash) -> Result<Option<Vec<u8>>, StoreError> {
+        with_file(self.torrent_path(infohash), files::read_if_there).await
     }
 
     async fn of_content(&self, content: ContentHash) -> Result<Vec<Torrent>, StoreError> {

@@ -49,6 +49,7 @@ pub async fn a_torrent_reads_back_as_it_was_stored<T: Torrents>(store: &T) {
         let torrent = torrent(byte);
         assert_eq!(store.store(&torrent, b"metainfo").await.unwrap(), TorrentState::Adding);
         assert_eq!(store.get(torrent.infohash).await.unwrap(), Some(torrent.clone()));
+        assert!(store.metainfo_file(torrent.infohash).await.unwrap().is_some());
         let metainfo = store.metainfo(torrent.infohash).await.unwrap();
         assert_eq!(metainfo, Some((b"metainfo".to_vec(), torrent.content_hash)));
     }
