@@ -82,8 +82,8 @@ deny: ## Check the licenses and sources of all dependencies
 
 check-memory: ## Run the tests of the libtorrent binding under valgrind, with 10,000 torrents
 	@scripts/setup memory
-	ROUNDS=10000 cargo test --package libtorrent-sys --test session --config 'target."cfg(all())".runner = \
-	  ["valgrind", "--quiet", "--error-exitcode=1", "--leak-check=full", "--errors-for-leak-kinds=definite"]'
+	ROUNDS=10000 CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --quiet --error-exitcode=1 --leak-check=full \
+	  --errors-for-leak-kinds=definite" cargo test --package libtorrent-sys --test session
 
 setup: ## Install the packages and tools for the tests
 	@scripts/setup test

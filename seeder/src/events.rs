@@ -1,7 +1,7 @@
 //! The task that handles libtorrent's events.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use libtorrent_sys::{Event, EventKind, Session, Statistics};
@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use crate::listen::Opened;
-use crate::uploads::Uploads;
+use crate::lock::lock;
+use crate::uploads::{Unsaved, Uploads};
 
 /// The interval at which statistics are read, and memory that was queued for hostile peers is returned to the system.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -32,7 +33,7 @@ pub(crate) struct Events {
     statistics: Arc<Mutex<Statistics>>,
     uploads: Uploads,
     /// Receives the results of opening listen sockets.
-    opened: mpsc::UnboundedSender<Opened>,
+    opened: mpsc::Sender<Opened>,
 }
 
 impl Events {
@@ -42,7 +43,7 @@ impl Events {
         waiting: Arc<Waiting>,
         statistics: Arc<Mutex<Statistics>>,
         uploads: Uploads,
-        opened: mpsc::UnboundedSender<Opened>,
+        opened: mpsc::Sender<Opened>,
     ) -> Self {
         Self { session, notify, waiting, statistics, uploads, opened }
     }
@@ -61,7 +62,8 @@ impl Events {
                     self.session.request_statistics();
                 }
                 () = self.notify.notified() => self.take_all(),
-                _ = save.tick() => self.uploads.save().await,
+                // On a task of its own: a slow store must not delay the events.
+                _ = save.tick() => drop(tokio::spawn(save_uploads(self.uploads.unsaved()))),
                 () = stopping.cancelled() => break,
             }
         }
@@ -78,7 +80,7 @@ impl Events {
             Ok(Err(error)) => error!(%error, "upload counters not read"),
             Err(error) => error!(%error, "upload counters not read"),
         }
-        self.uploads.save().await;
+        self.uploads.unsaved().save().await;
     }
 
     /// Handles all pending events.
@@ -104,8 +106,12 @@ impl Events {
                 }
             }
             EventKind::Statistics => *lock(&self.statistics) = event.statistics,
-            EventKind::Listening => drop(self.opened.send(Ok(()))),
-            EventKind::ListenFailed => drop(self.opened.send(Err(event.message))),
+            // Nobody waits for the results of sockets that libtorrent opens by itself.
+            EventKind::Listening => drop(self.opened.try_send(Opened { port: event.port, result: Ok(()) })),
+            EventKind::ListenFailed => {
+                error!(port = event.port, message = event.message, "listen socket failed");
+                drop(self.opened.try_send(Opened { port: event.port, result: Err(event.message) }));
+            }
             EventKind::TorrentError => {
                 error!(infohash = event.infohash, message = event.message, "libtorrent error");
             }
@@ -121,6 +127,6 @@ impl Events {
     }
 }
 
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+async fn save_uploads(unsaved: Arc<Unsaved>) {
+    unsaved.save().await;
 }

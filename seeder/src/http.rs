@@ -1,12 +1,13 @@
 //! The seeder's own HTTP server (`SEEDER__HTTP`): health, metrics, and the listen port.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
-use axum::http::header::{CONTENT_TYPE, ORIGIN};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
@@ -51,6 +52,7 @@ pub async fn serve(
         .route("/metrics", get(metrics))
         .route("/listen-port", put(set_listen_port).post(set_listen_port))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(refuse_rebinding))
         .with_state(Arc::new(Server { session, process }))
         .into_make_service_with_connect_info::<SocketAddr>();
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
@@ -58,11 +60,25 @@ pub async fn serve(
     }
 }
 
-/// `GET /health`.
-async fn health(State(server): State<Arc<Server>>) -> Json<Value> {
+/// Refuses calls from this machine under a host name other than `localhost`: a web page could use one that resolves to a
+/// loopback address (DNS rebinding).
+async fn refuse_rebinding(ConnectInfo(client): ConnectInfo<SocketAddr>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let is_literal = host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let is_local = host.split(':').next() == Some("localhost");
+    if client.ip().to_canonical().is_loopback() && !is_literal && !is_local {
+        return refuse(StatusCode::MISDIRECTED_REQUEST, "use an IP address or localhost");
+    }
+    next.run(request).await
+}
+
+/// `GET /health`. 503 if no listen socket is open.
+async fn health(State(server): State<Arc<Server>>) -> Response {
     let session = &server.session;
+    let is_listening = session.is_listening().await;
+    let status = if is_listening { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut health = json!({
-        "status": "healthy",
+        "status": if is_listening { "healthy" } else { "unhealthy" },
         "torrents": session.seeding(),
         "peers": session.statistics().peers,
         "addresses": *session.addresses().borrow(),
@@ -70,7 +86,7 @@ async fn health(State(server): State<Arc<Server>>) -> Json<Value> {
     if let (Value::Object(health), Value::Object(more)) = (&mut health, (server.process.health)()) {
         health.extend(more);
     }
-    Json(health)
+    (status, Json(health)).into_response()
 }
 
 /// `GET /metrics`.
@@ -88,14 +104,19 @@ async fn set_listen_port(
     headers: HeaderMap,
     body: String,
 ) -> Response {
-    // A browser sends `Origin`: no web page may change the port.
-    if !client.ip().to_canonical().is_loopback() || headers.contains_key(ORIGIN) {
+    // A browser sends `Origin`, and a reverse proxy the other ones.
+    let is_direct = ["origin", "forwarded", "x-forwarded-for"].iter().all(|name| !headers.contains_key(*name));
+    if !client.ip().to_canonical().is_loopback() || !is_direct {
         return refuse(StatusCode::FORBIDDEN, "only programs on this machine can change the listen port");
     }
     let Some(port) = parse_port(&body) else {
         return refuse(StatusCode::BAD_REQUEST, "send the port as the body: a number from 1 to 65535");
     };
-    match server.session.set_listen_port(port).await {
+    // The change must go on if the client disconnects.
+    let session = server.session.clone();
+    let changed = tokio::spawn(async move { session.set_listen_port(port).await }).await;
+    let Ok(changed) = changed else { return refuse(StatusCode::INTERNAL_SERVER_ERROR, "the change failed") };
+    match changed {
         Ok(()) => Json(json!({ "addresses": *server.session.addresses().borrow() })).into_response(),
         Err(error) => refuse(StatusCode::CONFLICT, &error.to_string()),
     }

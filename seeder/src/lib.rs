@@ -5,6 +5,7 @@ mod disk;
 mod events;
 pub mod http;
 mod listen;
+mod lock;
 mod metrics;
 mod port_file;
 mod registration;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use libtorrent_sys::Session;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// The timeout for the results of opening the listen sockets.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -23,7 +23,15 @@ pub struct ListenError {
 }
 
 /// The result of opening one listen socket.
-pub(crate) type Opened = Result<(), String>;
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub port: u16,
+    /// The error is the reason.
+    pub result: Result<(), String>,
+}
+
+/// The most results that wait to be read.
+const RESULTS: usize = 256;
 
 /// The listen addresses, and the public addresses that follow from them.
 #[derive(Debug)]
@@ -37,22 +45,22 @@ pub(crate) struct Listen {
 /// What the session listens on. Locked during a change.
 #[derive(Debug)]
 struct Current {
-    interfaces: String,
-    opened: mpsc::UnboundedReceiver<Opened>,
+    listen: Vec<SocketAddr>,
+    opened: mpsc::Receiver<Opened>,
 }
 
 impl Listen {
     /// The state of a session whose first listen socket has this `port`, with the channel for the results of opening
     /// sockets. If the port `is_forced`, all addresses have it, whatever is configured.
-    pub fn new(seeder: &settings::Seeder, port: u16, is_forced: bool) -> (Self, mpsc::UnboundedSender<Opened>) {
+    pub fn new(seeder: &settings::Seeder, port: u16, is_forced: bool) -> (Self, mpsc::Sender<Opened>) {
         let public = if seeder.public_address.is_empty() { &seeder.listen } else { &seeder.public_address };
         let resolved = |configured: &[SocketAddr]| -> Vec<SocketAddr> {
             let known = |address: &SocketAddr| address.port() != 0 && !is_forced;
             let addresses = configured.iter();
             addresses.map(|address| if known(address) { *address } else { with_port(*address, port) }).collect()
         };
-        let (sender, opened) = mpsc::unbounded_channel();
-        let current = Current { interfaces: interfaces(&resolved(&seeder.listen)), opened };
+        let (sender, opened) = mpsc::channel(RESULTS);
+        let current = Current { listen: resolved(&seeder.listen), opened };
         let listen = Self {
             listen: seeder.listen.clone(),
             public: public.clone(),
@@ -67,23 +75,36 @@ impl Listen {
         self.addresses.subscribe()
     }
 
-    /// Changes the port of all listen and public addresses. Returns when the new sockets are open.
+    /// Changes the port of all listen and public addresses. Returns when the new sockets are open. Must not be
+    /// cancelled.
     pub async fn set_port(&self, session: &Session, port: u16) -> Result<(), ListenError> {
         let mut current = self.current.lock().await;
         let with_new_port = |addresses: &[SocketAddr]| -> Vec<SocketAddr> {
-            addresses.iter().map(|address| with_port(*address, port)).collect()
-        };
-        let (wanted, addresses) = (interfaces(&with_new_port(&self.listen)), with_new_port(&self.public));
-        if current.interfaces != wanted {
-            while current.opened.try_recv().is_ok() {}
-            if let Err(why) = open(session, &wanted, sockets(&self.listen), &mut current.opened).await {
-                warn!(port, why, "listen port not changed");
-                if let Err(error) = session.set_listen_interfaces(&current.interfaces) {
-                    error!(%error, "old listen port not opened again");
+            let addresses = addresses.iter().map(|address| with_port(*address, port));
+            // Addresses that differ in their ports only are one now.
+            addresses.fold(vec![], |mut known, address| {
+                if !known.contains(&address) {
+                    known.push(address);
                 }
+                known
+            })
+        };
+        let (listen, addresses) = (with_new_port(&self.listen), with_new_port(&self.public));
+        if current.listen != listen {
+            let failed = |error: libtorrent_sys::Error| ListenError { port, why: error.to_string() };
+            // The old sockets stay open until the new ones are.
+            let new: Vec<_> = listen.iter().filter(|address| !current.listen.contains(address)).copied().collect();
+            let both = interfaces(&[&current.listen[..], &new].concat());
+            while current.opened.try_recv().is_ok() {}
+            session.set_listen_interfaces(&both).map_err(failed)?;
+            let opened = opened(port, sockets(&new), &mut current.opened).await;
+            let next = if opened.is_ok() { &listen } else { &current.listen };
+            session.set_listen_interfaces(&interfaces(next)).map_err(failed)?;
+            if let Err(why) = opened {
+                warn!(port, why, "listen port not changed");
                 return Err(ListenError { port, why });
             }
-            current.interfaces = wanted;
+            current.listen = listen;
         }
         if *self.addresses.borrow() != addresses {
             info!(port, ?addresses, "listen port changed");
@@ -93,17 +114,16 @@ impl Listen {
     }
 }
 
-/// Opens listen sockets. Returns when all are open, or the reason why not.
-async fn open(
-    session: &Session,
-    interfaces: &str,
-    sockets: usize,
-    opened: &mut mpsc::UnboundedReceiver<Opened>,
-) -> Result<(), String> {
-    session.set_listen_interfaces(interfaces).map_err(|error| error.to_string())?;
-    for _ in 0..sockets {
-        let result = timeout(ANSWER, opened.recv()).await.map_err(|_| "libtorrent did not respond in time")?;
-        result.ok_or("the seeder has stopped")??;
+/// Waits until this number of sockets on this port are open. Returns the reason if one is not.
+async fn opened(port: u16, sockets: usize, results: &mut mpsc::Receiver<Opened>) -> Result<(), String> {
+    let mut missing = sockets;
+    while missing > 0 {
+        let next = timeout(ANSWER, results.recv()).await.map_err(|_| "libtorrent did not respond in time")?;
+        let opened = next.ok_or("the seeder has stopped")?;
+        if opened.port == port {
+            opened.result?;
+            missing -= 1;
+        }
     }
     Ok(())
 }

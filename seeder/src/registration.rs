@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ports::{Clock, RunningSeeder, Seeders, StoreError};
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -15,6 +15,9 @@ const INTERVAL: Duration = Duration::from_secs(15);
 
 /// How long a registration is valid.
 const KEEP: Duration = Duration::from_secs(60);
+
+/// The timeout for the deregistration when the process stops.
+const DEREGISTER: Duration = Duration::from_secs(5);
 
 /// Keeps a seeder in the registry, with its current addresses.
 pub struct Registration {
@@ -53,12 +56,14 @@ impl Registration {
                 Ok(()) = addresses.changed() => {}
                 () = stop.cancelled() => break,
             }
-            if let Err(error) = self.register().await {
+            if let Some(Err(error)) = stop.run_until_cancelled(self.register()).await {
                 warn!(%error, "seeder not registered, trying again");
             }
         }
-        if let Err(error) = self.seeders.deregister(&self.id).await {
-            warn!(%error, "seeder not deregistered, its registration expires");
+        match timeout(DEREGISTER, self.seeders.deregister(&self.id)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "seeder not deregistered, its registration expires"),
+            Err(_) => warn!("seeder not deregistered in time, its registration expires"),
         }
     }
 }

@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
 use crate::disk::ContentsDisk;
-use crate::events::{Events, Waiting, lock};
+use crate::events::{Events, Waiting};
 use crate::listen::{Listen, ListenError, interfaces, read_port_file, sockets};
+use crate::lock::lock;
 use crate::uploads::Uploads;
 
 /// The timeout for the result of a libtorrent call.
@@ -132,6 +133,13 @@ impl SeedSession {
         *lock(&self.statistics)
     }
 
+    /// Whether any listen socket is open.
+    pub async fn is_listening(&self) -> bool {
+        let Ok(session) = self.session() else { return false };
+        // The call blocks until the network thread responds.
+        spawn_blocking(move || session.listen_port() != 0).await.unwrap_or(false)
+    }
+
     /// Requests newer statistics than the session reads by itself.
     pub(crate) fn request_statistics(&self) {
         if let Ok(session) = self.session() {
@@ -223,6 +231,10 @@ fn outgoing_interfaces(listen: &[SocketAddr]) -> String {
 impl Seeder for SeedSession {
     fn has(&self, infohash: InfoHash) -> bool {
         lock(&self.held).contains(&infohash)
+    }
+
+    fn all(&self) -> Vec<InfoHash> {
+        lock(&self.held).iter().copied().collect()
     }
 
     async fn add(&self, infohash: InfoHash, content: ContentHash, metainfo: &[u8]) -> Result<(), SeedError> {

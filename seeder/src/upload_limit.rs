@@ -8,7 +8,7 @@ use ports::UploadLimiter;
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::events::lock;
+use crate::lock::lock;
 use crate::session::SeedSession;
 
 /// The interval at which the limit is divided anew.
@@ -30,6 +30,8 @@ pub struct UploadLimit {
     /// Bytes per second of peers and webseeds together.
     limit: f64,
     webseeds: Mutex<Webseeds>,
+    /// Locked by the webseed that waits. The others wait for this lock, in order.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// The share of the webseeds: a token bucket that may be in debt.
@@ -52,7 +54,9 @@ impl UploadLimit {
     pub fn new(session: Arc<SeedSession>, limit: u32) -> Option<Arc<Self>> {
         let (limit, now) = (f64::from(limit), Instant::now());
         let webseeds = Webseeds { share: limit / 2.0, tokens: 0.0, filled: now, taken: 0.0, waited: false, used: None };
-        (limit > 0.0).then(|| Arc::new(Self { session, limit, webseeds: Mutex::new(webseeds) }))
+        (limit > 0.0).then(|| {
+            Arc::new(Self { session, limit, webseeds: Mutex::new(webseeds), turn: tokio::sync::Mutex::default() })
+        })
     }
 
     /// Divides the limit between peers and webseeds until `stop` is cancelled.
@@ -106,6 +110,7 @@ fn per_second(bytes: u64) -> f64 {
 impl UploadLimiter for UploadLimit {
     #[expect(clippy::cast_precision_loss, reason = "chunks are small")]
     async fn take(&self, bytes: u64) {
+        let _turn = self.turn.lock().await;
         loop {
             let wait = {
                 let mut webseeds = lock(&self.webseeds);

@@ -55,9 +55,12 @@ pub(super) fn checks(
             }
         })
         .with("seeder", move || {
-            let mut seeder = restored.health();
+            let (session, mut seeder) = (session.clone(), restored.health());
             seeder["torrents"] = session.seeding().into();
-            async move { Ok(seeder) }
+            async move {
+                let listens = session.is_listening().await;
+                listens.then_some(seeder).ok_or_else(|| "no listen socket is open (SEEDER__LISTEN)".into())
+            }
         })
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use api::{Api, Deployment};
 use fetcher::Fetcher;
 use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
-use ports::UploadLimiter;
+use ports::{Stores, UploadLimiter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seeder::http::Process;
 use seeder::{Registration, SeedSession, UploadLimit};
@@ -23,7 +23,6 @@ use settings::{Profile, Settings};
 use telemetry::Recorder;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use url::Url;
 
@@ -35,7 +34,7 @@ use crate::error::CommandError;
 /// The most rows of each kind in one sweep.
 const SWEEP_LIMIT: u32 = 100_000;
 
-/// How long a stop may take beyond the grace for running work: fetches are suspended, resume data is saved, libtorrent
+/// How long a stop may take beyond the grace for running work: fetches are suspended, statistics are saved, libtorrent
 /// closes.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -71,23 +70,26 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let listener =
         listener.map_err(|e| CommandError::Start(format!("cannot listen on {address} (HOST, PORT): {e}")))?;
     let address = listener.local_addr().map_err(CommandError::start)?;
-    fetcher.guard().add_own(address);
+    let seeder_http = match settings.seeder.http {
+        Some(address) => Some(
+            TcpListener::bind(address)
+                .await
+                .map_err(|error| CommandError::Start(format!("cannot listen on {address} (SEEDER__HTTP): {error}")))?,
+        ),
+        None => None,
+    };
+    // Before the workers start: the server must not fetch from itself.
+    let own = seeder_http.iter().filter_map(|listener| listener.local_addr().ok()).chain([address]);
+    for own in own.chain(session.addresses().borrow().iter().copied()) {
+        fetcher.guard().add_own(own);
+    }
     let registration = Registration::new(session.clone(), backend.seeders.clone(), stores.clock.clone());
     registration.register().await.map_err(CommandError::start)?;
 
     let recorder = settings.monitoring.metrics_enabled.then(|| Recorder::install(env!("CARGO_PKG_VERSION")));
     let recorder = recorder.transpose();
     let recorder = recorder.map_err(|error| CommandError::Start(format!("cannot record metrics: {error}")))?;
-    let steps = Steps {
-        fetch: Fetch::new(stores, fetcher.clone(), &settings, false),
-        package: Package::new(stores, &settings),
-        seed: Seed::new(stores, session.clone()),
-        release: Release::new(stores),
-        sweep: Sweep::new(stores, SWEEP_LIMIT),
-        collect_orphans: CollectOrphans::new(stores),
-        scrub: Scrub::new(stores, &settings.storage),
-        notify: Notify::new(stores, fetcher.clone(), &settings.security).map_err(CommandError::start)?,
-    };
+    let steps = steps(stores, &fetcher, &session, &settings)?;
     let findings = steps.scrub.findings.clone();
     // The last run may have left uploads that cannot be resumed.
     let discarded_uploads = steps.sweep.clear_staging().await.map_err(CommandError::start)?;
@@ -129,9 +131,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     if let Some(limit) = limit {
         tokio::spawn(limit.divide(stop.clone()));
     }
-    let health = Box::new(move || restored.health());
-    let metrics = render.map(|render| -> Box<dyn Fn() -> String + Send + Sync> { Box::new(move || render()) });
-    follow_seeder(&settings.seeder, &session, &fetcher, Process { health, metrics }, &stop).await?;
+    tokio::spawn(block_own_addresses(fetcher.clone(), session.addresses()));
+    if let Some(file) = settings.seeder.port_file.clone() {
+        tokio::spawn(seeder::follow_port_file(session.clone(), file, stop.clone()));
+    }
+    if let Some(listener) = seeder_http {
+        let health = Box::new(move || restored.health());
+        let metrics = render.map(|render| -> Box<dyn Fn() -> String + Send + Sync> { Box::new(move || render()) });
+        let process = Process { health, metrics };
+        tokio::spawn(seeder::http::serve(listener, session.clone(), process, stop.clone().cancelled_owned()));
+    }
     let serving = tokio::spawn(http::serve(listener, api::router(Arc::new(api)), timeout, stop.clone()));
 
     stop.cancelled().await;
@@ -168,33 +177,29 @@ fn raise_open_files() {
     }
 }
 
+fn steps(
+    stores: &Stores,
+    fetcher: &Fetcher,
+    session: &Arc<SeedSession>,
+    settings: &Settings,
+) -> Result<Steps, CommandError> {
+    Ok(Steps {
+        fetch: Fetch::new(stores, fetcher.clone(), settings, false),
+        package: Package::new(stores, settings),
+        seed: Seed::new(stores, session.clone()),
+        release: Release::new(stores),
+        sweep: Sweep::new(stores, SWEEP_LIMIT),
+        collect_orphans: CollectOrphans::new(stores),
+        scrub: Scrub::new(stores, &settings.storage),
+        notify: Notify::new(stores, fetcher.clone(), &settings.security).map_err(CommandError::start)?,
+    })
+}
+
 /// The most fetches at once: in all, for one user, and for one user and host.
 fn bounds(fetcher: &settings::Fetcher) -> Bounds {
     let all = fetcher.max_concurrent.get_usize();
     let per_user = fetcher.max_per_user.map_or(all.div_ceil(2), settings::Bounded::get_usize);
     Bounds { all, owner: per_user.min(all), host: fetcher.max_per_host.get_usize() }
-}
-
-/// Starts the seeder's own HTTP server, follows the port file, and keeps fetches away from the seeder.
-async fn follow_seeder(
-    settings: &settings::Seeder,
-    session: &Arc<SeedSession>,
-    fetcher: &Fetcher,
-    process: Process,
-    stop: &CancellationToken,
-) -> Result<(), CommandError> {
-    tokio::spawn(block_own_addresses(fetcher.clone(), session.addresses()));
-    if let Some(file) = settings.port_file.clone() {
-        tokio::spawn(seeder::follow_port_file(session.clone(), file, stop.clone()));
-    }
-    if let Some(address) = settings.http {
-        let listener = TcpListener::bind(address).await;
-        let listener =
-            listener.map_err(|e| CommandError::Start(format!("cannot listen on {address} (SEEDER__HTTP): {e}")))?;
-        fetcher.guard().add_own(listener.local_addr().map_err(CommandError::start)?);
-        tokio::spawn(seeder::http::serve(listener, session.clone(), process, stop.clone().cancelled_owned()));
-    }
-    Ok(())
 }
 
 /// Keeps fetches away from the seeder, at whatever address it is.

@@ -14,7 +14,7 @@ use ports::{Requests, Share, Task};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::fair_queue::{Bounds, FairQueue};
 
@@ -23,9 +23,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The most torrents that are added to the seeder, or removed from it, at once.
 const SEEDING: usize = 8;
-
-/// The pause before the session is restored again after an error.
-const RESTORE_AGAIN: Duration = Duration::from_secs(5);
 
 /// The most requests in one look-up of shares.
 const LOOKUPS: usize = 64;
@@ -131,7 +128,8 @@ impl Workers {
                 }
             }
         });
-        workers.restore(seed.clone());
+        let (step, closing) = (seed.clone(), workers.closing.clone());
+        workers.tasks.spawn(async move { closing.run_until_cancelled(step.keep_restored()).await });
         let connecting = workers.connector(seed);
         let unknown = workers.look_up_shares(requests);
 
@@ -222,22 +220,6 @@ impl Workers {
             }
         });
         sender
-    }
-
-    /// Starts to add all torrents of the last run to the seeder.
-    fn restore(&self, seed: Seed) {
-        let closing = self.closing.clone();
-        self.tasks.spawn(async move {
-            let started = Instant::now();
-            while let Some(restored) = closing.run_until_cancelled(seed.restore()).await {
-                let duration_ms = started.elapsed().as_millis();
-                match restored {
-                    Ok(torrents) => return info!(torrents, duration_ms, "torrents restored"),
-                    Err(error) => error!(%error, "torrents not restored, trying again"),
-                }
-                closing.run_until_cancelled(tokio::time::sleep(RESTORE_AGAIN)).await;
-            }
-        });
     }
 
     /// Starts the lane of peers that the seeder connects to, with a bounded queue.

@@ -62,6 +62,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         clock: Arc::new(SystemClock),
     };
     let seed = Seed::new(&stores, session.clone());
+    if let Some(address) = settings.seeder.http {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|error| format!("cannot listen on {address} (SEEDER__HTTP): {error}"))?;
+        let process = process(&settings, &session, &seed)?;
+        tokio::spawn(seeder::http::serve(listener, session.clone(), process, stop.clone().cancelled_owned()));
+    }
     let seeders = Arc::new(DynamoSeeders::new(clients.dynamodb(), named("AWS__SWARM_TABLE", &names.swarm_table)?));
     let registration = Registration::new(session.clone(), seeders, Arc::new(SystemClock));
     registration.register().await?;
@@ -69,19 +75,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Some(file) = settings.seeder.port_file.clone() {
         tokio::spawn(seeder::follow_port_file(session.clone(), file, stop.clone()));
     }
-    if let Some(address) = settings.seeder.http {
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|error| format!("cannot listen on {address} (SEEDER__HTTP): {error}"))?;
-        let process = process(&settings, &session, &seed)?;
-        tokio::spawn(seeder::http::serve(listener, session.clone(), process, stop.clone().cancelled_owned()));
-    }
     let addresses: Vec<_> = session.addresses().borrow().iter().map(ToString::to_string).collect();
     println!("The seeder listens on {}.", addresses.join(", "));
-    let restoring = tokio::spawn(restore(seed.clone(), stop.clone()));
+    let (step, stopping) = (seed.clone(), stop.clone());
+    tokio::spawn(async move { stopping.run_until_cancelled(step.keep_restored()).await });
     watch(&clients.sqs(), &queue, &seed, &stop).await;
-    restoring.await?;
-    registered.await?;
-    let closed = session.stop().await;
+    let (closed, _) = tokio::join!(session.stop(), registered);
     info!("seeder stopped");
     if !closed {
         seeder::exit_immediately(0);
@@ -102,17 +101,6 @@ fn process(settings: &Settings, session: &Arc<SeedSession>, seed: &Seed) -> Resu
         recorder.render()
     });
     Ok(Process { health, metrics: Some(metrics) })
-}
-
-/// Adds all torrents of the table to the session.
-async fn restore(seed: Seed, stop: CancellationToken) {
-    while let Some(restored) = stop.run_until_cancelled(seed.restore()).await {
-        match restored {
-            Ok(torrents) => return info!(torrents, "torrents restored"),
-            Err(error) => error!(%error, "torrents not restored, trying again"),
-        }
-        stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
-    }
 }
 
 /// Handles the messages of the queue one after another, until `stop` is cancelled.

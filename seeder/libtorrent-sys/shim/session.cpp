@@ -244,7 +244,7 @@ rust::Vec<Event> Session::take_events() const
 	m_session.pop_alerts(&alerts);
 	rust::Vec<Event> events;
 	auto const push = [&](EventKind kind, std::string infohash, std::string const& message) -> Event& {
-		events.push_back(Event{kind, rust::String::lossy(infohash), rust::String::lossy(message), {}});
+		events.push_back(Event{kind, rust::String::lossy(infohash), rust::String::lossy(message), 0, {}});
 		return events[events.size() - 1];
 	};
 	for (auto const* alert : alerts) {
@@ -262,9 +262,9 @@ rust::Vec<Event> Session::take_events() const
 			for (auto const& status : updates->status)
 				push(EventKind::TorrentStatistics, hex(status.info_hashes), {}).statistics = counted(status);
 		} else if (auto const* listening = lt::alert_cast<lt::listen_succeeded_alert>(alert)) {
-			push(EventKind::Listening, {}, listening->message());
+			push(EventKind::Listening, {}, listening->message()).port = static_cast<std::uint16_t>(listening->port);
 		} else if (auto const* deaf = lt::alert_cast<lt::listen_failed_alert>(alert)) {
-			push(EventKind::ListenFailed, {}, deaf->message());
+			push(EventKind::ListenFailed, {}, deaf->message()).port = static_cast<std::uint16_t>(deaf->port);
 		} else if (auto const* error = lt::alert_cast<lt::torrent_error_alert>(alert)) {
 			push(EventKind::TorrentError, hex(error->handle.info_hashes()), error->message());
 		} else if (auto const* file = lt::alert_cast<lt::file_error_alert>(alert)) {
@@ -281,7 +281,7 @@ rust::Vec<Event> Session::uploads() const
 	auto const uploaded = [](lt::torrent_status const& status) { return status.total_payload_upload > 0; };
 	rust::Vec<Event> events;
 	for (auto const& status : m_session.get_torrent_status(uploaded))
-		events.push_back(Event{EventKind::TorrentStatistics, hex(status.info_hashes), {}, counted(status)});
+		events.push_back(Event{EventKind::TorrentStatistics, hex(status.info_hashes), {}, 0, counted(status)});
 	return events;
 }
 

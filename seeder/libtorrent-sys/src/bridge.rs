@@ -77,6 +77,8 @@ pub(crate) mod ffi {
         pub infohash: String,
         /// The message for logs. It may contain Unicode replacement characters.
         pub message: String,
+        /// The port of a listen socket.
+        pub port: u16,
         /// The statistics, for [`EventKind::Statistics`] and [`EventKind::TorrentStatistics`].
         pub statistics: Statistics,
     }

@@ -191,7 +191,7 @@ fn torrents_are_added_and_removed_while_a_peer_downloads() {
 
 #[test]
 fn a_session_stops_while_reads_are_pending() {
-    for _ in 0..rounds() / 20 {
+    for _ in 0..rounds().div_ceil(200) {
         let seeder = Seeder::start(Reads::Keep);
         let infohash = seeder.add("a", true);
         let mut peer = seeder.peer(&infohash);

@@ -23,7 +23,9 @@ impl DynamoStatistics {
 impl Statistics for DynamoStatistics {
     async fn add(&self, infohash: InfoHash, more: Transferred) -> Result<(), StoreError> {
         let amount = |value| i64::try_from(value).unwrap_or(i64::MAX);
+        // The SDK repeats a call whose response was lost. It must not count twice.
         let change = Change::when("attribute_exists(#infohash)")
+            .and("attribute_not_exists(#written_by) OR #written_by <> :set_written_by")
             .add("uploaded_bytes", amount(more.uploaded_bytes))
             .add("completed", amount(more.completed));
         self.table.change(key("infohash", infohash), change).await?;

@@ -1,12 +1,13 @@
 //! The seed step: adds torrents to the seeder and removes retired ones.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::{ContentHash, Failure, FailureCode, InfoHash, RequestId, Status, TorrentState, Transition};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use ports::{Clock, Condition, Requests, SeedError, Seeder, Share, Stores, Task, TaskQueue, Torrents};
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::{error, info, warn};
@@ -16,6 +17,13 @@ use crate::StepError;
 /// The most torrents in one page, and the most that are added at once, when the session is restored.
 const PAGE: u32 = 2_000;
 const AT_ONCE: usize = 64;
+
+/// The first pause before torrents that could not be restored are tried again; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+/// The interval at which the session is compared with the table of torrents.
+const RECONCILE: Duration = Duration::from_secs(300);
 
 /// The seed step: makes the seeder's session equal to the table of torrents.
 ///
@@ -74,7 +82,8 @@ impl Seed {
     }
 
     async fn lock(&self, infohash: InfoHash) -> MutexGuard<'_, ()> {
-        self.locks[usize::from(infohash.as_bytes()[0])].lock().await
+        // The last byte: the torrents are restored in the order of the first ones.
+        self.locks[usize::from(infohash.as_bytes()[19])].lock().await
     }
 
     /// Seeds a torrent, and makes `request` ready, which waits for it.
@@ -137,26 +146,79 @@ impl Seed {
         Ok(self.seeder.connect(infohash, peer).await?)
     }
 
-    /// Adds every live torrent to the session, at a start. Returns how many it added. May be called again after an error.
+    /// Makes the session equal to the table: adds every torrent after a start, and later what a lost task or an unreadable
+    /// file left out, or another seeder has removed. Tries again what fails, until all are there. Returns how many torrents
+    /// it added.
     pub async fn restore(&self) -> Result<u64, StepError> {
-        let (mut live, mut after) = (vec![], None);
+        let mut live = HashMap::new();
+        let mut after = None;
         loop {
             let page = self.torrents.live(after, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.infohash);
             live.extend(page.iter().map(|torrent| (torrent.infohash, torrent.content_hash)));
         }
+        for infohash in self.seeder.all().into_iter().filter(|infohash| !live.contains_key(infohash)) {
+            self.remove_retired(infohash).await?;
+        }
+        let mut missing: Vec<_> = live.into_iter().filter(|(infohash, _)| !self.seeder.has(*infohash)).collect();
         self.progress.done.store(0, Ordering::Relaxed);
-        self.progress.all.store(live.len() as u64, Ordering::Relaxed);
-        let restoring = live.into_iter().map(|(infohash, content)| async move {
-            let added = self.restore_one(infohash, content).await?;
-            self.progress.done.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, StepError>(u64::from(added))
-        });
-        let restoring = futures::stream::iter(restoring).buffer_unordered(AT_ONCE);
-        let restored = restoring.try_fold(0, async |sum, added| Ok(sum + added)).await?;
-        self.progress.ended.store(true, Ordering::Relaxed);
-        Ok(restored)
+        self.progress.all.store(missing.len() as u64, Ordering::Relaxed);
+        let (mut restored, mut pause) = (0, FIRST_PAUSE);
+        loop {
+            let restoring = missing.into_iter().map(|(infohash, content)| async move {
+                match self.restore_one(infohash, content).await {
+                    Ok(added) => {
+                        self.progress.done.fetch_add(1, Ordering::Relaxed);
+                        Ok(added)
+                    }
+                    Err(error) => {
+                        warn!(%infohash, %error, "torrent not restored, trying again");
+                        Err((infohash, content))
+                    }
+                }
+            });
+            let results: Vec<_> = futures::stream::iter(restoring).buffer_unordered(AT_ONCE).collect().await;
+            restored += results.iter().filter(|result| matches!(result, Ok(true))).count() as u64;
+            missing = results.into_iter().filter_map(Result::err).collect();
+            if missing.is_empty() {
+                self.progress.ended.store(true, Ordering::Relaxed);
+                return Ok(restored);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Makes the session equal to the table at a start, and again every few minutes. Runs until it is dropped.
+    pub async fn keep_restored(&self) {
+        let mut is_first = true;
+        loop {
+            let started = Instant::now();
+            match self.restore().await {
+                Ok(torrents) if is_first || torrents > 0 => {
+                    info!(torrents, duration_ms = started.elapsed().as_millis(), "torrents restored");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    error!(%error, "torrents not listed, trying again");
+                    tokio::time::sleep(FIRST_PAUSE).await;
+                    continue;
+                }
+            }
+            is_first = false;
+            tokio::time::sleep(RECONCILE).await;
+        }
+    }
+
+    /// Removes a torrent from the session if it is retired or deleted.
+    async fn remove_retired(&self, infohash: InfoHash) -> Result<(), StepError> {
+        let _lock = self.lock(infohash).await;
+        let torrent = self.torrents.get(infohash).await?;
+        if torrent.is_none_or(|torrent| torrent.state == TorrentState::Retired) {
+            self.seeder.remove(infohash).await?;
+        }
+        Ok(())
     }
 
     async fn restore_one(&self, infohash: InfoHash, content: ContentHash) -> Result<bool, StepError> {

@@ -14,7 +14,7 @@ use embedded::{
     TaskReceiver,
 };
 use ports::contract::{NOW, content, request};
-use ports::{Clock, ManualClock, Stores, Task};
+use ports::{Clock, ManualClock, Seeder, Stores, Task};
 use proxytorrent_pipeline::{CollectOrphans, GRACE, LEASE, Outcome, Package, Release, Scrub, Seed, Sweep, Swept};
 use seeder::SeedSession;
 use settings::Settings;
@@ -365,7 +365,50 @@ async fn all_torrents_are_seeded_again_after_a_restart() {
     let (contents, statistics) = (env.stores.contents.clone(), env.stores.statistics.clone());
     let next = SeedSession::start(&settings.seeder, &settings.torrent, contents, statistics).await;
     let seed = Seed::new(&env.stores, Arc::new(next.unwrap()));
+    assert!(seed.progress.pending().is_some());
     assert_eq!(seed.restore().await.unwrap(), 3);
+    assert_eq!(seed.progress.pending(), None);
+    assert_eq!(seed.restore().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_session_is_made_equal_to_the_table_again() {
+    let env = TestEnv::new().await;
+    let lost = env.ready("http://example.org/1", 1).await;
+    let retired = env.ready("http://example.org/2", 2).await;
+    let (lost, retired) = (lost.infohash.unwrap(), retired.infohash.unwrap());
+    // Another seeder has taken the task to remove a torrent, and this one has lost one.
+    let version = env.stores.torrents.get(retired).await.unwrap().unwrap().version;
+    assert!(env.stores.torrents.retire(retired, version, env.now()).await.unwrap());
+    env.session.remove(lost).await.unwrap();
+    assert_eq!(env.seed.restore().await.unwrap(), 1);
+    assert!(env.session.has(lost) && !env.session.has(retired));
+}
+
+#[tokio::test]
+async fn a_torrent_that_cannot_be_read_does_not_stop_the_others() {
+    let env = TestEnv::new().await;
+    let rows = [env.ready("http://example.org/1", 1).await, env.ready("http://example.org/2", 2).await];
+    let infohashes = rows.map(|row| row.infohash.unwrap());
+    for infohash in infohashes {
+        env.session.remove(infohash).await.unwrap();
+    }
+    // A folder in the place of the file is an I/O error.
+    let file = env.torrent_file(infohashes[0]);
+    let kept = file.with_extension("kept");
+    std::fs::rename(&file, &kept).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    tokio::time::pause();
+    let (seed, other) = (env.seed.clone(), infohashes[1]);
+    let restoring = tokio::spawn(async move { seed.restore().await });
+    while !env.session.has(other) {
+        tokio::task::yield_now().await;
+    }
+    assert!(!restoring.is_finished() && !env.session.has(infohashes[0]));
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::rename(&kept, &file).unwrap();
+    assert_eq!(restoring.await.unwrap().unwrap(), 2);
+    assert!(env.session.has(infohashes[0]));
 }
 
 #[tokio::test]

@@ -22,6 +22,9 @@ pub trait Seeder: Send + Sync {
     /// Whether the torrent is in the session.
     fn has(&self, infohash: InfoHash) -> bool;
 
+    /// Returns all torrents in the session.
+    fn all(&self) -> Vec<InfoHash>;
+
     /// Adds the torrent of this metainfo file, which is read from this content, and returns when it is in the session. It may
     /// be there already.
     async fn add(&self, infohash: InfoHash, content: ContentHash, metainfo: &[u8]) -> Result<(), SeedError>;

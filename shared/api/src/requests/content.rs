@@ -30,6 +30,9 @@ use crate::state::Api;
 /// Bytes per read from the content store.
 const CHUNK: u64 = 256 * 1024;
 
+/// The most bytes that a webseed sends at once under an upload limit.
+const LIMITED_PART: usize = 16 * 1024;
+
 const REPR_DIGEST: Name = HeaderName::from_static("repr-digest");
 
 #[utoipa::path(
@@ -83,20 +86,29 @@ pub(crate) async fn webseed(
     serve(api.contents.clone(), &content, &method, &headers, |chunks| limited(chunks, limiter)).await
 }
 
-/// Waits before each chunk until the upload limit allows it, and counts it.
+/// Waits before each part of a chunk until the upload limit allows it, and counts it.
 fn limited(chunks: Chunks, limiter: Option<Arc<dyn UploadLimiter>>) -> Chunks {
-    let chunks = chunks.then(move |chunk| {
+    // Small parts, so that a low limit does not starve a client.
+    let size = if limiter.is_some() { LIMITED_PART } else { usize::MAX };
+    let parts = chunks.flat_map(move |chunk| {
+        let mut rest = chunk.map_or_else(|error| (None, Some(error)), |bytes| (Some(bytes), None));
+        futures::stream::iter(std::iter::from_fn(move || match &mut rest {
+            (Some(bytes), _) if !bytes.is_empty() => Some(Ok(bytes.split_to(size.min(bytes.len())))),
+            (_, error) => error.take().map(Err),
+        }))
+    });
+    let parts = parts.then(move |part| {
         let limiter = limiter.clone();
         async move {
-            let bytes = chunk.as_ref().map_or(0, Bytes::len) as u64;
+            let bytes = part.as_ref().map_or(0, Bytes::len) as u64;
             if let Some(limiter) = limiter {
                 limiter.take(bytes).await;
             }
             metrics::counter!("proxytorrent_webseed_bytes_total").increment(bytes);
-            chunk
+            part
         }
     });
-    chunks.boxed()
+    parts.boxed()
 }
 
 /// The requested part of the content.

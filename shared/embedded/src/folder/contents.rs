@@ -28,8 +28,8 @@ impl FolderContents {
         Ok(Self(Arc::new(Folder::open(root, limits)?)))
     }
 
-    /// Returns the number of bytes of all contents and staged uploads. It grows during the first seconds if the contents
-    /// are not limited, because the files of the last run are counted in the background.
+    /// Returns the number of bytes of all contents and staged uploads. If they are not limited it is approximate, and 0 until
+    /// they are counted in the background.
     pub fn used_bytes(&self) -> u64 {
         self.0.space.used()
     }

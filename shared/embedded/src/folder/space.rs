@@ -2,9 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ports::StoreError;
 use rustix::fs::statvfs;
@@ -15,6 +15,9 @@ use crate::files;
 
 /// The maximum of the default floor in bytes. The default floor is 1 % of the disk.
 const MAX_DEFAULT_FLOOR: u64 = 512 * 1024 * 1024;
+
+/// The interval at which files without a limit are counted again.
+const COUNT_AGAIN: Duration = Duration::from_secs(3600);
 
 /// The name of this store in errors.
 pub(crate) const STORE: &str = "the content folder";
@@ -36,32 +39,45 @@ pub struct SpaceLimits {
 pub(crate) struct Space {
     folder: PathBuf,
     limits: SpaceLimits,
-    /// The number of bytes of all contents and staged uploads. Without a limit it is approximate, and negative until
-    /// the files of the last run are counted.
+    /// The number of bytes of all contents and staged uploads. Without a limit it is approximate: it is counted in the
+    /// background, and again every hour.
     used: Arc<AtomicI64>,
+    counted: Mutex<Option<Instant>>,
 }
 
 impl Space {
-    /// Counts the files in the folder: before this returns if they are limited, else on a thread of its own, because
-    /// the walk through 100,000 files can take many seconds.
+    /// Counts the files in the folder before it returns, if they are limited.
     pub fn new(folder: &Path, limits: SpaceLimits) -> Result<Self, OpenError> {
-        let space = Self { folder: folder.to_owned(), limits, used: Arc::default() };
-        if limits.max_bytes.is_some() {
-            let size = contents_size(folder, None).map_err(OpenError::io(folder))?;
-            space.used.store(signed(size), Ordering::Relaxed);
-        } else {
-            let (folder, used, now) = (folder.to_owned(), space.used.clone(), SystemTime::now());
-            std::thread::spawn(move || match contents_size(&folder, Some(now)) {
-                Ok(size) => drop(used.fetch_add(signed(size), Ordering::Relaxed)),
-                Err(error) => warn!(%error, "contents not counted, stored bytes in metrics are too low"),
-            });
-        }
-        Ok(space)
+        let size = match limits.max_bytes {
+            Some(_) => contents_size(folder).map_err(OpenError::io(folder))?,
+            None => 0,
+        };
+        let used = Arc::new(AtomicI64::new(signed(size)));
+        Ok(Self { folder: folder.to_owned(), limits, used, counted: Mutex::default() })
     }
 
-    /// Returns the number of bytes of all contents and staged uploads.
+    /// Returns the number of bytes of all contents and staged uploads. Without a limit, the first call returns 0 and starts
+    /// to count.
     pub fn used(&self) -> u64 {
+        if self.limits.max_bytes.is_none() {
+            self.count_sometimes();
+        }
         u64::try_from(self.used.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Counts the files on a thread of its own, because the walk through 100,000 files can take many seconds. Changes during
+    /// the walk may be missed, so that it is repeated.
+    fn count_sometimes(&self) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.is_some_and(|at| at.elapsed() < COUNT_AGAIN) {
+            return;
+        }
+        *counted = Some(Instant::now());
+        let (folder, used) = (self.folder.clone(), self.used.clone());
+        std::thread::spawn(move || match contents_size(&folder) {
+            Ok(size) => used.store(signed(size), Ordering::Relaxed),
+            Err(error) => warn!(%error, "contents not counted, the stored bytes in the metrics are wrong"),
+        });
     }
 
     /// Checks that `bytes` more fit into both limits. Returns [`StoreError::Full`] if not.
@@ -103,9 +119,9 @@ fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// Returns the number of bytes of the contents in `ab/cd`, in `staging` and in `damaged` that were created
-/// before `end`. Other folders, such as `lost+found`, do not count.
-fn contents_size(folder: &Path, end: Option<SystemTime>) -> io::Result<u64> {
+/// Returns the number of bytes of the contents in `ab/cd`, in `staging` and in `damaged`. Other
+/// folders, such as `lost+found`, do not count.
+fn contents_size(folder: &Path) -> io::Result<u64> {
     let mut size = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -114,21 +130,21 @@ fn contents_size(folder: &Path, end: Option<SystemTime>) -> io::Result<u64> {
             || name == DAMAGED
             || name.len() == 2 && name.to_str().is_some_and(|name| u8::from_str_radix(name, 16).is_ok())
         {
-            size += folder_size(&entry.path(), end)?;
+            size += folder_size(&entry.path())?;
         }
     }
     Ok(size)
 }
 
-fn folder_size(folder: &Path, end: Option<SystemTime>) -> io::Result<u64> {
+fn folder_size(folder: &Path) -> io::Result<u64> {
     let mut size = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         // A file may be removed during the walk.
         let Some(metadata) = files::absent_is_none(entry.metadata())? else { continue };
         if metadata.is_dir() {
-            size += folder_size(&entry.path(), end)?;
-        } else if end.is_none_or(|end| metadata.created().is_ok_and(|created| created <= end)) {
+            size += folder_size(&entry.path())?;
+        } else {
             size += metadata.len();
         }
     }
