@@ -66,16 +66,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let session = Arc::new(session.await.map_err(CommandError::start)?);
 
     let address = SocketAddr::new(settings.server.host, settings.server.port);
-    let listener = TcpListener::bind(address).await;
-    let listener =
-        listener.map_err(|e| CommandError::Start(format!("cannot listen on {address} (HOST, PORT): {e}")))?;
+    let listener = bind(address, "HOST, PORT").await?;
     let address = listener.local_addr().map_err(CommandError::start)?;
     let seeder_http = match settings.seeder.http {
-        Some(address) => Some(
-            TcpListener::bind(address)
-                .await
-                .map_err(|error| CommandError::Start(format!("cannot listen on {address} (SEEDER__HTTP): {error}")))?,
-        ),
+        Some(address) => Some(bind(address, "SEEDER__HTTP").await?),
         None => None,
     };
     // Before the workers start: the server must not fetch from itself.
@@ -156,6 +150,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         seeder::exit_immediately(0);
     }
     Ok(())
+}
+
+/// Listens on an address, which these settings name.
+async fn bind(address: SocketAddr, settings: &str) -> Result<TcpListener, CommandError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| CommandError::Start(format!("cannot listen on {address} ({settings}): {error}")))
 }
 
 /// Ends the process if the stop takes too long, whatever hangs. The next start finds what was not finished.
