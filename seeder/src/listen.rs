@@ -55,9 +55,11 @@ impl Listen {
     pub fn new(seeder: &settings::Seeder, port: u16, is_forced: bool) -> (Self, mpsc::Sender<Opened>) {
         let public = if seeder.public_address.is_empty() { &seeder.listen } else { &seeder.public_address };
         let resolved = |configured: &[SocketAddr]| -> Vec<SocketAddr> {
-            let known = |address: &SocketAddr| address.port() != 0 && !is_forced;
-            let addresses = configured.iter();
-            addresses.map(|address| if known(address) { *address } else { with_port(*address, port) }).collect()
+            if is_forced {
+                return on_port(configured, port);
+            }
+            let chosen = |address: &SocketAddr| if address.port() == 0 { port } else { address.port() };
+            configured.iter().map(|address| SocketAddr::new(address.ip(), chosen(address))).collect()
         };
         let (sender, opened) = mpsc::channel(RESULTS);
         let current = Current { listen: resolved(&seeder.listen), opened };
@@ -79,17 +81,7 @@ impl Listen {
     /// cancelled.
     pub async fn set_port(&self, session: &Session, port: u16) -> Result<(), ListenError> {
         let mut current = self.current.lock().await;
-        let with_new_port = |addresses: &[SocketAddr]| -> Vec<SocketAddr> {
-            let addresses = addresses.iter().map(|address| with_port(*address, port));
-            // Addresses that differ in their ports only are one now.
-            addresses.fold(vec![], |mut known, address| {
-                if !known.contains(&address) {
-                    known.push(address);
-                }
-                known
-            })
-        };
-        let (listen, addresses) = (with_new_port(&self.listen), with_new_port(&self.public));
+        let (listen, addresses) = (on_port(&self.listen, port), on_port(&self.public, port));
         if current.listen != listen {
             let failed = |error: libtorrent_sys::Error| ListenError { port, why: error.to_string() };
             // The old sockets stay open until the new ones are.
@@ -128,8 +120,15 @@ async fn opened(port: u16, sockets: usize, results: &mut mpsc::Receiver<Opened>)
     Ok(())
 }
 
-fn with_port(address: SocketAddr, port: u16) -> SocketAddr {
-    SocketAddr::new(address.ip(), port)
+/// Returns the addresses with this port. Those that differ in their ports only are one then.
+pub(crate) fn on_port(addresses: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
+    let mut found: Vec<SocketAddr> = vec![];
+    for address in addresses.iter().map(|address| SocketAddr::new(address.ip(), port)) {
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    found
 }
 
 /// Returns libtorrent's `listen_interfaces` for these addresses.

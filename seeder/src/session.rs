@@ -18,7 +18,7 @@ use tracing::{debug, error, info};
 
 use crate::disk::ContentsDisk;
 use crate::events::{Events, Waiting};
-use crate::listen::{Listen, ListenError, interfaces, read_port_file, sockets};
+use crate::listen::{Listen, ListenError, interfaces, on_port, read_port_file, sockets};
 use crate::lock::lock;
 use crate::uploads::Uploads;
 
@@ -68,8 +68,7 @@ impl SeedSession {
         statistics: Arc<dyn ports::Statistics>,
     ) -> Result<Self, StartError> {
         let forced = seeder.port_file.as_deref().and_then(read_port_file);
-        let with_port = |address: &SocketAddr| SocketAddr::new(address.ip(), forced.unwrap_or(address.port()));
-        let addresses: Vec<_> = seeder.listen.iter().map(with_port).collect();
+        let addresses = forced.map_or_else(|| seeder.listen.clone(), |port| on_port(&seeder.listen, port));
         let settings = SessionSettings {
             listen_interfaces: interfaces(&addresses),
             encryption: match torrent.encryption() {

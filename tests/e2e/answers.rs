@@ -71,6 +71,11 @@ async fn a_webseed_without_tls_is_off_by_default_while_encryption_is_forced() {
         let torrent = Bencode::decode(&server.torrent(id).await).unwrap();
         assert_eq!(torrent.get("url-list").is_some(), has_webseed, "{encryption}");
     }
+    let cdn = [("TORRENT__WEBSEED", ""), ("TORRENT__WEBSEED_URL", "https://cdn.example.org/pt/")];
+    let server = TestServer::with(&cdn).await;
+    let row = server.fetch(&origin.file(1_000, 1, "a.bin")).await;
+    let magnet = server.magnet(row["id"].as_str().unwrap()).await;
+    assert!(magnet.contains("&ws=https%3A%2F%2Fcdn.example.org%2Fpt%2Fwebseed%2F"), "{magnet}");
 }
 
 #[tokio::test]

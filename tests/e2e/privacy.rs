@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use metainfo::Value;
-use proxytorrent_tests::{Origin, TestServer, read_json};
+use proxytorrent_tests::{Origin, TestServer, program, python, read_json, run, tool};
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -108,4 +108,17 @@ async fn a_salt_makes_infohashes_unpredictable() {
     let public = infohash(&[("TORRENT__PRIVATE_TRACKER", "false")]).await;
     let salted = [("TORRENT__PRIVATE_TRACKER", "false"), ("TORRENT__SALT", "a secret of the one")];
     assert_eq!(infohash(&salted).await, public);
+}
+
+/// No DHT, local service discovery, UPnP or NAT-PMP, and no plaintext handshake: nothing but connections with the peer.
+#[tokio::test]
+async fn the_seeder_sends_nothing_but_encrypted_connections_with_its_peers() {
+    for kind in ["private", "public"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (script, program) = (tool("quiet.py"), program());
+        let arguments = [script.to_str(), program.to_str(), folder.path().to_str(), Some(kind)];
+        let arguments = arguments.map(|argument| argument.expect("text"));
+        let printed = run(python().to_str().expect("text"), &arguments, folder.path()).await;
+        assert_eq!(printed, "quiet\n", "{kind}");
+    }
 }

@@ -114,7 +114,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let limit = UploadLimit::new(session.clone(), settings.torrent.upload_rate_limit.get_u32());
     let upload_limiter = limit.clone().map(|limit| -> Arc<dyn UploadLimiter> { limit });
     let api = Api { health, metrics, estimate, upload_limiter, ..api(&settings, &backend, address)? };
-    if settings.torrent.webseed.is_none() && !settings.torrent.has_webseed(&api.public_url) {
+    if settings.torrent.webseed.is_none() && settings.torrent.webseed_base(&api.public_url).is_none() {
         info!("torrents name no webseed, because it would send contents unencrypted (TORRENT__WEBSEED, PUBLIC_URL)");
     }
     print_banner(&settings, &api.public_url, &session);

@@ -218,8 +218,11 @@ section! {
         announce_url: Option<Url> = "";
         /// Whether torrents list this service as a webseed (BEP 19): anyone who has the torrent can download the
         /// content from PUBLIC_URL, until the request ends. By default they do, unless the encryption of peer
-        /// connections is forced and PUBLIC_URL is not https: then the content would pass unencrypted.
+        /// connections is forced and the URL is not https: then the content would pass unencrypted.
         webseed: Option<bool> = "";
+        /// The base URL of webseeds in place of PUBLIC_URL, such as that of a CDN in front of it. It must pass
+        /// /webseed/… on to this service.
+        webseed_url: Option<Url> = "";
         /// The encryption of peer connections to the seeder (RC4): forced, preferred or off. By default forced, or
         /// preferred with TORRENT__ENCRYPTION_ENABLED=false.
         encryption: Option<Encryption> = "";
@@ -515,9 +518,11 @@ impl Torrent {
         self.creation_info.unwrap_or(!self.private_tracker)
     }
 
-    /// Whether torrents name a webseed below this URL.
-    pub fn has_webseed(&self, public_url: &Url) -> bool {
-        self.webseed.unwrap_or_else(|| self.encryption() != Encryption::Forced || public_url.scheme() == "https")
+    /// Returns the base URL of webseeds; `None` if torrents name none.
+    pub fn webseed_base<'a>(&'a self, public_url: &'a Url) -> Option<&'a Url> {
+        let base = self.webseed_url.as_ref().unwrap_or(public_url);
+        let is_private = || self.encryption() != Encryption::Forced || base.scheme() == "https";
+        self.webseed.unwrap_or_else(is_private).then_some(base)
     }
 
     /// Returns the encryption of peer connections.

@@ -151,8 +151,11 @@ fn a_webseed_needs_https_while_encryption_is_forced() {
         (&[("TORRENT__WEBSEED", "false")], false, false),
     ] {
         let torrent = with(variables).unwrap().torrent;
-        assert_eq!((torrent.has_webseed(&http), torrent.has_webseed(&https)), (over_http, over_https), "{variables:?}");
+        let found = (torrent.webseed_base(&http).is_some(), torrent.webseed_base(&https).is_some());
+        assert_eq!(found, (over_http, over_https), "{variables:?}");
     }
+    let torrent = with(&[("TORRENT__WEBSEED_URL", "https://cdn.example.org/pt/")]).unwrap().torrent;
+    assert_eq!(torrent.webseed_base(&http).map(url::Url::as_str), Some("https://cdn.example.org/pt/"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use domain::{FetchRequest, RequestId, Torrent};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ports::StoreError;
+use url::Url;
 
 use crate::state::Api;
 
@@ -18,8 +19,8 @@ pub(super) async fn trackers(api: &Api, row: &FetchRequest, torrent: &Torrent) -
 /// Returns the webseed URL of a request's torrent, if there is one (`TORRENT__WEBSEED`).
 pub(super) fn webseeds(api: &Api, id: RequestId) -> Vec<String> {
     let url =
-        || format!("{}/webseed/{id}/{}", api.public_url.as_str().trim_end_matches('/'), api.passkeys.of_content(id));
-    api.torrent.has_webseed(&api.public_url).then(url).into_iter().collect()
+        |base: &Url| format!("{}/webseed/{id}/{}", base.as_str().trim_end_matches('/'), api.passkeys.of_content(id));
+    api.torrent.webseed_base(&api.public_url).map(url).into_iter().collect()
 }
 
 /// Returns a `Content-Disposition` value with this file name (RFC 6266), and an ASCII name for old clients.
