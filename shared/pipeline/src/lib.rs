@@ -28,7 +28,7 @@ pub use notify::{BadWebhookSecret, Notify, WebhookKey};
 pub use package::{Package, Salt};
 pub use release::Release;
 pub use scrub::{Scrub, ScrubFindings};
-pub use seed::{RestoreProgress, Seed};
+pub use seed::{RestoreProgress, Restored, Seed};
 pub use sweep::{Sweep, Swept};
 
 use std::time::Duration;

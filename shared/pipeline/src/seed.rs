@@ -18,12 +18,11 @@ use crate::StepError;
 const PAGE: u32 = 2_000;
 const AT_ONCE: usize = 64;
 
-/// The first pause before torrents that could not be restored are tried again; it doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-
 /// The interval at which the session is compared with the table of torrents.
 const RECONCILE: Duration = Duration::from_secs(300);
+
+/// The pause while torrents fail, doubled after each try up to [`RECONCILE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The seed step: makes the seeder's session equal to the table of torrents.
 ///
@@ -40,6 +39,15 @@ pub struct Seed {
     pub progress: Arc<RestoreProgress>,
     /// Locked during a call for a torrent, by its infohash.
     locks: Arc<[Mutex<()>; 256]>,
+}
+
+/// The result of [`Seed::restore`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Torrents that were added.
+    pub added: u64,
+    /// Torrents that could not be added because of an error that may pass.
+    pub failed: u64,
 }
 
 /// How many torrents a start has added to the session again.
@@ -147,9 +155,8 @@ impl Seed {
     }
 
     /// Makes the session equal to the table: adds every torrent after a start, and later what a lost task or an unreadable
-    /// file left out, or another seeder has removed. Tries again what fails, until all are there. Returns how many torrents
-    /// it added.
-    pub async fn restore(&self) -> Result<u64, StepError> {
+    /// file left out, and removes what another seeder has released. A torrent that fails does not stop the others.
+    pub async fn restore(&self) -> Result<Restored, StepError> {
         let mut live = HashMap::new();
         let mut after = None;
         loop {
@@ -161,53 +168,50 @@ impl Seed {
         for infohash in self.seeder.all().into_iter().filter(|infohash| !live.contains_key(infohash)) {
             self.remove_retired(infohash).await?;
         }
-        let mut missing: Vec<_> = live.into_iter().filter(|(infohash, _)| !self.seeder.has(*infohash)).collect();
+        let missing: Vec<_> = live.into_iter().filter(|(infohash, _)| !self.seeder.has(*infohash)).collect();
         self.progress.done.store(0, Ordering::Relaxed);
         self.progress.all.store(missing.len() as u64, Ordering::Relaxed);
-        let (mut restored, mut pause) = (0, FIRST_PAUSE);
-        loop {
-            let restoring = missing.into_iter().map(|(infohash, content)| async move {
-                match self.restore_one(infohash, content).await {
-                    Ok(added) => {
-                        self.progress.done.fetch_add(1, Ordering::Relaxed);
-                        Ok(added)
-                    }
-                    Err(error) => {
-                        warn!(%infohash, %error, "torrent not restored, trying again");
-                        Err((infohash, content))
-                    }
-                }
-            });
-            let results: Vec<_> = futures::stream::iter(restoring).buffer_unordered(AT_ONCE).collect().await;
-            restored += results.iter().filter(|result| matches!(result, Ok(true))).count() as u64;
-            missing = results.into_iter().filter_map(Result::err).collect();
-            if missing.is_empty() {
-                self.progress.ended.store(true, Ordering::Relaxed);
-                return Ok(restored);
+        let restoring = missing.into_iter().map(|(infohash, content)| async move {
+            let added = self.restore_one(infohash, content).await;
+            match &added {
+                Ok(_) => drop(self.progress.done.fetch_add(1, Ordering::Relaxed)),
+                Err(error) => warn!(%infohash, %error, "torrent not restored, trying again later"),
             }
-            tokio::time::sleep(pause).await;
-            pause = (2 * pause).min(LONGEST_PAUSE);
+            added
+        });
+        let mut restored = Restored::default();
+        let mut results = futures::stream::iter(restoring).buffer_unordered(AT_ONCE);
+        while let Some(result) = results.next().await {
+            match result {
+                Ok(added) => restored.added += u64::from(added),
+                Err(_) => restored.failed += 1,
+            }
         }
+        self.progress.ended.store(restored.failed == 0, Ordering::Relaxed);
+        Ok(restored)
     }
 
     /// Makes the session equal to the table at a start, and again every few minutes. Runs until it is dropped.
     pub async fn keep_restored(&self) {
-        let mut is_first = true;
+        let (mut is_first, mut pause) = (true, FIRST_PAUSE);
         loop {
             let started = Instant::now();
-            match self.restore().await {
-                Ok(torrents) if is_first || torrents > 0 => {
-                    info!(torrents, duration_ms = started.elapsed().as_millis(), "torrents restored");
+            let is_complete = match self.restore().await {
+                Ok(Restored { added, failed }) => {
+                    if is_first || added > 0 || failed > 0 {
+                        let duration_ms = started.elapsed().as_millis();
+                        info!(torrents = added, failed, duration_ms, "torrents restored");
+                    }
+                    is_first = false;
+                    failed == 0
                 }
-                Ok(_) => {}
                 Err(error) => {
-                    error!(%error, "torrents not listed, trying again");
-                    tokio::time::sleep(FIRST_PAUSE).await;
-                    continue;
+                    error!(%error, "torrents not restored, trying again");
+                    false
                 }
-            }
-            is_first = false;
-            tokio::time::sleep(RECONCILE).await;
+            };
+            pause = if is_complete { FIRST_PAUSE } else { (2 * pause).min(RECONCILE) };
+            tokio::time::sleep(if is_complete { RECONCILE } else { pause }).await;
         }
     }
 

@@ -82,8 +82,7 @@ impl Space {
 
     /// Checks that `bytes` more fit into both limits. Returns [`StoreError::Full`] if not.
     pub fn check(&self, bytes: u64) -> Result<(), StoreError> {
-        let used = self.used();
-        if self.limits.max_bytes.is_some_and(|max| used.saturating_add(bytes.max(1)) > max) {
+        if self.limits.max_bytes.is_some_and(|max| self.used().saturating_add(bytes.max(1)) > max) {
             return Err(StoreError::Full { store: STORE });
         }
         self.check_disk(bytes)
