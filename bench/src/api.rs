@@ -70,6 +70,7 @@ pub async fn run() {
     let ended = before + created.calls as f64;
     while metric(&server, "proxytorrent_requests_failed_total").await < ended {
         assert!(started.elapsed() < Duration::from_secs(120), "requests were lost");
+        // The polling interval.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(counted >= created.calls as f64, "requests were lost");

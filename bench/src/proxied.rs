@@ -23,6 +23,7 @@ pub async fn run() {
         .spawn()
         .expect("microsocks starts");
     while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        // The polling interval.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let origin = origin().await;

@@ -74,6 +74,7 @@ async fn all_seeded(server: &TestServer, count: usize) {
         if seeding.and_then(|value| value.parse::<usize>().ok()) == Some(count) {
             return;
         }
+        // The polling interval.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

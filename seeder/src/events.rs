@@ -14,7 +14,7 @@ use tracing::{debug, error, warn};
 
 use crate::listen::Opened;
 use crate::lock::lock;
-use crate::uploads::{Unsaved, Uploads};
+use crate::uploads::Uploads;
 
 /// The interval at which statistics are read, and memory that was queued for hostile peers is returned to the system.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -27,27 +27,16 @@ pub(crate) type Waiting = Mutex<HashMap<String, Vec<oneshot::Sender<Result<(), S
 
 /// The task that handles libtorrent's events.
 pub(crate) struct Events {
-    session: Arc<Session>,
-    notify: Arc<Notify>,
-    waiting: Arc<Waiting>,
-    statistics: Arc<Mutex<Statistics>>,
-    uploads: Uploads,
+    pub session: Arc<Session>,
+    pub notify: Arc<Notify>,
+    pub waiting: Arc<Waiting>,
+    pub statistics: Arc<Mutex<Statistics>>,
+    pub uploads: Uploads,
     /// Receives the results of opening listen sockets.
-    opened: mpsc::Sender<Opened>,
+    pub opened: mpsc::Sender<Opened>,
 }
 
 impl Events {
-    pub fn new(
-        session: Arc<Session>,
-        notify: Arc<Notify>,
-        waiting: Arc<Waiting>,
-        statistics: Arc<Mutex<Statistics>>,
-        uploads: Uploads,
-        opened: mpsc::Sender<Opened>,
-    ) -> Self {
-        Self { session, notify, waiting, statistics, uploads, opened }
-    }
-
     /// Handles the events in `early` and all that follow, until `stopping` is cancelled. Then saves the statistics.
     pub async fn run(mut self, early: Vec<Event>, save_interval: Duration, stopping: CancellationToken) {
         for event in early {
@@ -63,7 +52,10 @@ impl Events {
                 }
                 () = self.notify.notified() => self.take_all(),
                 // On a task of its own: a slow store must not delay the events.
-                _ = save.tick() => drop(tokio::spawn(save_uploads(self.uploads.unsaved()))),
+                _ = save.tick() => {
+                    let unsaved = self.uploads.unsaved();
+                    drop(tokio::spawn(async move { unsaved.save().await }));
+                }
                 () = stopping.cancelled() => break,
             }
         }
@@ -125,8 +117,4 @@ impl Events {
             let _ = sender.send(result.clone());
         }
     }
-}
-
-async fn save_uploads(unsaved: Arc<Unsaved>) {
-    unsaved.save().await;
 }

@@ -96,7 +96,14 @@ impl SeedSession {
         let waiting = Arc::new(Waiting::default());
         let uploads = Uploads::new(statistics);
         let statistics = Arc::new(Mutex::default());
-        let events = Events::new(session.clone(), notify, waiting.clone(), statistics.clone(), uploads, opened);
+        let events = Events {
+            session: session.clone(),
+            notify,
+            waiting: waiting.clone(),
+            statistics: statistics.clone(),
+            uploads,
+            opened,
+        };
         let save_interval = Duration::from_secs(seeder.save_interval.get());
         let events = tokio::spawn(events.run(early, save_interval, stop.clone()));
         Ok(Self {

@@ -127,6 +127,7 @@ impl UploadLimiter for UploadLimit {
                 webseeds.waited = true;
                 Duration::from_secs_f64(-webseeds.tokens / webseeds.share).min(INTERVAL)
             };
+            // Until the debt of the token bucket is paid.
             sleep(wait.max(Duration::from_millis(1))).await;
         }
     }

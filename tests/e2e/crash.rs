@@ -63,6 +63,7 @@ async fn sigterm_lets_running_fetches_finish_within_the_grace_period() {
     let id = server.create(json!({ "url": origin.url("/gated/100000/1") })).await;
     eventually("the origin gets a call", async || (origin.hits() == 1).then_some(())).await;
     let (status, ()) = tokio::join!(server.terminate(), async {
+        // The server must be stopping when the gate opens.
         tokio::time::sleep(Duration::from_millis(300)).await;
         origin.open_gate();
     });

@@ -64,6 +64,7 @@ async fn a_long_poll_returns_at_the_next_change() {
     assert_eq!(status, "fetching");
     assert!(took >= Duration::from_secs(1), "{took:?}");
     let ((status, took), ()) = tokio::join!(poll("25"), async {
+        // The call must be waiting when the gate opens.
         tokio::time::sleep(Duration::from_millis(100)).await;
         origin.open_gate();
     });

@@ -75,6 +75,7 @@ async fn hostile_origin(mut peer: Peer) {
         }
         "slow-headers" => {
             for byte in answer("X-A: b\r\n", b"").iter().cycle() {
+                // The rate of the origin.
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 if !peer.send([*byte]).await {
                     break;
@@ -269,6 +270,7 @@ async fn a_transfer_of_one_byte_per_second_fails_within_thirty_seconds() {
         peer.request().await;
         peer.send(answer("Content-Length: 1000\r\n", b"")).await;
         while peer.send(b"x").await {
+            // The rate of the origin.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     })

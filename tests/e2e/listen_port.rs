@@ -55,6 +55,7 @@ async fn the_seeder_follows_the_port_in_a_file() {
     // A file without a port changes nothing.
     let port = server.magnet(&id).await;
     fs::write(&file, "").unwrap();
+    // Nothing must happen, so there is no condition to wait for: longer than the interval at which the file is read.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert_eq!(server.magnet(&id).await, port);
 }

@@ -53,6 +53,7 @@ impl Account {
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             assert!(process.try_wait().expect("it works").is_none(), "the emulator has exited");
             assert!(started.elapsed() < PATIENCE, "the emulator did not start in time");
+            // The polling interval.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let clients = clients(&endpoint, aws::http_client()).await;

@@ -156,6 +156,7 @@ fn futures_stream(
 
 async fn silent(State(shared): State<Shared>) -> StatusCode {
     shared.hits.fetch_add(1, Ordering::SeqCst);
+    // Longer than any test.
     tokio::time::sleep(Duration::from_secs(3600)).await;
     StatusCode::OK
 }

@@ -78,6 +78,7 @@ async fn slow_origin(size: usize, ranges: bool) -> (String, Arc<Mutex<Vec<usize>
         let length = bytes.len();
         let chunks = bytes.chunks(65_536).map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter();
         let body = futures::stream::unfold(chunks, async |mut chunks| {
+            // The rate of the origin.
             tokio::time::sleep(Duration::from_millis(50)).await;
             chunks.next().map(|chunk| (Ok::<_, std::io::Error>(chunk), chunks))
         });

@@ -147,6 +147,7 @@ pub(crate) async fn scrape(
 
 async fn scraped(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Response, Refusal> {
     let (row, infohash) = authorize(api, query, client).await?;
+    let seeder = api.seeder_addresses.get(api.clock.now()).await;
     let mut files = vec![];
     for (_, value) in parameters(query).filter(|(name, _)| *name == "info_hash").take(MAX_SCRAPED) {
         let hash: [u8; 20] = value.try_into().map_err(|_| Refusal::Because("info_hash must have 20 bytes"))?;
@@ -158,7 +159,6 @@ async fn scraped(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Respo
         let read = tokio::try_join!(counts, api.statistics.transferred(infohash));
         let (counts, transferred) =
             read.map_err(|_| Refusal::Because("the tracker's store is unavailable; try again later"))?;
-        let seeder = api.seeder_addresses.get(api.clock.now()).await;
         let seeds = counts.seeds + u32::from(!seeder.is_empty());
         let file = Value::dict([
             ("complete", Value::Integer(seeds.into())),

@@ -59,8 +59,8 @@ pub struct RestoreProgress {
 }
 
 impl RestoreProgress {
-    /// Returns how many torrents are done, and of how many; `None` if all are done. Both are 0 until the torrents are
-    /// listed.
+    /// Returns how many torrents are done, and of how many; `None` if none failed in the last pass. Both are 0 until the
+    /// torrents are listed.
     pub fn pending(&self) -> Option<(u64, u64)> {
         let (done, all) = (self.done.load(Ordering::Relaxed), self.all.load(Ordering::Relaxed));
         (!self.ended.load(Ordering::Relaxed)).then_some((done, all))
@@ -90,7 +90,7 @@ impl Seed {
     }
 
     async fn lock(&self, infohash: InfoHash) -> MutexGuard<'_, ()> {
-        // The last byte: the torrents are restored in the order of the first ones.
+        // By the last byte: neighbours in the order of infohashes do not share a lock.
         self.locks[usize::from(infohash.as_bytes()[19])].lock().await
     }
 
@@ -211,6 +211,7 @@ impl Seed {
                 }
             };
             pause = if is_complete { FIRST_PAUSE } else { (2 * pause).min(RECONCILE) };
+            // The next comparison, or the next try of what failed.
             tokio::time::sleep(if is_complete { RECONCILE } else { pause }).await;
         }
     }

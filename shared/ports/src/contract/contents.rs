@@ -139,6 +139,7 @@ async fn assert_nothing_staged<C: Contents>(store: &C) {
         if staged.is_empty() {
             return;
         }
+        // The polling interval.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("{staged:?}");
