@@ -69,7 +69,7 @@ validate: ## Check the template with the SAM CLI
 fmt: ## Format the code
 	cargo fmt --all
 
-bench: ## Measure against curl, mktorrent and libtorrent; PART=speed|api|seeding|hashing|proxied|scale|startup measures one part
+bench: ## Measure against curl, mktorrent and libtorrent; PART=speed|api|seeding|remote|hashing|proxied|scale|startup measures one part
 	@scripts/setup test
 	@cargo build --release --package proxytorrent --package proxytorrent-bench
 	@case "$(PART)" in ""|startup) \

@@ -46,7 +46,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 17] = [
     (
         "proxytorrent-seeder",
         &["libtorrent-sys", "proxytorrent-domain", "proxytorrent-ports", "proxytorrent-settings"],
-        &[],
+        &["proxytorrent-embedded", "proxytorrent-metainfo"],
     ),
     (
         "proxytorrent-seeder-container",
@@ -94,7 +94,19 @@ const ARROWS: [(&str, &[&str], &[&str]); 17] = [
         &["proxytorrent-aws"],
         &["proxytorrent-domain", "proxytorrent-metainfo", "proxytorrent-telemetry"],
     ),
-    ("proxytorrent-bench", &["proxytorrent-metainfo", "proxytorrent-tests"], &[]),
+    (
+        "proxytorrent-bench",
+        &[
+            "proxytorrent-aws",
+            "proxytorrent-domain",
+            "proxytorrent-metainfo",
+            "proxytorrent-ports",
+            "proxytorrent-seeder",
+            "proxytorrent-settings",
+            "proxytorrent-tests",
+        ],
+        &[],
+    ),
 ];
 
 /// External crates that do I/O. `proxytorrent-domain` and `proxytorrent-metainfo` must not depend on them.

@@ -5,6 +5,7 @@
 mod api;
 mod hashing;
 mod proxied;
+mod remote;
 mod scale;
 mod seeding;
 mod server;
@@ -55,6 +56,9 @@ fn main() {
         }
         if wanted("seeding") {
             seeding::run().await;
+        }
+        if wanted("remote") {
+            remote::run().await;
         }
         if wanted("scale") {
             scale::run(std::env::args().nth(2).map(|count| count.parse().expect("a number of torrents"))).await;

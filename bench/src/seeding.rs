@@ -8,8 +8,8 @@ use tokio::process::Command;
 use crate::report;
 use crate::server::server;
 
-/// The client, which measures the rate. With a third argument, the folder of the file, libtorrent seeds the file
-/// itself as the comparison.
+/// The client, which measures the rate. The third argument is the port of the seeder on this machine, or the folder of the
+/// file: then libtorrent seeds the file itself as the comparison. Without it, the client takes peers from the tracker.
 const CLIENT: &str = "
 import sys, time, libtorrent as lt
 settings = {'listen_interfaces': '127.0.0.1:0', 'enable_dht': False, 'enable_lsd': False, 'enable_upnp': False,
@@ -21,10 +21,13 @@ def done(handle):
 torrent, folder = sys.argv[1:3]
 info = lt.torrent_info(torrent)
 port = 0
-if len(sys.argv) > 3:  # the comparison: libtorrent seeds the file in this folder itself
+source = sys.argv[3] if len(sys.argv) > 3 else '0'
+if source.isdigit():
+    port = int(source)
+else:  # the comparison
     seeder = lt.session(dict(settings, unchoke_slots_limit=-1))
     params = lt.add_torrent_params()
-    params.ti, params.save_path, params.flags = info, sys.argv[3], lt.torrent_flags.seed_mode
+    params.ti, params.save_path, params.flags = info, source, lt.torrent_flags.seed_mode
     done(seeder.add_torrent(params))
     port = seeder.listen_port()
 client = lt.session(settings)
@@ -40,20 +43,27 @@ done(handle)
 print((info.total_size() - early) / (time.monotonic() - started) / 1e6)
 ";
 
-const SIZE: usize = 512 << 20;
+/// The size of the content in bytes.
+pub const SIZE: usize = 512 << 20;
 
-async fn rate(arguments: &[&Path]) -> f64 {
+/// Runs the client. Returns the rate in MB/s.
+pub async fn rate(arguments: &[&Path]) -> f64 {
     let output = Command::new(tests::python()).args(["-c", CLIENT]).args(arguments).kill_on_drop(true).output().await;
     let output = output.expect("python runs");
     let printed = String::from_utf8_lossy(&output.stdout).trim().parse();
     printed.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
 }
 
+/// Returns the content.
+pub fn file() -> Vec<u8> {
+    (0..SIZE as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
 pub async fn run() {
     println!();
     let files = tempfile::tempdir().expect("a folder");
     let name = files.path().join("file.bin");
-    let content: Vec<u8> = (0..SIZE as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+    let content = file();
     std::fs::write(&name, &content).expect("written");
     let content = bytes::Bytes::from(content);
     let router = axum::Router::new().route("/file.bin", axum::routing::get(async move || content));

@@ -1,4 +1,4 @@
-//! Disk of the libtorrent session: reads blocks of contents through the contents port.
+//! Disk of the libtorrent session: answers its block reads.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,12 +7,13 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use domain::ContentHash;
-use libtorrent_sys::{Disk, ReadJob};
-use ports::{Contents, StoreError};
+use libtorrent_sys::{Disk, Pieces, ReadJob};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+
+use crate::reader::{ReadError, Reader};
 
 /// The timeout of a block read. A read that never ends would block the shutdown.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -25,7 +26,7 @@ const ENOENT: i32 = 2;
 
 /// The disk that serves libtorrent's reads.
 pub(crate) struct ContentsDisk {
-    pub contents: Arc<dyn Contents>,
+    pub reader: Arc<Reader>,
     pub runtime: Handle,
     pub events: Arc<Notify>,
     /// Cancelled when the session stops: pending reads then fail.
@@ -33,16 +34,23 @@ pub(crate) struct ContentsDisk {
 }
 
 impl Disk for ContentsDisk {
-    fn read(&self, key: &str, offset: u64, mut job: ReadJob) {
+    fn announce(&self, key: &str, offset: u64, pieces: &Pieces) {
+        if let Ok(content) = key.parse() {
+            let _runtime = self.runtime.enter();
+            self.reader.read_ahead(content, offset, pieces);
+        }
+    }
+
+    fn read(&self, key: &str, offset: u64, pieces: &Pieces, mut job: ReadJob) {
         let Ok(content) = key.parse::<ContentHash>() else {
             job.fail(ENOENT);
             return;
         };
-        let (contents, stopping) = (self.contents.clone(), self.stopping.clone());
+        let (reader, pieces, stopping) = (self.reader.clone(), pieces.clone(), self.stopping.clone());
         let mut read: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
             let result = tokio::select! {
                 biased;
-                result = tokio::time::timeout(DEADLINE, read(&*contents, content, offset, job.buffer())) => {
+                result = tokio::time::timeout(DEADLINE, read(&reader, content, offset, &pieces, job.buffer())) => {
                     result.unwrap_or(Err(EIO))
                 }
                 () = stopping.cancelled() => Err(EIO),
@@ -52,7 +60,7 @@ impl Disk for ContentsDisk {
                 Err(errno) => job.fail(errno),
             }
         });
-        // A block in the page cache is ready at the first poll, so it needs no spawned task.
+        // A block in a cache is ready at the first poll, so it needs no spawned task.
         let _runtime = self.runtime.enter();
         if read.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             self.runtime.spawn(read);
@@ -64,11 +72,18 @@ impl Disk for ContentsDisk {
     }
 }
 
-async fn read(contents: &dyn Contents, content: ContentHash, offset: u64, buffer: &mut [u8]) -> Result<(), i32> {
+async fn read(
+    reader: &Reader,
+    content: ContentHash,
+    offset: u64,
+    pieces: &Pieces,
+    buffer: &mut [u8],
+) -> Result<(), i32> {
     for attempt in 1..=TRIES {
-        match contents.read_at(content, offset, buffer).await {
+        match reader.read(content, offset, pieces, buffer).await {
             Ok(()) => return Ok(()),
-            Err(StoreError::NotFound { .. }) => return Err(ENOENT),
+            Err(ReadError::NotFound) => return Err(ENOENT),
+            Err(ReadError::Damaged) => return Err(EIO),
             Err(error) if attempt == TRIES => {
                 warn!(content.hash = %content, offset, %error, "block read failed");
             }

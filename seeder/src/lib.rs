@@ -1,22 +1,27 @@
 //! Seeder: a libtorrent session that reads contents through the contents port. The same seeder therefore serves
 //! contents from a folder or an S3 bucket, and torrents with the same content share its bytes.
 
+mod chunk;
 mod disk;
+mod disk_cache;
 mod events;
 pub mod http;
 mod listen;
 mod lock;
 mod metrics;
 mod port_file;
+mod reader;
 mod registration;
 mod session;
 mod upload_limit;
 mod uploads;
 
+pub use disk_cache::CacheError;
 pub use libtorrent_sys::exit_immediately;
 pub use listen::ListenError;
 pub use metrics::record;
 pub use port_file::follow as follow_port_file;
+pub use reader::{ReadError, Reader};
 pub use registration::Registration;
 pub use session::{SeedSession, StartError};
 pub use upload_limit::UploadLimit;

@@ -1,6 +1,6 @@
 //! Seeding session: adds and removes torrents.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::{ContentHash, InfoHash};
 use libtorrent_sys::{Encryption, Event, EventKind, Session, SessionSettings, Statistics};
-use ports::{Contents, SeedError, Seeder};
+use ports::{SeedError, Seeder};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -20,6 +20,7 @@ use crate::disk::ContentsDisk;
 use crate::events::{Events, Waiting};
 use crate::listen::{Listen, ListenError, interfaces, on_port, read_port_file, sockets};
 use crate::lock::lock;
+use crate::reader::Reader;
 use crate::uploads::Uploads;
 
 /// The timeout for the result of a libtorrent call.
@@ -50,8 +51,9 @@ pub struct SeedSession {
     /// `None` once it is stopped.
     session: Mutex<Option<Arc<Session>>>,
     waiting: Arc<Waiting>,
-    /// The torrents that were added and not removed.
-    held: Mutex<HashSet<InfoHash>>,
+    reader: Arc<Reader>,
+    /// The torrents that were added and not removed, with their contents.
+    held: Mutex<HashMap<InfoHash, ContentHash>>,
     stop: CancellationToken,
     events: Mutex<Option<JoinHandle<()>>>,
     listen: Listen,
@@ -60,11 +62,11 @@ pub struct SeedSession {
 }
 
 impl SeedSession {
-    /// Starts a session that listens for peers, reads from `contents` and saves in `statistics` how much it uploads.
+    /// Starts a session that listens for peers, reads from `reader` and saves in `statistics` how much it uploads.
     pub async fn start(
         seeder: &settings::Seeder,
         torrent: &settings::Torrent,
-        contents: Arc<dyn Contents>,
+        reader: Reader,
         statistics: Arc<dyn ports::Statistics>,
     ) -> Result<Self, StartError> {
         let forced = seeder.port_file.as_deref().and_then(read_port_file);
@@ -84,9 +86,13 @@ impl SeedSession {
             connections_limit: torrent.max_connections.get_i32(),
         };
         let stop = CancellationToken::new();
-        let notify = Arc::new(Notify::new());
-        let disk =
-            ContentsDisk { contents, runtime: Handle::current(), events: notify.clone(), stopping: stop.clone() };
+        let (notify, reader) = (Arc::new(Notify::new()), Arc::new(reader));
+        let disk = ContentsDisk {
+            reader: reader.clone(),
+            runtime: Handle::current(),
+            events: notify.clone(),
+            stopping: stop.clone(),
+        };
         let session = Arc::new(Session::new(&settings, disk)?);
         let early = listening(&session, &notify, &addresses).await?;
         let (listen, opened) = Listen::new(seeder, session.listen_port(), forced.is_some());
@@ -109,6 +115,7 @@ impl SeedSession {
         Ok(Self {
             session: Mutex::new(Some(session)),
             waiting,
+            reader,
             held: Mutex::default(),
             stop,
             events: Mutex::new(Some(events)),
@@ -236,11 +243,11 @@ fn outgoing_interfaces(listen: &[SocketAddr]) -> String {
 #[async_trait]
 impl Seeder for SeedSession {
     fn has(&self, infohash: InfoHash) -> bool {
-        lock(&self.held).contains(&infohash)
+        lock(&self.held).contains_key(&infohash)
     }
 
     fn all(&self) -> Vec<InfoHash> {
-        lock(&self.held).iter().copied().collect()
+        lock(&self.held).keys().copied().collect()
     }
 
     async fn add(&self, infohash: InfoHash, content: ContentHash, metainfo: &[u8]) -> Result<(), SeedError> {
@@ -259,7 +266,7 @@ impl Seeder for SeedSession {
             }
         };
         match &result {
-            Ok(()) => drop(lock(&self.held).insert(infohash)),
+            Ok(()) => drop(lock(&self.held).insert(infohash, content)),
             Err(_) => self.forget_waiting(infohash),
         }
         result
@@ -267,9 +274,12 @@ impl Seeder for SeedSession {
 
     async fn remove(&self, infohash: InfoHash) -> Result<(), SeedError> {
         let (session, name) = (self.session()?, infohash.to_string());
-        lock(&self.held).remove(&infohash);
+        let content = lock(&self.held).remove(&infohash);
         // The call blocks until the network thread responds.
         let removed = spawn_blocking(move || session.remove_torrent(&name)).await;
+        if let Some(content) = content {
+            self.reader.forget(content);
+        }
         removed.map_err(|_| SeedError::Unavailable)?.map_err(|error| SeedError::Refused(error.to_string()))?;
         Ok(())
     }

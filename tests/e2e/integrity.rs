@@ -41,6 +41,23 @@ async fn a_damaged_content_is_fetched_again_and_its_torrent_works() {
 }
 
 #[tokio::test]
+async fn a_damaged_piece_is_never_sent_and_the_peer_gets_the_content_that_is_fetched_again() {
+    // Without the scrub, only the read of the peer finds the damage.
+    let (server, origin) = (TestServer::with(&[("STORAGE__SCRUB", "0")]).await, Origin::start().await);
+    let row = server.fetch(&origin.file(SIZE, 1, "a.bin")).await;
+    let id = row["id"].as_str().expect("an id").to_owned();
+    let path = server.files("content").pop().expect("a file");
+    let mut damaged = content(SIZE, 1);
+    damaged[200_000] ^= 1;
+    std::fs::write(&path, &damaged).expect("written");
+    let torrent = server.save_torrent(&id).await;
+    let folder = server.scratch("download");
+    assert_eq!(libtorrent(torrent.to_str().expect("text"), &folder).await, sha256(&content(SIZE, 1)));
+    let health = read_json(server.call(Method::GET, "/v1/health", None).await).await;
+    assert_eq!(health["checks"]["storage"]["damaged_contents"], 1, "{health:#}");
+}
+
+#[tokio::test]
 async fn a_missing_content_is_fetched_again_when_it_is_requested() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let row = server.fetch(&origin.file(SIZE, 1, "a.bin")).await;

@@ -18,7 +18,7 @@ use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Swe
 use ports::{Stores, UploadLimiter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seeder::http::Process;
-use seeder::{Registration, SeedSession, UploadLimit};
+use seeder::{Reader, Registration, SeedSession, UploadLimit};
 use settings::{Profile, Settings};
 use telemetry::Recorder;
 use tokio::net::TcpListener;
@@ -61,8 +61,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let (backend, tasks) = Backend::open(&settings).await?;
     let stores = &backend.stores;
     let fetcher = Fetcher::new(&settings.fetcher, &settings.proxy).map_err(CommandError::start)?;
-    let session =
-        SeedSession::start(&settings.seeder, &settings.torrent, stores.contents.clone(), stores.statistics.clone());
+    let reader = Reader::local(stores.contents.clone());
+    let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, stores.statistics.clone());
     let session = Arc::new(session.await.map_err(CommandError::start)?);
 
     let address = SocketAddr::new(settings.server.host, settings.server.port);

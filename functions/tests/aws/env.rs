@@ -14,7 +14,7 @@ use proxytorrent_functions::port::{
     CONTENTS, FETCH_QUEUE, GUARDS, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SEEDERS, STATISTICS, SWARM, TORRENTS,
 };
 use proxytorrent_functions::{Backend, SWEEP_LIMIT, endpoints, routes};
-use seeder::SeedSession;
+use seeder::{Reader, SeedSession};
 use serde_json::{Value, json};
 use settings::Settings;
 use sha2::{Digest, Sha256};
@@ -65,6 +65,7 @@ impl TestEnv {
             ("SECURITY__BEARER_TOKENS", "you:token".into()),
             ("TRACKER__SECRET", "a secret of the tracker".into()),
             ("SEEDER__LISTEN", "127.0.0.1:0".into()),
+            ("SEEDER__CACHE_DISK", "0".into()),
             ("AWS__REQUESTS_TABLE", "test-requests".into()),
             ("AWS__TORRENTS_TABLE", "test-torrents".into()),
             ("AWS__CONTENTS_TABLE", "test-contents".into()),
@@ -81,13 +82,9 @@ impl TestEnv {
         let clock = ManualClock::at(SystemTime::now().into());
         let time = Arc::new(clock.clone());
         let observer = Backend::new::<EVERY_PORT>(settings.clone(), &account.clients, time).unwrap();
-        let session = SeedSession::start(
-            &settings.seeder,
-            &settings.torrent,
-            observer.stores.contents.clone(),
-            observer.stores.statistics.clone(),
-        )
-        .await;
+        let reader = Reader::cached(observer.stores.contents.clone(), &settings.seeder).await.unwrap();
+        let statistics = observer.stores.statistics.clone();
+        let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, statistics).await;
         let session = Arc::new(session.unwrap());
         let addresses = session.addresses().borrow().clone();
         let seeder = RunningSeeder { id: "one".into(), addresses, torrents: 0 };

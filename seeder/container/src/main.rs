@@ -9,10 +9,10 @@ use aws::{
     Bucket, Clients, DynamoRequests, DynamoSeeders, DynamoStatistics, DynamoTorrents, Queues, S3Contents, SqsTaskQueue,
 };
 use aws_sdk_sqs::types::Message;
-use pipeline::Seed;
+use pipeline::{Scrub, Seed};
 use ports::{Contents, Requests, Statistics, Stores, SystemClock, Task, Torrents};
 use seeder::http::Process;
-use seeder::{Registration, SeedSession};
+use seeder::{Reader, Registration, SeedSession};
 use settings::{Role, Settings};
 use telemetry::{Recorder, Signals};
 use tokio::net::TcpListener;
@@ -39,10 +39,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let queue = named("AWS__SEED_QUEUE", &names.seed_queue)?;
     let bucket = Bucket::new(clients.s3(), named("AWS__BUCKET", &names.bucket)?);
-    let (dynamodb, memory) = (clients.dynamodb(), names.content_memory.get());
+    let dynamodb = clients.dynamodb();
     let contents_table = named("AWS__CONTENTS_TABLE", &names.contents_table)?;
-    let contents: Arc<dyn Contents> =
-        Arc::new(S3Contents::new(bucket.clone(), dynamodb.clone(), contents_table, memory));
+    // The reader has a cache of its own.
+    let contents: Arc<dyn Contents> = Arc::new(S3Contents::new(bucket.clone(), dynamodb.clone(), contents_table, 0));
     let requests_table = named("AWS__REQUESTS_TABLE", &names.requests_table)?;
     let requests: Arc<dyn Requests> = Arc::new(DynamoRequests::new(dynamodb.clone(), requests_table));
     let torrents_table = named("AWS__TORRENTS_TABLE", &names.torrents_table)?;
@@ -51,7 +51,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let queues =
         Queues { fetch: names.fetch_queue.clone(), package: names.package_queue.clone(), seed: Some(queue.clone()) };
 
-    let session = SeedSession::start(&settings.seeder, &settings.torrent, contents.clone(), statistics.clone()).await?;
+    let reader = Reader::cached(contents.clone(), &settings.seeder).await?;
+    let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, statistics.clone()).await?;
     let session = Arc::new(session);
     let stores = Stores {
         requests,
@@ -79,6 +80,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("The seeder listens on {}.", addresses.join(", "));
     let (step, stopping) = (seed.clone(), stop.clone());
     tokio::spawn(async move { stopping.run_until_cancelled(step.keep_restored()).await });
+    // A content is reported by a failed read only, and peers wait for it: it is verified at full speed.
+    let (scrub, stopping) = (Scrub { rate: None, ..Scrub::new(&stores, &settings.storage) }, stop.clone());
+    tokio::spawn(async move { stopping.run_until_cancelled(scrub.verify_reported()).await });
     watch(&clients.sqs(), &queue, &seed, &stop).await;
     let (closed, _) = tokio::join!(session.stop(), registered);
     info!("seeder stopped");

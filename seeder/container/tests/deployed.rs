@@ -127,6 +127,18 @@ async fn main_job(built: Option<&Path>) {
         assert_eq!(sha256(&bytes), expected);
     }
 
+    // Bytes that differ from the torrent are not sent: the content is deleted and fetched again.
+    let row = stack.fetch(&origin.file(100_000, 2, "damaged.bin")).await;
+    let hash = row["content_hash"].as_str().unwrap();
+    let mut damaged = content(100_000, 2);
+    damaged[50_000] ^= 1;
+    let (endpoint, bucket) = (stack.names["Endpoint"].as_str().unwrap(), stack.names["Bucket"].as_str().unwrap());
+    let object = format!("{endpoint}/{bucket}/content/{}/{}/{hash}", &hash[..2], &hash[2..4]);
+    assert_eq!(stack.http.put(&object).body(damaged).send().await.unwrap().status(), 200);
+    let file = stack.folder.path().join("damaged.torrent");
+    std::fs::write(&file, stack.torrent(row["id"].as_str().unwrap()).await).unwrap();
+    assert_eq!(libtorrent(file.to_str().unwrap(), &stack.scratch("damaged")).await, sha256(&content(100_000, 2)));
+
     // Identical requests share a torrent. Deleting one request does not affect the other.
     let url = origin.file(100_000, 1, "a file.bin");
     let (one, two) = (stack.fetch(&url).await, stack.fetch(&url).await);

@@ -1,5 +1,6 @@
 #include "disk.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <new>
 #include <utility>
@@ -45,34 +46,40 @@ lt::storage_error refused(lt::operation_t operation)
 
 class RustDiskIo final : public lt::disk_interface {
 public:
-	RustDiskIo(lt::io_context& io, std::shared_ptr<rust::Box<Callbacks>> callbacks)
+	RustDiskIo(lt::io_context& io, std::shared_ptr<rust::Box<Callbacks>> callbacks, std::shared_ptr<AddedTorrents> added)
 		: m_io(io)
 		, m_callbacks(std::move(callbacks))
+		, m_added(std::move(added))
 	{}
 
 	lt::storage_holder new_torrent(lt::storage_params const& p, std::shared_ptr<void> const&) override
 	{
-		// The last component of the save path is the key of the content (libtorrent makes the path absolute).
-		Storage storage{p.path.substr(p.path.find_last_of('/') + 1), p.files.piece_length()};
+		auto source = m_added->take(p.info_hash);
 		if (!m_free.empty()) {
 			auto const index = m_free.back();
 			m_free.pop_back();
-			m_storages[static_cast<std::uint32_t>(index)] = std::move(storage);
+			m_sources[static_cast<std::uint32_t>(index)] = std::move(source);
 			return {index, *this};
 		}
-		m_storages.push_back(std::move(storage));
-		return {lt::storage_index_t(static_cast<std::uint32_t>(m_storages.size() - 1)), *this};
+		m_sources.push_back(std::move(source));
+		return {lt::storage_index_t(static_cast<std::uint32_t>(m_sources.size() - 1)), *this};
 	}
 
-	void remove_torrent(lt::storage_index_t index) override { m_free.push_back(index); }
+	void remove_torrent(lt::storage_index_t index) override
+	{
+		m_sources[static_cast<std::uint32_t>(index)] = {};
+		m_free.push_back(index);
+	}
 
 	void async_read(lt::storage_index_t index, lt::peer_request const& r, ReadJob::Handler handler,
 		lt::disk_job_flags_t) override
 	{
-		auto const& storage = m_storages[static_cast<std::uint32_t>(index)];
-		auto const offset = std::int64_t(static_cast<int>(r.piece)) * storage.piece_length + r.start;
+		auto const& source = m_sources[static_cast<std::uint32_t>(index)];
 		auto job = std::make_unique<ReadJob>(m_io, r.length, std::move(handler));
-		(*m_callbacks)->read(rust::Str(storage.key), static_cast<std::uint64_t>(offset), std::move(job));
+		// Without piece hashes nothing can be verified. The destructor of the job fails the read.
+		if (!source) return;
+		auto const offset = std::int64_t(static_cast<int>(r.piece)) * source->info->piece_length() + r.start;
+		(*m_callbacks)->read(rust::Str(source->key), static_cast<std::uint64_t>(offset), source->info, std::move(job));
 	}
 
 	bool async_write(lt::storage_index_t, lt::peer_request const&, char const*,
@@ -158,18 +165,14 @@ public:
 	void settings_updated() override {}
 
 private:
-	struct Storage {
-		std::string key;
-		int piece_length;
-	};
-
 	template <typename F>
 	void post(F&& f) { boost::asio::post(m_io, std::forward<F>(f)); }
 
 	lt::io_context& m_io;
 	std::shared_ptr<rust::Box<Callbacks>> m_callbacks;
+	std::shared_ptr<AddedTorrents> m_added;
 	// Used only on the network thread.
-	std::vector<Storage> m_storages;
+	std::vector<std::shared_ptr<Source const>> m_sources;
 	std::vector<lt::storage_index_t> m_free;
 };
 
@@ -210,10 +213,39 @@ void ReadJob::finish(int error_number)
 void complete_read(std::unique_ptr<ReadJob> job) { job->finish(0); }
 void fail_read(std::unique_ptr<ReadJob> job, std::int32_t error_number) { job->finish(error_number); }
 
-lt::disk_io_constructor_type rust_disk_io(std::shared_ptr<rust::Box<Callbacks>> callbacks)
+void AddedTorrents::put(std::shared_ptr<Source const> const& source)
 {
-	return [callbacks = std::move(callbacks)](lt::io_context& io, lt::settings_interface const&, lt::counters&) {
-		return std::unique_ptr<lt::disk_interface>(new RustDiskIo(io, callbacks));
+	std::lock_guard<std::mutex> lock(m_mutex);
+	m_torrents[source->info->info_hashes().get_best()] = source;
+}
+
+std::shared_ptr<Source const> AddedTorrents::take(lt::sha1_hash const& hash)
+{
+	std::lock_guard<std::mutex> lock(m_mutex);
+	auto const found = m_torrents.find(hash);
+	if (found == m_torrents.end()) return {};
+	auto source = found->second.lock();
+	m_torrents.erase(found);
+	return source;
+}
+
+std::array<std::uint8_t, 20> piece_hash(lt::torrent_info const& info, std::uint32_t piece)
+{
+	auto const hash = info.hash_for_piece(lt::piece_index_t(static_cast<int>(piece)));
+	std::array<std::uint8_t, 20> bytes;
+	std::copy(hash.begin(), hash.end(), bytes.begin());
+	return bytes;
+}
+
+std::uint32_t piece_length(lt::torrent_info const& info) { return static_cast<std::uint32_t>(info.piece_length()); }
+std::uint64_t content_size(lt::torrent_info const& info) { return static_cast<std::uint64_t>(info.total_size()); }
+
+lt::disk_io_constructor_type rust_disk_io(
+	std::shared_ptr<rust::Box<Callbacks>> callbacks, std::shared_ptr<AddedTorrents> added)
+{
+	return [callbacks = std::move(callbacks), added = std::move(added)](
+			lt::io_context& io, lt::settings_interface const&, lt::counters&) {
+		return std::unique_ptr<lt::disk_interface>(new RustDiskIo(io, callbacks, added));
 	};
 }
 

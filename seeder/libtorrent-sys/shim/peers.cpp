@@ -16,6 +16,8 @@
 #include <libtorrent/peer_request.hpp>
 #include <libtorrent/time.hpp>
 
+#include "libtorrent-sys/src/bridge.rs.h"
+
 namespace lt = libtorrent;
 
 namespace proxytorrent {
@@ -55,10 +57,11 @@ class GuardedPeer;
 
 class Peers {
 public:
-	explicit Peers(int limit)
+	Peers(int limit, std::shared_ptr<rust::Box<Callbacks>> callbacks)
 		// Lower than libtorrent's limit, because libtorrent refuses connections without regard to idle peers.
 		: m_limit(std::max(1, limit * 3 / 4))
 		, m_limit_per_network(std::max(16, limit / 8))
+		, m_callbacks(std::move(callbacks))
 	{}
 
 	void add(GuardedPeer* peer, lt::address const& network);
@@ -66,10 +69,13 @@ public:
 	// Disconnects the peer with the longest idle time if the network or the session exceeds its limit. Returns whether
 	// the newcomer may stay.
 	bool make_room(GuardedPeer* newcomer, lt::address const& network);
+	// Announces to the disk that a peer has requested blocks of the piece.
+	void announce(Source const& source, lt::piece_index_t piece) const;
 
 private:
 	int m_limit;
 	int m_limit_per_network;
+	std::shared_ptr<rust::Box<Callbacks>> m_callbacks;
 	std::set<GuardedPeer*> m_peers;
 	std::map<lt::address, std::set<GuardedPeer*>> m_networks;
 };
@@ -79,9 +85,10 @@ namespace {
 // All callbacks run on the network thread: they need no lock and must not block.
 class GuardedPeer final : public lt::peer_plugin {
 public:
-	GuardedPeer(lt::peer_connection_handle const& peer, std::shared_ptr<Peers> peers)
+	GuardedPeer(lt::peer_connection_handle const& peer, std::shared_ptr<Peers> peers, std::shared_ptr<Source const> source)
 		: m_peer(peer)
 		, m_peers(std::move(peers))
+		, m_source(std::move(source))
 		, m_network(network_of(peer.remote().address()))
 		, m_last_request(lt::clock_type::now() - (idle_time - first_request_time))
 	{
@@ -100,10 +107,18 @@ public:
 		return true;
 	}
 
-	bool on_request(lt::peer_request const&) override
+	// libtorrent has not checked the request yet. It reads a block only when the send buffer of the peer has room for it,
+	// and peers request many blocks in advance.
+	bool on_request(lt::peer_request const& request) override
 	{
 		m_last_request = lt::clock_type::now();
 		count_message();
+		auto const& info = m_source->info;
+		if (request.piece != m_announced && request.piece >= lt::piece_index_t(0)
+			&& request.piece < info->end_piece()) {
+			m_announced = request.piece;
+			m_peers->announce(*m_source, request.piece);
+		}
 		return false;
 	}
 
@@ -143,6 +158,9 @@ private:
 
 	lt::peer_connection_handle m_peer;
 	std::shared_ptr<Peers> m_peers;
+	std::shared_ptr<Source const> m_source;
+	// The last piece that was announced to the disk.
+	lt::piece_index_t m_announced{-1};
 	lt::address m_network;
 	lt::clock_type::time_point m_last_request;
 	unsigned m_messages = 0;
@@ -150,18 +168,20 @@ private:
 
 class GuardedTorrent final : public lt::torrent_plugin {
 public:
-	explicit GuardedTorrent(std::shared_ptr<Peers> peers)
+	GuardedTorrent(std::shared_ptr<Peers> peers, std::shared_ptr<Source const> source)
 		: m_peers(std::move(peers))
+		, m_source(std::move(source))
 	{}
 
 	std::shared_ptr<lt::peer_plugin> new_connection(lt::peer_connection_handle const& peer) override
 	{
 		if (peer.type() != lt::connection_type::bittorrent) return {};
-		return std::make_shared<GuardedPeer>(peer, m_peers);
+		return std::make_shared<GuardedPeer>(peer, m_peers, m_source);
 	}
 
 private:
 	std::shared_ptr<Peers> m_peers;
+	std::shared_ptr<Source const> m_source;
 };
 
 } // namespace
@@ -199,17 +219,27 @@ bool Peers::make_room(GuardedPeer* newcomer, lt::address const& network)
 	return !network_full;
 }
 
+void Peers::announce(Source const& source, lt::piece_index_t piece) const
+{
+	auto const offset = std::uint64_t(static_cast<int>(piece)) * piece_length(*source.info);
+	(*m_callbacks)->announce(rust::Str(source.key), offset, source.info);
+}
+
 void release_memory()
 {
 	// glibc keeps freed memory for later allocations, which may never happen.
 	if (memory_was_queued.exchange(false)) malloc_trim(0);
 }
 
-std::shared_ptr<Peers> make_peers(int limit) { return std::make_shared<Peers>(limit); }
-
-std::shared_ptr<lt::torrent_plugin> peer_guard_plugin(std::shared_ptr<Peers> peers)
+std::shared_ptr<Peers> make_peers(int limit, std::shared_ptr<rust::Box<Callbacks>> callbacks)
 {
-	return std::make_shared<GuardedTorrent>(std::move(peers));
+	return std::make_shared<Peers>(limit, std::move(callbacks));
+}
+
+std::shared_ptr<lt::torrent_plugin> peer_guard_plugin(
+	std::shared_ptr<Peers> peers, std::shared_ptr<Source const> source)
+{
+	return std::make_shared<GuardedTorrent>(std::move(peers), std::move(source));
 }
 
 } // namespace proxytorrent

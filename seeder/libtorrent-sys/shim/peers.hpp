@@ -1,9 +1,13 @@
 // Limits on the resources of peers: memory per peer, connections per network, replacement of idle peers by new ones.
+// Announces to the disk what peers request.
 #pragma once
 
 #include <memory>
 
 #include <libtorrent/extensions.hpp>
+
+#include "disk.hpp"
+#include "rust/cxx.h"
 
 namespace proxytorrent {
 
@@ -15,12 +19,13 @@ class Peers;
 
 // Creates the set of peers. `limit` is the maximum number of connections of the session (libtorrent's
 // connections_limit).
-std::shared_ptr<Peers> make_peers(int limit);
+std::shared_ptr<Peers> make_peers(int limit, std::shared_ptr<rust::Box<Callbacks>> callbacks);
 
 // Returns freed memory to the system, if a peer was disconnected because of its send buffer. Called from any thread.
 void release_memory();
 
 // Returns the plugin that applies the limits to the peers of one torrent.
-std::shared_ptr<libtorrent::torrent_plugin> peer_guard_plugin(std::shared_ptr<Peers> peers);
+std::shared_ptr<libtorrent::torrent_plugin> peer_guard_plugin(
+	std::shared_ptr<Peers> peers, std::shared_ptr<Source const> source);
 
 } // namespace proxytorrent

@@ -141,16 +141,17 @@ lt::span<char const> chars(rust::Slice<std::uint8_t const> s)
 } // namespace
 
 Session::Session(SessionSettings const& settings, rust::Box<Callbacks> callbacks)
-	: m_session([&] {
-		auto shared = std::make_shared<rust::Box<Callbacks>>(std::move(callbacks));
+	: m_callbacks(std::make_shared<rust::Box<Callbacks>>(std::move(callbacks)))
+	, m_added(std::make_shared<AddedTorrents>())
+	, m_session([&] {
 		// No default extensions: add_torrent() adds the extensions that a torrent may have.
 		lt::session_params params(pack(settings), {});
-		params.disk_io_constructor = rust_disk_io(shared);
+		params.disk_io_constructor = rust_disk_io(m_callbacks, m_added);
 		lt::session session(std::move(params));
-		session.set_alert_notify([shared] { (*shared)->notify(); });
+		session.set_alert_notify([callbacks = m_callbacks] { (*callbacks)->notify(); });
 		return session;
 	}())
-	, m_peers(make_peers(settings.connections_limit))
+	, m_peers(make_peers(settings.connections_limit, m_callbacks))
 	, m_connect_to_peers(settings.connect_to_peers)
 {
 	// libtorrent exempts local networks from rate limits by default. The operator's limits must apply to all peers.
@@ -172,13 +173,15 @@ Session::Session(SessionSettings const& settings, rust::Box<Callbacks> callbacks
 
 void Session::add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Str key) const
 {
-	auto info = std::make_shared<lt::torrent_info>(chars(torrent), lt::from_span);
+	auto const info = parse_torrent(torrent);
 	// The tracker adds this seeder to every swarm itself. Announcing thousands of torrents would delay shutdown.
 	info->clear_trackers();
 	info->set_web_seeds({});
+	auto const source = std::make_shared<Source const>(Source{std::string(key), info});
 	lt::add_torrent_params params;
 	params.ti = info;
-	params.save_path = std::string(key);
+	// The disk knows the content by its source.
+	params.save_path = "/";
 	// The content is already verified by its hash, so every piece is marked as present without a check. seed_mode is not
 	// used, because it would verify each piece at its first request.
 	params.have_pieces.resize(info->num_pieces(), true);
@@ -194,7 +197,8 @@ void Session::add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Str key
 		if (!m_connect_to_peers) params.extensions.emplace_back(&lt::create_ut_pex_plugin);
 	}
 	params.extensions.emplace_back(
-		[peers = m_peers](lt::torrent_handle const&, lt::client_data_t) { return peer_guard_plugin(peers); });
+		[peers = m_peers, source](lt::torrent_handle const&, lt::client_data_t) { return peer_guard_plugin(peers, source); });
+	m_added->put(source);
 	m_session.async_add_torrent(std::move(params));
 }
 
@@ -250,6 +254,8 @@ rust::Vec<Event> Session::take_events() const
 	for (auto const* alert : alerts) {
 		if (auto const* added = lt::alert_cast<lt::add_torrent_alert>(alert)) {
 			auto const hash = hex(added->params.info_hashes);
+			// A torrent that was refused has no storage, which would have taken the source.
+			if (added->error) m_added->take(added->params.info_hashes.get_best());
 			if (!added->error)
 				push(EventKind::Added, hash, {});
 			else if (added->error == lt::error_code(lt::errors::duplicate_torrent))
@@ -286,6 +292,13 @@ rust::Vec<Event> Session::uploads() const
 }
 
 std::uint16_t Session::listen_port() const { return m_session.listen_port(); }
+
+std::shared_ptr<lt::torrent_info> parse_torrent(rust::Slice<std::uint8_t const> torrent)
+{
+	auto info = std::make_shared<lt::torrent_info>(chars(torrent), lt::from_span);
+	if (!info->info_hashes().has_v1()) throw std::invalid_argument("the torrent has no v1 piece hashes");
+	return info;
+}
 
 void exit_immediately(std::int32_t code) { std::_Exit(code); }
 

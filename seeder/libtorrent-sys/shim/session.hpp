@@ -30,11 +30,16 @@ public:
 	std::uint16_t listen_port() const;
 
 private:
+	std::shared_ptr<rust::Box<Callbacks>> m_callbacks;
+	std::shared_ptr<AddedTorrents> m_added;
 	// libtorrent's session handle is thread-safe but not const.
 	mutable libtorrent::session m_session;
 	std::shared_ptr<Peers> m_peers;
 	bool m_connect_to_peers;
 };
+
+// Parses a metainfo file. Throws if it is invalid or has no v1 piece hashes.
+std::shared_ptr<libtorrent::torrent_info> parse_torrent(rust::Slice<std::uint8_t const> torrent);
 
 // Ends the process without waiting for threads or running destructors.
 void exit_immediately(std::int32_t code);

@@ -85,7 +85,8 @@ pub(crate) mod ffi {
 
     extern "Rust" {
         type Callbacks;
-        fn read(&self, key: &str, offset: u64, job: UniquePtr<ReadJob>);
+        fn announce(&self, key: &str, offset: u64, info: &SharedPtr<TorrentInfo>);
+        fn read(&self, key: &str, offset: u64, info: &SharedPtr<TorrentInfo>, job: UniquePtr<ReadJob>);
         fn notify(&self);
     }
 
@@ -105,6 +106,14 @@ pub(crate) mod ffi {
         fn listen_port(self: &Session) -> u16;
         fn release_memory();
         fn exit_immediately(code: i32);
+
+        #[namespace = "libtorrent"]
+        #[cxx_name = "torrent_info"]
+        type TorrentInfo;
+        fn parse_torrent(torrent: &[u8]) -> Result<SharedPtr<TorrentInfo>>;
+        fn piece_hash(info: &TorrentInfo, piece: u32) -> [u8; 20];
+        fn piece_length(info: &TorrentInfo) -> u32;
+        fn content_size(info: &TorrentInfo) -> u64;
 
         type ReadJob;
         fn buffer(self: Pin<&mut ReadJob>) -> &mut [u8];

@@ -21,11 +21,15 @@ pub use bridge::ffi::{Encryption, Event, EventKind, SessionSettings, Statistics}
 
 /// The source of the session's contents.
 pub trait Disk: Send + Sync + 'static {
-    /// Completes `job` with the bytes of the content `key` from `offset`, now or later, from any thread. Called on
-    /// libtorrent's network thread: it must not block.
+    /// Announces that a peer has requested blocks of the piece at `offset` of the content `key`, which libtorrent will
+    /// read later. Called on libtorrent's network thread: it must not block.
+    fn announce(&self, key: &str, offset: u64, pieces: &Pieces);
+
+    /// Completes `job` with the bytes of the content `key` from `offset`, now or later, from any thread. The bytes must
+    /// match `pieces`, because nothing else verifies them. Called on libtorrent's network thread: it must not block.
     ///
     /// A job that is never completed, failed or dropped prevents the shutdown of the session.
-    fn read(&self, key: &str, offset: u64, job: ReadJob);
+    fn read(&self, key: &str, offset: u64, pieces: &Pieces, job: ReadJob);
 
     /// Notifies that there are events to [take](Session::take_events). Called on libtorrent's network thread.
     fn notify(&self);
@@ -35,14 +39,53 @@ pub trait Disk: Send + Sync + 'static {
 pub(crate) struct Callbacks(Box<dyn Disk>);
 
 impl Callbacks {
-    fn read(&self, key: &str, offset: u64, job: cxx::UniquePtr<ffi::ReadJob>) {
+    fn announce(&self, key: &str, offset: u64, info: &cxx::SharedPtr<ffi::TorrentInfo>) {
+        let pieces = Pieces(info.clone());
+        let _ = catch_unwind(AssertUnwindSafe(|| self.0.announce(key, offset, &pieces)));
+    }
+
+    fn read(&self, key: &str, offset: u64, info: &cxx::SharedPtr<ffi::TorrentInfo>, job: cxx::UniquePtr<ffi::ReadJob>) {
+        let pieces = Pieces(info.clone());
         // A panic drops the job, and a dropped job fails.
         let job = ReadJob(job);
-        let _ = catch_unwind(AssertUnwindSafe(|| self.0.read(key, offset, job)));
+        let _ = catch_unwind(AssertUnwindSafe(|| self.0.read(key, offset, &pieces, job)));
     }
 
     fn notify(&self) {
         let _ = catch_unwind(AssertUnwindSafe(|| self.0.notify()));
+    }
+}
+
+/// The pieces of a torrent, with their v1 hashes (BEP 3). Never null.
+#[derive(Clone)]
+pub struct Pieces(cxx::SharedPtr<ffi::TorrentInfo>);
+
+impl Pieces {
+    /// Reads the pieces of a metainfo file. Returns an error if it is invalid or has no v1 hashes.
+    pub fn parse(torrent: &[u8]) -> Result<Self, Error> {
+        Ok(Self(ffi::parse_torrent(torrent)?))
+    }
+
+    /// Returns the piece length in bytes. The last piece may be shorter.
+    pub fn length(&self) -> u32 {
+        ffi::piece_length(&self.0)
+    }
+
+    /// Returns the size of the content in bytes.
+    pub fn size(&self) -> u64 {
+        ffi::content_size(&self.0)
+    }
+
+    /// Returns the SHA-1 of a piece; `None` if there is no such piece.
+    pub fn hash(&self, piece: u32) -> Option<[u8; 20]> {
+        let exists = u64::from(piece) * u64::from(self.length()) < self.size();
+        exists.then(|| ffi::piece_hash(&self.0, piece))
+    }
+}
+
+impl fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pieces").field("length", &self.length()).field("size", &self.size()).finish()
     }
 }
 
@@ -75,6 +118,12 @@ impl fmt::Debug for ReadJob {
 // SAFETY: a job has one owner at a time, and `finish` only posts to the io_context, which is thread-safe and kept
 // alive by the job's work guard.
 unsafe impl Send for ffi::ReadJob {}
+
+// SAFETY: the const members that `piece_hash`, `piece_length` and `content_size` call read fields that do not change once
+// the torrent is added, and the reference count of a shared_ptr is atomic.
+unsafe impl Send for ffi::TorrentInfo {}
+// SAFETY: as above.
+unsafe impl Sync for ffi::TorrentInfo {}
 
 // SAFETY: libtorrent's session_handle may be called from any thread (see "threads" in its manual). The other fields
 // of the wrapper do not change after construction.
@@ -109,7 +158,7 @@ impl Session {
         Ok(Self(ffi::new_session(settings, Box::new(Callbacks(Box::new(disk))))?))
     }
 
-    /// Adds the metainfo file `torrent` for seeding. The disk serves its content under `key` (no slashes). The
+    /// Adds the metainfo file `torrent`, which must have v1 hashes, for seeding. The disk serves its content under `key`. The
     /// result is an event: [`EventKind::Added`], [`EventKind::AddedAlready`] or [`EventKind::AddFailed`]. Returns an
     /// error immediately if `torrent` is invalid.
     pub fn add_torrent(&self, torrent: &[u8], key: &str) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use libtorrent_sys::{Disk, Encryption, Event, EventKind, ReadJob, Session, SessionSettings};
+use libtorrent_sys::{Disk, Encryption, Event, EventKind, Pieces, ReadJob, Session, SessionSettings};
 
 const BLOCK: usize = 16 * 1024;
 
@@ -22,7 +22,7 @@ fn rounds() -> u32 {
 /// What the disk does with a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reads {
-    /// Fills the block with the first byte of the key.
+    /// Fills the block with the first byte of the piece's hash.
     Complete,
     /// Keeps it until the session stops.
     Keep,
@@ -36,24 +36,30 @@ struct TestDisk {
     reads: Reads,
     kept: Mutex<Vec<ReadJob>>,
     count: AtomicU64,
+    announced: AtomicU64,
     notified: (Mutex<bool>, Condvar),
 }
 
 impl TestDisk {
     fn new(reads: Reads) -> Arc<Self> {
         let (kept, notified) = (Mutex::default(), (Mutex::new(false), Condvar::new()));
-        Arc::new(Self { reads, kept, count: AtomicU64::new(0), notified })
+        Arc::new(Self { reads, kept, count: AtomicU64::new(0), announced: AtomicU64::new(0), notified })
     }
 }
 
 struct Shared(Arc<TestDisk>);
 
 impl Disk for Shared {
-    fn read(&self, key: &str, _offset: u64, mut job: ReadJob) {
+    fn announce(&self, key: &str, offset: u64, pieces: &Pieces) {
+        assert_eq!((key, offset, pieces.size()), ("key", 0, BLOCK as u64));
+        self.0.announced.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn read(&self, _key: &str, _offset: u64, pieces: &Pieces, mut job: ReadJob) {
         self.0.count.fetch_add(1, Ordering::Relaxed);
         match self.0.reads {
             Reads::Complete => {
-                job.buffer().fill(key.as_bytes()[0]);
+                job.buffer().fill(pieces.hash(0).expect("one piece")[0]);
                 job.complete();
             }
             Reads::Keep => self.0.kept.lock().unwrap().push(job),
@@ -169,7 +175,7 @@ fn torrents_are_added_and_removed_while_a_peer_downloads() {
     let downloading = std::thread::spawn(move || {
         let mut blocks = 0;
         while !stopped.load(Ordering::Relaxed) {
-            assert_eq!(block(&mut peer).expect("connected"), [b'k'; BLOCK]);
+            assert_eq!(block(&mut peer).expect("connected"), [7; BLOCK]);
             blocks += 1;
         }
         blocks
@@ -184,6 +190,8 @@ fn torrents_are_added_and_removed_while_a_peer_downloads() {
     }
     stop.store(true, Ordering::Relaxed);
     assert!(downloading.join().unwrap() > 0);
+    // Once for each piece that a peer requests, not for each block.
+    assert_eq!(seeder.disk.announced.load(Ordering::Relaxed), 1);
     let uploads = seeder.session.uploads().unwrap();
     assert_eq!(uploads.len(), 1);
     assert!(uploads[0].infohash == permanent && uploads[0].statistics.uploaded_bytes >= BLOCK as u64);
@@ -254,6 +262,6 @@ fn the_listen_port_changes_and_the_old_one_is_closed() {
         seeder.wait_for(2, |event| event.kind == EventKind::Listening);
         assert_eq!(seeder.session.listen_port(), port);
         assert!(TcpStream::connect(("127.0.0.1", before)).is_err());
-        assert_eq!(block(&mut peer).expect("still connected"), [b'k'; BLOCK]);
+        assert_eq!(block(&mut peer).expect("still connected"), [7; BLOCK]);
     }
 }

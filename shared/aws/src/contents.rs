@@ -1,14 +1,16 @@
 //! Content store ([`Contents`]) in S3, with a touch record of each content in DynamoDB.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::presigning::PresigningConfig;
+use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
 use moka::future::Cache;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use ports::{Check, Contents, Removal, StagedUpload, StagingEntry, StoreError, UploadToken};
+use ports::{Check, Contents, Removal, StagedUpload, StagingEntry, StoreError, Unreadable, UploadToken};
 
 use crate::bucket::{Bucket, object_key, status, unavailable};
 use crate::staged::S3Staged;
@@ -25,43 +27,79 @@ const LINK: Duration = Duration::from_secs(3600);
 pub struct S3Contents {
     bucket: Bucket,
     touches: Touches,
-    chunks: Cache<(ContentHash, u64), Bytes>,
+    /// `None`: every read is a call.
+    chunks: Option<Cache<(ContentHash, u64), Bytes>>,
+    unreadable: Arc<Unreadable>,
 }
 
 impl S3Contents {
     /// Creates the store from the bucket of the objects, the table of the touch records, and the size of the memory
-    /// cache in bytes.
+    /// cache in bytes. With 0 every read is one call of exactly the requested range.
     pub fn new(bucket: Bucket, client: aws_sdk_dynamodb::Client, table: impl Into<String>, memory: u64) -> Self {
-        let chunks = Cache::builder()
-            .max_capacity(memory)
-            .weigher(|_, chunk: &Bytes| u32::try_from(chunk.len()).unwrap_or(u32::MAX));
-        let chunks = chunks.support_invalidation_closures().build();
-        Self { bucket, touches: Touches::new(client, table.into()), chunks }
+        let chunks = (memory > 0).then(|| {
+            let chunks = Cache::builder()
+                .max_capacity(memory)
+                .weigher(|_, chunk: &Bytes| u32::try_from(chunk.len()).unwrap_or(u32::MAX));
+            chunks.support_invalidation_closures().build()
+        });
+        Self { bucket, touches: Touches::new(client, table.into()), chunks, unreadable: Arc::default() }
     }
 
-    async fn chunk(&self, content: ContentHash, index: u64) -> Result<Bytes, StoreError> {
-        let read = async {
-            let range = format!("bytes={}-{}", index * CHUNK, (index + 1) * CHUNK - 1);
-            let get = self.bucket.client.get_object().bucket(&self.bucket.name).key(object_key(content)).range(range);
-            match get.send().await {
-                Ok(output) => {
-                    let body = output.body.collect().await.map_err(|error| StoreError::unavailable("S3", error))?;
-                    Ok(body.into_bytes())
-                }
-                Err(error) => match status(&error) {
-                    Some(404) => Err(StoreError::not_found("S3", content)),
-                    // The chunk starts after the end of the object.
-                    Some(416) => Ok(Bytes::new()),
-                    _ => Err(unavailable(error)),
-                },
+    /// Returns the response to a ranged GET; `None` if the range starts after the end of the object.
+    async fn get(&self, content: ContentHash, offset: u64, length: u64) -> Result<Option<ByteStream>, StoreError> {
+        let range = format!("bytes={offset}-{}", offset + length - 1);
+        let get = self.bucket.client.get_object().bucket(&self.bucket.name).key(object_key(content)).range(range);
+        match get.send().await {
+            Ok(output) => Ok(Some(output.body)),
+            Err(error) => match status(&error) {
+                Some(404) => Err(StoreError::not_found("S3", content)),
+                Some(416) => Ok(None),
+                _ => Err(unavailable(error)),
+            },
+        }
+    }
+
+    /// Fills the buffer with one call.
+    async fn read_directly(&self, content: ContentHash, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
+        let mut rest = buffer;
+        if let Some(mut body) = self.get(content, offset, rest.len() as u64).await? {
+            while let Some(part) = body.try_next().await.map_err(|error| StoreError::unavailable("S3", error))? {
+                let (filled, missing) = rest.split_at_mut(part.len().min(rest.len()));
+                filled.copy_from_slice(&part[..filled.len()]);
+                rest = missing;
             }
+        }
+        if rest.is_empty() { Ok(()) } else { Err(after_end()) }
+    }
+
+    async fn chunk(
+        &self,
+        chunks: &Cache<(ContentHash, u64), Bytes>,
+        content: ContentHash,
+        index: u64,
+    ) -> Result<Bytes, StoreError> {
+        let read = async {
+            let Some(body) = self.get(content, index * CHUNK, CHUNK).await? else { return Ok(Bytes::new()) };
+            let body = body.collect().await.map_err(|error| StoreError::unavailable("S3", error))?;
+            Ok(body.into_bytes())
         };
-        let chunk = self.chunks.try_get_with((content, index), Box::pin(read)).await;
-        chunk.map_err(|error: std::sync::Arc<StoreError>| match &*error {
+        let chunk = chunks.try_get_with((content, index), Box::pin(read)).await;
+        chunk.map_err(|error: Arc<StoreError>| match &*error {
             StoreError::NotFound { .. } => StoreError::not_found("S3", content),
             error => StoreError::unavailable("S3", error.to_string()),
         })
     }
+
+    /// Removes the chunks of a content from the memory cache.
+    fn forget(&self, content: ContentHash) {
+        if let Some(chunks) = &self.chunks {
+            chunks.invalidate_entries_if(move |(hash, _), _| *hash == content).ok();
+        }
+    }
+}
+
+fn after_end() -> StoreError {
+    StoreError::unavailable("S3", "read after the end of the content")
 }
 
 /// Returns the `Content-Disposition` header (RFC 6266) with the file name encoded as in RFC 8187.
@@ -93,14 +131,15 @@ impl Contents for S3Contents {
     }
 
     async fn read_at(&self, content: ContentHash, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
+        let Some(chunks) = &self.chunks else { return self.read_directly(content, offset, buffer).await };
         let mut filled = 0;
         while filled < buffer.len() {
             let at = offset + filled as u64;
-            let chunk = self.chunk(content, at / CHUNK).await?;
+            let chunk = self.chunk(chunks, content, at / CHUNK).await?;
             let from = (at % CHUNK) as usize;
             let part = chunk.get(from..).unwrap_or_default();
             if part.is_empty() {
-                return Err(StoreError::unavailable("S3", "read after the end of the content"));
+                return Err(after_end());
             }
             let length = part.len().min(buffer.len() - filled);
             buffer[filled..filled + length].copy_from_slice(&part[..length]);
@@ -122,7 +161,7 @@ impl Contents for S3Contents {
             return Ok(Removal::TouchedSince);
         }
         self.bucket.delete_soon(&object_key(content)).await?;
-        self.chunks.invalidate_entries_if(move |(hash, _), _| *hash == content).ok();
+        self.forget(content);
         self.touches.end_removal(content).await?;
         Ok(Removal::Gone)
     }
@@ -131,8 +170,16 @@ impl Contents for S3Contents {
         // The record changes first: a touch must not find a deleted content.
         self.touches.begin_quarantine(content).await?;
         self.bucket.delete(&object_key(content)).await?;
-        self.chunks.invalidate_entries_if(move |(hash, _), _| *hash == content).ok();
+        self.forget(content);
         self.touches.end_removal(content).await
+    }
+
+    fn report_unreadable(&self, content: ContentHash) {
+        self.unreadable.add(content);
+    }
+
+    async fn unreadable(&self) -> ContentHash {
+        self.unreadable.next().await
     }
 
     async fn list_unmodified(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError> {

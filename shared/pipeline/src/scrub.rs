@@ -95,13 +95,15 @@ impl Scrub {
                 sleep_until(next).await;
             }
         };
-        let failed_reads = async {
-            loop {
-                let content = self.contents.unreadable().await;
-                report("verify", self.verify(content, self.rate).await);
-            }
-        };
-        tokio::join!(presence, reading, failed_reads);
+        tokio::join!(presence, reading, self.verify_reported());
+    }
+
+    /// Verifies the contents that are [reported](Contents::report_unreadable). Runs until it is dropped.
+    pub async fn verify_reported(&self) {
+        loop {
+            let content = self.contents.unreadable().await;
+            report("verify", self.verify(content, self.rate).await);
+        }
     }
 
     /// Verifies a content and restores it if it is damaged or gone. `rate` is the most bytes a second that are read.

@@ -18,7 +18,7 @@ use ports::{Clock, ManualClock, Seeder, Stores, Task};
 use proxytorrent_pipeline::{
     CollectOrphans, GRACE, LEASE, Outcome, Package, Release, Restored, Scrub, Seed, Sweep, Swept,
 };
-use seeder::SeedSession;
+use seeder::{Reader, SeedSession};
 use settings::Settings;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -57,8 +57,9 @@ impl TestEnv {
             clock: clock.clone(),
         };
         let settings = Settings::from_pairs([("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0")]).unwrap();
-        let (contents, statistics) = (stores.contents.clone(), stores.statistics.clone());
-        let session = SeedSession::start(&settings.seeder, &settings.torrent, contents, statistics).await.unwrap();
+        let reader = Reader::local(stores.contents.clone());
+        let statistics = stores.statistics.clone();
+        let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, statistics).await.unwrap();
         let session = Arc::new(session);
         Self {
             package: Package::new(&stores, &settings),
@@ -364,8 +365,8 @@ async fn all_torrents_are_seeded_again_after_a_restart() {
     }
     let settings = Settings::from_pairs([("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0")]).unwrap();
     env.session.stop().await;
-    let (contents, statistics) = (env.stores.contents.clone(), env.stores.statistics.clone());
-    let next = SeedSession::start(&settings.seeder, &settings.torrent, contents, statistics).await;
+    let reader = Reader::local(env.stores.contents.clone());
+    let next = SeedSession::start(&settings.seeder, &settings.torrent, reader, env.stores.statistics.clone()).await;
     let seed = Seed::new(&env.stores, Arc::new(next.unwrap()));
     assert!(seed.progress.pending().is_some());
     assert_eq!(seed.restore().await.unwrap(), Restored { added: 3, failed: 0 });

@@ -82,8 +82,11 @@ pub trait Contents: Check {
     /// Moves a damaged content to where an operator finds it, or deletes it. It need not exist.
     async fn quarantine(&self, content: ContentHash) -> Result<(), StoreError>;
 
-    /// Waits until a content could not be read, and returns it. A store that protects its contents against decay never
-    /// returns.
+    /// Reports a content that could not be read, or whose bytes do not match its torrent. Ignored by a store whose
+    /// contents nobody verifies.
+    fn report_unreadable(&self, _content: ContentHash) {}
+
+    /// Waits until a content is reported, by a caller or by the store itself, and returns it.
     async fn unreadable(&self) -> ContentHash {
         std::future::pending().await
     }

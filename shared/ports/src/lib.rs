@@ -17,6 +17,7 @@ mod stores;
 mod swarm;
 mod task_queue;
 mod torrents;
+mod unreadable;
 mod upload_limiter;
 
 #[cfg(feature = "contract")]
@@ -38,4 +39,5 @@ pub use stores::Stores;
 pub use swarm::{Announce, MAX_PEERS_PER_ADDRESS, Peer, Swarm, SwarmCounts, client_network, select_peers};
 pub use task_queue::{Share, Task, TaskQueue};
 pub use torrents::Torrents;
+pub use unreadable::Unreadable;
 pub use upload_limiter::UploadLimiter;

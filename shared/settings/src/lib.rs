@@ -18,16 +18,19 @@ pub use choices::{Encryption, Profile, ProxyResolve, ProxyType, SaltScope, Stora
 pub use proxy_address::ProxyAddress;
 pub use secrecy::{ExposeSecret, SecretString};
 pub use sections::{
-    Aws, Cache, Client, Database, Fetcher, Limits, Monitoring, PieceLength, RateLimit, Security, Seeder, Server,
-    Storage, Torrent, Tracker,
+    Aws, Cache, Client, Database, Fetcher, Limits, Monitoring, RateLimit, Security, Seeder, Server, Storage, Torrent,
+    Tracker,
 };
 pub use source::{Description, Problems};
-pub use value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret};
+pub use value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret, PieceLength, PowerOfTwo};
 
 use source::Source;
 
 /// The shortest secret that counts as unguessable, in bytes.
 const MIN_SECRET: usize = 16;
+
+/// The smallest disk cache of the seeder in bytes: a few of its files.
+const MIN_CACHE_DISK: u64 = 256 << 20;
 
 /// All settings, validated.
 #[derive(Debug, Clone)]
@@ -204,6 +207,9 @@ impl Settings {
                 "SEEDER__LISTEN is an unspecified address (0.0.0.0 or ::), which peers cannot connect to: set \
                  SEEDER__PUBLIC_ADDRESS to the address that they use, e.g. 192.0.2.7:6881",
             );
+        }
+        if (1..MIN_CACHE_DISK).contains(&self.seeder.cache_disk.get()) {
+            refuse("SEEDER__CACHE_DISK", "is too small; allowed: 0, or a whole number from 268435456");
         }
         if self.seeder.listen.is_empty() {
             refuse("SEEDER__LISTEN", "must have at least one address, e.g. 127.0.0.1:6881");

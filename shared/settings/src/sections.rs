@@ -13,7 +13,7 @@ use url::Url;
 use crate::choices::{Encryption, Profile, ProxyResolve, ProxyType, SaltScope, StorageType};
 use crate::proxy_address::ProxyAddress;
 use crate::source::{Problems, Source};
-use crate::value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret, Value};
+use crate::value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret, PieceLength, PowerOfTwo};
 
 /// Defines a section: the struct, its reader and its printed reference come from the same lines. Syntax of a field:
 /// `= default` for both profiles, or `= default, default in development`.
@@ -261,6 +261,15 @@ section! {
         connect_to_peers: bool = "true";
         /// Seconds between two saves of how much was uploaded; a crash loses what was uploaded since.
         save_interval: Bounded<1, 86_400> = "300";
+        /// The bytes of contents that the seeder keeps in memory. Used on AWS; a seeder with a folder relies on the
+        /// system's cache.
+        cache_memory: Bounded<67_108_864, 1_000_000_000_000> = "134217728";
+        /// The bytes of contents that the seeder keeps on disk, at least 268435456; 0 keeps none. Used on AWS.
+        cache_disk: Bounded<0, 1_000_000_000_000_000> = "4294967296";
+        /// The folder of these contents. No other process may use it.
+        cache_folder: PathBuf = "./cache";
+        /// The bytes that the seeder reads at once; more if the pieces of a torrent are larger. Used on AWS.
+        cache_chunk: PowerOfTwo<1_048_576, 4_194_304> = "4194304";
     }
 }
 
@@ -404,7 +413,8 @@ section! {
         package_queue: Option<String> = "";
         /// The URL of the SQS queue of seeder tasks.
         seed_queue: Option<String> = "";
-        /// The size of the in-memory cache of contents, in bytes; 0 caches nothing.
+        /// The size of the in-memory cache of contents of a function, in bytes; 0 caches nothing. The seeder has
+        /// SEEDER__CACHE_MEMORY.
         content_memory: Bounded<0, 1_000_000_000_000> = "134217728";
     }
 }
@@ -483,32 +493,6 @@ section! {
         access_log: bool = "true";
         /// Whether Prometheus metrics are served at /metrics.
         metrics_enabled: bool = "true";
-    }
-}
-
-/// A piece length that BEP 52 allows and clients accept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PieceLength(u32);
-
-impl PieceLength {
-    /// Returns the piece length in bytes.
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-}
-
-impl Value for PieceLength {
-    fn allowed() -> String {
-        "a power of two from 16384 to 16777216".into()
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let bytes: u32 = text.parse().map_err(|_| format!("'{text}' is not a whole number"))?;
-        if bytes.is_power_of_two() && (1 << 14..=1 << 24).contains(&bytes) {
-            Ok(Self(bytes))
-        } else {
-            Err(format!("{bytes} is not a piece length"))
-        }
     }
 }
 

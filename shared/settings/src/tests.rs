@@ -57,7 +57,7 @@ fn all_problems_are_reported_at_once_with_name_value_and_allowed_values() {
         "FETCHER__READ_TIMEOUT: 'soon' is not a whole number; allowed: a whole number from 1 to 600",
         "FETCHER__CONNECT_TIMEOUT: 301 is out of range",
         "PROXY__PROXY_TYPE: 'socks4' is not one of the allowed words; allowed: socks5 or http or https",
-        "TORRENT__PIECE_SIZE: 20000 is not a piece length",
+        "TORRENT__PIECE_SIZE: 20000 is not a power of two in this range",
         "FETCHER__ALLOW_NETWORKS: 'nonsense' is not a network",
         "FETCHER__MAX_SIZ: is not a setting; allowed: FETCHER__ALLOWED_HOSTS",
     ] {

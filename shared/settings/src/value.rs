@@ -128,7 +128,7 @@ impl<const MIN: u64, const MAX: u64> Bounded<MIN, MAX> {
     /// Returns the number. Does not compile if the maximum does not fit.
     #[expect(clippy::cast_possible_truncation, reason = "the assertion")]
     pub const fn get_usize(self) -> usize {
-        const { assert!(MAX <= u32::MAX as u64) }
+        const { assert!(MAX <= usize::MAX as u64) }
         self.0 as usize
     }
 }
@@ -145,6 +145,35 @@ impl<const MIN: u64, const MAX: u64> Value for Bounded<MIN, MAX> {
     fn parse(text: &str) -> Result<Self, String> {
         let number = text.parse().map_err(|_| format!("'{text}' is not a whole number"))?;
         if (MIN..=MAX).contains(&number) { Ok(Self(number)) } else { Err(format!("{number} is out of range")) }
+    }
+}
+
+/// A power of two from `MIN` to `MAX`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PowerOfTwo<const MIN: u32, const MAX: u32>(u32);
+
+/// A piece length in bytes that BEP 52 allows and clients accept.
+pub type PieceLength = PowerOfTwo<16_384, 16_777_216>;
+
+impl<const MIN: u32, const MAX: u32> PowerOfTwo<MIN, MAX> {
+    /// Returns the number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> Value for PowerOfTwo<MIN, MAX> {
+    fn allowed() -> String {
+        format!("a power of two from {MIN} to {MAX}")
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let number: u32 = text.parse().map_err(|_| format!("'{text}' is not a whole number"))?;
+        if number.is_power_of_two() && (MIN..=MAX).contains(&number) {
+            Ok(Self(number))
+        } else {
+            Err(format!("{number} is not a power of two in this range"))
+        }
     }
 }
 

@@ -34,6 +34,12 @@ const fn metric(name: &'static str, kind: Kind, labels: &'static [&'static str],
 pub const METRICS: &[Metric] = &[
     metric("proxytorrent_authentication_failures_total", Kind::Counter, &["what"], "Failed authentications"),
     metric("proxytorrent_build_info", Kind::Gauge, &["version"], "Always 1; the version is in the label"),
+    metric(
+        "proxytorrent_chunk_loads_total",
+        Kind::Counter,
+        &["result"],
+        "Chunks read from the content store by the seeder",
+    ),
     metric("proxytorrent_content_corrupt_total", Kind::Counter, &[], "Contents found damaged or missing"),
     metric("proxytorrent_fetched_bytes_total", Kind::Counter, &[], "Bytes of contents fetched"),
     metric(

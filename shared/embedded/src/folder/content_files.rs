@@ -13,13 +13,12 @@ use std::time::SystemTime;
 
 use domain::{ContentHash, Timestamp};
 use lru::LruCache;
-use ports::{Removal, StagingEntry, StoreError, UploadToken};
+use ports::{Removal, StagingEntry, StoreError, Unreadable, UploadToken};
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempPath};
 use tokio::task::spawn_blocking;
 
 use super::space::{DAMAGED, STORE, Space, SpaceLimits};
-use super::unreadable::Unreadable;
 use crate::data_folder::OpenError;
 use crate::files;
 

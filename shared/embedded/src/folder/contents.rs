@@ -125,6 +125,10 @@ impl Contents for FolderContents {
         blocking(move || folder.quarantine(content)).await
     }
 
+    fn report_unreadable(&self, content: ContentHash) {
+        self.0.unreadable.add(content);
+    }
+
     async fn unreadable(&self) -> ContentHash {
         self.0.unreadable.next().await
     }

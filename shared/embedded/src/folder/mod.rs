@@ -4,4 +4,3 @@ mod content_files;
 pub(crate) mod contents;
 pub(crate) mod space;
 mod staged;
-mod unreadable;

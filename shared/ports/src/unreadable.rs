@@ -1,4 +1,4 @@
-//! Contents that could not be read.
+//! Contents that could not be read, or were damaged.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 /// The maximum number of contents that wait for verification after a failed read.
 const MOST_UNREADABLE: usize = 1024;
 
-/// The contents that could not be read and have not been verified since.
+/// The contents that were [reported](crate::Contents::report_unreadable) and have not been verified since.
 #[derive(Debug, Default)]
 pub struct Unreadable {
     contents: Mutex<HashSet<ContentHash>>,
