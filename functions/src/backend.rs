@@ -137,7 +137,7 @@ impl Backend {
 
     /// The fetch step and, if there is a webhook secret, the notify step.
     pub fn fetch(&self) -> Result<(Fetch, Option<Notify>), Error> {
-        let fetcher = fetcher::Fetcher::new(&self.settings.fetcher, &self.settings.proxy)?;
+        let fetcher = fetcher::Fetcher::new(&self.settings.fetcher, &self.settings.proxy, None)?;
         let notify = Notify::new(&self.stores, fetcher.clone(), &self.settings.security)?;
         Ok((Fetch::new(&self.stores, fetcher, &self.settings, true), notify))
     }

@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use libtorrent_sys::Session;
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 /// The timeout for the results of opening the listen sockets.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// The timeout for the other addresses of a network interface after one has failed, such as a link-local one that is
+/// still being checked for duplicates.
+pub(crate) const OTHERS: Duration = Duration::from_secs(2);
 
 /// The error of a change of the listen port. The seeder still listens on the old one.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,7 @@ const RESULTS: usize = 256;
 /// The listen addresses, and the public addresses that follow from them.
 #[derive(Debug)]
 pub(crate) struct Listen {
+    interface: Option<String>,
     listen: Vec<SocketAddr>,
     public: Vec<SocketAddr>,
     addresses: watch::Sender<Vec<SocketAddr>>,
@@ -64,6 +69,7 @@ impl Listen {
         let (sender, opened) = mpsc::channel(RESULTS);
         let current = Current { listen: resolved(&seeder.listen), opened };
         let listen = Self {
+            interface: interface(seeder),
             listen: seeder.listen.clone(),
             public: public.clone(),
             addresses: watch::Sender::new(resolved(public)),
@@ -86,12 +92,14 @@ impl Listen {
             let failed = |error: libtorrent_sys::Error| ListenError { port, why: error.to_string() };
             // The old sockets stay open until the new ones are.
             let new: Vec<_> = listen.iter().filter(|address| !current.listen.contains(address)).copied().collect();
-            let both = interfaces(&[&current.listen[..], &new].concat());
+            let interface = self.interface.as_deref();
+            let both = interfaces(&[&current.listen[..], &new].concat(), interface);
             while current.opened.try_recv().is_ok() {}
             session.set_listen_interfaces(&both).map_err(failed)?;
-            let opened = opened(port, sockets(&new), &mut current.opened).await;
+            let is_bound = interface.is_some();
+            let opened = opened(port, sockets(&new, interface), is_bound, &mut current.opened).await;
             let next = if opened.is_ok() { &listen } else { &current.listen };
-            session.set_listen_interfaces(&interfaces(next)).map_err(failed)?;
+            session.set_listen_interfaces(&interfaces(next, interface)).map_err(failed)?;
             if let Err(why) = opened {
                 warn!(port, why, "listen port not changed");
                 return Err(ListenError { port, why });
@@ -106,15 +114,23 @@ impl Listen {
     }
 }
 
-/// Waits until this number of sockets on this port are open. Returns the reason if one is not.
-async fn opened(port: u16, sockets: usize, results: &mut mpsc::Receiver<Opened>) -> Result<(), String> {
-    let mut missing = sockets;
+/// Waits until this number of sockets on this port are open. Returns the reason if one is not. On a network interface, an
+/// address may fail as long as another one does not.
+async fn opened(port: u16, sockets: usize, is_bound: bool, results: &mut mpsc::Receiver<Opened>) -> Result<(), String> {
+    let (mut missing, mut failed, mut deadline) = (sockets, None, Instant::now() + ANSWER);
     while missing > 0 {
-        let next = timeout(ANSWER, results.recv()).await.map_err(|_| "libtorrent did not respond in time")?;
+        let Ok(next) = timeout_at(deadline, results.recv()).await else {
+            return Err(failed.unwrap_or_else(|| "libtorrent did not respond in time".into()));
+        };
         let opened = next.ok_or("the seeder has stopped")?;
-        if opened.port == port {
-            opened.result?;
-            missing -= 1;
+        match opened.result {
+            _ if opened.port != port => {}
+            Ok(()) => missing -= 1,
+            Err(why) if is_bound => {
+                failed.get_or_insert(why);
+                deadline = deadline.min(Instant::now() + OTHERS);
+            }
+            Err(why) => return Err(why),
         }
     }
     Ok(())
@@ -131,15 +147,26 @@ pub(crate) fn on_port(addresses: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
     found
 }
 
-/// Returns libtorrent's `listen_interfaces` for these addresses.
-pub(crate) fn interfaces(listen: &[SocketAddr]) -> String {
-    listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+/// Returns the name of the network interface that the seeder is bound to.
+pub(crate) fn interface(seeder: &settings::Seeder) -> Option<String> {
+    seeder.interface.as_ref().map(|name| name.as_str().to_owned())
+}
+
+/// Returns libtorrent's `listen_interfaces` for these addresses. With a network interface they are all addresses of the
+/// interface, and the sockets are bound to it.
+pub(crate) fn interfaces(listen: &[SocketAddr], interface: Option<&str>) -> String {
+    let mut entries: Vec<_> = match interface {
+        Some(name) => listen.iter().map(|address| format!("{name}:{}", address.port())).collect(),
+        None => listen.iter().map(ToString::to_string).collect(),
+    };
+    entries.dedup();
+    entries.join(",")
 }
 
 /// Returns the number of listen sockets. Each address has a TCP socket and a UDP socket for µTP. libtorrent opens the
-/// latter even if µTP is off.
-pub(crate) fn sockets(listen: &[SocketAddr]) -> usize {
-    2 * listen.len()
+/// latter even if µTP is off. With a network interface it is the least number: those of one address.
+pub(crate) fn sockets(listen: &[SocketAddr], interface: Option<&str>) -> usize {
+    if interface.is_some() { 2 } else { 2 * listen.len() }
 }
 
 /// Returns the port in a text: its first number. gluetun separates several ports by lines or commas. Returns `None` if

@@ -13,12 +13,13 @@ use ports::{SeedError, Seeder};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
 use crate::disk::ContentsDisk;
 use crate::events::{Events, Waiting};
-use crate::listen::{Listen, ListenError, interfaces, on_port, read_port_file, sockets};
+use crate::listen::{Listen, ListenError, OTHERS, interface, interfaces, on_port, read_port_file, sockets};
 use crate::lock::lock;
 use crate::reader::Reader;
 use crate::uploads::Uploads;
@@ -71,8 +72,10 @@ impl SeedSession {
     ) -> Result<Self, StartError> {
         let forced = seeder.port_file.as_deref().and_then(read_port_file);
         let addresses = forced.map_or_else(|| seeder.listen.clone(), |port| on_port(&seeder.listen, port));
+        let interface = interface(seeder);
+        let interface = interface.as_deref();
         let settings = SessionSettings {
-            listen_interfaces: interfaces(&addresses),
+            listen_interfaces: interfaces(&addresses, interface),
             encryption: match torrent.encryption() {
                 settings::Encryption::Forced => Encryption::Forced,
                 settings::Encryption::Preferred => Encryption::Preferred,
@@ -80,7 +83,7 @@ impl SeedSession {
             },
             utp: seeder.utp,
             connect_to_peers: seeder.connect_to_peers,
-            outgoing_interfaces: outgoing_interfaces(&seeder.listen),
+            outgoing_interfaces: interface.map_or_else(|| outgoing_interfaces(&seeder.listen), str::to_owned),
             upload_rate_limit: torrent.upload_rate_limit.get_i32(),
             download_rate_limit: torrent.download_rate_limit.get_i32(),
             connections_limit: torrent.max_connections.get_i32(),
@@ -94,10 +97,10 @@ impl SeedSession {
             stopping: stop.clone(),
         };
         let session = Arc::new(Session::new(&settings, disk)?);
-        let early = listening(&session, &notify, &addresses).await?;
+        let early = listening(&session, &notify, &addresses, interface).await?;
         let (listen, opened) = Listen::new(seeder, session.listen_port(), forced.is_some());
         let addresses = listen.addresses().borrow().clone();
-        info!(?addresses, encryption = ?settings.encryption, utp = settings.utp, "seeder started");
+        info!(?addresses, interface, encryption = ?settings.encryption, utp = settings.utp, "seeder started");
 
         let waiting = Arc::new(Waiting::default());
         let uploads = Uploads::new(statistics);
@@ -210,21 +213,35 @@ impl SeedSession {
 }
 
 /// Waits until the session listens. Returns the other events that arrived before that.
-async fn listening(session: &Session, notify: &Notify, listen: &[SocketAddr]) -> Result<Vec<Event>, StartError> {
+async fn listening(
+    session: &Session,
+    notify: &Notify,
+    listen: &[SocketAddr],
+    interface: Option<&str>,
+) -> Result<Vec<Event>, StartError> {
     let mut seen = vec![];
-    let failed = |why: &str| StartError::Listen { addresses: interfaces(listen), why: why.into() };
+    let failed = |why: &str| StartError::Listen { addresses: interfaces(listen, interface), why: why.into() };
+    let (mut failure, mut deadline) = (None, Instant::now() + ANSWER);
     loop {
         for event in session.take_events()? {
             match event.kind {
-                EventKind::ListenFailed => return Err(failed(&event.message)),
+                EventKind::ListenFailed if interface.is_none() => return Err(failed(&event.message)),
+                EventKind::ListenFailed => {
+                    failure.get_or_insert(event.message);
+                    deadline = deadline.min(Instant::now() + OTHERS);
+                }
                 _ => seen.push(event),
             }
         }
-        if seen.iter().filter(|event| event.kind == EventKind::Listening).count() >= sockets(listen) {
+        if seen.iter().filter(|event| event.kind == EventKind::Listening).count() >= sockets(listen, interface) {
             return Ok(seen);
         }
-        if tokio::time::timeout(ANSWER, notify.notified()).await.is_err() {
-            return Err(failed("libtorrent did not respond in time"));
+        if timeout_at(deadline, notify.notified()).await.is_err() {
+            return Err(failed(match (&failure, interface) {
+                (Some(why), _) => why,
+                (None, Some(_)) => "there is no such network interface, or it has no address (SEEDER__INTERFACE)",
+                (None, None) => "libtorrent did not respond in time",
+            }));
         }
     }
 }

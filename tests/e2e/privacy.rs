@@ -122,3 +122,14 @@ async fn the_seeder_sends_nothing_but_encrypted_connections_with_its_peers() {
         assert_eq!(printed, "quiet\n", "{kind}");
     }
 }
+
+/// While the interface is down, neither fetches nor look-ups nor the seeder use another one, which reaches the same hosts.
+#[tokio::test]
+async fn nothing_leaves_by_another_interface_while_the_configured_one_is_down() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (script, program) = (tool("interface.py"), program());
+    let arguments = [script.to_str(), program.to_str(), folder.path().to_str()];
+    let arguments = arguments.map(|argument| argument.expect("text"));
+    let printed = run(python().to_str().expect("text"), &arguments, folder.path()).await;
+    assert_eq!(printed, "bound\n");
+}

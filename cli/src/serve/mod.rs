@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Api, Deployment};
-use fetcher::Fetcher;
+use fetcher::{BoundInterface, Fetcher, Interface};
 use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
 use ports::{Stores, UploadLimiter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -60,7 +60,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     raise_open_files();
     let (backend, tasks) = Backend::open(&settings).await?;
     let stores = &backend.stores;
-    let fetcher = Fetcher::new(&settings.fetcher, &settings.proxy).map_err(CommandError::start)?;
+    let fetcher = fetcher(&settings)?;
     let reader = Reader::local(stores.contents.clone());
     let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, stores.statistics.clone());
     let session = Arc::new(session.await.map_err(CommandError::start)?);
@@ -150,6 +150,17 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         seeder::exit_immediately(0);
     }
     Ok(())
+}
+
+/// Creates the fetcher, bound to the network interface of the seeder.
+fn fetcher(settings: &Settings) -> Result<Fetcher, CommandError> {
+    let mut interface: Option<Arc<dyn Interface>> = None;
+    if let Some(name) = &settings.seeder.interface {
+        let bound = BoundInterface::new(name.as_str());
+        let why = |error| CommandError::Start(format!("SEEDER__INTERFACE needs a name server: {error}"));
+        interface = Some(Arc::new(bound.map_err(why)?));
+    }
+    Fetcher::new(&settings.fetcher, &settings.proxy, interface).map_err(CommandError::start)
 }
 
 /// Listens on an address, which these settings name.

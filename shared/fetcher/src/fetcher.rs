@@ -1,5 +1,6 @@
 //! Fetch of one content: redirects, download, suspend and resume, checksum.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Content, ContentHash, Failure, FailureCode, FetchSpec, FileName, MediaType, Timestamp, UserId};
@@ -15,6 +16,7 @@ use tracing::info;
 use url::Url;
 
 use crate::connection::client::ClientError;
+use crate::connection::interface::Interface;
 use crate::connection::proxy::{ProxyHealth, ProxyStates};
 use crate::connection::response::{check_status, is_redirect, keeps_method, redacted, redirect_target};
 use crate::connection::sender::{OutboundRequest, Sender, Session};
@@ -113,10 +115,15 @@ enum Beginning<'a> {
 }
 
 impl Fetcher {
-    /// Creates a fetcher with these settings.
-    pub fn new(fetcher: &settings::Fetcher, proxy: &settings::Proxy) -> Result<Self, ClientError> {
+    /// Creates a fetcher with these settings. All its connections and look-ups are bound to `interface`, except those with
+    /// a proxy at a loopback address.
+    pub fn new(
+        fetcher: &settings::Fetcher,
+        proxy: &settings::Proxy,
+        interface: Option<Arc<dyn Interface>>,
+    ) -> Result<Self, ClientError> {
         Ok(Self {
-            sender: Sender::new(fetcher, proxy)?,
+            sender: Sender::new(fetcher, proxy, interface)?,
             limits: TransferLimits::new(fetcher),
             max_redirects: fetcher.max_redirects.get(),
         })

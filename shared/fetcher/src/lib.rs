@@ -14,6 +14,7 @@ mod policy;
 mod transfer;
 
 pub use connection::client::ClientError;
+pub use connection::interface::{BoundInterface, Interface};
 pub use connection::proxy::{ProxyHealth, ProxyStates};
 pub use error::FetchError;
 pub use fetcher::{Fetched, Fetcher, Transfer};

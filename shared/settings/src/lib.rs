@@ -22,7 +22,7 @@ pub use sections::{
     Tracker,
 };
 pub use source::{Description, Problems};
-pub use value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret, PieceLength, PowerOfTwo};
+pub use value::{BearerToken, Bounded, HostName, InterfaceName, List, LogLevel, NamedSecret, PieceLength, PowerOfTwo};
 
 use source::Source;
 
@@ -206,6 +206,13 @@ impl Settings {
                 "SEEDER__PUBLIC_ADDRESS",
                 "SEEDER__LISTEN is an unspecified address (0.0.0.0 or ::), which peers cannot connect to: set \
                  SEEDER__PUBLIC_ADDRESS to the address that they use, e.g. 192.0.2.7:6881",
+            );
+        }
+        if self.seeder.interface.is_some() && self.seeder.listen.iter().any(|l| !l.ip().is_unspecified()) {
+            refuse(
+                "SEEDER__LISTEN",
+                "is an address, but SEEDER__INTERFACE decides which addresses the seeder has; allowed: 0.0.0.0:PORT or \
+                 [::]:PORT",
             );
         }
         if (1..MIN_CACHE_DISK).contains(&self.seeder.cache_disk.get()) {

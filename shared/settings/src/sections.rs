@@ -13,7 +13,9 @@ use url::Url;
 use crate::choices::{Encryption, Profile, ProxyResolve, ProxyType, SaltScope, StorageType};
 use crate::proxy_address::ProxyAddress;
 use crate::source::{Problems, Source};
-use crate::value::{BearerToken, Bounded, HostName, List, LogLevel, NamedSecret, PieceLength, PowerOfTwo};
+use crate::value::{
+    BearerToken, Bounded, HostName, InterfaceName, List, LogLevel, NamedSecret, PieceLength, PowerOfTwo,
+};
 
 /// Defines a section: the struct, its reader and its printed reference come from the same lines. Syntax of a field:
 /// `= default` for both profiles, or `= default, default in development`.
@@ -247,6 +249,9 @@ section! {
         /// The addresses under which peers reach the seeder, if they differ from SEEDER__LISTEN; port 0 is the port
         /// that it listens on.
         public_address: List<SocketAddr> = "";
+        /// The network interface that the seeder and all fetches are bound to, such as tun0. While it is down, nothing is
+        /// sent through another one. Needs the unspecified address 0.0.0.0 or :: in SEEDER__LISTEN.
+        interface: Option<InterfaceName> = "";
         /// A file with the port to listen on, which overrides the ports of SEEDER__LISTEN and SEEDER__PUBLIC_ADDRESS. It
         /// is watched: the seeder follows the port that a VPN forwards, as gluetun writes it. Until the file exists, the
         /// configured ports are used.

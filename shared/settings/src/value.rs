@@ -148,6 +148,29 @@ impl<const MIN: u64, const MAX: u64> Value for Bounded<MIN, MAX> {
     }
 }
 
+/// The name of a network interface of Linux.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceName(String);
+
+impl InterfaceName {
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Value for InterfaceName {
+    fn allowed() -> String {
+        "the name of a network interface: 1 to 15 letters, digits and . _ -".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let is_name =
+            text.len() <= 15 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        if is_name { Ok(Self(text.into())) } else { Err(format!("'{text}' is not a name of one")) }
+    }
+}
+
 /// A power of two from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PowerOfTwo<const MIN: u32, const MAX: u32>(u32);

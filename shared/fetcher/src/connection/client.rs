@@ -1,7 +1,7 @@
 //! HTTP client: proxy, DNS lookup with address checks, timeouts.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use url::Url;
 
+use super::interface::Interface;
 use crate::policy::guard::Guard;
 
 /// The error of a client that cannot be created.
@@ -26,13 +27,19 @@ pub(crate) struct Clients {
     settings: settings::Fetcher,
     resolve: ProxyResolve,
     guard: Guard,
+    interface: Option<Arc<dyn Interface>>,
 }
 
 impl Clients {
-    pub fn new(settings: &settings::Fetcher, resolve: ProxyResolve, guard: Guard) -> Self {
+    pub fn new(
+        settings: &settings::Fetcher,
+        resolve: ProxyResolve,
+        guard: Guard,
+        interface: Option<Arc<dyn Interface>>,
+    ) -> Self {
         // Ignored: it fails if a provider is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { settings: settings.clone(), resolve, guard }
+        Self { settings: settings.clone(), resolve, guard, interface }
     }
 
     /// Builds a client that connects only through this proxy, or directly if it is `None`.
@@ -53,11 +60,24 @@ impl Clients {
             .referer(false)
             // FETCHER__USER_AGENT is that of curl by default, so header names are written as curl writes them.
             .http1_title_case_headers()
-            .dns_resolver(Arc::new(GuardedResolver(self.guard.clone())));
+            .dns_resolver(Arc::new(GuardedResolver { guard: self.guard.clone(), interface: self.interface.clone() }));
+        if let Some(interface) = self.interface_to(proxy) {
+            client = client.interface(interface.name());
+        }
         if let Some(proxy) = proxy {
             client = client.proxy(Proxy::all(self.proxy_url(proxy)?).map_err(failed)?);
         }
         client.build().map_err(failed)
+    }
+
+    /// Returns the interface that connections are bound to; `None` if they are not. A proxy on this machine is reached by
+    /// the loopback interface only.
+    pub fn interface_to(&self, proxy: Option<&ProxyAddress>) -> Option<&Arc<dyn Interface>> {
+        let is_local = |proxy: &ProxyAddress| {
+            let host = proxy.host.trim_matches(['[', ']']);
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+        };
+        self.interface.as_ref().filter(|_| !proxy.is_some_and(is_local))
     }
 
     /// Returns the URL of the proxy for reqwest. It contains the password and must not be logged.
@@ -100,7 +120,10 @@ async fn look_up(name: String) -> io::Result<Vec<SocketAddr>> {
 
 /// The DNS resolver of the connections. It refuses denied addresses, so that the checked address is the one that is
 /// connected to (no DNS rebinding).
-struct GuardedResolver(Guard);
+struct GuardedResolver {
+    guard: Guard,
+    interface: Option<Arc<dyn Interface>>,
+}
 
 /// The error of a lookup. reqwest's error wraps it, so that the failure code is preserved.
 #[derive(Debug, thiserror::Error)]
@@ -115,11 +138,17 @@ pub(crate) enum LookupError {
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let guard = self.0.clone();
+        let (guard, interface) = (self.guard.clone(), self.interface.clone());
         Box::pin(async move {
             let (is_proxy, is_watched) = (guard.is_proxy_name(name.as_str()), guard.is_watched(name.as_str()));
             let not_found = || if is_proxy { LookupError::ProxyNotFound } else { LookupError::NotFound };
-            let found = look_up(name.as_str().to_owned()).await.map_err(|_| not_found())?;
+            let found = match interface {
+                // Without a query, and without the interface.
+                Some(_) if name.as_str() == "localhost" => look_up(name.as_str().to_owned()).await,
+                Some(interface) => interface.look_up(name.as_str()).await,
+                None => look_up(name.as_str().to_owned()).await,
+            };
+            let found = found.map_err(|_| not_found())?;
             if found.is_empty() {
                 return Err(not_found().into());
             }

@@ -2,6 +2,7 @@
 
 pub(crate) mod classify;
 pub(crate) mod client;
+pub(crate) mod interface;
 pub(crate) mod proxy;
 pub(crate) mod response;
 pub(crate) mod sender;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use domain::{Failure, FailureCode, UserId};
@@ -18,6 +18,7 @@ use tracing::warn;
 
 use super::classify::{CREDENTIALS_REFUSED, classify};
 use super::client::{ClientError, Clients};
+use super::interface::Interface;
 use crate::error::FetchError;
 use crate::policy::guard::Guard;
 
@@ -91,8 +92,13 @@ impl fmt::Debug for ProxyPool {
 }
 
 impl ProxyPool {
-    pub fn new(fetcher: &settings::Fetcher, proxy: &settings::Proxy, guard: Guard) -> Result<Self, ClientError> {
-        let clients = Clients::new(fetcher, proxy.resolve, guard);
+    pub fn new(
+        fetcher: &settings::Fetcher,
+        proxy: &settings::Proxy,
+        guard: Guard,
+        interface: Option<Arc<dyn Interface>>,
+    ) -> Result<Self, ClientError> {
+        let clients = Clients::new(fetcher, proxy.resolve, guard, interface);
         let way = |proxy: Option<ProxyAddress>| {
             Ok(ProxyRoute { client: clients.build(proxy.as_ref())?, proxy, rest: Mutex::default() })
         };
@@ -137,7 +143,7 @@ impl ProxyPool {
     async fn check_one(&self, client: &Client, proxy: &ProxyAddress) -> Result<(), Failure> {
         let check = async {
             match proxy.kind {
-                ProxyType::Socks5 => check_socks5(proxy).await,
+                ProxyType::Socks5 => check_socks5(proxy, self.clients.interface_to(Some(proxy))).await,
                 ProxyType::Http | ProxyType::Https => check_http(client).await,
             }
         };
@@ -167,9 +173,12 @@ fn credentials_refused() -> Failure {
     Failure::new(FailureCode::ProxyAuthFailed, CREDENTIALS_REFUSED)
 }
 
-async fn check_socks5(proxy: &ProxyAddress) -> Result<(), Failure> {
+async fn check_socks5(proxy: &ProxyAddress, interface: Option<&Arc<dyn Interface>>) -> Result<(), Failure> {
     let unreachable = |why: &str| Failure::new(FailureCode::ProxyUnreachable, format!("the proxy {why}"));
-    let stream = TcpStream::connect((proxy.host.as_str(), proxy.port)).await;
+    let stream = match interface {
+        Some(interface) => interface.connect(&proxy.host, proxy.port).await,
+        None => TcpStream::connect((proxy.host.as_str(), proxy.port)).await,
+    };
     let stream = stream.map_err(|_| unreachable("does not accept connections"))?;
     let answer = match &proxy.credentials {
         Some((user, password)) => {

@@ -8,6 +8,7 @@ use reqwest::Response;
 use url::Url;
 
 use super::client::ClientError;
+use super::interface::Interface;
 pub(crate) use super::proxy::Session;
 use super::proxy::{ProxyHealth, ProxyPool, ProxyStates};
 use crate::error::FetchError;
@@ -32,10 +33,14 @@ pub(crate) struct Sender {
 
 impl Sender {
     /// Creates a sender with these settings.
-    pub fn new(fetcher: &settings::Fetcher, proxy: &settings::Proxy) -> Result<Self, ClientError> {
+    pub fn new(
+        fetcher: &settings::Fetcher,
+        proxy: &settings::Proxy,
+        interface: Option<Arc<dyn Interface>>,
+    ) -> Result<Self, ClientError> {
         let guard = Guard::new(fetcher, proxy);
         Ok(Self {
-            proxies: Arc::new(ProxyPool::new(fetcher, proxy, guard.clone())?),
+            proxies: Arc::new(ProxyPool::new(fetcher, proxy, guard.clone(), interface)?),
             guard,
             keep_url_credentials: fetcher.allow_credential_headers,
         })
