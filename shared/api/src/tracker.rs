@@ -17,7 +17,7 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use metainfo::Value;
 use percent_encoding::percent_decode_str;
-use ports::{Announce, Peer, SwarmCounts, Task, Transferred};
+use ports::{Announce, Peer, Task, Transferred};
 use tracing::warn;
 
 use crate::abuse::TooMany;
@@ -108,12 +108,13 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
             warn!(%infohash, %error, "connect task not enqueued");
         }
     }
-    let seeder = api.seeder_addresses.get(api.clock.now()).await;
-    // The seeder comes last: of several peers at one address (behind one NAT, or on this machine), libtorrent keeps
+    let running = api.seeder_addresses.get(api.clock.now()).await;
+    let seeders = &running.addresses;
+    // The seeders come last: of several peers at one address (behind one NAT, or on this machine), libtorrent keeps
     // the last one in the list.
-    let others = peers.iter().map(|peer| (peer.address, Some(peer.id))).take(wanted.saturating_sub(seeder.len()));
-    let addresses: Vec<_> = others.chain(seeder.iter().map(|address| (*address, None))).take(wanted).collect();
-    let counts = SwarmCounts { seeds: counts.seeds + u32::from(!seeder.is_empty()), ..counts };
+    let others = peers.iter().map(|peer| (peer.address, Some(peer.id))).take(wanted.saturating_sub(seeders.len()));
+    let addresses: Vec<_> = others.chain(seeders.iter().map(|address| (*address, None))).take(wanted).collect();
+    let counts = running.added_to(counts);
     let seconds = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
     let mut entries = vec![
         ("interval", Value::Integer(seconds)),
@@ -147,7 +148,7 @@ pub(crate) async fn scrape(
 
 async fn scraped(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Response, Refusal> {
     let (row, infohash) = authorize(api, query, client).await?;
-    let seeder = api.seeder_addresses.get(api.clock.now()).await;
+    let running = api.seeder_addresses.get(api.clock.now()).await;
     let mut files = vec![];
     for (_, value) in parameters(query).filter(|(name, _)| *name == "info_hash").take(MAX_SCRAPED) {
         let hash: [u8; 20] = value.try_into().map_err(|_| Refusal::Because("info_hash must have 20 bytes"))?;
@@ -159,9 +160,9 @@ async fn scraped(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Respo
         let read = tokio::try_join!(counts, api.statistics.transferred(infohash));
         let (counts, transferred) =
             read.map_err(|_| Refusal::Because("the tracker's store is unavailable; try again later"))?;
-        let seeds = counts.seeds + u32::from(!seeder.is_empty());
+        let counts = running.added_to(counts);
         let file = Value::dict([
-            ("complete", Value::Integer(seeds.into())),
+            ("complete", Value::Integer(counts.seeds.into())),
             ("incomplete", Value::Integer(counts.leechers.into())),
             ("downloaded", Value::Integer(i64::try_from(transferred.completed).unwrap_or(i64::MAX))),
         ]);

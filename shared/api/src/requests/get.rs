@@ -236,14 +236,12 @@ pub(crate) async fn get(
 async fn swarm(api: &Api, row: &FetchRequest) -> Option<SwarmView> {
     let infohash = row.infohash.filter(|_| row.status == Status::Ready)?;
     let now = api.clock.now();
-    let (counts, seeder) = (api.swarm.counts(infohash, now), api.seeder_addresses.get(now).await);
+    let (counts, running) = (api.swarm.counts(infohash, now), api.seeder_addresses.get(now).await);
     match tokio::try_join!(counts, api.statistics.transferred(infohash)) {
-        Ok((counts, Transferred { uploaded_bytes, completed })) => Some(SwarmView {
-            seeders: counts.seeds + u32::from(!seeder.is_empty()),
-            leechers: counts.leechers,
-            completed,
-            uploaded_bytes,
-        }),
+        Ok((counts, Transferred { uploaded_bytes, completed })) => {
+            let counts = running.added_to(counts);
+            Some(SwarmView { seeders: counts.seeds, leechers: counts.leechers, completed, uploaded_bytes })
+        }
         Err(error) => {
             warn!(request.id = %row.id, %error, "swarm not read");
             None
