@@ -76,6 +76,12 @@ bench: ## Measure against curl, mktorrent and libtorrent; PART=speed|api|seeding
 	  cargo build --profile function --package proxytorrent-functions --bins --example hello ;; esac
 	@target/release/bench $(PART)
 
+bench-swarm: ## Measure swarms of 20 and 50 peers in network namespaces, with late peers and a killed seeder (needs root)
+	@scripts/setup test
+	@cargo build --release --package proxytorrent
+	@for arguments in "--peers 20" "--peers 50" "--peers 20 --late 5" "--peers 20 --kill"; do \
+	  .tools/python/bin/python bench/swarm.py target/release/proxytorrent $$arguments || exit 1; done
+
 deny: ## Check the licenses and sources of all dependencies
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny --version 0.18.9
 	cargo deny check licenses bans sources
@@ -91,4 +97,4 @@ setup: ## Install the packages and tools for the tests
 clean: ## Delete the build output and the installed tools
 	rm -rf target .tools
 
-.PHONY: help run run-aws lambda-watch sam-build validate test unit deny test-deploy lint fmt bench check-memory setup clean
+.PHONY: help run run-aws lambda-watch sam-build validate test unit deny test-deploy lint fmt bench bench-swarm check-memory setup clean

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,8 +16,11 @@ use tracing::{info, warn};
 
 use crate::chunk::{ChunkKey, kibibytes};
 
-/// The size in bytes of a file of the cache, the unit of its eviction.
+/// The least size in bytes of a file of the cache, the unit of its eviction.
 const FILE: usize = 64 << 20;
+
+/// The most files of the cache, which are all open.
+const FILES: usize = 256;
 
 /// The size in bytes of the buffer that is written at once. There are two. What does not fit is lost.
 const BUFFER: usize = 32 << 20;
@@ -53,9 +56,12 @@ impl DiskCache {
     pub async fn open(folder: &Path, size: usize) -> Result<Self, CacheError> {
         let failed = |why: String| CacheError { folder: folder.display().to_string(), why };
         let lock = lock(folder).map_err(failed)?;
+        check_free(folder, size).map_err(failed)?;
         let device = FsDeviceBuilder::new(folder).with_capacity(size).build();
         let device = device.map_err(|error| failed(error.to_string()))?;
-        let engine = BlockEngineConfig::new(device).with_block_size(FILE).with_buffer_pool_size(BUFFER);
+        let engine = BlockEngineConfig::new(device)
+            .with_block_size(size.div_ceil(FILES).next_multiple_of(FILE))
+            .with_buffer_pool_size(BUFFER);
         let cache = HybridCacheBuilder::new()
             .with_name("chunks")
             .with_policy(HybridCachePolicy::WriteOnInsertion)
@@ -107,6 +113,24 @@ impl DiskCache {
     /// Removes a chunk.
     pub fn remove(&self, key: &ChunkKey) {
         self.cache.remove(key);
+    }
+}
+
+/// Returns an error if the files of the cache cannot grow to this size.
+fn check_free(folder: &Path, size: usize) -> Result<(), String> {
+    let space = || -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(folder)?;
+        let mut space = disk.f_bavail * disk.f_frsize;
+        for file in std::fs::read_dir(folder)? {
+            // st_blocks is in units of 512 bytes (stat(2)).
+            space += file?.metadata()?.blocks() * 512;
+        }
+        Ok(space)
+    };
+    match space() {
+        Ok(space) if space < size as u64 => Err(format!("it needs {size} bytes, and the disk has {space}")),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

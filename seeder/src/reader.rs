@@ -1,9 +1,9 @@
 //! Reads of contents: verified against the pieces of the torrent, through a cache of chunks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use domain::ContentHash;
@@ -31,6 +31,12 @@ const READ_AHEAD: u64 = 2;
 
 /// The timeout for loading a chunk.
 const LOAD: Duration = Duration::from_secs(30);
+
+/// The timeout for loading a chunk from the disk cache. Then the store is read.
+const DISK: Duration = Duration::from_secs(5);
+
+/// How long reads of a damaged chunk fail without loading it again.
+const DAMAGED: Duration = Duration::from_secs(60);
 
 /// Chunks up to this size in bytes are hashed without another thread.
 const SMALL: usize = 64 << 10;
@@ -63,6 +69,8 @@ pub struct Reader {
     is_local: bool,
     /// The chunks that were loaded and verified.
     verified: Arc<Mutex<BTreeMap<(ContentHash, u32), Chunks>>>,
+    /// The chunks that were damaged, and when they were loaded.
+    damaged: Arc<Mutex<HashMap<ChunkKey, Instant>>>,
     /// Permits in KiB.
     loading: Arc<Semaphore>,
     reading_ahead: Arc<Semaphore>,
@@ -106,6 +114,7 @@ impl Reader {
             chunk,
             is_local,
             verified: Arc::default(),
+            damaged: Arc::default(),
             loading: semaphore(),
             reading_ahead: semaphore(),
         }
@@ -126,6 +135,7 @@ impl Reader {
         let cached = self.memory.get(&key);
         let chunk = match cached {
             Some(chunk) => chunk,
+            None if self.is_damaged(&key) => return Err(ReadError::Damaged),
             None => self.memory.get_or_fetch(&key, || self.load(key, pieces, None)).await.map_err(read_error)?,
         };
         let from = usize::try_from(offset - key.offset()).unwrap_or(usize::MAX);
@@ -148,20 +158,20 @@ impl Reader {
         let is_in_order = first.index == 0 || self.memory.contains(&first.at(first.index - 1));
         let last = if is_in_order { first.index + READ_AHEAD } else { first.index };
         for key in (first.index..=last).map(|index| first.at(index)) {
-            if key.offset() >= pieces.size() || self.memory.contains(&key) {
+            if key.offset() >= pieces.size() || self.memory.contains(&key) || self.is_damaged(&key) {
                 continue;
             }
             let Ok(permit) = self.reading_ahead.clone().try_acquire_many_owned(kibibytes(length(&key, pieces))) else {
                 return;
             };
-            let loaded = self.memory.get_or_fetch(&key, || self.load(key, pieces, Some(permit)));
-            // A failure concerns the peer that reads the chunk.
-            tokio::spawn(async move { drop(loaded.await) });
+            // It runs in a task of its own. A failure concerns the peer that reads the chunk.
+            drop(self.memory.get_or_fetch(&key, || self.load(key, pieces, Some(permit))));
         }
     }
 
-    /// Removes the chunks of a content from the cache.
+    /// Removes the chunks of a content from the cache, except those that are being loaded or written to disk.
     pub fn forget(&self, content: ContentHash) {
+        lock(&self.damaged).retain(|key, _| key.content != content);
         let mut verified = lock(&self.verified);
         let units: Vec<_> = verified.range((content, 0)..=(content, u32::MAX)).map(|(key, _)| *key).collect();
         for (_, size) in &units {
@@ -185,6 +195,10 @@ impl Reader {
         lock(&self.verified).get(&(key.content, key.size)).is_some_and(|chunks| chunks.contains(key.index))
     }
 
+    fn is_damaged(&self, key: &ChunkKey) -> bool {
+        lock(&self.damaged).get(key).is_some_and(|at| at.elapsed() < DAMAGED)
+    }
+
     /// Loads a chunk from the disk cache, or from the store and verifies it.
     fn load(
         &self,
@@ -193,14 +207,8 @@ impl Reader {
         permit: Option<OwnedSemaphorePermit>,
     ) -> impl Future<Output = Result<Bytes, ReadError>> + Send + use<> {
         let (contents, loading, pieces) = (self.contents.clone(), self.loading.clone(), pieces.clone());
-        let (verified, disk) = (self.verified.clone(), self.disk.clone());
+        let (verified, damaged, disk) = (self.verified.clone(), self.damaged.clone(), self.disk.clone());
         async move {
-            if let Some(disk) = &disk
-                && let Some(bytes) = disk.load(&key).await
-            {
-                lock(&verified).entry((key.content, key.size)).or_default().insert(key.index);
-                return Ok(bytes);
-            }
             let _permit = match permit {
                 Some(permit) => permit,
                 None => loading
@@ -208,6 +216,12 @@ impl Reader {
                     .await
                     .map_err(|error| ReadError::Unavailable(error.to_string()))?,
             };
+            if let Some(disk) = &disk
+                && let Ok(Some(bytes)) = tokio::time::timeout(DISK, disk.load(&key)).await
+            {
+                lock(&verified).entry((key.content, key.size)).or_default().insert(key.index);
+                return Ok(bytes);
+            }
             // Twice: the bytes may have been damaged on their way.
             for _ in 0..2 {
                 let mut bytes = BytesMut::zeroed(length(&key, &pieces));
@@ -229,6 +243,10 @@ impl Reader {
                 }
             }
             count("damaged");
+            let mut damaged = lock(&damaged);
+            damaged.retain(|_, at| at.elapsed() < DAMAGED);
+            damaged.insert(key, Instant::now());
+            drop(damaged);
             error!(content.hash = %key.content, offset = key.offset(), "content does not match its torrent");
             contents.report_unreadable(key.content);
             Err(ReadError::Damaged)

@@ -294,7 +294,9 @@ impl Seeder for SeedSession {
         let content = lock(&self.held).remove(&infohash);
         // The call blocks until the network thread responds.
         let removed = spawn_blocking(move || session.remove_torrent(&name)).await;
-        if let Some(content) = content {
+        if let Some(content) = content
+            && !lock(&self.held).values().any(|held| *held == content)
+        {
             self.reader.forget(content);
         }
         removed.map_err(|_| SeedError::Unavailable)?.map_err(|error| SeedError::Refused(error.to_string()))?;

@@ -179,6 +179,10 @@ async fn damaged_bytes_are_never_returned_and_the_content_is_reported() {
     for reader in [env.cached(0).await.unwrap(), Reader::local(env.store.clone())] {
         assert!(matches!(env.read(&reader, CHUNK).await, Err(ReadError::Damaged)));
         assert_eq!(env.store.unreadable().await, CONTENT);
+        // Further requests do not load it again.
+        let loads = env.loads();
+        assert!(matches!(env.read(&reader, CHUNK + BLOCK).await, Err(ReadError::Damaged)));
+        assert_eq!(env.loads(), loads);
         // The other chunks are served.
         env.read(&reader, 0).await.unwrap();
         env.read(&reader, 2 * CHUNK).await.unwrap();
@@ -242,9 +246,12 @@ async fn chunks_are_read_ahead_of_a_peer_that_reads_in_order() {
     let env = TestEnv::new(10 * CHUNK).await;
     let reader = env.cached(0).await.unwrap();
     let loaded = async |count| {
-        while env.loads() < count {
-            tokio::task::yield_now().await;
-        }
+        let loading = async {
+            while env.loads() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), loading).await.expect("in time");
     };
     reader.read_ahead(CONTENT, 0, &env.pieces);
     loaded(3).await;
@@ -255,6 +262,10 @@ async fn chunks_are_read_ahead_of_a_peer_that_reads_in_order() {
     assert_eq!(env.loads(), 4);
     // The end of the content ends the read-ahead.
     reader.read_ahead(CONTENT, 7 * CHUNK as u64, &env.pieces);
-    env.read(&reader, 9 * CHUNK).await.unwrap();
+    reader.read_ahead(CONTENT, 9 * CHUNK as u64, &env.pieces);
+    loaded(7).await;
+    for offset in [7, 8, 9] {
+        env.read(&reader, offset * CHUNK).await.unwrap();
+    }
     assert_eq!(env.loads(), 7);
 }

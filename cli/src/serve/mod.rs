@@ -16,7 +16,6 @@ use api::{Api, Deployment};
 use fetcher::{BoundInterface, Fetcher, Interface};
 use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
 use ports::{Stores, UploadLimiter};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seeder::http::Process;
 use seeder::{Reader, Registration, SeedSession, UploadLimit};
 use settings::{Profile, Settings};
@@ -57,7 +56,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let signals =
         telemetry::Signals::listen().map_err(|e| CommandError::Start(format!("cannot listen for signals: {e}")))?;
 
-    raise_open_files();
+    seeder::raise_open_files();
     let (backend, tasks) = Backend::open(&settings).await?;
     let stores = &backend.stores;
     let fetcher = fetcher(&settings)?;
@@ -177,15 +176,6 @@ fn limit_shutdown(grace: Duration) {
         error!(deadline_seconds = deadline.as_secs(), "shutdown deadline exceeded, exiting");
         seeder::exit_immediately(0);
     });
-}
-
-/// Raises the limit of open files to its maximum: every fetch and every peer is an open file. libtorrent derives its own
-/// limit from this one at its start.
-fn raise_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        warn!(%error, "open file limit not raised");
-    }
 }
 
 fn steps(

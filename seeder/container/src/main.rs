@@ -31,6 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     telemetry::start(&settings);
     let _ = rustls::crypto::ring::default_provider().install_default();
     let stop = Signals::listen()?.token();
+    seeder::raise_open_files();
 
     let clients = Clients::load().await;
     let names = &settings.aws;
@@ -81,7 +82,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (step, stopping) = (seed.clone(), stop.clone());
     tokio::spawn(async move { stopping.run_until_cancelled(step.keep_restored()).await });
     // A content is reported by a failed read only, and peers wait for it: it is verified at full speed.
-    let (scrub, stopping) = (Scrub { rate: None, ..Scrub::new(&stores, &settings.storage) }, stop.clone());
+    let scrub = Scrub { rate: None, is_remote: true, ..Scrub::new(&stores, &settings.storage) };
+    let stopping = stop.clone();
     tokio::spawn(async move { stopping.run_until_cancelled(scrub.verify_reported()).await });
     watch(&clients.sqs(), &queue, &seed, &stop).await;
     let (closed, _) = tokio::join!(session.stop(), registered);

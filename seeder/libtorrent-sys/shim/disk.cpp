@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <new>
 #include <utility>
 #include <vector>
@@ -216,6 +217,9 @@ void fail_read(std::unique_ptr<ReadJob> job, std::int32_t error_number) { job->f
 void AddedTorrents::put(std::shared_ptr<Source const> const& source)
 {
 	std::lock_guard<std::mutex> lock(m_mutex);
+	if (m_torrents.size() > 1000)
+		for (auto i = m_torrents.begin(); i != m_torrents.end();)
+			i = i->second.expired() ? m_torrents.erase(i) : std::next(i);
 	m_torrents[source->info->info_hashes().get_best()] = source;
 }
 

@@ -28,6 +28,10 @@ namespace {
 // paces. The limit bounds the memory for a peer that does not read.
 constexpr int max_send_buffer = send_buffer_watermark + 32 * 1024;
 
+// The most pieces that are announced to the disk before they are sent. It bounds what a peer that only requests can make
+// the disk read.
+constexpr std::int64_t max_pieces_ahead = 8;
+
 // The number of messages between two checks of the send buffer. A check costs more than a message.
 constexpr int check_interval = 64;
 
@@ -114,13 +118,16 @@ public:
 		m_last_request = lt::clock_type::now();
 		count_message();
 		auto const& info = m_source->info;
-		if (request.piece != m_announced && request.piece >= lt::piece_index_t(0)
+		if (request.piece != m_announced && m_ahead < max_pieces_ahead * info->piece_length() && request.piece >= lt::piece_index_t(0)
 			&& request.piece < info->end_piece()) {
 			m_announced = request.piece;
+			m_ahead += info->piece_length();
 			m_peers->announce(*m_source, request.piece);
 		}
 		return false;
 	}
+
+	void sent_payload(int bytes) override { m_ahead = std::max(std::int64_t(0), m_ahead - bytes); }
 
 	// Messages that make libtorrent queue a response: a reject for each request beyond its limits (BEP 6), and a choke
 	// or unchoke for each change of interest.
@@ -161,6 +168,8 @@ private:
 	std::shared_ptr<Source const> m_source;
 	// The last piece that was announced to the disk.
 	lt::piece_index_t m_announced{-1};
+	// The bytes of the announced pieces that were not sent yet.
+	std::int64_t m_ahead = 0;
 	lt::address m_network;
 	lt::clock_type::time_point m_last_request;
 	unsigned m_messages = 0;

@@ -254,8 +254,6 @@ rust::Vec<Event> Session::take_events() const
 	for (auto const* alert : alerts) {
 		if (auto const* added = lt::alert_cast<lt::add_torrent_alert>(alert)) {
 			auto const hash = hex(added->params.info_hashes);
-			// A torrent that was refused has no storage, which would have taken the source.
-			if (added->error) m_added->take(added->params.info_hashes.get_best());
 			if (!added->error)
 				push(EventKind::Added, hash, {});
 			else if (added->error == lt::error_code(lt::errors::duplicate_torrent))

@@ -52,7 +52,10 @@ impl S3Contents {
         match get.send().await {
             Ok(output) => Ok(Some(output.body)),
             Err(error) => match status(&error) {
-                Some(404) => Err(StoreError::not_found("S3", content)),
+                Some(404) => {
+                    self.unreadable.add(content);
+                    Err(StoreError::not_found("S3", content))
+                }
                 Some(416) => Ok(None),
                 _ => Err(unavailable(error)),
             },
@@ -69,7 +72,11 @@ impl S3Contents {
                 rest = missing;
             }
         }
-        if rest.is_empty() { Ok(()) } else { Err(after_end()) }
+        if rest.is_empty() {
+            return Ok(());
+        }
+        self.unreadable.add(content);
+        Err(after_end())
     }
 
     async fn chunk(

@@ -39,6 +39,9 @@ pub struct Scrub {
     pub clock: Arc<dyn Clock>,
     /// Bytes a second that are read to look for damage; `None`: contents are only looked for, and read when a read fails.
     pub rate: Option<u64>,
+    /// Whether contents are read over a network. Then a failed read is no damage, and a content is damaged only if it is
+    /// twice: bytes may be damaged on their way, and such a store deletes what is quarantined.
+    pub is_remote: bool,
     pub findings: Arc<ScrubFindings>,
 }
 
@@ -73,6 +76,7 @@ impl Scrub {
             tasks: stores.tasks.clone(),
             clock: stores.clock.clone(),
             rate: Some(storage.scrub.get()).filter(|rate| *rate > 0),
+            is_remote: false,
             findings: Arc::default(),
         }
     }
@@ -113,10 +117,13 @@ impl Scrub {
         }
         let Some(torrent) = self.live_torrents(content).await?.pop() else { return Ok(()) };
         if self.contents.size(content).await? == Some(torrent.size) {
-            match self.hash(content, torrent.size, rate).await {
-                Ok(hash) if hash == content => return Ok(()),
-                Ok(_) | Err(StepError::Store(StoreError::NotFound { .. })) => {}
-                Err(error) => warn!(content.hash = %content, %error, "content cannot be read"),
+            for _ in 0..if self.is_remote { 2 } else { 1 } {
+                match self.hash(content, torrent.size, rate).await {
+                    Ok(hash) if hash == content => return Ok(()),
+                    Ok(_) | Err(StepError::Store(StoreError::NotFound { .. })) => {}
+                    Err(error) if self.is_remote => return Err(error),
+                    Err(error) => warn!(content.hash = %content, %error, "content cannot be read"),
+                }
             }
         }
         // A disk that is away is no damage. A full one is: the bytes are wrong all the same.
