@@ -9,14 +9,13 @@ interface is back.
 import json
 import os
 import shutil
-import signal
-import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 import urllib.parse
+
+from network import LEECHER, WAIT, capture, ip, start, stop
 
 program, folder = sys.argv[1:]
 API, SEEDER, LISTEN, SIZE = 8000, 6881, 51413, 3_000_000
@@ -26,19 +25,6 @@ ORIGIN, NAME_SERVER = "192.0.2.80", "192.0.2.53"
 tag = f"if{os.getpid()}"
 server_ns, tunnel_ns, other_ns = f"{tag}-s", f"{tag}-t", f"{tag}-o"
 resolver = f"/etc/netns/{server_ns}"
-processes = []
-
-LEECHER = f"""
-import sys, time, libtorrent as lt
-session = lt.session({{"listen_interfaces": "{TUNNEL_END}:{LISTEN}", "enable_dht": False, "enable_lsd": False,
-    "enable_upnp": False, "enable_natpmp": False, "in_enc_policy": 0, "out_enc_policy": 0, "allowed_enc_level": 2,
-    "min_reconnect_time": 1}})
-params = lt.add_torrent_params()
-params.ti, params.save_path = lt.torrent_info(sys.argv[1]), sys.argv[2]
-handle = session.add_torrent(params)
-while not handle.status().is_seeding:
-    time.sleep(0.05)
-"""
 
 # Answers every question for an IPv4 address with that of the origin, and every other one with nothing.
 DNS = f"""
@@ -55,42 +41,9 @@ while True:
 """
 
 
-def ip(*arguments):
-    subprocess.run(["ip", *arguments], check=True)
-
-
-def start(namespace, command, environment=None):
-    log = open(os.path.join(folder, "log"), "ab")
-    environment = {"PATH": os.environ["PATH"], **(environment or {})}
-    command = ["ip", "netns", "exec", namespace, *command]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=folder)
-    processes.append(process)
-    return process
-
-
 def run(namespace, *command, **options):
     command = ["ip", "netns", "exec", namespace, *command]
     return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, **options)
-
-
-def capture(frames, ready):
-    """Receives every frame that leaves the server through the other interface."""
-    # setns(2) for this thread only: CLONE_NEWNET.
-    import ctypes
-
-    namespace = os.open(f"/var/run/netns/{server_ns}", os.O_RDONLY)
-    if ctypes.CDLL(None, use_errno=True).setns(namespace, 0x40000000) != 0:
-        raise OSError(ctypes.get_errno(), "setns")
-    packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
-    packets.bind(("eth0", 0))
-    ready.set()
-    while True:
-        try:
-            frame, address = packets.recvfrom(65536)
-        except OSError:  # the namespace is gone
-            return
-        if address[2] == 4:  # PACKET_OUTGOING
-            frames.append(frame)
 
 
 def leaks(frames):
@@ -137,8 +90,8 @@ def network():
             file.write(os.urandom(SIZE))
     # Both ends have everything: only the interface decides what is reached.
     for namespace in (tunnel_ns, other_ns):
-        start(namespace, ["python3", "-m", "http.server", "8080", "--bind", ORIGIN, "--directory", f"{folder}/www"])
-        start(namespace, ["python3", "-c", DNS])
+        start(namespace, folder, ["python3", "-m", "http.server", "8080", "--bind", ORIGIN, "--directory", f"{folder}/www"])
+        start(namespace, folder, ["python3", "-c", DNS])
 
 
 def get(name):
@@ -150,7 +103,7 @@ def get(name):
 
 
 def download(torrent, name):
-    leecher = start(tunnel_ns, [sys.executable, "-c", LEECHER, torrent, f"{folder}/{name}"])
+    leecher = start(tunnel_ns, folder, [sys.executable, "-c", LEECHER, torrent, f"{folder}/{name}", f"{TUNNEL_END}:{LISTEN}"])
     assert leecher.wait(45) == 0, f"the peer did not finish: {name}"
 
 
@@ -172,18 +125,15 @@ def announce(torrent):
 
 def main():
     network()
-    frames, ready = [], threading.Event()
-    threading.Thread(target=capture, args=(frames, ready), daemon=True).start()
-    assert ready.wait(10)
-    start(server_ns, [program, "serve"], {
+    frames = capture(server_ns, "eth0")
+    start(server_ns, folder, [program, "serve"], {
         "HOST": "0.0.0.0", "PORT": str(API), "PUBLIC_URL": f"http://{TUNNEL}:{API}", "STORAGE__BASE_PATH": f"{folder}/data",
         "SEEDER__INTERFACE": "tun0", "SEEDER__LISTEN": f"0.0.0.0:{SEEDER}", "SEEDER__PUBLIC_ADDRESS": f"{TUNNEL}:{SEEDER}",
         "SECURITY__AUTH_ENABLED": "false", "PROXY__PROXY_ENABLED": "false", "FETCHER__ALLOW_NETWORKS": "192.0.2.0/24"})
-    wait = ["curl", "-s", "-o", "/dev/null", "--retry", "50", "--retry-connrefused", "--retry-delay", "0", "--retry-max-time", "30"]
     for namespace, url in [
         (tunnel_ns, f"http://{ORIGIN}:8080/"), (other_ns, f"http://{ORIGIN}:8080/"), (server_ns, f"http://127.0.0.1:{API}/v1/health"),
     ]:
-        assert run(namespace, *wait, url).returncode == 0, url
+        assert run(namespace, *WAIT, url).returncode == 0, url
     torrent = get("one.bin")
     download(torrent, "first")
 
@@ -216,11 +166,6 @@ def main():
 try:
     main()
 finally:
-    for process in processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-    for namespace in (server_ns, tunnel_ns, other_ns):
-        subprocess.run(["ip", "netns", "del", namespace], stderr=subprocess.DEVNULL)
+    stop([server_ns, tunnel_ns, other_ns])
     shutil.rmtree(resolver, ignore_errors=True)
     shutil.rmtree(f"{folder}/data", ignore_errors=True)

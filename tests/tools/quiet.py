@@ -8,66 +8,19 @@ plaintext handshake of BitTorrent. Otherwise prints the frames.
 import json
 import os
 import shutil
-import signal
 import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
+
+from network import LEECHER, WAIT, capture, ip, start, stop
 
 program, folder, kind = sys.argv[1:]
 SERVER, PEER, API, SEEDER, LISTEN = "198.18.0.1", "198.18.0.2", 8000, 6881, 51413
 SIZE = 3_000_000
 tag = f"qu{os.getpid()}"
 server_ns, client_ns = f"{tag}-s", f"{tag}-c"
-processes = []
-
-LEECHER = f"""
-import sys, time, libtorrent as lt
-session = lt.session({{"listen_interfaces": "{PEER}:{LISTEN}", "enable_dht": False, "enable_lsd": False,
-    "enable_upnp": False, "enable_natpmp": False, "in_enc_policy": 0, "out_enc_policy": 0, "allowed_enc_level": 2,
-    "min_reconnect_time": 1}})
-params = lt.add_torrent_params()
-params.ti, params.save_path = lt.torrent_info(sys.argv[1]), sys.argv[2]
-handle = session.add_torrent(params)
-while not handle.status().is_seeding:
-    time.sleep(0.05)
-"""
-
-
-def ip(*arguments):
-    subprocess.run(["ip", *arguments], check=True)
-
-
-def start(namespace, command, environment=None):
-    log = open(os.path.join(folder, "log"), "ab")
-    environment = {"PATH": os.environ["PATH"], **(environment or {})}
-    command = ["ip", "netns", "exec", namespace, *command]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=folder)
-    processes.append(process)
-    return process
-
-
-def capture(frames, ready):
-    """Receives every frame that leaves the server's namespace."""
-    # setns(2) for this thread only: CLONE_NEWNET.
-    import ctypes
-
-    namespace = os.open(f"/var/run/netns/{server_ns}", os.O_RDONLY)
-    if ctypes.CDLL(None, use_errno=True).setns(namespace, 0x40000000) != 0:
-        raise OSError(ctypes.get_errno(), "setns")
-    packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
-    packets.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 20)
-    packets.bind((f"{tag}-0", 0))
-    ready.set()
-    while True:
-        try:
-            frame, address = packets.recvfrom(65536)
-        except OSError:  # the namespace is gone
-            return
-        if address[2] == 4:  # PACKET_OUTGOING
-            frames.append(frame)
 
 
 def described(frame):
@@ -98,27 +51,24 @@ def main():
         ip("-n", namespace, "link", "set", device, "up")
     # A multicast would otherwise fail for want of a route.
     ip("-n", server_ns, "route", "add", "default", "via", PEER)
-    frames, ready = [], threading.Event()
-    threading.Thread(target=capture, args=(frames, ready), daemon=True).start()
-    assert ready.wait(10)
+    frames = capture(server_ns, f"{tag}-0")
 
     os.makedirs(f"{folder}/www")
     with open(f"{folder}/www/file.bin", "wb") as file:
         file.write(os.urandom(SIZE))
-    start(server_ns, ["python3", "-m", "http.server", "8080", "--bind", "127.0.0.1", "--directory", f"{folder}/www"])
-    start(server_ns, [program, "serve"], {
+    start(server_ns, folder, ["python3", "-m", "http.server", "8080", "--bind", "127.0.0.1", "--directory", f"{folder}/www"])
+    start(server_ns, folder, [program, "serve"], {
         "HOST": SERVER, "PORT": str(API), "SEEDER__LISTEN": f"{SERVER}:{SEEDER}", "STORAGE__BASE_PATH": f"{folder}/data",
         "SECURITY__AUTH_ENABLED": "false", "PROXY__PROXY_ENABLED": "false", "FETCHER__ALLOW_NETWORKS": "127.0.0.1/32",
         "TORRENT__PRIVATE_TRACKER": str(kind == "private").lower()})
-    wait = ["curl", "-s", "-o", "/dev/null", "--retry", "50", "--retry-connrefused", "--retry-delay", "0", "--retry-max-time", "30"]
     for url in ["http://127.0.0.1:8080/", f"http://{SERVER}:{API}/v1/health"]:
-        subprocess.run(["ip", "netns", "exec", server_ns, *wait, url], check=True)
+        subprocess.run(["ip", "netns", "exec", server_ns, *WAIT, url], check=True)
     got = subprocess.run(
         ["ip", "netns", "exec", server_ns, program, "get", "http://127.0.0.1:8080/file.bin", "-o", folder],
         env={"PATH": os.environ["PATH"], "CLIENT__SERVER": f"http://{SERVER}:{API}"}, capture_output=True)
     assert got.returncode == 0, got.stderr
 
-    leecher = start(client_ns, [sys.executable, "-c", LEECHER, f"{folder}/file.bin.torrent", f"{folder}/down"])
+    leecher = start(client_ns, folder, [sys.executable, "-c", LEECHER, f"{folder}/file.bin.torrent", f"{folder}/down", f"{PEER}:{LISTEN}"])
     assert leecher.wait(45) == 0, "the peer did not finish"
     # Local service discovery, UPnP, NAT-PMP and DHT send at the start and in the first seconds.
     time.sleep(5)
@@ -139,7 +89,7 @@ def main():
     # The capture must see what it looks for.
     before = len(frames)
     discover = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('239.192.152.143', 6771))"
-    start(server_ns, ["python3", "-c", discover]).wait(10)
+    start(server_ns, folder, ["python3", "-c", discover]).wait(10)
     deadline = time.monotonic() + 10
     while not any((found := described(frame)) and found[3] == 6771 for frame in frames[before:]):
         assert time.monotonic() < deadline, "a multicast was not captured"
@@ -150,10 +100,5 @@ def main():
 try:
     main()
 finally:
-    for process in processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-    for namespace in (server_ns, client_ns):
-        subprocess.run(["ip", "netns", "del", namespace], stderr=subprocess.DEVNULL)
+    stop([server_ns, client_ns])
     shutil.rmtree(f"{folder}/data", ignore_errors=True)
