@@ -76,10 +76,10 @@ bench: ## Measure against curl, mktorrent and libtorrent; PART=speed|api|seeding
 	  cargo build --profile function --package proxytorrent-functions --bins --example hello ;; esac
 	@target/release/bench $(PART)
 
-bench-swarm: ## Measure swarms of 20 peers in network namespaces, one with late peers (needs root)
+bench-swarm: ## Measure swarms of 20 and 50 peers in network namespaces, one with late peers (needs root)
 	@scripts/setup test
 	@cargo build --release --package proxytorrent
-	@for arguments in "--peers 20" "--peers 20 --late 5"; do \
+	@for arguments in "--peers 20" "--peers 20 --late 5" "--peers 50 --limit 500000 --seeder 1000000"; do \
 	  .tools/python/bin/python bench/swarm.py target/release/proxytorrent $$arguments || exit 1; done
 
 deny: ## Check the licenses and sources of all dependencies

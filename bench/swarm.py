@@ -16,7 +16,7 @@ import tempfile
 import time
 
 API, SEEDER, PORT = 8000, 6881, 51413
-SERVER = "10.99.0.1"
+SERVER, GATEWAY = "10.99.0.1", "169.254.1.1"
 
 PEER = """
 import sys, time, libtorrent as lt
@@ -76,16 +76,17 @@ class Peer:
 class Swarm:
     def __init__(self, arguments, folder):
         self.arguments, self.folder, self.tag = arguments, folder, f"sw{os.getpid()}"
-        self.bridge, self.namespaces, self.processes = f"{self.tag}-b", [], []
+        self.router, self.namespaces, self.processes = f"{self.tag}-r", [], []
         # aria2 calls it with its id, the number of files and the path of the first one.
         self.finished = f"{folder}/finished.sh"
         with open(self.finished, "w") as script:
             script.write('#!/bin/sh\ntouch "$(dirname "$3")/finished"\n')
         os.chmod(self.finished, 0o700)
-        self.ip("netns", "add", self.bridge)
-        self.namespaces.append(self.bridge)
-        self.ip("-n", self.bridge, "link", "add", "br0", "type", "bridge")
-        self.ip("-n", self.bridge, "link", "set", "br0", "up")
+        # A router and not a bridge: the kernel has room for 1,024 neighbours in all namespaces together, which 32 peers use.
+        self.ip("netns", "add", self.router)
+        self.namespaces.append(self.router)
+        forward = ["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]
+        subprocess.run(["ip", "netns", "exec", self.router, *forward], check=True)
 
     def ip(self, *arguments):
         subprocess.run(["ip", *arguments], check=True)
@@ -94,11 +95,15 @@ class Swarm:
         self.ip("netns", "add", name)
         self.namespaces.append(name)
         end = f"v{len(self.namespaces)}"
-        self.ip("link", "add", "eth0", "netns", name, "type", "veth", "peer", "name", end, "netns", self.bridge)
-        self.ip("-n", self.bridge, "link", "set", end, "master", "br0", "up")
-        self.ip("-n", name, "addr", "add", f"{address}/16", "dev", "eth0")
+        self.ip("link", "add", "eth0", "netns", name, "type", "veth", "peer", "name", end, "netns", self.router)
+        self.ip("-n", self.router, "addr", "add", f"{GATEWAY}/32", "dev", end)
+        self.ip("-n", self.router, "link", "set", end, "up")
+        self.ip("-n", self.router, "route", "add", f"{address}/32", "dev", end)
+        self.ip("-n", name, "addr", "add", f"{address}/32", "dev", "eth0")
         for device in ("lo", "eth0"):
             self.ip("-n", name, "link", "set", device, "up")
+        self.ip("-n", name, "route", "add", GATEWAY, "dev", "eth0")
+        self.ip("-n", name, "route", "add", "default", "via", GATEWAY)
 
     def start(self, namespace, command, output, environment=None):
         environment = {"PATH": os.environ["PATH"], "HOME": self.folder, **(environment or {})}
