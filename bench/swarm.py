@@ -8,12 +8,16 @@ half-time. Prints p50 and p99 of the time to finish, relative to size/limit, and
 
 import argparse
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests/tools"))
+from network import WAIT, ip, start, stop  # noqa: E402 (after the path is set)
 
 API, SEEDER, PORT = 8000, 6881, 51413
 SERVER, GATEWAY = "10.99.0.1", "169.254.1.1"
@@ -33,10 +37,10 @@ params = lt.add_torrent_params()
 params.ti, params.save_path = lt.torrent_info(torrent), folder
 handle = session.add_torrent(params)
 while not handle.status().is_seeding:
-    time.sleep(0.02)
+    time.sleep(0.02)  # polling interval
 print("done", flush=True)
 while True:
-    time.sleep(1)
+    time.sleep(1)  # goes on uploading
 """
 
 
@@ -61,7 +65,7 @@ class Peer:
             command = [sys.executable, "-c", PEER, swarm.torrent, folder, self.address, str(PORT), str(limit)]
         self.output = f"{folder}/output"
         self.started, self.seconds = time.monotonic(), None
-        self.process = swarm.start(self.name, command, self.output)
+        start(self.name, folder, command, {"HOME": folder}, "output")
 
     def poll(self):
         """Whether the peer has the content."""
@@ -76,42 +80,31 @@ class Peer:
 class Swarm:
     def __init__(self, arguments, folder):
         self.arguments, self.folder, self.tag = arguments, folder, f"sw{os.getpid()}"
-        self.router, self.namespaces, self.processes = f"{self.tag}-r", [], []
+        self.router, self.namespaces = f"{self.tag}-r", []
         # aria2 calls it with its id, the number of files and the path of the first one.
         self.finished = f"{folder}/finished.sh"
         with open(self.finished, "w") as script:
             script.write('#!/bin/sh\ntouch "$(dirname "$3")/finished"\n')
         os.chmod(self.finished, 0o700)
         # A router and not a bridge: the kernel has room for 1,024 neighbours in all namespaces together, which 32 peers use.
-        self.ip("netns", "add", self.router)
+        ip("netns", "add", self.router)
         self.namespaces.append(self.router)
         forward = ["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]
         subprocess.run(["ip", "netns", "exec", self.router, *forward], check=True)
 
-    def ip(self, *arguments):
-        subprocess.run(["ip", *arguments], check=True)
-
     def add_namespace(self, name, address):
-        self.ip("netns", "add", name)
+        ip("netns", "add", name)
         self.namespaces.append(name)
         end = f"v{len(self.namespaces)}"
-        self.ip("link", "add", "eth0", "netns", name, "type", "veth", "peer", "name", end, "netns", self.router)
-        self.ip("-n", self.router, "addr", "add", f"{GATEWAY}/32", "dev", end)
-        self.ip("-n", self.router, "link", "set", end, "up")
-        self.ip("-n", self.router, "route", "add", f"{address}/32", "dev", end)
-        self.ip("-n", name, "addr", "add", f"{address}/32", "dev", "eth0")
+        ip("link", "add", "eth0", "netns", name, "type", "veth", "peer", "name", end, "netns", self.router)
+        ip("-n", self.router, "addr", "add", f"{GATEWAY}/32", "dev", end)
+        ip("-n", self.router, "link", "set", end, "up")
+        ip("-n", self.router, "route", "add", f"{address}/32", "dev", end)
+        ip("-n", name, "addr", "add", f"{address}/32", "dev", "eth0")
         for device in ("lo", "eth0"):
-            self.ip("-n", name, "link", "set", device, "up")
-        self.ip("-n", name, "route", "add", GATEWAY, "dev", "eth0")
-        self.ip("-n", name, "route", "add", "default", "via", GATEWAY)
-
-    def start(self, namespace, command, output, environment=None):
-        environment = {"PATH": os.environ["PATH"], "HOME": self.folder, **(environment or {})}
-        with open(output, "wb") as file:
-            process = subprocess.Popen(["ip", "netns", "exec", namespace, *command], stdin=subprocess.DEVNULL, stdout=file,
-                                       stderr=subprocess.STDOUT, env=environment, cwd=self.folder)
-        self.processes.append(process)
-        return process
+            ip("-n", name, "link", "set", device, "up")
+        ip("-n", name, "route", "add", GATEWAY, "dev", "eth0")
+        ip("-n", name, "route", "add", "default", "via", GATEWAY)
 
     def run(self, *command, environment=None):
         environment = {"PATH": os.environ["PATH"], **(environment or {})}
@@ -126,15 +119,14 @@ class Swarm:
         with open(f"{self.folder}/www/file.bin", "wb") as file:
             file.write(os.urandom(arguments.size))
         origin = ["python3", "-m", "http.server", "8080", "--bind", "127.0.0.1", "--directory", f"{self.folder}/www"]
-        self.start(name, origin, f"{self.folder}/origin.log")
-        self.server = self.start(name, [arguments.program, "serve"], f"{self.folder}/server.log", {
+        start(name, self.folder, origin)
+        self.server = start(name, self.folder, [arguments.program, "serve"], {
             "HOST": "0.0.0.0", "PORT": str(API), "PUBLIC_URL": f"http://{SERVER}:{API}", "SEEDER__LISTEN": f"{SERVER}:{SEEDER}",
             "STORAGE__BASE_PATH": f"{self.folder}/data", "SECURITY__AUTH_ENABLED": "false", "PROXY__PROXY_ENABLED": "false",
             "FETCHER__ALLOW_NETWORKS": "127.0.0.1/32", "FETCHER__MAX_SIZE": str(arguments.size), "TORRENT__WEBSEED": "false",
             "TORRENT__UPLOAD_RATE_LIMIT": str(arguments.seeder), "MONITORING__ACCESS_LOG": "false"})
-        wait = ["curl", "-s", "-o", "/dev/null", "--retry", "50", "--retry-connrefused", "--retry-delay", "0", "--retry-max-time", "30"]
         for url in ["http://127.0.0.1:8080/", f"http://{SERVER}:{API}/v1/health"]:
-            self.run(*wait, url)
+            self.run(*WAIT, url)
         client = {"CLIENT__SERVER": f"http://{SERVER}:{API}"}
         self.run(arguments.program, "get", "http://127.0.0.1:8080/file.bin", "-o", self.folder, environment=client)
         self.torrent = f"{self.folder}/file.bin.torrent"
@@ -143,14 +135,6 @@ class Swarm:
         """Returns how many bytes of the content left the seeder."""
         metrics = self.run("curl", "-s", f"http://{SERVER}:{API}/metrics")
         return next(float(line.split()[1]) for line in metrics.splitlines() if line.startswith("proxytorrent_uploaded_bytes_total "))
-
-    def stop(self):
-        for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-        for namespace in self.namespaces:
-            subprocess.run(["ip", "netns", "del", namespace])
 
 
 def percentile(figures, share):
@@ -176,7 +160,7 @@ def measure(swarm):
         if time.monotonic() > deadline:
             unfinished = [f"{peer.kind} {peer.address}" for peer in peers + late if peer.seconds is None]
             sys.exit(f"{len(unfinished)} peers did not finish: {unfinished[:10]}")
-        time.sleep(0.05)
+        time.sleep(0.05)  # polling interval
     if not is_killed:
         # The seeder reads its counter every five seconds.
         time.sleep(6)
@@ -207,7 +191,7 @@ def main():
     try:
         measure(swarm)
     finally:
-        swarm.stop()
+        stop(swarm.namespaces)
         shutil.rmtree(folder, ignore_errors=True)
 
 

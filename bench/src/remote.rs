@@ -33,6 +33,7 @@ struct Store {
 /// Responds to a GET with one range.
 async fn get(State(store): State<Store>, headers: HeaderMap) -> (StatusCode, Bytes) {
     store.gets.fetch_add(1, Ordering::Relaxed);
+    // The latency of the network.
     tokio::time::sleep(store.latency).await;
     let range = headers[header::RANGE].to_str().expect("text").strip_prefix("bytes=").expect("bytes");
     let (from, to) = range.split_once('-').expect("a range");

@@ -39,9 +39,11 @@ async fn one(count: usize, origin: &str) {
     futures::stream::iter(creations).buffer_unordered(CLIENTS).for_each(async |_| ()).await;
     all_seeded(&server, count).await;
     line("fetched and seeded", &format!("{:.0}/s", count as f64 / started.elapsed().as_secs_f64()));
+    // What the creation left to do must not count.
     tokio::time::sleep(SETTLE).await;
     line("memory", &format!("{:.0} MB", server.memory_mb("VmRSS")));
     let cpu = server.cpu_ms();
+    // The duration of the measurement.
     tokio::time::sleep(IDLE).await;
     line("idle CPU", &format!("{:.2} % of a core", (server.cpu_ms() - cpu) / IDLE.as_secs_f64() / 10.0));
     let mut times = vec![];

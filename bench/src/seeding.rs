@@ -17,7 +17,7 @@ settings = {'listen_interfaces': '127.0.0.1:0', 'enable_dht': False, 'enable_lsd
             'enable_outgoing_utp': False, 'enable_incoming_utp': False}
 def done(handle):
     while not handle.status().is_seeding:
-        time.sleep(0.005)
+        time.sleep(0.005)  # polling interval
 torrent, folder = sys.argv[1:3]
 info = lt.torrent_info(torrent)
 port = 0
@@ -37,7 +37,7 @@ handle = client.add_torrent(params)
 if port:
     handle.connect_peer(('127.0.0.1', port))
 while handle.status().total_payload_download == 0:
-    time.sleep(0.001)
+    time.sleep(0.001)  # polling interval
 started, early = time.monotonic(), handle.status().total_payload_download
 done(handle)
 print((info.total_size() - early) / (time.monotonic() - started) / 1e6)

@@ -69,7 +69,7 @@ def start_emulator(folder):
     while socket.socket().connect_ex(("127.0.0.1", port)):
         if emulator.poll() is not None or time.monotonic() > deadline:
             sys.exit("the emulator did not start: " + open(f"{folder}/emulator.log").read())
-        time.sleep(0.02)
+        time.sleep(0.02)  # polling interval
     return emulator, endpoint
 
 
@@ -139,7 +139,7 @@ def deployed(endpoint):
             break
         if not stack["StackStatus"].endswith("IN_PROGRESS"):
             sys.exit(f"deployment failed: {stack['StackStatus']} {stack.get('StackStatusReason')}")
-        time.sleep(0.05)
+        time.sleep(0.05)  # polling interval
     gateway = client("apigatewayv2", endpoint)
     apis = gateway.get_apis()["Items"]
     routes = [route for api in apis for route in gateway.get_routes(ApiId=api["ApiId"])["Items"]]

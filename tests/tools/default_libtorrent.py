@@ -18,4 +18,4 @@ handle = session.add_torrent(params)
 while True:
     session.wait_for_alert(1000)
     session.pop_alerts()
-    time.sleep(0.01)
+    time.sleep(0.01)  # polling interval

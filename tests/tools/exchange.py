@@ -39,7 +39,7 @@ def complete(handle):
     while not handle.status().is_seeding:
         if time.monotonic() > deadline:
             sys.exit(f"{handle.status().save_path} is not complete: {handle.status().progress:.1%}")
-        time.sleep(0.02)
+        time.sleep(0.02)  # polling interval
 
 
 one, params = downloader("127.0.0.2", "one")

@@ -148,7 +148,7 @@ def main():
     deadline = time.monotonic() + 60
     while not all(row["status"] == "failed" or row.get("retry_count") for row in (call("GET", f"/v1/requests/{id}") for id in ids)):
         assert time.monotonic() < deadline, [call("GET", f"/v1/requests/{id}") for id in ids]
-        time.sleep(0.1)
+        time.sleep(0.1)  # polling interval
     # The seeder tries to connect to the announced peer several times.
     time.sleep(5)
     found = leaks(frames)

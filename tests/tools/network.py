@@ -18,7 +18,7 @@ params = lt.add_torrent_params()
 params.ti, params.save_path = lt.torrent_info(sys.argv[1]), sys.argv[2]
 handle = session.add_torrent(params)
 while not handle.status().is_seeding:
-    time.sleep(0.05)
+    time.sleep(0.05)  # polling interval
 """
 
 # Waits until the URL that follows responds.
@@ -29,9 +29,9 @@ def ip(*arguments):
     subprocess.run(["ip", *arguments], check=True)
 
 
-def start(namespace, folder, command, environment=None):
-    """Starts a process, which logs to the file `log` in the folder."""
-    log = open(os.path.join(folder, "log"), "ab")
+def start(namespace, folder, command, environment=None, log="log"):
+    """Starts a process, which writes its output to the file `log` in the folder."""
+    log = open(os.path.join(folder, log), "ab")
     environment = {"PATH": os.environ["PATH"], **(environment or {})}
     command = ["ip", "netns", "exec", namespace, *command]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=folder)

@@ -93,7 +93,7 @@ def main():
     deadline = time.monotonic() + 10
     while not any((found := described(frame)) and found[3] == 6771 for frame in frames[before:]):
         assert time.monotonic() < deadline, "a multicast was not captured"
-        time.sleep(0.05)
+        time.sleep(0.05)  # polling interval
     print("quiet")
 
 

@@ -118,8 +118,8 @@ public:
 		m_last_request = lt::clock_type::now();
 		count_message();
 		auto const& info = m_source->info;
-		if (request.piece != m_announced && m_ahead < max_pieces_ahead * info->piece_length() && request.piece >= lt::piece_index_t(0)
-			&& request.piece < info->end_piece()) {
+		auto const exists = request.piece >= lt::piece_index_t(0) && request.piece < info->end_piece();
+		if (exists && request.piece != m_announced && m_ahead < max_pieces_ahead * info->piece_length()) {
 			m_announced = request.piece;
 			m_ahead += info->piece_length();
 			m_peers->announce(*m_source, request.piece);

@@ -21,7 +21,7 @@ impl Unreadable {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a content. If there are too many, it is dropped, and the scrub finds it later.
+    /// Adds a content. If there are too many, it is dropped: the next failed read adds it again.
     pub fn add(&self, content: ContentHash) {
         let mut contents = self.contents();
         if contents.len() < MOST_UNREADABLE && contents.insert(content) {

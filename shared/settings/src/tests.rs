@@ -72,7 +72,7 @@ fn contradictions_are_refused() {
         (&[("HOST", "0.0.0.0")], "set PUBLIC_URL"),
         (&[("SEEDER__LISTEN", "[::]:6881")], "set SEEDER__PUBLIC_ADDRESS"),
         (&[("SEEDER__INTERFACE", "tun0")], "is an address, but SEEDER__INTERFACE decides"),
-        (&[("SEEDER__INTERFACE", "tun0:1")], "SEEDER__INTERFACE: 'tun0:1' is not a name of one"),
+        (&[("SEEDER__INTERFACE", "tun0:1")], "SEEDER__INTERFACE: 'tun0:1' is not the name of an interface"),
         (&[("SEEDER__CACHE_DISK", "1000000")], "SEEDER__CACHE_DISK: is too small"),
         (&[("PROXY__PROXY_PASSWORD", "geheim")], "without a user name"),
         (&[("TRACKER__SECRET", "geheim")], "is too short"),

@@ -167,7 +167,7 @@ impl Value for InterfaceName {
     fn parse(text: &str) -> Result<Self, String> {
         let is_name =
             text.len() <= 15 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-        if is_name { Ok(Self(text.into())) } else { Err(format!("'{text}' is not a name of one")) }
+        if is_name { Ok(Self(text.into())) } else { Err(format!("'{text}' is not the name of an interface")) }
     }
 }
 
