@@ -65,6 +65,8 @@ denied! { Seeders:
     register(&RunningSeeder, Timestamp, Duration) -> ();
     deregister(&str) -> ();
     running(Timestamp) -> Vec<RunningSeeder>;
+    send(&str, Task, Timestamp, Duration) -> ();
+    take_tasks(&str, u32) -> Vec<Task>;
 }
 
 denied! { Contents:

@@ -3,8 +3,9 @@
 runs the seeder container as a process. The template is deployed unchanged, except that the code of each function is
 the local binary.
 
-usage: run.py --binaries DIR [--built DIR] [--port PORT] [--watch] [--setting NAME=VALUE ...]
-Prints the URL and the token, then the outputs of the stack as one line of JSON. With --built it deploys the functions
+usage: run.py --binaries DIR [--built DIR] [--port PORT] [--seeders N] [--watch] [--setting NAME=VALUE ...]
+Prints the URL and the token, then the outputs of the stack and the seeders as one line of JSON. It ends when a process
+has exited, or all seeders have. With --built it deploys the functions
 that `sam build` left in DIR, with `sam deploy`. With --watch `cargo lambda watch` serves the API and rebuilds a
 function when its source changes; the functions of the queues are not rebuilt. SIGTERM and SIGINT stop all processes.
 """
@@ -203,15 +204,24 @@ def start_watch(port, variables):
     return subprocess.Popen(command, env=variables, cwd=ROOT, process_group=0)
 
 
-def start_seeder(binaries, listen, variables, folder):
-    environment = {**variables, "SEEDER__LISTEN": listen}
-    log = open(f"{folder}/seeder.log", "w")
+def start_seeder(binaries, number, variables, folder):
+    """Starts a seeder with a folder of its own. Returns its process, and how to reach it."""
+    folder = pathlib.Path(folder, f"seeder-{number}")
+    folder.mkdir()
+    addresses = {"listen": f"127.0.0.1:{free_port()}", "http": f"127.0.0.1:{free_port()}"}
+    environment = {**variables, "SEEDER__LISTEN": addresses["listen"], "SEEDER__HTTP": addresses["http"]}
+    log = folder / "seeder.log"
     seeder = subprocess.Popen(
-        [binaries / "seeder-container"], env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True
+        [binaries / "seeder-container"],
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=open(log, "w"),
+        text=True,
     )
     if not seeder.stdout.readline():
-        sys.exit("the seeder did not start: " + open(f"{folder}/seeder.log").read())
-    return seeder
+        sys.exit("the seeder did not start: " + log.read_text())
+    return seeder, {"pid": seeder.pid, "log": str(log), **addresses}
 
 
 def main():
@@ -219,6 +229,7 @@ def main():
     arguments.add_argument("--binaries", type=pathlib.Path, required=True)
     arguments.add_argument("--built", type=pathlib.Path)
     arguments.add_argument("--port", type=int, default=8000)
+    arguments.add_argument("--seeders", type=int, default=1)
     arguments.add_argument("--watch", action="store_true")
     arguments.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE")
     arguments = arguments.parse_args()
@@ -235,7 +246,6 @@ def main():
             processes.append(emulator)
             gateway = http.server.ThreadingHTTPServer(("127.0.0.1", 0 if arguments.watch else arguments.port), Gateway)
             url = f"http://127.0.0.1:{arguments.port if arguments.watch else gateway.server_port}"
-            listen = f"127.0.0.1:{free_port()}"
             parameters = {
                 "PublicUrl": url,
                 "Secret": STACK,
@@ -259,16 +269,21 @@ def main():
             gateway.api_host = outputs["ApiUrl"].removeprefix("http://")
             threading.Thread(target=gateway.serve_forever, daemon=True).start()
             variables = environment(endpoint, settings, parameters, known, outputs)
-            processes.append(start_seeder(binaries, listen, variables, folder))
+            seeders = [start_seeder(binaries, number, variables, folder) for number in range(arguments.seeders)]
+            processes += [seeder for seeder, _ in seeders]
+            seeders = [addresses for _, addresses in seeders]
             if arguments.watch:
                 processes.append(start_watch(arguments.port, variables))
-            print(f"ProxyTorrent on an emulated AWS serves {url} and seeds on {listen}.", flush=True)
+            print(f"ProxyTorrent on an emulated AWS serves {url} and seeds on {', '.join(seeder['listen'] for seeder in seeders)}.", flush=True)
             print(f"Call it with the bearer token {TOKEN}: CLIENT__SERVER={url} CLIENT__TOKEN={TOKEN}", flush=True)
-            print(json.dumps({**outputs, "Endpoint": endpoint, "Folder": folder}), flush=True)
+            print(json.dumps({**outputs, "Endpoint": endpoint, "Folder": folder, "Seeders": seeders}), flush=True)
             while not stop.wait(0.2):
-                for process in processes:
-                    if process.poll() is not None:
-                        sys.exit(f"{process.args[0]} has exited; the seeder's log:\n" + open(f"{folder}/seeder.log").read())
+                ended = {process.pid for process in processes if process.poll() is not None}
+                ended_seeders = ended & {seeder["pid"] for seeder in seeders}
+                if len(ended_seeders) == len(seeders) or ended != ended_seeders:
+                    logs = [pathlib.Path(folder, "emulator.log"), *(pathlib.Path(seeder["log"]) for seeder in seeders)]
+                    logs = "".join(f"\n{log.name}:\n{log.read_text()[-10_000:]}" for log in logs)
+                    sys.exit(f"a process has exited: {[process.args[0] for process in processes if process.pid in ended]}{logs}")
         finally:
             for process in reversed(processes):
                 # For `cargo lambda watch`, the whole process group, because it starts further processes.

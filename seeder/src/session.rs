@@ -303,6 +303,17 @@ impl Seeder for SeedSession {
         Ok(())
     }
 
+    async fn remove_if_unused(&self, infohash: InfoHash) -> Result<bool, SeedError> {
+        let (session, name) = (self.session()?, infohash.to_string());
+        // The call blocks until the network thread responds.
+        let used = spawn_blocking(move || session.is_used(&name)).await;
+        let used = used.map_err(|_| SeedError::Unavailable)?.map_err(|error| SeedError::Refused(error.to_string()))?;
+        if !used {
+            self.remove(infohash).await?;
+        }
+        Ok(!used)
+    }
+
     async fn connect(&self, infohash: InfoHash, peer: SocketAddr) -> Result<(), SeedError> {
         if !self.connect_to_peers || !self.has(infohash) {
             return Ok(());

@@ -76,8 +76,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     for own in own.chain(session.addresses().borrow().iter().copied()) {
         fetcher.guard().add_own(own);
     }
-    let registration = Registration::new(session.clone(), backend.seeders.clone(), stores.clock.clone());
-    registration.register().await.map_err(CommandError::start)?;
+    let registry = backend.seeders.clone();
+    let registration = Registration::start(session.clone(), registry, stores.clock.clone(), &settings.seeder);
+    let registration = registration.await.map_err(CommandError::start)?;
 
     let recorder = settings.monitoring.metrics_enabled.then(|| Recorder::install(env!("CARGO_PKG_VERSION")));
     let recorder = recorder.transpose();
@@ -120,7 +121,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
 
     let timeout = Duration::from_secs(settings.server.client_timeout.get());
     let stop = signals.token();
-    tokio::spawn(registration.keep(stop.clone()));
+    tokio::spawn(registration.keep(stop.clone(), || true));
     if let Some(limit) = limit {
         tokio::spawn(limit.divide(stop.clone()));
     }
@@ -187,7 +188,8 @@ fn steps(
     Ok(Steps {
         fetch: Fetch::new(stores, fetcher.clone(), settings, false),
         package: Package::new(stores, settings),
-        seed: Seed::new(stores, session.clone()),
+        // The only seeder.
+        seed: Seed::new(stores, session.clone(), None),
         release: Release::new(stores),
         sweep: Sweep::new(stores, SWEEP_LIMIT),
         collect_orphans: CollectOrphans::new(stores),

@@ -87,7 +87,8 @@ impl TestEnv {
         let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, statistics).await;
         let session = Arc::new(session.unwrap());
         let addresses = session.addresses().borrow().clone();
-        let seeder = RunningSeeder { id: "one".into(), addresses, torrents: 0 };
+        let seeder =
+            RunningSeeder { id: "one".into(), addresses, torrents: 0, weight: 1, replicas: 1, is_complete: true };
         observer.seeders.register(&seeder, clock.now(), YEARS).await.unwrap();
         Self {
             account,
@@ -229,7 +230,7 @@ impl TestEnv {
                 self.process::<{ REQUESTS | TORRENTS | FETCH_QUEUE | PACKAGE_QUEUE }, _, _>(
                     plan,
                     move |backend| async move {
-                        let seed = Seed::new(&backend.stores, session);
+                        let seed = Seed::new(&backend.stores, session, None);
                         let done = match task {
                             Task::Seed(_, request) => seed.run(infohash, request).await,
                             _ => seed.unseed(infohash).await,

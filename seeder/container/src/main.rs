@@ -8,11 +8,14 @@ use std::time::Duration;
 use aws::{
     Bucket, Clients, DynamoRequests, DynamoSeeders, DynamoStatistics, DynamoTorrents, Queues, S3Contents, SqsTaskQueue,
 };
+use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::Message;
+use futures::future::join_all;
 use pipeline::{Scrub, Seed};
-use ports::{Contents, Requests, Statistics, Stores, SystemClock, Task, Torrents};
+use ports::{Contents, FleetMember, Requests, Statistics, Stores, SystemClock, Task, Torrents};
 use seeder::http::Process;
 use seeder::{Reader, Registration, SeedSession};
+use serde_json::json;
 use settings::{Role, Settings};
 use telemetry::{Recorder, Signals};
 use tokio::net::TcpListener;
@@ -63,17 +66,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tasks: Arc::new(SqsTaskQueue::new(clients.sqs(), queues)),
         clock: Arc::new(SystemClock),
     };
-    let seed = Seed::new(&stores, session.clone());
+    let seeders = Arc::new(DynamoSeeders::new(clients.dynamodb(), named("AWS__SWARM_TABLE", &names.swarm_table)?));
+    let registration = Registration::start(session.clone(), seeders, Arc::new(SystemClock), &settings.seeder).await?;
+    let seed = Seed::new(&stores, session.clone(), Some(registration.member()));
     if let Some(address) = settings.seeder.http {
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|error| format!("cannot listen on {address} (SEEDER__HTTP): {error}"))?;
-        let process = process(&settings, &session, &seed)?;
+        let process = process(&settings, &session, &seed, registration.member())?;
         tokio::spawn(seeder::http::serve(listener, session.clone(), process, stop.clone().cancelled_owned()));
     }
-    let seeders = Arc::new(DynamoSeeders::new(clients.dynamodb(), named("AWS__SWARM_TABLE", &names.swarm_table)?));
-    let registration = Registration::new(session.clone(), seeders, Arc::new(SystemClock));
-    registration.register().await?;
-    let registered = tokio::spawn(registration.keep(stop.clone()));
+    let progress = seed.progress.clone();
+    let registered = tokio::spawn(registration.keep(stop.clone(), move || progress.is_complete()));
     if let Some(file) = settings.seeder.port_file.clone() {
         tokio::spawn(seeder::follow_port_file(session.clone(), file, stop.clone()));
     }
@@ -81,6 +84,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("The seeder listens on {}.", addresses.join(", "));
     let (step, stopping) = (seed.clone(), stop.clone());
     tokio::spawn(async move { stopping.run_until_cancelled(step.keep_restored()).await });
+    let (step, stopping) = (seed.clone(), stop.clone());
+    tokio::spawn(async move { stopping.run_until_cancelled(step.handle_dispatched()).await });
     // A content is reported by a failed read only, and peers wait for it: it is verified at full speed.
     let scrub = Scrub { rate: None, is_remote: true, ..Scrub::new(&stores, &settings.storage) };
     let stopping = stop.clone();
@@ -95,9 +100,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// What this process adds to the responses of the seeder's HTTP server.
-fn process(settings: &Settings, session: &Arc<SeedSession>, seed: &Seed) -> Result<Process, Box<dyn Error>> {
+fn process(
+    settings: &Settings,
+    session: &Arc<SeedSession>,
+    seed: &Seed,
+    member: FleetMember,
+) -> Result<Process, Box<dyn Error>> {
     let restored = seed.progress.clone();
-    let health = Box::new(move || restored.health());
+    let health = Box::new(move || {
+        let mut health = restored.health();
+        let seeders = member.fleet.borrow().seeders().len();
+        health["fleet"] = json!({ "id": *member.id, "seeders": seeders, "is_complete": restored.is_complete() });
+        health
+    });
     if !settings.monitoring.metrics_enabled {
         return Ok(Process { health, metrics: None });
     }
@@ -109,47 +124,46 @@ fn process(settings: &Settings, session: &Arc<SeedSession>, seed: &Seed) -> Resu
     Ok(Process { health, metrics: Some(metrics) })
 }
 
-/// Handles the messages of the queue one after another, until `stop` is cancelled.
+/// Handles the messages of the queue until `stop` is cancelled.
 async fn watch(sqs: &aws_sdk_sqs::Client, queue: &str, seed: &Seed, stop: &CancellationToken) {
     let poll = sqs.receive_message().queue_url(queue).max_number_of_messages(10).wait_time_seconds(POLL_SECONDS);
     while let Some(received) = stop.run_until_cancelled(poll.clone().send()).await {
         let messages = match received {
             Ok(received) => received.messages.unwrap_or_default(),
             Err(error) => {
-                warn!(error = %aws_sdk_sqs::error::DisplayErrorContext(error), "seed queue not polled");
+                warn!(error = %DisplayErrorContext(error), "seed queue not polled");
                 stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
                 continue;
             }
         };
-        for message in messages {
-            if let Err(error) = handle(&message, seed).await {
+        let handled = messages.into_iter().map(|message| async move {
+            if let Err(error) = dispatch(&message, seed).await {
                 // SQS delivers the message again after its visibility timeout.
                 error!(%error, "seed task failed");
-                continue;
+                return;
             }
             let done = sqs.delete_message().queue_url(queue).set_receipt_handle(message.receipt_handle);
             if let Err(error) = done.send().await {
-                warn!(error = %aws_sdk_sqs::error::DisplayErrorContext(error), "message not deleted");
+                warn!(error = %DisplayErrorContext(error), "message not deleted");
             }
-        }
+        });
+        join_all(handled).await;
     }
 }
 
-async fn handle(message: &Message, seed: &Seed) -> Result<(), pipeline::StepError> {
+async fn dispatch(message: &Message, seed: &Seed) -> Result<(), pipeline::StepError> {
     for task in aws::tasks(message.body.as_deref().unwrap_or_default()) {
         match task {
-            Task::Seed(infohash, request) => seed.run(infohash, request).await?,
-            Task::Unseed(infohash) => seed.unseed(infohash).await?,
-            // Concurrently: a connection must not delay the seeding of torrents, and nothing depends on its result.
-            Task::Connect(infohash, peer) => {
+            // On a task of its own: a connection must not delay the seeding of torrents, and nothing depends on its result.
+            Task::Connect(infohash, _) => {
                 let seed = seed.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = seed.connect(infohash, peer).await {
+                    if let Err(error) = seed.dispatch(task).await {
                         warn!(%infohash, %error, "peer not connected");
                     }
                 });
             }
-            _ => {}
+            _ => seed.dispatch(task).await?,
         }
     }
     Ok(())

@@ -4,7 +4,7 @@
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
@@ -36,7 +36,7 @@ impl Deref for Stack {
 
 impl Stack {
     /// Deploys the stack: from the SAM build in the folder `built`, else from the binaries next to the seeder's.
-    async fn deploy(built: Option<&Path>) -> Self {
+    async fn deploy(built: Option<&Path>, seeders: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let binaries = Path::new(env!("CARGO_BIN_EXE_seeder-container")).parent().unwrap();
         let mut child = Command::new(python())
@@ -47,6 +47,7 @@ impl Stack {
             .args(["--setting", "TORRENT__WEBSEED=false"])
             // One in 256 encrypted handshakes fails. The client retries after the minimum interval.
             .args(["--setting", "TRACKER__INTERVAL=10"])
+            .args(["--seeders", &seeders.to_string()])
             .args(built.map(|folder| format!("--built={}", folder.display())))
             .env("TMPDIR", folder.path())
             .stdout(Stdio::piped())
@@ -63,6 +64,33 @@ impl Stack {
         let names = serde_json::from_str(&next().await).unwrap();
         let client = ApiClient::new(url).with_token("emulated").with_long_polls();
         Self { child, client, names, folder }
+    }
+
+    fn seeders(&self) -> &[Value] {
+        self.names["Seeders"].as_array().unwrap()
+    }
+
+    async fn health(&self, seeder: &Value) -> Value {
+        let url = format!("http://{}/health", seeder["http"].as_str().unwrap());
+        tests::read_json(self.http.get(url).send().await.unwrap()).await
+    }
+
+    /// Waits until the seeders after the first `skipped` ones have this many torrents together. Returns how many each has.
+    async fn wait_for_copies(&self, skipped: usize, count: usize) -> Vec<usize> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut shares = vec![];
+            for seeder in &self.seeders()[skipped..] {
+                let health = self.health(seeder).await;
+                shares.push(usize::try_from(health["torrents"].as_u64().unwrap()).unwrap());
+            }
+            if shares.iter().sum::<usize>() == count {
+                return shares;
+            }
+            assert!(Instant::now() < deadline, "{shares:?} torrents instead of {count}");
+            // The interval of the polls.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// Creates a folder for the test's files and returns its path.
@@ -101,7 +129,7 @@ async fn a_request_is_fetched_packaged_and_seeded_after_sam_deploy() {
 }
 
 async fn main_job(built: Option<&Path>) {
-    let (stack, origin) = (Stack::deploy(built).await, Origin::start().await);
+    let (stack, origin) = (Stack::deploy(built, 1).await, Origin::start().await);
     assert_eq!(stack.http.get(format!("{}/v1/requests", stack.url)).send().await.unwrap().status(), 401);
     assert_eq!(stack.json(Method::GET, "/v1/health", None).await["status"], "healthy");
 
@@ -154,5 +182,43 @@ async fn main_job(built: Option<&Path>) {
     let listed = stack.json(Method::GET, "/v1/requests?limit=3", None).await;
     assert_eq!(listed["items"].as_array().unwrap().len(), 3);
     assert!(listed["next_cursor"].is_string() && stack.names["Bucket"].is_string());
+    stack.stop().await;
+}
+
+/// Its share is not lost, and nobody needs to do anything.
+#[tokio::test]
+async fn a_fleet_shares_its_torrents_and_replaces_a_killed_seeder() {
+    const TORRENTS: usize = 8;
+    let (stack, origin) = (Stack::deploy(None, 3).await, Origin::start().await);
+    let url = |number| origin.file(50_000, number, "a file.bin");
+    let first = stack.fetch(&url(1)).await;
+    // The magnet link names two of them (SEEDER__REPLICAS), as soon as all count as started.
+    let id = first["id"].as_str().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while stack.magnet(id).await.matches("&x.pe=").count() != 2 {
+        assert!(Instant::now() < deadline);
+        // The interval of the polls.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(stack.json(Method::GET, &format!("/v1/requests/{id}"), None).await["swarm"]["seeders"], 2);
+    let mut rows = vec![first];
+    for number in 2..=TORRENTS as u64 {
+        rows.push(stack.fetch(&url(number)).await);
+    }
+    let health = stack.health(&stack.seeders()[0]).await;
+    assert_eq!((&health["fleet"]["seeders"], &health["fleet"]["is_complete"]), (&json!(3), &json!(true)));
+    let shares = stack.wait_for_copies(0, 2 * TORRENTS).await;
+    assert!(shares.iter().all(|share| *share < TORRENTS), "{shares:?}");
+
+    let killed = Pid::from_raw(i32::try_from(stack.seeders()[0]["pid"].as_i64().unwrap()).unwrap()).unwrap();
+    kill_process(killed, Signal::KILL).unwrap();
+    assert_eq!(stack.wait_for_copies(1, 2 * TORRENTS).await, [TORRENTS, TORRENTS]);
+    for (number, row) in rows.iter().enumerate().take(3) {
+        let file = stack.folder.path().join(format!("{number}.torrent"));
+        std::fs::write(&file, stack.torrent(row["id"].as_str().unwrap()).await).unwrap();
+        let seed = number as u64 + 1;
+        let received = libtorrent(file.to_str().unwrap(), &stack.scratch(&number.to_string())).await;
+        assert_eq!(received, sha256(&content(50_000, seed)));
+    }
     stack.stop().await;
 }

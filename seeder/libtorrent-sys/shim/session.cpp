@@ -213,6 +213,12 @@ bool Session::connect_peer(rust::Str infohash, rust::Str address, std::uint16_t 
 	return true;
 }
 
+bool Session::is_used(rust::Str infohash) const
+{
+	auto const handle = m_session.find_torrent(parse_infohash(infohash));
+	return handle.is_valid() && handle.status({}).num_peers > 0;
+}
+
 bool Session::remove_torrent(rust::Str infohash) const
 {
 	auto const handle = m_session.find_torrent(parse_infohash(infohash));

@@ -20,6 +20,7 @@ public:
 	Session(SessionSettings const& settings, rust::Box<Callbacks> callbacks);
 
 	void add_torrent(rust::Slice<std::uint8_t const> torrent, rust::Str key) const;
+	bool is_used(rust::Str infohash) const;
 	bool remove_torrent(rust::Str infohash) const;
 	bool connect_peer(rust::Str infohash, rust::Str address, std::uint16_t port) const;
 	void set_upload_rate_limit(std::int32_t limit) const;

@@ -96,6 +96,7 @@ pub(crate) mod ffi {
         type Session;
         fn new_session(settings: &SessionSettings, callbacks: Box<Callbacks>) -> Result<UniquePtr<Session>>;
         fn add_torrent(self: &Session, torrent: &[u8], key: &str) -> Result<()>;
+        fn is_used(self: &Session, infohash: &str) -> Result<bool>;
         fn remove_torrent(self: &Session, infohash: &str) -> Result<bool>;
         fn connect_peer(self: &Session, infohash: &str, address: &str, port: u16) -> Result<bool>;
         fn set_listen_interfaces(self: &Session, interfaces: &str) -> Result<()>;

@@ -165,6 +165,11 @@ impl Session {
         Ok(self.0.add_torrent(torrent, key)?)
     }
 
+    /// Whether peers are connected to a torrent. Blocks until the network thread responds.
+    pub fn is_used(&self, infohash: &str) -> Result<bool, Error> {
+        Ok(self.0.is_used(infohash)?)
+    }
+
     /// Stops seeding a torrent. Returns whether the session has it. The result is the event [`EventKind::Removed`].
     pub fn remove_torrent(&self, infohash: &str) -> Result<bool, Error> {
         Ok(self.0.remove_torrent(infohash)?)

@@ -170,7 +170,9 @@ fn block(stream: &mut TcpStream) -> Option<Vec<u8>> {
 fn torrents_are_added_and_removed_while_a_peer_downloads() {
     let seeder = Arc::new(Seeder::start(Reads::Complete));
     let permanent = seeder.add("permanent", true);
+    assert!(!seeder.session.is_used(&permanent).unwrap());
     let (mut peer, stop) = (seeder.peer(&permanent), Arc::new(AtomicBool::new(false)));
+    assert!(seeder.session.is_used(&permanent).unwrap());
     let stopped = stop.clone();
     let downloading = std::thread::spawn(move || {
         let mut blocks = 0;
@@ -242,6 +244,8 @@ fn bad_input_is_an_error() {
     for bad in [&b""[..], b"d", b"d4:infodee", b"le", &[0xff; 100]] {
         assert!(seeder.session.add_torrent(bad, "key").is_err(), "{bad:?}");
     }
+    assert!(seeder.session.is_used("not an infohash").is_err());
+    assert!(!seeder.session.is_used(&"0".repeat(40)).unwrap());
     assert!(seeder.session.remove_torrent("not an infohash").is_err());
     assert!(!seeder.session.remove_torrent(&"0".repeat(40)).unwrap());
     assert!(!seeder.session.connect_peer(&"0".repeat(40), ([127, 0, 0, 1], 1).into()).unwrap());

@@ -16,7 +16,7 @@ use crate::health::HealthChecks;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::passkey::Passkeys;
-use crate::seeder_addresses::SeederAddresses;
+use crate::running_fleet::RunningFleet;
 
 /// The shared state of the handlers.
 #[expect(missing_docs, missing_debug_implementations, reason = "ports and settings document themselves")]
@@ -48,7 +48,7 @@ pub struct Api {
     pub webhooks: bool,
     /// The URL under which clients reach this API; the base of tracker and webseed URLs.
     pub public_url: Url,
-    pub seeder_addresses: SeederAddresses,
+    pub fleet: RunningFleet,
     /// The default retention in seconds; 0 keeps a ready request until it is cancelled.
     pub keep: u64,
     pub abuse: AbuseLimits,
@@ -106,7 +106,7 @@ impl Api {
             trusted_proxies: settings.security.trusted_proxies.clone(),
             webhooks: settings.security.webhook_secret.is_some(),
             public_url: deployment.public_url,
-            seeder_addresses: SeederAddresses::new(deployment.seeders),
+            fleet: RunningFleet::new(deployment.seeders),
             keep: settings.storage.keep.get(),
             abuse: AbuseLimits::new(&settings.rate_limit),
             connect_to_peers: settings.seeder.connect_to_peers,

@@ -108,13 +108,13 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
             warn!(%infohash, %error, "connect task not enqueued");
         }
     }
-    let running = api.seeder_addresses.get(api.clock.now()).await;
-    let seeders = &running.addresses;
+    let fleet = api.fleet.get(api.clock.now()).await;
+    let seeders = fleet.addresses(infohash);
     // The seeders come last: of several peers at one address (behind one NAT, or on this machine), libtorrent keeps
     // the last one in the list.
     let others = peers.iter().map(|peer| (peer.address, Some(peer.id))).take(wanted.saturating_sub(seeders.len()));
     let addresses: Vec<_> = others.chain(seeders.iter().map(|address| (*address, None))).take(wanted).collect();
-    let counts = running.added_to(counts);
+    let counts = fleet.added_to(counts);
     let seconds = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
     let mut entries = vec![
         ("interval", Value::Integer(seconds)),
@@ -148,7 +148,7 @@ pub(crate) async fn scrape(
 
 async fn scraped(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Response, Refusal> {
     let (row, infohash) = authorize(api, query, client).await?;
-    let running = api.seeder_addresses.get(api.clock.now()).await;
+    let fleet = api.fleet.get(api.clock.now()).await;
     let mut files = vec![];
     for (_, value) in parameters(query).filter(|(name, _)| *name == "info_hash").take(MAX_SCRAPED) {
         let hash: [u8; 20] = value.try_into().map_err(|_| Refusal::Because("info_hash must have 20 bytes"))?;
@@ -160,7 +160,7 @@ async fn scraped(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Respo
         let read = tokio::try_join!(counts, api.statistics.transferred(infohash));
         let (counts, transferred) =
             read.map_err(|_| Refusal::Because("the tracker's store is unavailable; try again later"))?;
-        let counts = running.added_to(counts);
+        let counts = fleet.added_to(counts);
         let file = Value::dict([
             ("complete", Value::Integer(counts.seeds.into())),
             ("incomplete", Value::Integer(counts.leechers.into())),

@@ -6,14 +6,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use domain::Timestamp;
-use ports::{RunningSeeder, Seeders, StoreError};
+use futures::future::try_join_all;
+use ports::{RunningSeeder, Seeders, StoreError, Task};
+use rand::random;
 
-use crate::dynamo::{Change, Item, Query, Table, n, number, s, text, time, time_to_live, timestamp};
+use crate::dynamo::{Change, Item, Query, Table, n, number, optional, s, text, time, time_to_live, timestamp};
+use crate::task_queue::{message, tasks};
 
 /// The partition of the seeders, where torrents have their infohash.
 const PARTITION: &str = "seeders";
 
-/// The registry. Each seeder is one item with its id as the second key.
+/// The registry. Each seeder is one item with its id as the second key. The tasks that were sent to a seeder are items of a
+/// partition of their own, ordered by time.
 #[derive(Debug, Clone)]
 pub struct DynamoSeeders {
     table: Table,
@@ -30,11 +34,24 @@ fn seeder_key(id: &str) -> Item {
     Item::from([("infohash".to_owned(), s(PARTITION)), ("address".to_owned(), s(id))])
 }
 
+/// Returns the partition of the tasks of a seeder.
+fn tasks_of(id: &str) -> String {
+    format!("tasks of seeder {id}")
+}
+
 fn read(item: &Item) -> Result<RunningSeeder, StoreError> {
     let addresses = text(item, "addresses")?;
     let addresses = addresses.split(' ').filter(|address| !address.is_empty()).map(str::parse::<SocketAddr>);
     let addresses = addresses.collect::<Result<_, _>>().map_err(|error| StoreError::unavailable("DynamoDB", error))?;
-    Ok(RunningSeeder { id: text(item, "address")?.into(), addresses, torrents: number(item, "torrents")? })
+    Ok(RunningSeeder {
+        id: text(item, "address")?.into(),
+        addresses,
+        torrents: number(item, "torrents")?,
+        // Seeders of earlier versions do not have the others: each has every torrent.
+        weight: optional(item, "weight", number)?.unwrap_or(1),
+        replicas: optional(item, "replicas", number)?.unwrap_or(1),
+        is_complete: optional(item, "complete", number)? != Some(0),
+    })
 }
 
 #[async_trait]
@@ -44,6 +61,9 @@ impl Seeders for DynamoSeeders {
         let change = Change::default()
             .set("addresses", s(addresses.join(" ")))
             .set("torrents", n(seeder.torrents))
+            .set("weight", n(seeder.weight))
+            .set("replicas", n(seeder.replicas))
+            .set("complete", n(u8::from(seeder.is_complete)))
             .set("until", time(now + keep))
             .set("expires", time_to_live(now + keep));
         self.table.change(seeder_key(&seeder.id), change).await?;
@@ -63,5 +83,25 @@ impl Seeders for DynamoSeeders {
             }
         }
         Ok(running)
+    }
+
+    async fn send(&self, id: &str, task: Task, now: Timestamp, keep: Duration) -> Result<(), StoreError> {
+        // Fixed widths, so that the order of the keys is that of the times. DynamoDB deletes old items by itself.
+        let order = format!("{:015}-{:016x}", now.as_millis(), random::<u64>());
+        let key = Item::from([("infohash".to_owned(), s(tasks_of(id))), ("address".to_owned(), s(order))]);
+        let change = Change::default().set("task", s(message(task))).set("expires", time_to_live(now + keep));
+        self.table.change(key, change).await?;
+        Ok(())
+    }
+
+    async fn take_tasks(&self, id: &str, limit: u32) -> Result<Vec<Task>, StoreError> {
+        let (items, _) = self.table.query(Query::of("infohash", s(tasks_of(id))).limit(limit)).await?;
+        // The one who deletes an item has its task.
+        let taken = items.into_iter().map(|item| async move {
+            let key = ["infohash", "address"].map(|name| (name.to_owned(), item[name].clone()));
+            let is_mine = self.table.delete(key.into(), Change::when("attribute_exists(#task)")).await?;
+            Ok::<_, StoreError>(if is_mine { tasks(text(&item, "task")?) } else { vec![] })
+        });
+        Ok(try_join_all(taken).await?.concat())
     }
 }

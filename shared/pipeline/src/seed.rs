@@ -1,6 +1,7 @@
 //! The seed step: adds torrents to the seeder and removes retired ones.
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use domain::{ContentHash, Failure, FailureCode, InfoHash, RequestId, Status, TorrentState, Transition};
 use futures::StreamExt;
-use ports::{Clock, Condition, Requests, SeedError, Seeder, Share, Stores, Task, TaskQueue, Torrents};
+use ports::{Clock, Condition, FleetMember, Requests, SeedError, Seeder, Share, Stores, Task, TaskQueue, Torrents};
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::{error, info, warn};
 
@@ -21,10 +22,19 @@ const AT_ONCE: usize = 64;
 /// The interval at which the session is compared with the table of torrents.
 const RECONCILE: Duration = Duration::from_secs(300);
 
+/// How long after a change of the fleet the session is compared once more: other seeders may see the change later, and send
+/// tasks to the former holders until then.
+const SETTLED: Duration = Duration::from_secs(15);
+
 /// The pause while torrents fail, doubled after each try up to [`RECONCILE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The seed step: makes the seeder's session equal to the table of torrents.
+/// The interval at which the tasks are taken that other seeders send, how many at once, and how long they wait.
+const TAKE: Duration = Duration::from_secs(1);
+const TAKEN_AT_ONCE: u32 = 100;
+const KEEP_TASKS: Duration = Duration::from_secs(600);
+
+/// The seed step: makes the seeder's session equal to the table of torrents, or to its part of it in a fleet.
 ///
 /// Calls for one torrent run one after another. So the last one finds the table as it is, whatever the order of the tasks.
 #[derive(Clone)]
@@ -35,6 +45,8 @@ pub struct Seed {
     pub seeder: Arc<dyn Seeder>,
     pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,
+    /// The seeder's place in a fleet; `None` if it is the only one.
+    pub member: Option<FleetMember>,
     /// The progress of [`Seed::restore`].
     pub progress: Arc<RestoreProgress>,
     /// Locked during a call for a torrent, by its infohash.
@@ -56,6 +68,7 @@ pub struct RestoreProgress {
     done: AtomicU64,
     all: AtomicU64,
     ended: AtomicBool,
+    complete: AtomicBool,
 }
 
 impl RestoreProgress {
@@ -64,6 +77,11 @@ impl RestoreProgress {
     pub fn pending(&self) -> Option<(u64, u64)> {
         let (done, all) = (self.done.load(Ordering::Relaxed), self.all.load(Ordering::Relaxed));
         (!self.ended.load(Ordering::Relaxed)).then_some((done, all))
+    }
+
+    /// Whether a pass has added all assigned torrents, or all but one in a hundred: single ones may fail for long.
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Relaxed)
     }
 
     /// Returns what health says of it: an object that is empty when all are done.
@@ -76,16 +94,81 @@ impl RestoreProgress {
 }
 
 impl Seed {
-    /// The step on these ports.
-    pub fn new(stores: &Stores, seeder: Arc<dyn Seeder>) -> Self {
+    /// The step on these ports, for a seeder in a fleet or the only one.
+    pub fn new(stores: &Stores, seeder: Arc<dyn Seeder>, member: Option<FleetMember>) -> Self {
         Self {
             seeder,
+            member,
             requests: stores.requests.clone(),
             torrents: stores.torrents.clone(),
             tasks: stores.tasks.clone(),
             clock: stores.clock.clone(),
             progress: Arc::default(),
             locks: Arc::new(std::array::from_fn(|_| Mutex::default())),
+        }
+    }
+
+    /// Handles a task for the seeder. Returns false if it is none.
+    pub async fn handle(&self, task: Task) -> Result<bool, StepError> {
+        match task {
+            Task::Seed(infohash, request) => self.run(infohash, request).await?,
+            Task::Unseed(infohash) => self.unseed(infohash).await?,
+            Task::Connect(infohash, peer) => self.connect(infohash, peer).await?,
+            Task::Fetch(_) | Task::Package(_) | Task::Release(_) | Task::Notify(_) => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Handles a task that any seeder of the fleet receives: has the holders of the torrent handle it, each of which may be
+    /// this one. All seeders remove a torrent, since one may still have it that is no holder any more.
+    pub async fn dispatch(&self, task: Task) -> Result<(), StepError> {
+        let (Task::Seed(infohash, _) | Task::Unseed(infohash) | Task::Connect(infohash, _)) = task else {
+            return Ok(());
+        };
+        let Some(member) = &self.member else { return self.handle(task).await.map(drop) };
+        let fleet = member.fleet.borrow().clone();
+        let mut ids: Vec<_> = match task {
+            Task::Unseed(_) => fleet.seeders().iter().collect(),
+            _ => fleet.holders(infohash),
+        };
+        let is_mine = ids.iter().any(|seeder| *seeder.id == *member.id);
+        ids.retain(|seeder| *seeder.id != *member.id);
+        if matches!(task, Task::Connect(..)) {
+            // A peer needs one connection. The last one in the ranks is the most likely to have the torrent.
+            ids = if is_mine { vec![] } else { ids.pop().into_iter().collect() };
+        }
+        for seeder in ids {
+            member.seeders.send(&seeder.id, task, self.clock.now(), KEEP_TASKS).await?;
+        }
+        if is_mine {
+            self.handle(task).await?;
+        }
+        Ok(())
+    }
+
+    /// Handles the tasks that other seeders of the fleet [dispatch](Seed::dispatch). Runs until it is dropped.
+    pub async fn handle_dispatched(&self) {
+        let Some(member) = &self.member else { return pending().await };
+        loop {
+            let tasks = match member.seeders.take_tasks(&member.id, TAKEN_AT_ONCE).await {
+                Ok(tasks) => tasks,
+                Err(error) => {
+                    warn!(%error, "tasks of other seeders not taken, trying again");
+                    vec![]
+                }
+            };
+            let count = tasks.len();
+            let handled = tasks.into_iter().map(|task| async move {
+                if let Err(error) = self.handle(task).await {
+                    // The sweep sends a task for a request again, and the next comparison finds a torrent.
+                    warn!(?task, %error, "task of another seeder failed");
+                }
+            });
+            futures::stream::iter(handled).buffer_unordered(AT_ONCE).collect::<()>().await;
+            if count < TAKEN_AT_ONCE as usize {
+                // The interval of the look-ups.
+                tokio::time::sleep(TAKE).await;
+            }
         }
     }
 
@@ -154,8 +237,9 @@ impl Seed {
         Ok(self.seeder.connect(infohash, peer).await?)
     }
 
-    /// Makes the session equal to the table: adds every torrent after a start, and later what a lost task or an unreadable
-    /// file left out, and removes what another seeder has released. A torrent that fails does not stop the others.
+    /// Makes the session equal to the table, or to this seeder's part of it: adds every torrent after a start, and later what
+    /// a lost task or an unreadable file left out or what has moved to this seeder, and removes what is retired or has moved
+    /// to another seeder, unless peers are connected to it. A torrent that fails does not stop the others.
     pub async fn restore(&self) -> Result<Restored, StepError> {
         let mut live = HashMap::new();
         let mut after = None;
@@ -165,9 +249,23 @@ impl Seed {
             after = Some(last.infohash);
             live.extend(page.iter().map(|torrent| (torrent.infohash, torrent.content_hash)));
         }
-        for infohash in self.seeder.all().into_iter().filter(|infohash| !live.contains_key(infohash)) {
-            self.remove_retired(infohash).await?;
+        let fleet = self.member.as_ref().map(|member| (&*member.id, member.fleet.borrow().clone()));
+        let is_holder = |infohash| fleet.as_ref().is_none_or(|(id, fleet)| fleet.is_holder(id, infohash));
+        let is_assigned = |infohash| fleet.as_ref().is_none_or(|(id, fleet)| fleet.is_assigned(id, infohash));
+        let mut moved = 0_u64;
+        for infohash in self.seeder.all() {
+            if !live.contains_key(&infohash) {
+                self.remove_retired(infohash).await?;
+            } else if !is_holder(infohash) {
+                let _lock = self.lock(infohash).await;
+                moved += u64::from(self.seeder.remove_if_unused(infohash).await?);
+            }
         }
+        if moved > 0 {
+            info!(torrents = moved, "torrents left to other seeders");
+        }
+        live.retain(|infohash, _| is_assigned(*infohash));
+        let assigned = live.len() as u64;
         let missing: Vec<_> = live.into_iter().filter(|(infohash, _)| !self.seeder.has(*infohash)).collect();
         self.progress.done.store(0, Ordering::Relaxed);
         self.progress.all.store(missing.len() as u64, Ordering::Relaxed);
@@ -188,14 +286,20 @@ impl Seed {
             }
         }
         self.progress.ended.store(restored.failed == 0, Ordering::Relaxed);
+        self.progress.complete.fetch_or(100 * restored.failed <= assigned, Ordering::Relaxed);
         Ok(restored)
     }
 
     /// Makes the session equal to the table at a start, and again every few minutes. Runs until it is dropped.
     pub async fn keep_restored(&self) {
         let (mut is_first, mut pause) = (true, FIRST_PAUSE);
+        let mut fleet = self.member.as_ref().map(|member| member.fleet.clone());
+        let mut has_changed = fleet.is_some();
         loop {
             let started = Instant::now();
+            if let Some(fleet) = &mut fleet {
+                fleet.mark_unchanged();
+            }
             let is_complete = match self.restore().await {
                 Ok(Restored { added, failed }) => {
                     if is_first || added > 0 || failed > 0 {
@@ -211,8 +315,25 @@ impl Seed {
                 }
             };
             pause = if is_complete { FIRST_PAUSE } else { (2 * pause).min(RECONCILE) };
-            // The next comparison, or the next try of what failed.
-            tokio::time::sleep(if is_complete { RECONCILE } else { pause }).await;
+            let next = match (is_complete, has_changed) {
+                (false, _) => pause,
+                (true, true) => SETTLED,
+                (true, false) => RECONCILE,
+            };
+            let fleet_changes = async {
+                let changed = match &mut fleet {
+                    Some(fleet) => fleet.changed().await.is_ok(),
+                    None => false,
+                };
+                if !changed {
+                    pending::<()>().await;
+                }
+            };
+            has_changed = tokio::select! {
+                // The next comparison, or the next try of what failed.
+                () = tokio::time::sleep(next) => false,
+                () = fleet_changes => true,
+            };
         }
     }
 

@@ -63,7 +63,7 @@ impl TestEnv {
         let session = Arc::new(session);
         Self {
             package: Package::new(&stores, &settings),
-            seed: Seed::new(&stores, session.clone()),
+            seed: Seed::new(&stores, session.clone(), None),
             release: Release::new(&stores),
             sweep: Sweep::new(&stores, 100),
             collect_orphans: CollectOrphans::new(&stores),
@@ -367,7 +367,7 @@ async fn all_torrents_are_seeded_again_after_a_restart() {
     env.session.stop().await;
     let reader = Reader::local(env.stores.contents.clone());
     let next = SeedSession::start(&settings.seeder, &settings.torrent, reader, env.stores.statistics.clone()).await;
-    let seed = Seed::new(&env.stores, Arc::new(next.unwrap()));
+    let seed = Seed::new(&env.stores, Arc::new(next.unwrap()), None);
     assert!(seed.progress.pending().is_some());
     assert_eq!(seed.restore().await.unwrap(), Restored { added: 3, failed: 0 });
     assert_eq!(seed.progress.pending(), None);

@@ -7,6 +7,7 @@ mod check;
 mod clock;
 mod contents;
 mod error;
+mod fleet;
 mod rate_limiter;
 mod requests;
 mod reservations;
@@ -27,6 +28,7 @@ pub use check::Check;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use contents::{Contents, Removal, StagedUpload, StagingEntry, UploadToken};
 pub use error::StoreError;
+pub use fleet::{Fleet, FleetMember};
 pub use rate_limiter::{Decision, Limit, RateLimiter, Usage};
 pub use requests::{
     Applied, Claim, Condition, ContentReference, Deduplication, IdenticalRequests, QuotaUsage, Requests, WebhookQueue,

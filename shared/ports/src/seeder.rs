@@ -35,4 +35,7 @@ pub trait Seeder: Send + Sync {
 
     /// Removes the torrent from the session. It need not be there.
     async fn remove(&self, infohash: InfoHash) -> Result<(), SeedError>;
+
+    /// As [`Seeder::remove`], unless peers are connected to the torrent. Returns whether it is not in the session any more.
+    async fn remove_if_unused(&self, infohash: InfoHash) -> Result<bool, SeedError>;
 }

@@ -1,4 +1,4 @@
-//! The registry of running seeders.
+//! The registry of running seeders, and the tasks that they send to each other.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::Timestamp;
 
-use crate::StoreError;
+use crate::{StoreError, Task};
 
 /// A running seeder, as it registers itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,12 @@ pub struct RunningSeeder {
     pub addresses: Vec<SocketAddr>,
     /// How many torrents it has.
     pub torrents: u64,
+    /// Its share of the torrents, relative to the weights of the other seeders; at least 1.
+    pub weight: u32,
+    /// By how many seeders it wants each torrent to be seeded; at least 1.
+    pub replicas: u32,
+    /// Whether it has added its share since it started.
+    pub is_complete: bool,
 }
 
 /// The registry of running seeders. Trackers and magnet links name those in it.
@@ -30,4 +36,11 @@ pub trait Seeders: Send + Sync {
 
     /// Returns the registered seeders, in the order of their ids.
     async fn running(&self, now: Timestamp) -> Result<Vec<RunningSeeder>, StoreError>;
+
+    /// Sends a task to the seeder with this id, whether it runs or not. It is forgotten some time after `keep`, if nobody
+    /// takes it.
+    async fn send(&self, id: &str, task: Task, now: Timestamp, keep: Duration) -> Result<(), StoreError>;
+
+    /// Takes up to `limit` tasks that were sent to the seeder with this id, the oldest first. Each is returned once.
+    async fn take_tasks(&self, id: &str, limit: u32) -> Result<Vec<Task>, StoreError>;
 }

@@ -266,6 +266,10 @@ section! {
         connect_to_peers: bool = "true";
         /// Seconds between two saves of how much was uploaded; a crash loses what was uploaded since.
         save_interval: Bounded<1, 86_400> = "300";
+        /// By how many seeders each torrent is seeded. Seeders on one table and bucket share the torrents. Used on AWS.
+        replicas: Bounded<1, 100> = "2";
+        /// The share of the torrents that this seeder takes, relative to the weights of the other seeders. Used on AWS.
+        weight: Bounded<1, 1000> = "1";
         /// The bytes of contents that the seeder keeps in memory. Used on AWS; a seeder with a folder relies on the
         /// system's cache.
         cache_memory: Bounded<67_108_864, 1_000_000_000_000> = "134217728";

@@ -236,10 +236,10 @@ pub(crate) async fn get(
 async fn swarm(api: &Api, row: &FetchRequest) -> Option<SwarmView> {
     let infohash = row.infohash.filter(|_| row.status == Status::Ready)?;
     let now = api.clock.now();
-    let (counts, running) = (api.swarm.counts(infohash, now), api.seeder_addresses.get(now).await);
+    let (counts, fleet) = (api.swarm.counts(infohash, now), api.fleet.get(now).await);
     match tokio::try_join!(counts, api.statistics.transferred(infohash)) {
         Ok((counts, Transferred { uploaded_bytes, completed })) => {
-            let counts = running.added_to(counts);
+            let counts = fleet.added_to(counts);
             Some(SwarmView { seeders: counts.seeds, leechers: counts.leechers, completed, uploaded_bytes })
         }
         Err(error) => {

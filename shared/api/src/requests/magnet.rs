@@ -44,8 +44,11 @@ pub(crate) async fn magnet(
     let (row, torrent) = super::ready_torrent(&api, &principal, id).await?;
     // No `x.pe` for hybrids: libtorrent 2.1 announces a hybrid torrent under both infohashes, and drops a connection
     // that it opened by `x.pe` if the second announce response lists the same peer during the handshake.
-    let peers =
-        if torrent.infohash_v2.is_some() { vec![] } else { api.seeder_addresses.get(api.clock.now()).await.addresses };
+    let peers = if torrent.infohash_v2.is_some() {
+        vec![]
+    } else {
+        api.fleet.get(api.clock.now()).await.addresses(torrent.infohash)
+    };
     let trackers = super::links::trackers(&api, &row, &torrent).await?;
     let magnet = Magnet {
         infohash: torrent.infohash,

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use domain::{InfoHash, RequestId};
+
 use super::NOW;
-use crate::{RunningSeeder, Seeders};
+use crate::{RunningSeeder, Seeders, Task};
 
 /// Runs the suite against the backend that the function `$make` returns.
 #[macro_export]
@@ -16,6 +18,8 @@ macro_rules! seeders_contract {
             a_second_registration_replaces_the_first,
             a_silent_seeder_is_forgotten,
             a_deregistered_seeder_is_forgotten,
+            a_seeder_takes_its_tasks_in_order_and_once,
+            tasks_are_taken_once_by_concurrent_callers,
         );
     };
 }
@@ -24,7 +28,8 @@ const KEEP: Duration = Duration::from_secs(60);
 
 fn seeder(id: &str, port: u16) -> RunningSeeder {
     let v6 = ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], port).into();
-    RunningSeeder { id: id.into(), addresses: vec![([192, 0, 2, 1], port).into(), v6], torrents: 7 }
+    let addresses = vec![([192, 0, 2, 1], port).into(), v6];
+    RunningSeeder { id: id.into(), addresses, torrents: 7, weight: 3, replicas: 2, is_complete: port.is_multiple_of(2) }
 }
 
 /// With everything that they registered.
@@ -63,4 +68,36 @@ pub async fn a_deregistered_seeder_is_forgotten<S: Seeders>(seeders: &S) {
         seeders.deregister("a").await.unwrap();
         assert_eq!(seeders.running(NOW).await.unwrap(), []);
     }
+}
+
+/// Of every kind that a seeder handles.
+pub async fn a_seeder_takes_its_tasks_in_order_and_once<S: Seeders>(seeders: &S) {
+    let infohash = InfoHash::new([7; 20]);
+    let tasks = [
+        Task::Seed(infohash, Some(RequestId::new())),
+        Task::Seed(infohash, None),
+        Task::Connect(infohash, ([192, 0, 2, 9], 6881).into()),
+        Task::Unseed(infohash),
+        // A second one of the same kind.
+        Task::Seed(infohash, None),
+    ];
+    for (task, later) in tasks.into_iter().zip(1..) {
+        seeders.send("a", task, NOW + Duration::from_millis(later), KEEP).await.unwrap();
+        seeders.send("b", Task::Unseed(InfoHash::new([8; 20])), NOW, KEEP).await.unwrap();
+    }
+    assert_eq!(seeders.take_tasks("a", 2).await.unwrap(), tasks[..2]);
+    assert_eq!(seeders.take_tasks("a", 100).await.unwrap(), tasks[2..]);
+    assert_eq!(seeders.take_tasks("a", 100).await.unwrap(), []);
+    assert_eq!(seeders.take_tasks("b", 100).await.unwrap().len(), tasks.len());
+    assert_eq!(seeders.running(NOW).await.unwrap(), [], "a task is no registration");
+}
+
+/// A slow call of a seeder may overlap with its next one.
+pub async fn tasks_are_taken_once_by_concurrent_callers<S: Seeders>(seeders: &S) {
+    for number in 0..20 {
+        seeders.send("a", Task::Unseed(InfoHash::new([number; 20])), NOW, KEEP).await.unwrap();
+    }
+    let take = || seeders.take_tasks("a", 100);
+    let (one, two) = tokio::join!(take(), take());
+    assert_eq!(one.unwrap().len() + two.unwrap().len(), 20);
 }
