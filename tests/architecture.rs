@@ -51,6 +51,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 17] = [
     (
         "proxytorrent-seeder-container",
         &[
+            "proxytorrent-api",
             "proxytorrent-aws",
             "proxytorrent-pipeline",
             "proxytorrent-ports",
@@ -91,8 +92,8 @@ const ARROWS: [(&str, &[&str], &[&str]); 17] = [
     ),
     (
         "proxytorrent-tests",
-        &["proxytorrent-aws"],
-        &["proxytorrent-domain", "proxytorrent-metainfo", "proxytorrent-telemetry"],
+        &["proxytorrent-aws", "proxytorrent-metainfo"],
+        &["proxytorrent-domain", "proxytorrent-telemetry"],
     ),
     (
         "proxytorrent-bench",
@@ -403,6 +404,7 @@ fn transitions() -> String {
         format: TorrentFormat::V1,
         ttl: Duration::from_secs(60),
         callback_url: None,
+        webseed: true,
     };
     let row = FetchRequest::new(UserId::anonymous(), None, spec, Duration::from_secs(60), now);
     let content = Content {

@@ -47,6 +47,8 @@ fn api(backend: &Backend) -> Result<Api, Error> {
         public_url: public_url.ok_or("PUBLIC_URL is not set: it is the base of what is handed out")?,
         tracker_secret: secret.expose_secret().as_bytes().to_vec(),
         seeders: backend.seeders.clone(),
+        // No function serves webseeds.
+        webseed_base: settings.torrent.webseed_base(None).cloned(),
     };
     let api = Api::new(&backend.stores, backend.guards.clone(), backend.swarm.clone(), settings, deployment);
     // API Gateway itself reports the address of the client.

@@ -194,6 +194,7 @@ def environment(endpoint, settings, parameters, known, outputs):
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "PUBLIC_URL": parameters["PublicUrl"],
+        "TORRENT__WEBSEED_URL": parameters["WebseedUrl"],
         "SECURITY__BEARER_TOKENS": known["bearer_tokens"],
         "TRACKER__SECRET": known["tracker_secret"],
     }
@@ -204,12 +205,15 @@ def start_watch(port, variables):
     return subprocess.Popen(command, env=variables, cwd=ROOT, process_group=0)
 
 
-def start_seeder(binaries, number, variables, folder):
+def start_seeder(binaries, number, variables, webseed, folder):
     """Starts a seeder with a folder of its own. Returns its process, and how to reach it."""
     folder = pathlib.Path(folder, f"seeder-{number}")
     folder.mkdir()
-    addresses = {"listen": f"127.0.0.1:{free_port()}", "http": f"127.0.0.1:{free_port()}"}
-    environment = {**variables, "SEEDER__LISTEN": addresses["listen"], "SEEDER__HTTP": addresses["http"]}
+    addresses = {name: f"127.0.0.1:{free_port()}" for name in ("listen", "http")}
+    # A load balancer would spread the calls over the webseeds of all seeders.
+    if number == 0:
+        addresses["webseed"] = webseed
+    environment = {**variables, **{f"SEEDER__{name.upper()}": address for name, address in addresses.items()}}
     log = folder / "seeder.log"
     seeder = subprocess.Popen(
         [binaries / "seeder-container"],
@@ -246,10 +250,8 @@ def main():
             processes.append(emulator)
             gateway = http.server.ThreadingHTTPServer(("127.0.0.1", 0 if arguments.watch else arguments.port), Gateway)
             url = f"http://127.0.0.1:{arguments.port if arguments.watch else gateway.server_port}"
-            parameters = {
-                "PublicUrl": url,
-                "Secret": STACK,
-            }
+            webseed = f"127.0.0.1:{free_port()}"
+            parameters = {"PublicUrl": url, "Secret": STACK, "WebseedUrl": f"http://{webseed}"}
             known = {
                 "bearer_tokens": f"you:{TOKEN}",
                 "hmac_keys": "",
@@ -269,7 +271,7 @@ def main():
             gateway.api_host = outputs["ApiUrl"].removeprefix("http://")
             threading.Thread(target=gateway.serve_forever, daemon=True).start()
             variables = environment(endpoint, settings, parameters, known, outputs)
-            seeders = [start_seeder(binaries, number, variables, folder) for number in range(arguments.seeders)]
+            seeders = [start_seeder(binaries, number, variables, webseed, folder) for number in range(arguments.seeders)]
             processes += [seeder for seeder, _ in seeders]
             seeders = [addresses for _, addresses in seeders]
             if arguments.watch:

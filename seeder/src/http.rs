@@ -1,6 +1,5 @@
 //! The seeder's own HTTP server (`SEEDER__HTTP`): health, metrics, and the listen port.
 
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,8 +11,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tracing::error;
 
 use crate::listen::parse_port;
 use crate::session::SeedSession;
@@ -40,24 +37,15 @@ struct Server {
     process: Process,
 }
 
-/// Serves until `stop` resolves.
-pub async fn serve(
-    listener: TcpListener,
-    session: Arc<SeedSession>,
-    process: Process,
-    stop: impl Future<Output = ()> + Send + 'static,
-) {
-    let router = Router::new()
+/// Returns the routes of the server. They need the address of the client ([`ConnectInfo`]).
+pub fn router(session: Arc<SeedSession>, process: Process) -> Router {
+    Router::new()
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/listen-port", put(set_listen_port).post(set_listen_port))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(refuse_rebinding))
         .with_state(Arc::new(Server { session, process }))
-        .into_make_service_with_connect_info::<SocketAddr>();
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
-        error!(%error, "HTTP server of the seeder ended (SEEDER__HTTP)");
-    }
 }
 
 /// Refuses calls from this machine under a host name other than `localhost`: a web page could use one that resolves to a

@@ -16,6 +16,7 @@ mod registration;
 mod session;
 mod upload_limit;
 mod uploads;
+mod verified;
 
 pub use disk_cache::CacheError;
 pub use libtorrent_sys::exit_immediately;
@@ -27,3 +28,4 @@ pub use reader::{ReadError, Reader};
 pub use registration::Registration;
 pub use session::{SeedSession, StartError};
 pub use upload_limit::UploadLimit;
+pub use verified::TorrentReader;

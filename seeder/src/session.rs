@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::{ContentHash, InfoHash};
 use libtorrent_sys::{Encryption, Event, EventKind, Session, SessionSettings, Statistics};
-use ports::{SeedError, Seeder};
+use ports::{SeedError, Seeder, Torrents};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -23,6 +23,7 @@ use crate::listen::{Listen, ListenError, OTHERS, interface, interfaces, on_port,
 use crate::lock::lock;
 use crate::reader::Reader;
 use crate::uploads::Uploads;
+use crate::verified::TorrentReader;
 
 /// The timeout for the result of a libtorrent call.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -55,6 +56,8 @@ pub struct SeedSession {
     reader: Arc<Reader>,
     /// The torrents that were added and not removed, with their contents.
     held: Mutex<HashMap<InfoHash, ContentHash>>,
+    /// The torrents whose contents webseeds have read, whether the session has them or not.
+    read: Arc<Mutex<HashMap<InfoHash, ContentHash>>>,
     stop: CancellationToken,
     events: Mutex<Option<JoinHandle<()>>>,
     listen: Listen,
@@ -120,6 +123,7 @@ impl SeedSession {
             waiting,
             reader,
             held: Mutex::default(),
+            read: Arc::default(),
             stop,
             events: Mutex::new(Some(events)),
             listen,
@@ -137,6 +141,11 @@ impl SeedSession {
     pub async fn set_listen_port(&self, port: u16) -> Result<(), ListenError> {
         let session = self.session().map_err(|error| ListenError { port, why: error.to_string() })?;
         self.listen.set_port(&session, port).await
+    }
+
+    /// Returns a reader of the torrents in this store, which shares the cache of the session.
+    pub fn torrent_reader(&self, torrents: Arc<dyn Torrents>) -> TorrentReader {
+        TorrentReader::new(self.reader.clone(), torrents, self.read.clone())
     }
 
     /// Returns the number of seeded torrents.
@@ -291,10 +300,10 @@ impl Seeder for SeedSession {
 
     async fn remove(&self, infohash: InfoHash) -> Result<(), SeedError> {
         let (session, name) = (self.session()?, infohash.to_string());
-        let content = lock(&self.held).remove(&infohash);
+        let (content, read) = (lock(&self.held).remove(&infohash), lock(&self.read).remove(&infohash));
         // The call blocks until the network thread responds.
         let removed = spawn_blocking(move || session.remove_torrent(&name)).await;
-        if let Some(content) = content
+        if let Some(content) = content.or(read)
             && !lock(&self.held).values().any(|held| *held == content)
         {
             self.reader.forget(content);

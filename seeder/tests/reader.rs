@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{ContentHash, RequestId, Timestamp};
-use embedded::{FolderContents, SpaceLimits};
+use domain::{ContentHash, FileName, InfoHash, RequestId, Timestamp, Torrent, TorrentState};
+use embedded::{Database, DatabaseOptions, FolderContents, SpaceLimits, SqliteStatistics, SqliteTorrents};
 use futures::future::join_all;
 use libtorrent_sys::Pieces;
 use metainfo::{TorrentBuilder, TorrentFormat};
-use ports::{Check, Contents, Removal, StagedUpload, StagingEntry, StoreError, UploadToken};
-use proxytorrent_seeder::{CacheError, ReadError, Reader};
+use ports::{
+    Check, Contents, Removal, Seeder, StagedUpload, StagingEntry, StoreError, Torrents, UploadToken, VerifiedReader,
+};
+use proxytorrent_seeder::{CacheError, ReadError, Reader, SeedSession};
 use settings::Settings;
 use tempfile::TempDir;
 
@@ -99,6 +101,8 @@ struct TestEnv {
     store: Arc<Remote>,
     bytes: Vec<u8>,
     pieces: Pieces,
+    torrent: Torrent,
+    metainfo: Vec<u8>,
     folder: TempDir,
 }
 
@@ -115,9 +119,21 @@ impl TestEnv {
         let builder =
             TorrentBuilder { name: "a".into(), private: true, source: None, created_by: None, creation_date: None };
         let metainfo = builder.build(metainfo::Pieces::of(TorrentFormat::V1, 1 << 18, &bytes)).unwrap();
-        let pieces = Pieces::parse(&metainfo.into_bytes()).unwrap();
+        let torrent = Torrent {
+            infohash: metainfo.infohash(),
+            infohash_v2: None,
+            content_hash: CONTENT,
+            name: FileName::default(),
+            size: size as u64,
+            piece_length: 1 << 18,
+            state: TorrentState::Adding,
+            version: 0,
+            created_at: Timestamp::from_millis(0),
+        };
+        let metainfo = metainfo.into_bytes();
+        let pieces = Pieces::parse(&metainfo).unwrap();
         let store = Remote { folder: contents, loads: AtomicUsize::new(0), failures: AtomicUsize::new(0) };
-        Self { store: Arc::new(store), bytes, pieces, folder }
+        Self { store: Arc::new(store), bytes, pieces, torrent, metainfo, folder }
     }
 
     /// Returns a reader with a cache of 64 MiB in memory, and of this many bytes on disk.
@@ -239,6 +255,34 @@ async fn a_forgotten_content_leaves_both_caches() {
     reader.forget(CONTENT);
     env.read_chunks(&reader).await;
     assert_eq!(env.loads(), 200);
+}
+
+/// Of a torrent that the session never had.
+#[tokio::test]
+async fn a_content_that_a_webseed_read_leaves_the_cache_with_its_torrent() {
+    let env = TestEnv::new(2 * CHUNK + 5).await;
+    let database = Database::open(&env.folder.path().join("db"), DatabaseOptions::default()).await.unwrap();
+    let torrents = Arc::new(SqliteTorrents::open(database.clone(), env.folder.path().join("torrents")).unwrap());
+    torrents.store(&env.torrent, &env.metainfo).await.unwrap();
+    let settings = Settings::from_pairs([("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0")]).unwrap();
+    let (reader, statistics) = (env.cached(0).await.unwrap(), Arc::new(SqliteStatistics::new(database)));
+    let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, statistics).await.unwrap();
+    let webseed = session.torrent_reader(torrents);
+    let read = async || {
+        // Across pieces and chunks.
+        let mut bytes = vec![0; env.bytes.len() - 1];
+        webseed.read_at(env.torrent.infohash, CONTENT, 1, &mut bytes).await.unwrap();
+        assert!(bytes == env.bytes[1..]);
+    };
+    read().await;
+    read().await;
+    assert_eq!(env.loads(), 3);
+    session.remove(env.torrent.infohash).await.unwrap();
+    read().await;
+    assert_eq!(env.loads(), 6);
+    let unknown = webseed.read_at(InfoHash::new([1; 20]), CONTENT, 0, &mut [0; 1]).await;
+    assert!(unknown.is_err(), "a torrent that does not exist");
+    session.stop().await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! HTTP responses: contents, webseeds, the OpenAPI document, CORS and security headers, metrics, retention.
 
 use metainfo::Value as Bencode;
-use proxytorrent_tests::clients::{aria2, libtorrent};
+use proxytorrent_tests::clients::{aria2, libtorrent, without_trackers};
 use proxytorrent_tests::{Origin, TestServer, content, eventually, read_json, sha256};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -103,25 +103,69 @@ async fn the_webseed_alone_serves_real_clients_until_the_request_ends() {
     let (server, origin) = (TestServer::with(&[("TORRENT__WEBSEED", "true")]).await, Origin::start().await);
     let row = server.fetch(&origin.file(2_000_000, 1, "a.bin")).await;
     let id = row["id"].as_str().unwrap();
-    // Removes the tracker, so that clients cannot find the seeder and must use the webseed.
-    let path = server.save_torrent(id).await;
-    let Bencode::Dict(mut torrent) = Bencode::decode(&std::fs::read(&path).unwrap()).unwrap() else {
-        panic!("a torrent")
-    };
-    torrent.remove(&b"announce"[..]);
-    torrent.remove(&b"announce-list"[..]);
-    std::fs::write(&path, Bencode::Dict(torrent).encode()).unwrap();
-    let expected = sha256(&content(2_000_000, 1));
-    assert_eq!(aria2(path.to_str().unwrap(), &server.scratch("aria2"), "a.bin").await, expected);
-    assert_eq!(libtorrent(path.to_str().unwrap(), &server.scratch("libtorrent")).await, expected);
+    let file = server.scratch("torrents").join("webseed.torrent");
+    std::fs::write(&file, without_trackers(&server.torrent(id).await)).unwrap();
+    let (file, expected) = (file.to_str().unwrap(), sha256(&content(2_000_000, 1)));
+    assert_eq!(aria2(file, &server.scratch("aria2"), "a.bin").await, expected);
+    assert_eq!(libtorrent(file, &server.scratch("libtorrent")).await, expected);
 
     let path = webseed_path(&server, id).await.expect("a webseed");
     assert_eq!(ask(&server, Method::GET, &path, &[]).await.status(), 200);
+    let head = ask(&server, Method::HEAD, &path, &[]).await;
+    assert_eq!((head.status().as_u16(), head.headers()["content-length"].to_str().unwrap()), (200, "2000000"));
+    let part = ask(&server, Method::GET, &path, &[("range", "bytes=1000000-1000009")]).await;
+    assert_eq!(part.status(), 206);
+    assert_eq!(part.bytes().await.unwrap(), content(2_000_000, 1)[1_000_000..1_000_010]);
     let guess = format!("{}0", &path[..path.len() - 1]);
     let guess = if guess == path { format!("{}1", &path[..path.len() - 1]) } else { guess };
-    assert_eq!(ask(&server, Method::GET, &guess, &[]).await.status(), 404);
+    for missing in [guess.as_str(), "/webseed/a/b", "/webseed/a"] {
+        let missing = ask(&server, Method::GET, missing, &[]).await;
+        assert_eq!((missing.status().as_u16(), &read_json(missing).await["code"]), (404, &json!("not_found")));
+    }
     server.call(Method::DELETE, &format!("/v1/requests/{id}"), None).await;
     assert_eq!(ask(&server, Method::GET, &path, &[]).await.status(), 404);
+}
+
+/// Two requests for one content: their torrents are the same.
+#[tokio::test]
+async fn a_request_can_have_no_webseed() {
+    let (server, origin) = (TestServer::with(&[("TORRENT__WEBSEED", "true")]).await, Origin::start().await);
+    let url = origin.file(1_000, 1, "a.bin");
+    let with = server.fetch(&url).await;
+    let created = server.create(json!({ "url": url, "webseed": false })).await;
+    let without = server.ready(&created).await;
+    assert_eq!((&with["webseed"], &without["webseed"]), (&json!(true), &json!(false)));
+    assert_eq!(with["infohash"], without["infohash"]);
+    let (with, without) = (with["id"].as_str().unwrap(), without["id"].as_str().unwrap());
+    let path = webseed_path(&server, with).await.expect("a webseed");
+    assert_eq!(ask(&server, Method::GET, &path, &[]).await.status(), 200);
+    assert_eq!(webseed_path(&server, without).await, None);
+    let torrent = Bencode::decode(&server.torrent(without).await).unwrap();
+    assert!(torrent.get("url-list").is_none());
+}
+
+/// Clients that do not read hold little memory, and the API serves others meanwhile.
+#[tokio::test]
+async fn downloads_from_a_webseed_are_limited() {
+    let settings = [("TORRENT__WEBSEED", "true"), ("TORRENT__MAX_CONNECTIONS", "16")];
+    let (server, origin) = (TestServer::with(&settings).await, Origin::start().await);
+    let row = server.fetch(&origin.file(20_000_000, 1, "a.bin")).await;
+    let path = webseed_path(&server, row["id"].as_str().unwrap()).await.expect("a webseed");
+    let mut slow = vec![];
+    for _ in 0..16 {
+        let response = ask(&server, Method::GET, &path, &[]).await;
+        assert_eq!(response.status(), 200);
+        slow.push(response);
+    }
+    let refused = ask(&server, Method::GET, &path, &[]).await;
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (503, "10"));
+    assert_eq!(read_json(refused).await["code"], "too_many_downloads");
+    assert_eq!(server.json(Method::GET, "/v1/health", None).await["status"], "healthy");
+    drop(slow);
+    eventually("a download is accepted", async || {
+        (ask(&server, Method::GET, &path, &[]).await.status() == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

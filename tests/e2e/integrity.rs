@@ -58,6 +58,23 @@ async fn a_damaged_piece_is_never_sent_and_the_peer_gets_the_content_that_is_fet
 }
 
 #[tokio::test]
+async fn a_damaged_chunk_is_never_sent_by_the_webseed() {
+    let settings = [("STORAGE__SCRUB", "0"), ("TORRENT__WEBSEED", "true")];
+    let (server, origin) = (TestServer::with(&settings).await, Origin::start().await);
+    let row = damaged(&server, &origin).await;
+    let magnet = server.magnet(row["id"].as_str().expect("an id")).await;
+    let url = magnet.split("&ws=").nth(1).expect("a webseed").split('&').next().expect("a URL");
+    let url = percent_encoding::percent_decode_str(url).decode_utf8().expect("text").into_owned();
+    let response = server.http.get(&url).send().await.expect("a response");
+    assert_eq!((response.status().as_u16(), &read_json(response).await["code"]), (503, &json!("content_unavailable")));
+    eventually("the content is repaired", async || {
+        let response = server.http.get(&url).send().await.ok().filter(|response| response.status() == 200)?;
+        response.bytes().await.ok().filter(|bytes| *bytes == content(SIZE, 1))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_missing_content_is_fetched_again_when_it_is_requested() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let row = server.fetch(&origin.file(SIZE, 1, "a.bin")).await;

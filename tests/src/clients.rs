@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use metainfo::Value;
+
 use crate::{free_port, python, run, sha256, tool};
 
 /// Downloads a torrent file or magnet link with libtorrent. Returns the SHA-256 of the file.
@@ -30,4 +32,14 @@ pub async fn aria2(source: &str, folder: &Path, name: &str) -> String {
     ];
     run("aria2c", &arguments, folder).await;
     sha256(&std::fs::read(folder.join(name)).expect("the file"))
+}
+
+/// Returns the metainfo file without its trackers: a client cannot find the seeder, and must use the webseed.
+pub fn without_trackers(torrent: &[u8]) -> Vec<u8> {
+    let Value::Dict(mut torrent) = Value::decode(torrent).expect("bencode") else {
+        panic!("a torrent is a dictionary")
+    };
+    torrent.remove(&b"announce"[..]);
+    torrent.remove(&b"announce-list"[..]);
+    Value::Dict(torrent).encode()
 }

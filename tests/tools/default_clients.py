@@ -1,10 +1,12 @@
 """Runs common BitTorrent clients with their default settings against the server, across a network of two namespaces.
 Measures the time of each from its start to the complete file.
 
-usage: default_clients.py PROXYTORRENT FOLDER [CLIENT …]   (as root)
-Prints one JSON object per line: {"client": …, "by": "torrent" | "magnet", "seconds": … or null}
+usage: default_clients.py PROXYTORRENT FOLDER [CLIENT …] [--by SOURCE …] [--size BYTES] [--deadline SECONDS]   (as root)
+The source is a torrent or a magnet, or webseed: a torrent without a tracker, which needs TORRENT__WEBSEED=true.
+Prints one JSON object per line: {"client": …, "by": …, "seconds": … or null}
 """
 
+import argparse
 import json
 import os
 import pty
@@ -13,12 +15,20 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 
-program, folder, *wanted = sys.argv[1:]
-# Seconds. Less than a minute: a client whose plaintext connection is refused retries after a minute. That is too late.
-DEADLINE = 45
-SIZE = 1_000_000
+import libtorrent as lt
+
+arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+arguments.add_argument("program")
+arguments.add_argument("folder")
+arguments.add_argument("clients", nargs="*")
+arguments.add_argument("--by", nargs="+", choices=["torrent", "magnet", "webseed"], default=["torrent", "magnet"])
+arguments.add_argument("--size", type=int, default=1_000_000)
+# Less than a minute: a client whose plaintext connection is refused retries after a minute. That is too late.
+arguments.add_argument("--deadline", type=float, default=45)
+arguments = arguments.parse_args()
+folder = arguments.folder
+PART = 1 << 20
 tag = f"dc{os.getpid()}"
 server_ns, client_ns = f"{tag}-s", f"{tag}-c"
 processes = []
@@ -91,9 +101,14 @@ def aria2(source, down, home):
     return ["aria2c", "--no-conf", "-d", down, source], False
 
 
-def libtorrent(source, down, home):
+def libtorrent(source, down, home, python=sys.executable):
     script = os.path.join(os.path.dirname(__file__), "default_libtorrent.py")
-    return [sys.executable, script, source, down], False
+    return [python, script, source, down], False
+
+
+def libtorrent_2_0(source, down, home):
+    """Debian's package, which deluged depends on."""
+    return libtorrent(source, down, home, python="/usr/bin/python3")
 
 
 def rtorrent(source, down, home):
@@ -102,21 +117,27 @@ def rtorrent(source, down, home):
             source], True
 
 
-CLIENTS = [qbittorrent, deluge, transmission, aria2, libtorrent, rtorrent]
+CLIENTS = [qbittorrent, deluge, transmission, aria2, libtorrent, libtorrent_2_0, rtorrent]
 
 
-def measure(client, by, number):
+def measure(client, by):
     name = f"{client.__name__}-{by}"
     file = f"{name}.bin"
-    with open(os.path.join(folder, "www", file), "wb") as content:
-        content.write(os.urandom(SIZE))
+    original = os.path.join(folder, "www", file)
+    with open(original, "wb") as content:
+        for start_of_part in range(0, arguments.size, PART):
+            content.write(os.urandom(min(PART, arguments.size - start_of_part)))
     request = json.loads(ask("/v1/requests", {"url": f"http://127.0.0.1:8080/{file}"}))["id"]
     while json.loads(ask(f"/v1/requests/{request}?wait=25"))["status"] not in ("ready", "failed"):
         pass
-    if by == "torrent":
+    if by != "magnet":
         source = os.path.join(folder, f"{name}.torrent")
+        metainfo = ask(f"/v1/requests/{request}/torrent")
+        if by == "webseed":
+            entries = lt.bdecode(metainfo)
+            metainfo = lt.bencode({name: entry for name, entry in entries.items() if not name.startswith(b"announce")})
         with open(source, "wb") as torrent:
-            torrent.write(ask(f"/v1/requests/{request}/torrent"))
+            torrent.write(metainfo)
     else:
         source = json.loads(ask(f"/v1/requests/{request}/magnet"))["magnet_link"]
     down = os.path.join(folder, f"{name}-down")
@@ -125,16 +146,16 @@ def measure(client, by, number):
     started = time.monotonic()
     process = start(client_ns, command, f"{name}.log", terminal=terminal)
     seconds = None
-    with open(os.path.join(folder, "www", file), "rb") as content:
-        expected = content.read()
-    while time.monotonic() - started < DEADLINE:
+    while time.monotonic() - started < arguments.deadline:
         if terminal:
             drain(process.master)
-        if complete(os.path.join(down, file), expected):
+        if is_complete(os.path.join(down, file), original):
             seconds = round(time.monotonic() - started, 1)
             break
-        time.sleep(0.05)  # polling interval
+        time.sleep(0.05 + arguments.size / 1e9)  # polling interval: it reads the file
     stop(process)
+    os.remove(original)
+    shutil.rmtree(down)
     subprocess.run(["pkill", "-KILL", "-f", f"{name}-home"], check=False)
     print(json.dumps({"client": client.__name__, "by": by, "seconds": seconds}), flush=True)
 
@@ -147,10 +168,13 @@ def drain(master):
         pass
 
 
-def complete(path, expected):
+def is_complete(path, original):
     try:
-        with open(path, "rb") as file:
-            return file.read() == expected
+        with open(path, "rb") as file, open(original, "rb") as expected:
+            while part := expected.read(PART):
+                if file.read(PART) != part:
+                    return False
+            return not file.read(1)
     except OSError:
         return False
 
@@ -166,19 +190,17 @@ try:
     os.makedirs(os.path.join(folder, "www"))
     start(server_ns, ["python3", "-m", "http.server", "8080", "--bind", "127.0.0.1", "--directory", f"{folder}/www"],
           "origin.log")
-    start(server_ns, [program, "serve"], "server.log", {
+    start(server_ns, [arguments.program, "serve"], "server.log", {
         "HOST": "198.18.0.1", "PORT": "8000", "SEEDER__LISTEN": "198.18.0.1:6881",
         "STORAGE__BASE_PATH": f"{folder}/data", "SECURITY__AUTH_ENABLED": "false", "PROXY__PROXY_ENABLED": "false",
         "FETCHER__ALLOW_NETWORKS": "127.0.0.1/32", "RATE_LIMIT__RATE_LIMIT_ENABLED": "false",
+        "FETCHER__MAX_SIZE": str(arguments.size),
         "TORRENT__WEBSEED": "false", **{k: v for k, v in os.environ.items() if "__" in k}})
     ask("/v1/health")
-    number = 0
     for client in CLIENTS:
-        if wanted and client.__name__ not in wanted:
-            continue
-        for by in ("torrent", "magnet"):
-            measure(client, by, number)
-            number += 1
+        if not arguments.clients or client.__name__ in arguments.clients:
+            for by in arguments.by:
+                measure(client, by)
 finally:
     for process in processes:
         stop(process)

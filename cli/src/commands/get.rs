@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// The SHA-256 that the content must have
     #[arg(long)]
     sha256: Option<domain::ContentHash>,
+    /// Name no webseed in the torrent
+    #[arg(long)]
+    no_webseed: bool,
     #[command(flatten)]
     server: Server,
 }
@@ -48,6 +51,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     }
     if let Some(sha256) = arguments.sha256 {
         body["sha256"] = json!(sha256);
+    }
+    if arguments.no_webseed {
+        body["webseed"] = json!(false);
     }
     let id = client.create(&body).await?;
     eprintln!("request {id}");

@@ -3,7 +3,6 @@
 mod backend;
 mod fair_queue;
 mod health;
-mod http;
 mod metrics;
 mod workers;
 
@@ -12,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Api, Deployment};
+use api::{Api, Deployment, Webseed};
 use fetcher::{BoundInterface, Fetcher, Interface};
 use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
 use ports::{Stores, UploadLimiter};
@@ -112,9 +111,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let estimate = api::Estimate::with_backlog(move |owner| fetching.backlog(owner));
     let health = health::checks(stores, &fetcher, &session, findings, restored.clone());
     let limit = UploadLimit::new(session.clone(), settings.torrent.upload_rate_limit.get_u32());
-    let upload_limiter = limit.clone().map(|limit| -> Arc<dyn UploadLimiter> { limit });
-    let api = Api { health, metrics, estimate, upload_limiter, ..api(&settings, &backend, address)? };
-    if settings.torrent.webseed.is_none() && settings.torrent.webseed_base(&api.public_url).is_none() {
+    let limiter = limit.clone().map(|limit| -> Arc<dyn UploadLimiter> { limit });
+    let reader = Arc::new(session.torrent_reader(stores.torrents.clone()));
+    let (requests, clock) = (stores.requests.clone(), stores.clock.clone());
+    let webseed = Webseed::new(requests, clock, &tracker_secret(&settings)?, reader, limiter, &settings);
+    let api = Api { health, metrics, estimate, webseed: Some(webseed), ..api(&settings, &backend, address)? };
+    if settings.torrent.webseed.is_none() && api.webseed_base.is_none() {
         info!("torrents name no webseed, because it would send contents unencrypted (TORRENT__WEBSEED, PUBLIC_URL)");
     }
     print_banner(&settings, &api.public_url, &session);
@@ -133,9 +135,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         let health = Box::new(move || restored.health());
         let metrics = render.map(|render| -> Box<dyn Fn() -> String + Send + Sync> { Box::new(move || render()) });
         let process = Process { health, metrics };
-        tokio::spawn(seeder::http::serve(listener, session.clone(), process, stop.clone().cancelled_owned()));
+        let router = seeder::http::router(session.clone(), process);
+        tokio::spawn(api::serve(listener, router, timeout, stop.clone()));
     }
-    let serving = tokio::spawn(http::serve(listener, api::router(Arc::new(api)), timeout, stop.clone()));
+    let serving = tokio::spawn(api::serve(listener, api::router(Arc::new(api)), timeout, stop.clone()));
 
     stop.cancelled().await;
     let grace = Duration::from_secs(settings.server.shutdown_grace.get());
@@ -222,8 +225,12 @@ fn api(settings: &Settings, backend: &Backend, address: SocketAddr) -> Result<Ap
         Some(url) => url.clone(),
         None => Url::parse(&format!("http://{address}")).map_err(CommandError::start)?,
     };
-    let deployment =
-        Deployment { public_url, tracker_secret: tracker_secret(settings)?, seeders: backend.seeders.clone() };
+    let deployment = Deployment {
+        tracker_secret: tracker_secret(settings)?,
+        seeders: backend.seeders.clone(),
+        webseed_base: settings.torrent.webseed_base(Some(&public_url)).cloned(),
+        public_url,
+    };
     Ok(Api::new(&backend.stores, backend.guards.clone(), backend.swarm.clone(), settings, deployment))
 }
 

@@ -2,9 +2,11 @@
 //! changes. It reads contents from S3 with range requests.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::Webseed;
 use aws::{
     Bucket, Clients, DynamoRequests, DynamoSeeders, DynamoStatistics, DynamoTorrents, Queues, S3Contents, SqsTaskQueue,
 };
@@ -12,11 +14,11 @@ use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::Message;
 use futures::future::join_all;
 use pipeline::{Scrub, Seed};
-use ports::{Contents, FleetMember, Requests, Statistics, Stores, SystemClock, Task, Torrents};
+use ports::{Contents, FleetMember, Requests, Statistics, Stores, SystemClock, Task, Torrents, UploadLimiter};
 use seeder::http::Process;
-use seeder::{Reader, Registration, SeedSession};
+use seeder::{Reader, Registration, SeedSession, UploadLimit};
 use serde_json::json;
-use settings::{Role, Settings};
+use settings::{ExposeSecret, Role, Settings};
 use telemetry::{Recorder, Signals};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -69,11 +71,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let seeders = Arc::new(DynamoSeeders::new(clients.dynamodb(), named("AWS__SWARM_TABLE", &names.swarm_table)?));
     let registration = Registration::start(session.clone(), seeders, Arc::new(SystemClock), &settings.seeder).await?;
     let seed = Seed::new(&stores, session.clone(), Some(registration.member()));
+    let client_timeout = Duration::from_secs(settings.server.client_timeout.get());
     if let Some(address) = settings.seeder.http {
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|error| format!("cannot listen on {address} (SEEDER__HTTP): {error}"))?;
+        let listener = listen(address, "SEEDER__HTTP").await?;
         let process = process(&settings, &session, &seed, registration.member())?;
-        tokio::spawn(seeder::http::serve(listener, session.clone(), process, stop.clone().cancelled_owned()));
+        let router = seeder::http::router(session.clone(), process);
+        tokio::spawn(api::serve(listener, router, client_timeout, stop.clone()));
+    }
+    let limit = UploadLimit::new(session.clone(), settings.torrent.upload_rate_limit.get_u32());
+    if let Some(address) = settings.seeder.webseed {
+        let listener = listen(address, "SEEDER__WEBSEED").await?;
+        let limiter = limit.clone().map(|limit| -> Arc<dyn UploadLimiter> { limit });
+        let secret = settings.tracker.secret.as_ref().ok_or("TRACKER__SECRET must be set for SEEDER__WEBSEED")?;
+        let secret = secret.expose_secret().as_bytes();
+        let reader = Arc::new(session.torrent_reader(stores.torrents.clone()));
+        let (requests, clock) = (stores.requests.clone(), stores.clock.clone());
+        let webseed = Webseed::new(requests, clock, secret, reader, limiter, &settings);
+        tokio::spawn(api::serve(listener, webseed.router(), client_timeout, stop.clone()));
+    }
+    if let Some(limit) = limit {
+        tokio::spawn(limit.divide(stop.clone()));
     }
     let progress = seed.progress.clone();
     let registered = tokio::spawn(registration.keep(stop.clone(), move || progress.is_complete()));
@@ -97,6 +114,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         seeder::exit_immediately(0);
     }
     Ok(())
+}
+
+/// Listens on an address, which this setting names.
+async fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address} ({setting}): {error}"))
 }
 
 /// What this process adds to the responses of the seeder's HTTP server.

@@ -10,7 +10,7 @@ use reqwest::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::clients::{aria2, libtorrent};
+use tests::clients::{aria2, libtorrent, without_trackers};
 use tests::{ApiClient, Origin, content, python, root, sha256};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -35,8 +35,14 @@ impl Deref for Stack {
 }
 
 impl Stack {
+    /// Deploys the stack with one seeder. There is no webseed: clients would download from it, and tests of the seeder
+    /// would prove nothing.
+    async fn deploy(built: Option<&Path>) -> Self {
+        Self::with(built, 1, false).await
+    }
+
     /// Deploys the stack: from the SAM build in the folder `built`, else from the binaries next to the seeder's.
-    async fn deploy(built: Option<&Path>, seeders: usize) -> Self {
+    async fn with(built: Option<&Path>, seeders: usize, webseed: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let binaries = Path::new(env!("CARGO_BIN_EXE_seeder-container")).parent().unwrap();
         let mut child = Command::new(python())
@@ -44,7 +50,7 @@ impl Stack {
             .arg("--binaries")
             .arg(binaries)
             .args(["--port", "0", "--setting", "FETCHER__ALLOW_NETWORKS=127.0.0.1/32"])
-            .args(["--setting", "TORRENT__WEBSEED=false"])
+            .args(["--setting", &format!("TORRENT__WEBSEED={webseed}")])
             // One in 256 encrypted handshakes fails. The client retries after the minimum interval.
             .args(["--setting", "TRACKER__INTERVAL=10"])
             .args(["--seeders", &seeders.to_string()])
@@ -129,7 +135,7 @@ async fn a_request_is_fetched_packaged_and_seeded_after_sam_deploy() {
 }
 
 async fn main_job(built: Option<&Path>) {
-    let (stack, origin) = (Stack::deploy(built, 1).await, Origin::start().await);
+    let (stack, origin) = (Stack::deploy(built).await, Origin::start().await);
     assert_eq!(stack.http.get(format!("{}/v1/requests", stack.url)).send().await.unwrap().status(), 401);
     assert_eq!(stack.json(Method::GET, "/v1/health", None).await["status"], "healthy");
 
@@ -189,7 +195,7 @@ async fn main_job(built: Option<&Path>) {
 #[tokio::test]
 async fn a_fleet_shares_its_torrents_and_replaces_a_killed_seeder() {
     const TORRENTS: usize = 8;
-    let (stack, origin) = (Stack::deploy(None, 3).await, Origin::start().await);
+    let (stack, origin) = (Stack::with(None, 3, true).await, Origin::start().await);
     let url = |number| origin.file(50_000, number, "a file.bin");
     let first = stack.fetch(&url(1)).await;
     // The magnet link names two of them (SEEDER__REPLICAS), as soon as all count as started.
@@ -209,6 +215,22 @@ async fn a_fleet_shares_its_torrents_and_replaces_a_killed_seeder() {
     assert_eq!((&health["fleet"]["seeders"], &health["fleet"]["is_complete"]), (&json!(3), &json!(true)));
     let shares = stack.wait_for_copies(0, 2 * TORRENTS).await;
     assert!(shares.iter().all(|share| *share < TORRENTS), "{shares:?}");
+
+    // Any seeder serves any torrent as a webseed, without a redirect.
+    let torrent = stack.torrent(rows[0]["id"].as_str().unwrap()).await;
+    let file = stack.folder.path().join("webseed.torrent");
+    std::fs::write(&file, without_trackers(&torrent)).unwrap();
+    let (file, expected) = (file.to_str().unwrap(), sha256(&content(50_000, 1)));
+    assert_eq!(libtorrent(file, &stack.scratch("webseed")).await, expected);
+    assert_eq!(aria2(file, &stack.scratch("webseed-aria2"), "a file.bin").await, expected);
+    for row in &rows {
+        let magnet = stack.magnet(row["id"].as_str().unwrap()).await;
+        let url = magnet.split("&ws=").nth(1).unwrap().split('&').next().unwrap();
+        let url = percent_encoding::percent_decode_str(url).decode_utf8().unwrap().into_owned();
+        let response = stack.http.get(&url).header("range", "bytes=1-").send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT);
+        assert_eq!(response.bytes().await.unwrap().len(), 49_999);
+    }
 
     let killed = Pid::from_raw(i32::try_from(stack.seeders()[0]["pid"].as_i64().unwrap()).unwrap()).unwrap();
     kill_process(killed, Signal::KILL).unwrap();

@@ -23,7 +23,7 @@ pub struct Endpoint {
 }
 
 /// Every endpoint that a function can serve alone.
-const ALONE: [fn() -> Endpoint; 14] = [
+const ALONE: [fn() -> Endpoint; 13] = [
     list_requests,
     create_request,
     get_request,
@@ -33,7 +33,6 @@ const ALONE: [fn() -> Endpoint; 14] = [
     get_torrent,
     get_magnet,
     get_content,
-    webseed,
     health,
     tracker,
     docs,
@@ -41,7 +40,7 @@ const ALONE: [fn() -> Endpoint; 14] = [
 ];
 
 /// Endpoints of a long-running process: a function cannot stream, and does not live long enough to count.
-const OF_A_PROCESS: [fn() -> Endpoint; 2] = [events, metrics];
+const OF_A_PROCESS: [fn() -> Endpoint; 3] = [events, metrics, webseed];
 
 /// Returns every endpoint.
 pub(crate) fn all() -> impl Iterator<Item = Endpoint> {
@@ -135,8 +134,8 @@ fn events() -> Endpoint {
 }
 
 /// `GET /webseed/{id}/{key}`: the content, for peers.
-pub fn webseed() -> Endpoint {
-    Endpoint::public().route("GET /webseed/{id}/{key}", get(requests::content::webseed))
+fn webseed() -> Endpoint {
+    Endpoint::public().route("GET /webseed/{id}/{key}", get(requests::webseed::webseed))
 }
 
 /// `GET /health`. Load balancers and monitors check it without credentials.

@@ -150,6 +150,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "request_not_found", "you have no request with this id")
     }
 
+    pub fn content_unavailable() -> Self {
+        let detail = "the stored content cannot be read; it is fetched again if the origin still has it: retry later";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "content_unavailable", detail).retry_after(5)
+    }
+
     pub fn storage_full() -> Self {
         let detail = "the service has no storage space left; retry later";
         Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", detail).retry_after(60)

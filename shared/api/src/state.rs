@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use ports::{
-    Clock, Contents, Guards, Requests, Seeders, Statistics, Stores, Swarm, TaskQueue, Torrents, UploadLimiter,
-};
+use ports::{Clock, Contents, Guards, Requests, Seeders, Statistics, Stores, Swarm, TaskQueue, Torrents};
 use settings::Settings;
 use url::Url;
 
@@ -17,6 +15,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::passkey::Passkeys;
 use crate::running_fleet::RunningFleet;
+use crate::webseed::Webseed;
 
 /// The shared state of the handlers.
 #[expect(missing_docs, missing_debug_implementations, reason = "ports and settings document themselves")]
@@ -57,8 +56,10 @@ pub struct Api {
     /// Whether every HTTP call is logged.
     pub access_log: bool,
     pub estimate: Estimate,
-    /// `None`: webseeds send without a limit.
-    pub upload_limiter: Option<Arc<dyn UploadLimiter>>,
+    /// `None`: another process serves webseeds, or none does.
+    pub webseed: Option<Webseed>,
+    /// The base of webseed URLs; `None`: torrents name none.
+    pub webseed_base: Option<Url>,
 }
 
 /// What the settings alone do not say about a deployment.
@@ -71,10 +72,12 @@ pub struct Deployment {
     pub tracker_secret: Vec<u8>,
     /// The registry of running seeders.
     pub seeders: Arc<dyn Seeders>,
+    /// The base of webseed URLs; `None`: torrents name none.
+    pub webseed_base: Option<Url>,
 }
 
 impl Api {
-    /// The state with these ports, settings and deployment; without health checks, metrics, estimate and upload limiter,
+    /// The state with these ports, settings and deployment; without health checks, metrics, estimate and webseed,
     /// which the caller sets.
     pub fn new(
         stores: &Stores,
@@ -112,7 +115,8 @@ impl Api {
             connect_to_peers: settings.seeder.connect_to_peers,
             access_log: settings.monitoring.access_log,
             estimate: Estimate::default(),
-            upload_limiter: None,
+            webseed: None,
+            webseed_base: deployment.webseed_base,
         }
     }
 }

@@ -65,6 +65,8 @@ pub struct FetchSpec {
     pub ttl: Duration,
     /// The receiver of the webhook when the request is ready or has failed.
     pub callback_url: Option<Url>,
+    /// Whether its torrent may name a webseed.
+    pub webseed: bool,
 }
 
 impl FetchSpec {
@@ -214,6 +216,7 @@ impl FetchRequest {
             format: TorrentFormat::V1,
             ttl: Duration::ZERO,
             callback_url: None,
+            webseed: true,
         };
         let mut row = Self { id, ..Self::new(owner, None, spec, Duration::ZERO, created_at) };
         row.status = Status::Failed;
@@ -260,6 +263,7 @@ mod tests {
             format: TorrentFormat::V1,
             ttl: Duration::from_secs(60),
             callback_url: None,
+            webseed: true,
         }
     }
 

@@ -451,6 +451,7 @@ mod tests {
             format: TorrentFormat::V1,
             ttl: Duration::from_secs(60),
             callback_url: None,
+            webseed: true,
         };
         FetchRequest::new(UserId::anonymous(), None, spec, Duration::from_secs(60), NOW)
     }

@@ -62,6 +62,7 @@ mod tests {
             format: TorrentFormat::V1,
             ttl: Duration::from_secs(1),
             callback_url: None,
+            webseed: true,
         };
         let request = FetchRequest::new(UserId::anonymous(), None, spec, Duration::from_secs(1), NOW);
         FetchRequest { retry_count, ..request }

@@ -20,6 +20,7 @@ mod task_queue;
 mod torrents;
 mod unreadable;
 mod upload_limiter;
+mod verified_reader;
 
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -43,3 +44,4 @@ pub use task_queue::{Share, Task, TaskQueue};
 pub use torrents::Torrents;
 pub use unreadable::Unreadable;
 pub use upload_limiter::UploadLimiter;
+pub use verified_reader::VerifiedReader;

@@ -220,10 +220,11 @@ section! {
         announce_url: Option<Url> = "";
         /// Whether torrents list this service as a webseed (BEP 19): anyone who has the torrent can download the
         /// content from PUBLIC_URL, until the request ends. By default they do, unless the encryption of peer
-        /// connections is forced and the URL is not https: then the content would pass unencrypted.
+        /// connections is forced and the URL is not https: then the content would pass unencrypted. On AWS it needs
+        /// TORRENT__WEBSEED_URL.
         webseed: Option<bool> = "";
         /// The base URL of webseeds in place of PUBLIC_URL, such as that of a CDN in front of it. It must pass
-        /// /webseed/… on to this service.
+        /// /webseed/… on to this service, or on AWS to SEEDER__WEBSEED.
         webseed_url: Option<Url> = "";
         /// The encryption of peer connections to the seeder (RC4): forced, preferred or off. By default forced, or
         /// preferred with TORRENT__ENCRYPTION_ENABLED=false.
@@ -259,6 +260,9 @@ section! {
         /// The address of the seeder's own HTTP server: /health, /metrics, and PUT /listen-port from this machine. Empty
         /// starts none.
         http: Option<SocketAddr> = "";
+        /// The address at which the seeder serves webseeds, apart from SEEDER__HTTP, since strangers may reach it.
+        /// TORRENT__WEBSEED_URL must lead to it. Empty serves none. Used on AWS; otherwise the API serves them.
+        webseed: Option<SocketAddr> = "";
         /// Whether peers may connect by µTP (UDP) in addition to TCP.
         utp: bool = "true";
         /// Whether the seeder connects to peers that announce a download, at the address that the announce came from.
@@ -511,9 +515,10 @@ impl Torrent {
         self.creation_info.unwrap_or(!self.private_tracker)
     }
 
-    /// Returns the base URL of webseeds; `None` if torrents name none.
-    pub fn webseed_base<'a>(&'a self, public_url: &'a Url) -> Option<&'a Url> {
-        let base = self.webseed_url.as_ref().unwrap_or(public_url);
+    /// Returns the base URL of webseeds; `None` if torrents name none. `public_url` is the URL of the API, if it serves
+    /// webseeds.
+    pub fn webseed_base<'a>(&'a self, public_url: Option<&'a Url>) -> Option<&'a Url> {
+        let base = self.webseed_url.as_ref().or(public_url)?;
         let is_private = || self.encryption() != Encryption::Forced || base.scheme() == "https";
         self.webseed.unwrap_or_else(is_private).then_some(base)
     }

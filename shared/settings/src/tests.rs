@@ -154,11 +154,11 @@ fn a_webseed_needs_https_while_encryption_is_forced() {
         (&[("TORRENT__WEBSEED", "false")], false, false),
     ] {
         let torrent = with(variables).unwrap().torrent;
-        let found = (torrent.webseed_base(&http).is_some(), torrent.webseed_base(&https).is_some());
+        let found = (torrent.webseed_base(Some(&http)).is_some(), torrent.webseed_base(Some(&https)).is_some());
         assert_eq!(found, (over_http, over_https), "{variables:?}");
     }
     let torrent = with(&[("TORRENT__WEBSEED_URL", "https://cdn.example.org/pt/")]).unwrap().torrent;
-    assert_eq!(torrent.webseed_base(&http).map(url::Url::as_str), Some("https://cdn.example.org/pt/"));
+    assert_eq!(torrent.webseed_base(Some(&http)).map(url::Url::as_str), Some("https://cdn.example.org/pt/"));
 }
 
 #[test]

@@ -86,6 +86,8 @@ pub(crate) struct CreateRequest {
     /// The format of the torrent. By default TORRENT__FORMAT.
     #[schema(value_type = Option<FormatName>)]
     format: Option<FormatName>,
+    /// Whether the torrent may name a webseed (BEP 19), if the service has one (TORRENT__WEBSEED). By default true.
+    webseed: Option<bool>,
     /// The URL that receives a signed webhook (standardwebhooks.com) when the request is ready or has failed.
     #[schema(format = Uri, max_length = 8192, pattern = "^https?://[^/?#@]+([/?#].*)?$")]
     callback_url: Option<String>,

@@ -68,6 +68,7 @@ pub(crate) enum FormatName {
     "format": "v1",
     "ttl": 86400,
     "keep": 2_592_000,
+    "webseed": true,
     "callback_url": null,
     "progress": 100,
     "retry_count": 0,
@@ -103,6 +104,8 @@ pub(crate) struct RequestView {
     ttl: u32,
     /// The retention: how long after `ready` the content is stored and seeded, in seconds; 0 is until cancelled.
     keep: u64,
+    /// Whether the torrent may name a webseed.
+    webseed: bool,
     #[schema(value_type = Option<String>)]
     callback_url: Option<Url>,
     /// The progress over all steps, 0 to 100.
@@ -173,6 +176,7 @@ impl From<FetchRequest> for RequestView {
             format: row.spec.format,
             ttl: u32::try_from(row.spec.ttl.as_secs()).unwrap_or(u32::MAX),
             keep: if kept_until_cancelled { 0 } else { row.keep_for.as_secs() },
+            webseed: row.spec.webseed,
             callback_url: row.spec.callback_url,
             progress: row.progress,
             retry_count: row.retry_count,

@@ -57,7 +57,7 @@ pub(crate) async fn magnet(
         size: torrent.size,
         trackers,
         peers,
-        webseeds: super::links::webseeds(&api, row.id),
+        webseeds: super::links::webseeds(&api, &row),
     };
     Ok(Json(MagnetView {
         id: row.id,

@@ -11,6 +11,7 @@ pub(crate) mod magnet;
 pub(crate) mod torrent;
 pub(crate) mod update;
 mod validation;
+pub(crate) mod webseed;
 
 pub(crate) use validation::MAX_HEADERS;
 

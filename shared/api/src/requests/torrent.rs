@@ -12,6 +12,7 @@ use metainfo::MetainfoExtras;
 use ports::StoreError;
 
 use super::{Id, links};
+use crate::download::disposition;
 use crate::problem::{Problem, ReadyErrors};
 use crate::state::Api;
 
@@ -38,13 +39,13 @@ pub(crate) async fn torrent(
     let metainfo = api.torrents.metainfo_file(torrent.infohash).await?.ok_or_else(gone)?;
     let handout = MetainfoExtras {
         trackers: links::trackers(&api, &row, &torrent).await?,
-        webseeds: links::webseeds(&api, row.id),
+        webseeds: links::webseeds(&api, &row),
         ..MetainfoExtras::default()
     };
     let bytes = handout.apply(&metainfo).map_err(|error| StoreError::unavailable("the torrent store", error))?;
     let headers = [
         (CONTENT_TYPE, "application/x-bittorrent".to_owned()),
-        (CONTENT_DISPOSITION, links::disposition(&format!("{}.torrent", torrent.name))),
+        (CONTENT_DISPOSITION, disposition(&format!("{}.torrent", torrent.name))),
         // The file contains the caller's passkey.
         (CACHE_CONTROL, "private, no-store".to_owned()),
     ];

@@ -112,6 +112,7 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<(FetchSpec, Duration)
     let keep = fields.take("keep", |value| keep(&value)).unwrap_or(retention(limits.default_keep));
     let sha256 = fields.take("sha256", sha256);
     let format = fields.take("format", format).unwrap_or(limits.format);
+    let webseed = fields.take("webseed", |value| boolean(&value)).unwrap_or(true);
     let callback_url = fields.take("callback_url", |value| {
         if limits.webhooks {
             read_url(value, false)
@@ -121,13 +122,14 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<(FetchSpec, Duration)
     });
     let unknown: Vec<_> = fields.object.keys().cloned().collect();
     for name in unknown {
-        let detail = "is not a field; allowed: url, method, headers, body, ttl, keep, sha256, format and callback_url"
+        let detail = "is not a field; allowed: url, method, headers, body, ttl, keep, sha256, format, webseed and \
+                      callback_url"
             .to_owned();
         fields.refuse(&name, "unknown_field", detail);
     }
     match url {
         Some(url) if fields.errors.is_empty() => {
-            Ok((FetchSpec { url, method, headers, body, sha256, format, ttl, callback_url }, keep))
+            Ok((FetchSpec { url, method, headers, body, sha256, format, ttl, callback_url, webseed }, keep))
         }
         _ => Err(Problem::invalid(fields.errors)),
     }
@@ -285,6 +287,10 @@ fn ttl(value: &Value, max: u64) -> Result<Duration, Wrong> {
     }
 }
 
+fn boolean(value: &Value) -> Result<bool, Wrong> {
+    value.as_bool().ok_or(()).or_else(|()| wrong("wrong_type", "must be true or false"))
+}
+
 fn sha256(value: Value) -> Result<ContentHash, Wrong> {
     text(value, 64)?.parse().or_else(|_| wrong("invalid_hash", "must be a SHA-256 of 64 hexadecimal digits"))
 }
@@ -329,7 +335,7 @@ mod tests {
 
     #[test]
     fn all_errors_are_reported_at_once() {
-        let body = r#"{"url": "ftp://x/", "method": "get", "ttl": 101, "sha256": "ab", "format": 2, "x": 1,
+        let body = r#"{"url": "ftp://x/", "method": "get", "ttl": 101, "sha256": "ab", "format": 2, "x": 1, "webseed": "no",
                        "headers": {"Cookie": "a", "X-Good": "b", "a b": "c"}, "body": "b"}"#;
         let expected = [
             ("url", "unsupported_scheme"),
@@ -340,6 +346,7 @@ mod tests {
             ("ttl", "out_of_range"),
             ("sha256", "invalid_hash"),
             ("format", "wrong_type"),
+            ("webseed", "wrong_type"),
             ("x", "unknown_field"),
         ];
         assert_eq!(errors(body), expected.map(|(field, code)| (field.to_owned(), code)));

@@ -114,7 +114,8 @@ impl Requests for SqliteRequests {
                     sqlx::query(
                         "INSERT INTO requests (id, owner, client_ip, url, method, headers, body, sha256, format, ttl, \
                          keep_for, fingerprint, status, progress, retry_count, created_at, updated_at, due_at, \
-                         callback_url, history) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                         callback_url, webseed, history) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+                         ?, ?)",
                     )
                     .bind(row.id.to_string())
                     .bind(row.owner.as_str())
@@ -135,6 +136,7 @@ impl Requests for SqliteRequests {
                     .bind(row.updated_at.as_millis())
                     .bind(row.due_at.map(Timestamp::as_millis))
                     .bind(row.spec.callback_url.as_ref().map(Url::as_str))
+                    .bind(row.spec.webseed)
                     .bind(signed(row.history.as_secs()))
                     .execute(connection)
                     .await

@@ -104,6 +104,7 @@ pub(crate) fn read(row: &SqliteRow) -> sqlx::Result<FetchRequest> {
             format: text(row, "format")?,
             ttl: Duration::from_secs(unsigned(row, "ttl")?),
             callback_url: optional_text(row, "callback_url")?,
+            webseed: row.try_get("webseed")?,
         },
         fingerprint: text(row, "fingerprint")?,
         keep_for: Duration::from_millis(unsigned(row, "keep_for")?),

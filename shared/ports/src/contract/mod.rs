@@ -36,6 +36,7 @@ pub fn request(owner: &str, url: &str) -> FetchRequest {
         format: TorrentFormat::Hybrid,
         ttl: Duration::from_secs(60),
         callback_url: None,
+        webseed: false,
     };
     FetchRequest::new(UserId::new(owner), Some([127, 0, 0, 1].into()), spec, Duration::from_secs(3600), NOW)
 }

@@ -45,7 +45,7 @@ fn no_host() -> Response<Body> {
 
 /// Serves until `stop` is cancelled. A client may take `limit` to send the head of a call, and to receive the next bytes of
 /// a response.
-pub(super) async fn serve(listener: TcpListener, router: Router, limit: Duration, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, router: Router, limit: Duration, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let (stream, peer) = match accepted {

@@ -1,0 +1,238 @@
+//! Webseeds: the content of a request's torrent, for peers (BEP 19).
+//!
+//! The URL has no query: libtorrent does not use a webseed on loopback whose URL has one. There is no redirect: clients
+//! follow one again and again, or not at all (arvidn/libtorrent#6402, #7682, transmission/transmission#7227).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::get;
+use bytes::Bytes;
+use domain::{RequestId, Status};
+use futures::StreamExt;
+use http::{Extensions, HeaderMap, StatusCode};
+use ipnet::IpNet;
+use ports::{Clock, Requests, UploadLimiter, VerifiedReader, client_network};
+use settings::Settings;
+
+use crate::client_address::ClientAddress;
+use crate::download::{self, Chunks};
+use crate::passkey::Passkeys;
+use crate::problem::Problem;
+
+/// Bytes per read. Each response that is being sent holds about this much memory.
+const CHUNK: usize = 64 * 1024;
+
+/// The most bytes that are sent at once under an upload limit.
+const LIMITED_PART: usize = 16 * 1024;
+
+/// The fewest downloads that one client may have at once.
+const MIN_PER_NETWORK: usize = 16;
+
+/// Serves contents to peers, under the upload limit and the connection limits of the seeder.
+pub struct Webseed {
+    requests: Arc<dyn Requests>,
+    clock: Arc<dyn Clock>,
+    passkeys: Passkeys,
+    reader: Arc<dyn VerifiedReader>,
+    limiter: Option<Arc<dyn UploadLimiter>>,
+    downloads: Arc<Downloads>,
+    trusted_proxies: Vec<IpNet>,
+}
+
+impl std::fmt::Debug for Webseed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webseed").finish_non_exhaustive()
+    }
+}
+
+impl Webseed {
+    /// A webseed for the torrents of these requests. `tracker_secret` is the key of their URLs.
+    pub fn new(
+        requests: Arc<dyn Requests>,
+        clock: Arc<dyn Clock>,
+        tracker_secret: &[u8],
+        reader: Arc<dyn VerifiedReader>,
+        limiter: Option<Arc<dyn UploadLimiter>>,
+        settings: &Settings,
+    ) -> Self {
+        Self {
+            requests,
+            clock,
+            passkeys: Passkeys::new(tracker_secret, []),
+            reader,
+            limiter,
+            downloads: Arc::new(Downloads::new(settings.torrent.max_connections.get_usize())),
+            trusted_proxies: settings.security.trusted_proxies.clone(),
+        }
+    }
+
+    /// Returns a router that serves only this webseed.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/webseed/{id}/{key}", get(alone))
+            .fallback(async || not_found())
+            .layer(from_fn(render_problem))
+            .with_state(Arc::new(self))
+    }
+
+    /// Responds to a call of `/webseed/{id}/{key}`.
+    pub(crate) async fn respond(
+        &self,
+        path: Result<Path<(String, String)>, PathRejection>,
+        client: ClientAddress,
+        headers: &HeaderMap,
+    ) -> Result<Response, Problem> {
+        let Path((id, key)) = path.map_err(|_| not_found())?;
+        let id: RequestId = id.parse().map_err(|_| not_found())?;
+        if !self.passkeys.opens_content(id, &key) {
+            return Err(not_found());
+        }
+        let row = self.requests.get(id).await?.map(|row| row.as_of(self.clock.now()));
+        let row = row.filter(|row| row.status == Status::Ready && row.spec.webseed).ok_or_else(not_found)?;
+        let (Some(content), Some(infohash)) = (row.content, row.infohash) else { return Err(not_found()) };
+        let download = self.downloads.start(client.0).ok_or_else(|| {
+            let detail = "too many downloads at once; retry later";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_downloads", detail).retry_after(10)
+        })?;
+        let (reader, limiter, hash) = (self.reader.clone(), self.limiter.clone(), content.hash);
+        download::respond(&content, headers, move |range| {
+            let chunks = download::chunks(range, CHUNK, move |offset, mut chunk| {
+                let reader = reader.clone();
+                async move {
+                    reader.read_at(infohash, hash, offset, &mut chunk).await?;
+                    Ok(chunk)
+                }
+            });
+            let counted = limited(chunks, limiter).map(move |part| {
+                // It ends with the body.
+                let _download = &download;
+                part
+            });
+            counted.boxed()
+        })
+        .await
+    }
+}
+
+pub(crate) fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no content at this path")
+}
+
+/// `GET /webseed/{id}/{key}` of a server that serves nothing else.
+async fn alone(
+    State(webseed): State<Arc<Webseed>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    extensions: Extensions,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let client = ClientAddress::of(&extensions, &headers, &webseed.trusted_proxies);
+    webseed.respond(path, client, &headers).await
+}
+
+async fn render_problem(request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let mut response = next.run(request).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        problem.render(&mut response, &path);
+    }
+    response
+}
+
+/// Waits before each part of a chunk until the upload limit allows it, and counts it.
+fn limited(chunks: Chunks, limiter: Option<Arc<dyn UploadLimiter>>) -> Chunks {
+    // Small parts, so that a low limit does not starve a client.
+    let size = if limiter.is_some() { LIMITED_PART } else { usize::MAX };
+    let parts = chunks.flat_map(move |chunk| {
+        let mut rest = chunk.map_or_else(|error| (None, Some(error)), |bytes| (Some(bytes), None));
+        futures::stream::iter(std::iter::from_fn(move || match &mut rest {
+            (Some(bytes), _) if !bytes.is_empty() => Some(Ok(bytes.split_to(size.min(bytes.len())))),
+            (_, error) => error.take().map(Err),
+        }))
+    });
+    let parts = parts.then(move |part| {
+        let limiter = limiter.clone();
+        async move {
+            let bytes = part.as_ref().map_or(0, Bytes::len) as u64;
+            if let Some(limiter) = limiter {
+                limiter.take(bytes).await;
+            }
+            metrics::counter!("proxytorrent_webseed_bytes_total").increment(bytes);
+            part
+        }
+    });
+    parts.boxed()
+}
+
+/// The downloads that are running: as many as the seeder may have peers, and an eighth for one client.
+#[derive(Debug)]
+struct Downloads {
+    limit: usize,
+    limit_per_network: usize,
+    /// How many each client has.
+    running: Mutex<HashMap<Option<IpAddr>, usize>>,
+}
+
+/// A running download. It ends when it is dropped.
+#[derive(Debug)]
+struct Download {
+    downloads: Arc<Downloads>,
+    network: Option<IpAddr>,
+}
+
+impl Downloads {
+    fn new(limit: usize) -> Self {
+        Self { limit, limit_per_network: MIN_PER_NETWORK.max(limit / 8), running: Mutex::default() }
+    }
+
+    /// Starts a download of a client, whose address is unknown if it is `None`. Returns `None` if a limit is reached.
+    fn start(self: &Arc<Self>, client: Option<IpAddr>) -> Option<Download> {
+        let network = client.map(client_network);
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.values().sum::<usize>() >= self.limit
+            || running.get(&network).is_some_and(|count| *count >= self.limit_per_network)
+        {
+            return None;
+        }
+        *running.entry(network).or_default() += 1;
+        Some(Download { downloads: self.clone(), network })
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        let mut running = self.downloads.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = running.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                running.remove(&self.network);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn downloads_are_limited_in_all_and_for_each_client() {
+        let downloads = Arc::new(Downloads::new(200));
+        let start = |address: &str| downloads.start(Some(address.parse().unwrap()));
+        let one: Vec<_> = std::iter::from_fn(|| start("2001:db8::1")).collect();
+        assert_eq!(one.len(), 25);
+        assert!(start("2001:db8::2").is_none(), "of the same /64");
+        let many: Vec<_> = (0..=255).filter_map(|last| start(&format!("192.0.2.{last}"))).collect();
+        assert_eq!(many.len(), 175);
+        drop(one);
+        assert!(start("2001:db8::2").is_some());
+        drop(many);
+        assert!(downloads.running.lock().unwrap().is_empty());
+    }
+}
