@@ -4,8 +4,8 @@ runs the seeder container as a process. The template is deployed unchanged, exce
 the local binary.
 
 usage: run.py --binaries DIR [--built DIR] [--port PORT] [--seeders N] [--watch] [--setting NAME=VALUE ...]
-Prints the URL and the token, then the outputs of the stack and the seeders as one line of JSON. It ends when a process
-has exited, or all seeders have. With --built it deploys the functions
+Prints the URL and the token, then the outputs of the stack and the seeders as one line of JSON. It ends when all
+seeders have exited, or any other process has. With --built it deploys the functions
 that `sam build` left in DIR, with `sam deploy`. With --watch `cargo lambda watch` serves the API and rebuilds a
 function when its source changes; the functions of the queues are not rebuilt. SIGTERM and SIGINT stop all processes.
 """

@@ -169,6 +169,12 @@ impl Reader {
         }
     }
 
+    /// Whether any chunk of a content was read.
+    pub fn has_read(&self, content: ContentHash) -> bool {
+        lock(&self.verified).range((content, 0)..=(content, u32::MAX)).next().is_some()
+            || lock(&self.damaged).keys().any(|key| key.content == content)
+    }
+
     /// Removes the chunks of a content from the cache, except those that are being loaded or written to disk.
     pub fn forget(&self, content: ContentHash) {
         lock(&self.damaged).retain(|key, _| key.content != content);

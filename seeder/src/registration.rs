@@ -1,23 +1,22 @@
 //! The registration of a running seeder, and its view of the fleet.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use domain::Timestamp;
 use ports::{Clock, Fleet, FleetMember, RunningSeeder, Seeders, StoreError};
 use tokio::sync::watch;
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::session::SeedSession;
 
-/// The interval of registrations, and of reading those of the others.
+/// The interval of registrations, and of reading those of the others; also the timeout of each.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a registration is valid. A seeder that is silent for longer is replaced, also if the store did not respond for
-/// this time.
-const KEEP: Duration = Duration::from_secs(20);
+/// How long a registration is valid. A seeder that is silent for longer is replaced.
+const KEEP: Duration = Duration::from_secs(30);
 
 /// The timeout for the deregistration when the process stops.
 const DEREGISTER: Duration = Duration::from_secs(5);
@@ -27,11 +26,16 @@ pub struct Registration {
     id: Arc<str>,
     weight: u32,
     replicas: u32,
-    is_complete: AtomicBool,
     session: Arc<SeedSession>,
     seeders: Arc<dyn Seeders>,
     clock: Arc<dyn Clock>,
     fleet: watch::Sender<Arc<Fleet>>,
+    /// When the last registration succeeded.
+    registered_at: Option<Timestamp>,
+    /// Until when the absence of others is not believed.
+    recovering_until: Option<Timestamp>,
+    /// The seeder is complete after more passes than these.
+    incomplete_passes: u64,
 }
 
 impl std::fmt::Debug for Registration {
@@ -48,17 +52,19 @@ impl Registration {
         clock: Arc<dyn Clock>,
         settings: &settings::Seeder,
     ) -> Result<Self, StoreError> {
-        let registration = Self {
+        let mut registration = Self {
             id: format!("{:032x}", rand::random::<u128>()).into(),
             weight: settings.weight.get_u32(),
             replicas: settings.replicas.get_u32(),
-            is_complete: AtomicBool::new(false),
             session,
             seeders,
             clock,
             fleet: watch::Sender::default(),
+            registered_at: None,
+            recovering_until: None,
+            incomplete_passes: 0,
         };
-        registration.register().await?;
+        registration.register(0).await?;
         info!(seeder.id = &*registration.id, "seeder registered");
         Ok(registration)
     }
@@ -69,18 +75,17 @@ impl Registration {
     }
 
     /// Registers the seeder at an interval and when its addresses change, until `stop` is cancelled. Then deregisters it.
-    /// `is_complete` returns whether the seeder has added its share.
-    pub async fn keep(self, stop: CancellationToken, is_complete: impl Fn() -> bool + Send) {
+    /// `passes` returns how often the seeder has added all torrents that are assigned to it.
+    pub async fn keep(mut self, stop: CancellationToken, passes: impl Fn() -> u64 + Send) {
         let (mut interval, mut addresses) = (interval(INTERVAL), self.session.addresses());
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = interval.tick() => {}
                 Ok(()) = addresses.changed() => {}
                 () = stop.cancelled() => break,
             }
-            // Once complete, it stays so: later it lacks only what is being moved to it.
-            self.is_complete.fetch_or(is_complete(), Ordering::Relaxed);
-            if let Some(Err(error)) = stop.run_until_cancelled(self.register()).await {
+            if let Some(Err(error)) = stop.run_until_cancelled(self.register(passes())).await {
                 warn!(%error, "seeder not registered, trying again");
             }
         }
@@ -92,25 +97,39 @@ impl Registration {
     }
 
     /// Registers the seeder once, and reads what the others registered.
-    async fn register(&self) -> Result<(), StoreError> {
+    async fn register(&mut self, passes: u64) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        if self.registered_at.is_some_and(|at| now.since(at) >= KEEP) {
+            // The others have replaced it, and may be back before it sees them. What it has may be out of date: it is complete
+            // after the pass that may be running now and the next one.
+            warn!(seeder.id = &*self.id, "registration had expired");
+            self.incomplete_passes = passes + 1;
+            self.recovering_until = Some(now + KEEP);
+        }
         let me = RunningSeeder {
             id: self.id.to_string(),
             addresses: self.session.addresses().borrow().clone(),
             torrents: self.session.seeding(),
             weight: self.weight,
             replicas: self.replicas,
-            is_complete: self.is_complete.load(Ordering::Relaxed),
+            is_complete: passes > self.incomplete_passes,
         };
-        let now = self.clock.now();
-        self.seeders.register(&me, now, KEEP).await?;
-        let mut seeders = self.seeders.running(now).await?;
+        in_time(self.seeders.register(&me, now, KEEP)).await?;
+        self.registered_at = Some(now);
+        let mut seeders = in_time(self.seeders.running(now)).await?;
         // The store may be behind.
         seeders.retain(|seeder| seeder.id != me.id);
         seeders.push(me);
+        if self.recovering_until.is_some_and(|until| now < until) {
+            let known = self.fleet.borrow().clone();
+            let absent = known.seeders().iter().filter(|known| seeders.iter().all(|seeder| seeder.id != known.id));
+            let absent: Vec<_> = absent.cloned().collect();
+            seeders.extend(absent);
+        }
         seeders.sort_by(|one, two| one.id.cmp(&two.id));
         let (count, fleet) = (seeders.len(), Arc::new(Fleet::new(seeders)));
         let has_changed = self.fleet.send_if_modified(|known| {
-            let has_changed = !known.assigns_as(&fleet);
+            let has_changed = !known.shares_as(&fleet);
             if has_changed {
                 *known = fleet;
             }
@@ -120,5 +139,76 @@ impl Registration {
             info!(seeder.id = &*self.id, seeders = count, "fleet changed");
         }
         Ok(())
+    }
+}
+
+/// Waits for a call of the registry until the next one is due.
+async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(INTERVAL, call)
+        .await
+        .unwrap_or_else(|_| Err(StoreError::unavailable("the registry", "no response in time")))
+}
+
+#[cfg(test)]
+mod tests {
+    use embedded::{Database, DatabaseOptions, FolderContents, MemorySeeders, SpaceLimits, SqliteStatistics};
+    use ports::ManualClock;
+
+    use super::*;
+    use crate::reader::Reader;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    fn other(is_complete: bool) -> RunningSeeder {
+        RunningSeeder { id: "other".into(), addresses: vec![], torrents: 0, weight: 1, replicas: 1, is_complete }
+    }
+
+    /// It may lack what was added meanwhile, and a registry that was unreachable for all forgets all.
+    #[tokio::test]
+    async fn a_seeder_whose_registration_expired_is_incomplete_and_waits_for_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings::Settings::from_pairs([
+            ("PROFILE", "development"),
+            ("SEEDER__LISTEN", "127.0.0.1:0"),
+            ("SEEDER__REPLICAS", "1"),
+        ]);
+        let settings = settings.unwrap();
+        let contents = FolderContents::open(folder.path().join("content"), SpaceLimits::default()).unwrap();
+        let database = Database::open(&folder.path().join("db"), DatabaseOptions::default()).await.unwrap();
+        let (reader, statistics) = (Reader::local(Arc::new(contents)), Arc::new(SqliteStatistics::new(database)));
+        let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, statistics).await.unwrap();
+        let session = Arc::new(session);
+        let (seeders, clock) = (Arc::new(MemorySeeders::default()), Arc::new(ManualClock::at(NOW)));
+        seeders.register(&other(true), NOW, KEEP).await.unwrap();
+        let registration = Registration::start(session.clone(), seeders.clone(), clock.clone(), &settings.seeder).await;
+        let mut registration = registration.unwrap();
+        let mut fleet = registration.member().fleet;
+        let seen = |fleet: &watch::Receiver<Arc<Fleet>>| {
+            let fleet = fleet.borrow().clone();
+            let mine = fleet.seeders().iter().find(|seeder| seeder.id != "other").unwrap();
+            (fleet.seeders().len(), mine.is_complete)
+        };
+        assert_eq!(seen(&fleet), (2, false));
+        registration.register(1).await.unwrap();
+        assert_eq!(seen(&fleet), (2, true));
+
+        fleet.mark_unchanged();
+        clock.advance(KEEP);
+        registration.register(1).await.unwrap();
+        assert!(fleet.has_changed().unwrap(), "a pass must run");
+        assert_eq!(seen(&fleet), (2, false), "the other one is still expected");
+        let running = seeders.running(clock.now()).await.unwrap();
+        assert_eq!((running.len(), running[0].is_complete), (1, false));
+        // One pass may have started before.
+        registration.register(2).await.unwrap();
+        assert_eq!(seen(&fleet), (2, false));
+        registration.register(3).await.unwrap();
+        assert_eq!(seen(&fleet), (2, true));
+        clock.advance(KEEP / 2);
+        registration.register(3).await.unwrap();
+        clock.advance(KEEP / 2);
+        registration.register(3).await.unwrap();
+        assert_eq!(seen(&fleet), (1, true), "the other one is gone");
+        session.stop().await;
     }
 }

@@ -303,7 +303,7 @@ impl Seeder for SeedSession {
         let (content, read) = (lock(&self.held).remove(&infohash), lock(&self.read).remove(&infohash));
         // The call blocks until the network thread responds.
         let removed = spawn_blocking(move || session.remove_torrent(&name)).await;
-        if let Some(content) = content.or(read)
+        if let Some(content) = content.or(read).filter(|content| self.reader.has_read(*content))
             && !lock(&self.held).values().any(|held| *held == content)
         {
             self.reader.forget(content);

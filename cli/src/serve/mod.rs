@@ -113,8 +113,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let limit = UploadLimit::new(session.clone(), settings.torrent.upload_rate_limit.get_u32());
     let limiter = limit.clone().map(|limit| -> Arc<dyn UploadLimiter> { limit });
     let reader = Arc::new(session.torrent_reader(stores.torrents.clone()));
-    let (requests, clock) = (stores.requests.clone(), stores.clock.clone());
-    let webseed = Webseed::new(requests, clock, &tracker_secret(&settings)?, reader, limiter, &settings);
+    let webseed = Webseed::new(stores, &tracker_secret(&settings)?, reader, limiter, &settings);
     let api = Api { health, metrics, estimate, webseed: Some(webseed), ..api(&settings, &backend, address)? };
     if settings.torrent.webseed.is_none() && api.webseed_base.is_none() {
         info!("torrents name no webseed, because it would send contents unencrypted (TORRENT__WEBSEED, PUBLIC_URL)");
@@ -123,7 +122,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
 
     let timeout = Duration::from_secs(settings.server.client_timeout.get());
     let stop = signals.token();
-    tokio::spawn(registration.keep(stop.clone(), || true));
+    let passes = restored.clone();
+    tokio::spawn(registration.keep(stop.clone(), move || passes.passes()));
     if let Some(limit) = limit {
         tokio::spawn(limit.divide(stop.clone()));
     }

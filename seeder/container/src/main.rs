@@ -1,8 +1,10 @@
 //! Seeder on AWS: a long-running process that seeds the torrents of the DynamoDB table. Its SQS queue notifies it of
 //! changes. It reads contents from S3 with range requests.
 
+mod ecs;
+
 use std::error::Error;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use api::Webseed;
 use aws::{
     Bucket, Clients, DynamoRequests, DynamoSeeders, DynamoStatistics, DynamoTorrents, Queues, S3Contents, SqsTaskQueue,
 };
+use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::Message;
 use futures::future::join_all;
@@ -23,6 +26,9 @@ use telemetry::{Recorder, Signals};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use url::Url;
+
+use self::ecs::Ec2;
 
 /// The long-poll time of the queue in seconds (SQS allows at most 20).
 const POLL_SECONDS: i32 = 20;
@@ -32,13 +38,23 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let settings = Settings::load_role(Role::Worker)?;
+    let mut settings = Settings::load_role(Role::Worker)?;
     telemetry::start(&settings);
     let _ = rustls::crypto::ring::default_provider().install_default();
     let stop = Signals::listen()?.token();
     seeder::raise_open_files();
+    let has_metrics = settings.seeder.http.is_some() && settings.monitoring.metrics_enabled;
+    let recorder = has_metrics.then(|| Recorder::install(env!("CARGO_PKG_VERSION"))).transpose()?;
 
     let clients = Clients::load().await;
+    if settings.seeder.has_no_public_address()
+        && let Some(metadata) = &settings.ecs.v4
+    {
+        let found = find_addresses(metadata, &clients, &settings.seeder.listen).await;
+        settings.seeder.public_address = found.map_err(|error| {
+            format!("the address of the task cannot be found: {error}; or set SEEDER__PUBLIC_ADDRESS to it")
+        })?;
+    }
     let names = &settings.aws;
     let named = |variable: &str, name: &Option<String>| {
         name.clone().ok_or_else(|| format!("{variable} must be set for the seeder"))
@@ -68,32 +84,29 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tasks: Arc::new(SqsTaskQueue::new(clients.sqs(), queues)),
         clock: Arc::new(SystemClock),
     };
+    let limit = UploadLimit::new(session.clone(), settings.torrent.upload_rate_limit.get_u32());
+    let http = listen(settings.seeder.http, "SEEDER__HTTP").await?;
+    let webseed = match listen(settings.seeder.webseed, "SEEDER__WEBSEED").await? {
+        Some(listener) => Some((listener, webseed(&settings, &stores, &session, limit.clone())?)),
+        None => None,
+    };
+    // What can fail comes before: the others count on a registered seeder.
     let seeders = Arc::new(DynamoSeeders::new(clients.dynamodb(), named("AWS__SWARM_TABLE", &names.swarm_table)?));
     let registration = Registration::start(session.clone(), seeders, Arc::new(SystemClock), &settings.seeder).await?;
     let seed = Seed::new(&stores, session.clone(), Some(registration.member()));
     let client_timeout = Duration::from_secs(settings.server.client_timeout.get());
-    if let Some(address) = settings.seeder.http {
-        let listener = listen(address, "SEEDER__HTTP").await?;
-        let process = process(&settings, &session, &seed, registration.member())?;
-        let router = seeder::http::router(session.clone(), process);
+    if let Some(listener) = http {
+        let router = seeder::http::router(session.clone(), process(recorder, &session, &seed, registration.member()));
         tokio::spawn(api::serve(listener, router, client_timeout, stop.clone()));
     }
-    let limit = UploadLimit::new(session.clone(), settings.torrent.upload_rate_limit.get_u32());
-    if let Some(address) = settings.seeder.webseed {
-        let listener = listen(address, "SEEDER__WEBSEED").await?;
-        let limiter = limit.clone().map(|limit| -> Arc<dyn UploadLimiter> { limit });
-        let secret = settings.tracker.secret.as_ref().ok_or("TRACKER__SECRET must be set for SEEDER__WEBSEED")?;
-        let secret = secret.expose_secret().as_bytes();
-        let reader = Arc::new(session.torrent_reader(stores.torrents.clone()));
-        let (requests, clock) = (stores.requests.clone(), stores.clock.clone());
-        let webseed = Webseed::new(requests, clock, secret, reader, limiter, &settings);
+    if let Some((listener, webseed)) = webseed {
         tokio::spawn(api::serve(listener, webseed.router(), client_timeout, stop.clone()));
     }
     if let Some(limit) = limit {
         tokio::spawn(limit.divide(stop.clone()));
     }
     let progress = seed.progress.clone();
-    let registered = tokio::spawn(registration.keep(stop.clone(), move || progress.is_complete()));
+    let registered = tokio::spawn(registration.keep(stop.clone(), move || progress.passes()));
     if let Some(file) = settings.seeder.port_file.clone() {
         tokio::spawn(seeder::follow_port_file(session.clone(), file, stop.clone()));
     }
@@ -116,34 +129,70 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Listens on an address, which this setting names.
-async fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address} ({setting}): {error}"))
+/// Returns the addresses of the ECS task of this process, with the ports of the addresses that it listens on.
+async fn find_addresses(
+    metadata: &Url,
+    clients: &Clients,
+    listen: &[SocketAddr],
+) -> Result<Vec<SocketAddr>, Box<dyn Error>> {
+    let config = clients.config();
+    let region = config.region().ok_or("the region is unknown (AWS_REGION)")?.to_string();
+    let endpoint = format!("https://ec2.{region}.amazonaws.com/");
+    let credentials = config.credentials_provider().ok_or("there are no AWS credentials")?;
+    let credentials = credentials.provide_credentials().await?;
+    let endpoint = config.endpoint_url().unwrap_or(&endpoint).parse()?;
+    let found = ecs::addresses(metadata, &Ec2 { endpoint, region, credentials }).await?;
+    let with_port = |ip: IpAddr| {
+        let of_family = |address: &&SocketAddr| address.is_ipv4() == ip.is_ipv4();
+        listen.iter().find(of_family).map(|address| SocketAddr::new(ip, address.port()))
+    };
+    let addresses: Vec<_> = found.iter().filter_map(|ip| with_port(*ip)).collect();
+    info!(?addresses, "addresses of the ECS task found");
+    if addresses.is_empty() {
+        return Err(format!("the task has the addresses {found:?}, on which SEEDER__LISTEN does not listen").into());
+    }
+    Ok(addresses)
+}
+
+/// Listens on the address that this setting has, if it has one.
+async fn listen(address: Option<SocketAddr>, setting: &str) -> Result<Option<TcpListener>, String> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await;
+    listener.map(Some).map_err(|error| format!("cannot listen on {address} ({setting}): {error}"))
+}
+
+/// Returns the webseed on this session.
+fn webseed(
+    settings: &Settings,
+    stores: &Stores,
+    session: &SeedSession,
+    limit: Option<Arc<UploadLimit>>,
+) -> Result<Webseed, Box<dyn Error>> {
+    let secret = settings.tracker.secret.as_ref().ok_or("TRACKER__SECRET must be set for SEEDER__WEBSEED")?;
+    let limiter = limit.map(|limit| -> Arc<dyn UploadLimiter> { limit });
+    let reader = Arc::new(session.torrent_reader(stores.torrents.clone()));
+    Ok(Webseed::new(stores, secret.expose_secret().as_bytes(), reader, limiter, settings))
 }
 
 /// What this process adds to the responses of the seeder's HTTP server.
-fn process(
-    settings: &Settings,
-    session: &Arc<SeedSession>,
-    seed: &Seed,
-    member: FleetMember,
-) -> Result<Process, Box<dyn Error>> {
+fn process(recorder: Option<Recorder>, session: &Arc<SeedSession>, seed: &Seed, member: FleetMember) -> Process {
     let restored = seed.progress.clone();
     let health = Box::new(move || {
         let mut health = restored.health();
-        let seeders = member.fleet.borrow().seeders().len();
-        health["fleet"] = json!({ "id": *member.id, "seeders": seeders, "is_complete": restored.is_complete() });
+        let fleet = member.fleet.borrow().clone();
+        let me = fleet.seeders().iter().find(|seeder| *seeder.id == *member.id);
+        let is_complete = me.is_some_and(|seeder| seeder.is_complete);
+        health["fleet"] = json!({ "id": *member.id, "seeders": fleet.seeders().len(), "is_complete": is_complete });
         health
     });
-    if !settings.monitoring.metrics_enabled {
-        return Ok(Process { health, metrics: None });
-    }
-    let (recorder, session) = (Recorder::install(env!("CARGO_PKG_VERSION"))?, session.clone());
-    let metrics = Box::new(move || {
-        seeder::record(&session);
-        recorder.render()
+    let session = session.clone();
+    let metrics = recorder.map(|recorder| -> Box<dyn Fn() -> String + Send + Sync> {
+        Box::new(move || {
+            seeder::record(&session);
+            recorder.render()
+        })
     });
-    Ok(Process { health, metrics: Some(metrics) })
+    Process { health, metrics }
 }
 
 /// Handles the messages of the queue until `stop` is cancelled.

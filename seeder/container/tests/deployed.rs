@@ -198,7 +198,7 @@ async fn a_fleet_shares_its_torrents_and_replaces_a_killed_seeder() {
     let (stack, origin) = (Stack::with(None, 3, true).await, Origin::start().await);
     let url = |number| origin.file(50_000, number, "a file.bin");
     let first = stack.fetch(&url(1)).await;
-    // The magnet link names two of them (SEEDER__REPLICAS), as soon as all count as started.
+    // The magnet link names two of them (SEEDER__REPLICAS), as soon as those count as started.
     let id = first["id"].as_str().unwrap();
     let deadline = Instant::now() + PATIENCE;
     while stack.magnet(id).await.matches("&x.pe=").count() != 2 {
@@ -211,10 +211,8 @@ async fn a_fleet_shares_its_torrents_and_replaces_a_killed_seeder() {
     for number in 2..=TORRENTS as u64 {
         rows.push(stack.fetch(&url(number)).await);
     }
-    let health = stack.health(&stack.seeders()[0]).await;
-    assert_eq!((&health["fleet"]["seeders"], &health["fleet"]["is_complete"]), (&json!(3), &json!(true)));
-    let shares = stack.wait_for_copies(0, 2 * TORRENTS).await;
-    assert!(shares.iter().all(|share| *share < TORRENTS), "{shares:?}");
+    assert_eq!(stack.health(&stack.seeders()[0]).await["fleet"]["seeders"], 3);
+    stack.wait_for_copies(0, 2 * TORRENTS).await;
 
     // Any seeder serves any torrent as a webseed, without a redirect.
     let torrent = stack.torrent(rows[0]["id"].as_str().unwrap()).await;
@@ -234,7 +232,9 @@ async fn a_fleet_shares_its_torrents_and_replaces_a_killed_seeder() {
 
     let killed = Pid::from_raw(i32::try_from(stack.seeders()[0]["pid"].as_i64().unwrap()).unwrap()).unwrap();
     kill_process(killed, Signal::KILL).unwrap();
+    let killed_at = Instant::now();
     assert_eq!(stack.wait_for_copies(1, 2 * TORRENTS).await, [TORRENTS, TORRENTS]);
+    assert!(killed_at.elapsed() < Duration::from_secs(60), "{:?}", killed_at.elapsed());
     for (number, row) in rows.iter().enumerate().take(3) {
         let file = stack.folder.path().join(format!("{number}.torrent"));
         std::fs::write(&file, stack.torrent(row["id"].as_str().unwrap()).await).unwrap();

@@ -18,7 +18,7 @@ use domain::{RequestId, Status};
 use futures::StreamExt;
 use http::{Extensions, HeaderMap, StatusCode};
 use ipnet::IpNet;
-use ports::{Clock, Requests, UploadLimiter, VerifiedReader, client_network};
+use ports::{Clock, Requests, Stores, UploadLimiter, VerifiedReader, client_network};
 use settings::Settings;
 
 use crate::client_address::ClientAddress;
@@ -55,16 +55,15 @@ impl std::fmt::Debug for Webseed {
 impl Webseed {
     /// A webseed for the torrents of these requests. `tracker_secret` is the key of their URLs.
     pub fn new(
-        requests: Arc<dyn Requests>,
-        clock: Arc<dyn Clock>,
+        stores: &Stores,
         tracker_secret: &[u8],
         reader: Arc<dyn VerifiedReader>,
         limiter: Option<Arc<dyn UploadLimiter>>,
         settings: &Settings,
     ) -> Self {
         Self {
-            requests,
-            clock,
+            requests: stores.requests.clone(),
+            clock: stores.clock.clone(),
             passkeys: Passkeys::new(tracker_secret, []),
             reader,
             limiter,

@@ -61,6 +61,11 @@ impl Clients {
         Self { config, dynamodb: OnceLock::new(), s3: OnceLock::new(), sqs: OnceLock::new() }
     }
 
+    /// Returns the configuration of the clients.
+    pub fn config(&self) -> &SdkConfig {
+        &self.config
+    }
+
     /// Returns the DynamoDB client.
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         self.dynamodb.get_or_init(|| aws_sdk_dynamodb::Client::new(&self.config)).clone()

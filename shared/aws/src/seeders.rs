@@ -6,9 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use domain::Timestamp;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use ports::{RunningSeeder, Seeders, StoreError, Task};
 use rand::random;
+use tracing::warn;
 
 use crate::dynamo::{Change, Item, Query, Table, n, number, optional, s, text, time, time_to_live, timestamp};
 use crate::task_queue::{message, tasks};
@@ -96,12 +97,17 @@ impl Seeders for DynamoSeeders {
 
     async fn take_tasks(&self, id: &str, limit: u32) -> Result<Vec<Task>, StoreError> {
         let (items, _) = self.table.query(Query::of("infohash", s(tasks_of(id))).limit(limit)).await?;
-        // The one who deletes an item has its task.
-        let taken = items.into_iter().map(|item| async move {
+        let deletes = items.iter().map(|item| async move {
             let key = ["infohash", "address"].map(|name| (name.to_owned(), item[name].clone()));
-            let is_mine = self.table.delete(key.into(), Change::when("attribute_exists(#task)")).await?;
-            Ok::<_, StoreError>(if is_mine { tasks(text(&item, "task")?) } else { vec![] })
+            if let Err(error) = self.table.delete(key.into(), Change::default()).await {
+                warn!(%error, "task not deleted, it is handled again");
+            }
         });
-        Ok(try_join_all(taken).await?.concat())
+        join_all(deletes).await;
+        items
+            .iter()
+            .map(|item| Ok(tasks(text(item, "task")?)))
+            .collect::<Result<Vec<_>, _>>()
+            .map(|tasks| tasks.concat())
     }
 }

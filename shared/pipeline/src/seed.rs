@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use domain::{ContentHash, Failure, FailureCode, InfoHash, RequestId, Status, TorrentState, Transition};
 use futures::StreamExt;
-use ports::{Clock, Condition, FleetMember, Requests, SeedError, Seeder, Share, Stores, Task, TaskQueue, Torrents};
+use ports::{
+    Clock, Condition, FleetMember, Place, Requests, SeedError, Seeder, Share, Stores, Task, TaskQueue, Torrents,
+};
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::{error, info, warn};
 
@@ -60,6 +62,8 @@ pub struct Restored {
     pub added: u64,
     /// Torrents that could not be added because of an error that may pass.
     pub failed: u64,
+    /// Torrents that were removed because other seeders have them.
+    pub removed: u64,
 }
 
 /// How many torrents a start has added to the session again.
@@ -68,7 +72,7 @@ pub struct RestoreProgress {
     done: AtomicU64,
     all: AtomicU64,
     ended: AtomicBool,
-    complete: AtomicBool,
+    passes: AtomicU64,
 }
 
 impl RestoreProgress {
@@ -79,9 +83,9 @@ impl RestoreProgress {
         (!self.ended.load(Ordering::Relaxed)).then_some((done, all))
     }
 
-    /// Whether a pass has added all assigned torrents, or all but one in a hundred: single ones may fail for long.
-    pub fn is_complete(&self) -> bool {
-        self.complete.load(Ordering::Relaxed)
+    /// Returns how many passes have added all assigned torrents, or all but one in a hundred: single ones may fail for long.
+    pub fn passes(&self) -> u64 {
+        self.passes.load(Ordering::Relaxed)
     }
 
     /// Returns what health says of it: an object that is empty when all are done.
@@ -127,49 +131,59 @@ impl Seed {
         };
         let Some(member) = &self.member else { return self.handle(task).await.map(drop) };
         let fleet = member.fleet.borrow().clone();
-        let mut ids: Vec<_> = match task {
+        let holders = fleet.holders(infohash);
+        let to = match task {
             Task::Unseed(_) => fleet.seeders().iter().collect(),
-            _ => fleet.holders(infohash),
+            // A peer needs one connection.
+            Task::Connect(..) if self.seeder.has(infohash) => return self.handle(task).await.map(drop),
+            Task::Connect(..) => {
+                let complete = holders.iter().find(|seeder| seeder.is_complete);
+                complete.or(holders.first()).copied().into_iter().collect()
+            }
+            _ => holders,
         };
-        let is_mine = ids.iter().any(|seeder| *seeder.id == *member.id);
-        ids.retain(|seeder| *seeder.id != *member.id);
-        if matches!(task, Task::Connect(..)) {
-            // A peer needs one connection. The last one in the ranks is the most likely to have the torrent.
-            ids = if is_mine { vec![] } else { ids.pop().into_iter().collect() };
+        let (mine, others): (Vec<_>, Vec<_>) = to.into_iter().partition(|seeder| *seeder.id == *member.id);
+        let mut result = if mine.is_empty() { Ok(()) } else { self.handle(task).await.map(drop) };
+        for seeder in others {
+            if let Err(error) = member.seeders.send(&seeder.id, task, self.clock.now(), KEEP_TASKS).await {
+                result = Err(error.into());
+            }
         }
-        for seeder in ids {
-            member.seeders.send(&seeder.id, task, self.clock.now(), KEEP_TASKS).await?;
-        }
-        if is_mine {
-            self.handle(task).await?;
-        }
-        Ok(())
+        result
     }
 
     /// Handles the tasks that other seeders of the fleet [dispatch](Seed::dispatch). Runs until it is dropped.
     pub async fn handle_dispatched(&self) {
-        let Some(member) = &self.member else { return pending().await };
         loop {
-            let tasks = match member.seeders.take_tasks(&member.id, TAKEN_AT_ONCE).await {
-                Ok(tasks) => tasks,
-                Err(error) => {
-                    warn!(%error, "tasks of other seeders not taken, trying again");
-                    vec![]
-                }
-            };
-            let count = tasks.len();
-            let handled = tasks.into_iter().map(|task| async move {
-                if let Err(error) = self.handle(task).await {
-                    // The sweep sends a task for a request again, and the next comparison finds a torrent.
-                    warn!(?task, %error, "task of another seeder failed");
-                }
+            let taken = self.take_dispatched().await.unwrap_or_else(|error| {
+                warn!(%error, "tasks of other seeders not taken, trying again");
+                0
             });
-            futures::stream::iter(handled).buffer_unordered(AT_ONCE).collect::<()>().await;
-            if count < TAKEN_AT_ONCE as usize {
+            if taken < TAKEN_AT_ONCE as usize {
                 // The interval of the look-ups.
                 tokio::time::sleep(TAKE).await;
             }
         }
+    }
+
+    /// Handles the tasks that other seeders have dispatched by now, or the first of them. Returns how many.
+    pub async fn take_dispatched(&self) -> Result<usize, StepError> {
+        let Some(member) = &self.member else { return Ok(0) };
+        let tasks = member.seeders.take_tasks(&member.id, TAKEN_AT_ONCE).await?;
+        let count = tasks.len();
+        let handled = tasks.into_iter().map(|task| async move {
+            let handled = match task {
+                // The seeder that received the task deletes the torrent.
+                Task::Unseed(infohash) => self.remove_retired(infohash).await,
+                task => self.handle(task).await.map(drop),
+            };
+            if let Err(error) = handled {
+                // The sweep sends a task for a request again, and the next comparison finds a torrent.
+                warn!(?task, %error, "task of another seeder failed");
+            }
+        });
+        futures::stream::iter(handled).buffer_unordered(AT_ONCE).collect::<()>().await;
+        Ok(count)
     }
 
     async fn lock(&self, infohash: InfoHash) -> MutexGuard<'_, ()> {
@@ -238,35 +252,28 @@ impl Seed {
     }
 
     /// Makes the session equal to the table, or to this seeder's part of it: adds every torrent after a start, and later what
-    /// a lost task or an unreadable file left out or what has moved to this seeder, and removes what is retired or has moved
-    /// to another seeder, unless peers are connected to it. A torrent that fails does not stop the others.
+    /// a lost task or an unreadable file left out or what is assigned to this seeder now; then removes what is retired, or
+    /// has other holders now and no connected peers. A torrent that fails does not stop the others. Ends early when the fleet
+    /// changes.
     pub async fn restore(&self) -> Result<Restored, StepError> {
+        let mut fleet = self.member.as_ref().map(|member| (member.id.clone(), member.fleet.clone()));
         let mut live = HashMap::new();
-        let mut after = None;
+        let mut missing = vec![];
+        let (mut assigned, mut after) = (0_u64, None);
         loop {
             let page = self.torrents.live(after, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.infohash);
-            live.extend(page.iter().map(|torrent| (torrent.infohash, torrent.content_hash)));
-        }
-        let fleet = self.member.as_ref().map(|member| (&*member.id, member.fleet.borrow().clone()));
-        let is_holder = |infohash| fleet.as_ref().is_none_or(|(id, fleet)| fleet.is_holder(id, infohash));
-        let is_assigned = |infohash| fleet.as_ref().is_none_or(|(id, fleet)| fleet.is_assigned(id, infohash));
-        let mut moved = 0_u64;
-        for infohash in self.seeder.all() {
-            if !live.contains_key(&infohash) {
-                self.remove_retired(infohash).await?;
-            } else if !is_holder(infohash) {
-                let _lock = self.lock(infohash).await;
-                moved += u64::from(self.seeder.remove_if_unused(infohash).await?);
+            let seen = fleet.as_mut().map(|(id, fleet)| (&*id, fleet.borrow_and_update().clone()));
+            for torrent in page {
+                let place = seen.as_ref().map_or(Place::Assigned, |(id, fleet)| fleet.place(id, torrent.infohash));
+                live.insert(torrent.infohash, place);
+                assigned += u64::from(place == Place::Assigned);
+                if place == Place::Assigned && !self.seeder.has(torrent.infohash) {
+                    missing.push((torrent.infohash, torrent.content_hash));
+                }
             }
         }
-        if moved > 0 {
-            info!(torrents = moved, "torrents left to other seeders");
-        }
-        live.retain(|infohash, _| is_assigned(*infohash));
-        let assigned = live.len() as u64;
-        let missing: Vec<_> = live.into_iter().filter(|(infohash, _)| !self.seeder.has(*infohash)).collect();
         self.progress.done.store(0, Ordering::Relaxed);
         self.progress.all.store(missing.len() as u64, Ordering::Relaxed);
         let restoring = missing.into_iter().map(|(infohash, content)| async move {
@@ -284,10 +291,36 @@ impl Seed {
                 Ok(added) => restored.added += u64::from(added),
                 Err(_) => restored.failed += 1,
             }
+            if fleet.as_ref().is_some_and(|(_, fleet)| fleet.has_changed().unwrap_or_default()) {
+                return Ok(restored);
+            }
         }
+        restored.removed = self.remove_others(&live).await;
         self.progress.ended.store(restored.failed == 0, Ordering::Relaxed);
-        self.progress.complete.fetch_or(100 * restored.failed <= assigned, Ordering::Relaxed);
+        if restored.failed <= (assigned / 100).max(1) {
+            self.progress.passes.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(restored)
+    }
+
+    /// Removes the torrents that are not among these live ones, or are to be seeded by others. Returns how many of the latter.
+    async fn remove_others(&self, live: &HashMap<InfoHash, Place>) -> u64 {
+        let held = self.seeder.all().into_iter();
+        let others = held.filter(|infohash| live.get(infohash).is_none_or(|place| *place == Place::Other));
+        let removing = others.map(|infohash| async move {
+            let removed = if live.contains_key(&infohash) {
+                let _lock = self.lock(infohash).await;
+                self.seeder.remove_if_unused(infohash).await.map_err(StepError::from)
+            } else {
+                self.remove_retired(infohash).await.map(|()| false)
+            };
+            removed.unwrap_or_else(|error| {
+                warn!(%infohash, %error, "torrent not removed, trying again later");
+                false
+            })
+        });
+        let removed = futures::stream::iter(removing).buffer_unordered(AT_ONCE);
+        removed.filter(|removed| std::future::ready(*removed)).count().await as u64
     }
 
     /// Makes the session equal to the table at a start, and again every few minutes. Runs until it is dropped.
@@ -301,10 +334,10 @@ impl Seed {
                 fleet.mark_unchanged();
             }
             let is_complete = match self.restore().await {
-                Ok(Restored { added, failed }) => {
-                    if is_first || added > 0 || failed > 0 {
+                Ok(Restored { added, failed, removed }) => {
+                    if is_first || added > 0 || failed > 0 || removed > 0 {
                         let duration_ms = started.elapsed().as_millis();
-                        info!(torrents = added, failed, duration_ms, "torrents restored");
+                        info!(torrents = added, failed, removed, duration_ms, "torrents restored");
                     }
                     is_first = false;
                     failed == 0

@@ -369,7 +369,7 @@ async fn all_torrents_are_seeded_again_after_a_restart() {
     let next = SeedSession::start(&settings.seeder, &settings.torrent, reader, env.stores.statistics.clone()).await;
     let seed = Seed::new(&env.stores, Arc::new(next.unwrap()), None);
     assert!(seed.progress.pending().is_some());
-    assert_eq!(seed.restore().await.unwrap(), Restored { added: 3, failed: 0 });
+    assert_eq!(seed.restore().await.unwrap(), Restored { added: 3, ..Restored::default() });
     assert_eq!(seed.progress.pending(), None);
     assert_eq!(seed.restore().await.unwrap(), Restored::default());
 }
@@ -384,7 +384,7 @@ async fn a_session_is_made_equal_to_the_table_again() {
     let version = env.stores.torrents.get(retired).await.unwrap().unwrap().version;
     assert!(env.stores.torrents.retire(retired, version, env.now()).await.unwrap());
     env.session.remove(lost).await.unwrap();
-    assert_eq!(env.seed.restore().await.unwrap(), Restored { added: 1, failed: 0 });
+    assert_eq!(env.seed.restore().await.unwrap(), Restored { added: 1, ..Restored::default() });
     assert!(env.session.has(lost) && !env.session.has(retired));
 }
 
@@ -401,12 +401,12 @@ async fn a_torrent_that_cannot_be_read_does_not_stop_the_others() {
     let kept = file.with_extension("kept");
     std::fs::rename(&file, &kept).unwrap();
     std::fs::create_dir(&file).unwrap();
-    assert_eq!(env.seed.restore().await.unwrap(), Restored { added: 1, failed: 1 });
+    assert_eq!(env.seed.restore().await.unwrap(), Restored { added: 1, failed: 1, removed: 0 });
     assert!(!env.session.has(infohashes[0]) && env.session.has(infohashes[1]));
     assert_eq!(env.seed.progress.pending(), Some((1, 2)));
     std::fs::remove_dir(&file).unwrap();
     std::fs::rename(&kept, &file).unwrap();
-    assert_eq!(env.seed.restore().await.unwrap(), Restored { added: 1, failed: 0 });
+    assert_eq!(env.seed.restore().await.unwrap(), Restored { added: 1, ..Restored::default() });
     assert!(env.session.has(infohashes[0]));
 }
 

@@ -52,14 +52,14 @@ impl Fleet {
         seeders
     }
 
-    /// Whether the seeder with this id is assigned to the torrent.
-    pub fn is_assigned(&self, id: &str, infohash: InfoHash) -> bool {
-        self.assigned(infohash).iter().any(|seeder| seeder.id == id)
-    }
-
-    /// Whether the seeder with this id is a holder of the torrent.
-    pub fn is_holder(&self, id: &str, infohash: InfoHash) -> bool {
-        self.holders(infohash).iter().any(|seeder| seeder.id == id)
+    /// Returns what the torrent is to the seeder with this id.
+    pub fn place(&self, id: &str, infohash: InfoHash) -> Place {
+        let holders = self.holders(infohash);
+        match holders.iter().position(|seeder| seeder.id == id) {
+            Some(rank) if rank < self.replicas() => Place::Assigned,
+            Some(_) => Place::Kept,
+            None => Place::Other,
+        }
     }
 
     /// Returns the addresses of the holders of a torrent.
@@ -73,8 +73,8 @@ impl Fleet {
         SwarmCounts { seeds: counts.seeds + seeders, ..counts }
     }
 
-    /// Whether both fleets assign the torrents in the same way.
-    pub fn assigns_as(&self, other: &Self) -> bool {
+    /// Whether the torrents have the same assigned seeders and holders in both fleets.
+    pub fn shares_as(&self, other: &Self) -> bool {
         let share = |seeder: &RunningSeeder| (seeder.id.clone(), seeder.weight, seeder.replicas, seeder.is_complete);
         self.seeders.iter().map(share).eq(other.seeders.iter().map(share))
     }
@@ -91,12 +91,23 @@ impl Fleet {
     }
 }
 
+/// What a torrent is to a seeder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The seeder is assigned to it, and must have it.
+    Assigned,
+    /// The seeder is a holder: it keeps the torrent if it has it.
+    Kept,
+    /// Other seeders have it.
+    Other,
+}
+
 /// One seeder of a fleet, and what it sees of the others.
 #[derive(Clone)]
 pub struct FleetMember {
     /// The id of the seeder.
     pub id: Arc<str>,
-    /// The fleet, of which the seeder is a part. Changes when other torrents are assigned to its seeders.
+    /// The fleet, of which the seeder is a part. Changes when torrents get other holders.
     pub fleet: watch::Receiver<Arc<Fleet>>,
     /// The registry, through which the seeders send tasks to each other.
     pub seeders: Arc<dyn Seeders>,
@@ -162,7 +173,7 @@ mod tests {
     }
 
     fn share(fleet: &Fleet, id: &str) -> usize {
-        torrents().filter(|torrent| fleet.is_assigned(id, *torrent)).count()
+        torrents().filter(|torrent| fleet.place(id, *torrent) == Place::Assigned).count()
     }
 
     fn assigned(fleet: &Fleet, torrent: InfoHash) -> Vec<&str> {
@@ -214,8 +225,10 @@ mod tests {
         for torrent in torrents() {
             let holders: Vec<_> = fleet.holders(torrent).into_iter().map(|seeder| seeder.id.as_str()).collect();
             assert!(assigned(&without, torrent).iter().all(|id| holders.contains(id)));
-            let is_assigned = fleet.is_assigned("d", torrent);
+            let is_assigned = fleet.place("d", torrent) == Place::Assigned;
             assert_eq!((holders.len(), holders.contains(&"d")), if is_assigned { (3, true) } else { (2, false) });
+            let kept = holders.iter().filter(|id| fleet.place(id, torrent) == Place::Kept).count();
+            assert_eq!(kept, usize::from(is_assigned));
         }
         members[3].is_complete = true;
         let fleet = Fleet::new(members.to_vec());

@@ -29,7 +29,7 @@ pub use check::Check;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use contents::{Contents, Removal, StagedUpload, StagingEntry, UploadToken};
 pub use error::StoreError;
-pub use fleet::{Fleet, FleetMember};
+pub use fleet::{Fleet, FleetMember, Place};
 pub use rate_limiter::{Decision, Limit, RateLimiter, Usage};
 pub use requests::{
     Applied, Claim, Condition, ContentReference, Deduplication, IdenticalRequests, QuotaUsage, Requests, WebhookQueue,

@@ -41,6 +41,7 @@ pub trait Seeders: Send + Sync {
     /// takes it.
     async fn send(&self, id: &str, task: Task, now: Timestamp, keep: Duration) -> Result<(), StoreError>;
 
-    /// Takes up to `limit` tasks that were sent to the seeder with this id, the oldest first. Each is returned once.
+    /// Takes up to `limit` tasks that were sent to the seeder with this id, the oldest first. A task is returned again if the
+    /// store could not remove it.
     async fn take_tasks(&self, id: &str, limit: u32) -> Result<Vec<Task>, StoreError>;
 }

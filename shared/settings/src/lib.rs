@@ -18,8 +18,8 @@ pub use choices::{Encryption, Profile, ProxyResolve, ProxyType, SaltScope, Stora
 pub use proxy_address::ProxyAddress;
 pub use secrecy::{ExposeSecret, SecretString};
 pub use sections::{
-    Aws, Cache, Client, Database, Fetcher, Limits, Monitoring, RateLimit, Security, Seeder, Server, Storage, Torrent,
-    Tracker,
+    Aws, Cache, Client, Database, Ecs, Fetcher, Limits, Monitoring, RateLimit, Security, Seeder, Server, Storage,
+    Torrent, Tracker,
 };
 pub use source::{Description, Problems};
 pub use value::{BearerToken, Bounded, HostName, InterfaceName, List, LogLevel, NamedSecret, PieceLength, PowerOfTwo};
@@ -49,6 +49,7 @@ pub struct Settings {
     pub limits: Limits,
     pub database: Database,
     pub aws: Aws,
+    pub ecs: Ecs,
     pub monitoring: Monitoring,
     /// Warnings for the operator: settings that are valid and probably not intended.
     pub warnings: Vec<String>,
@@ -112,6 +113,7 @@ impl Settings {
             Limits::read(&mut source),
             Database::read(&mut source),
             Aws::read(&mut source),
+            Ecs::read(&mut source),
             Monitoring::read(&mut source),
         );
         source.refuse_unknown_names();
@@ -130,6 +132,7 @@ impl Settings {
                 Some(limits),
                 Some(database),
                 Some(aws),
+                Some(ecs),
                 Some(monitoring),
             ) => Some(Self {
                 server,
@@ -145,6 +148,7 @@ impl Settings {
                 limits,
                 database,
                 aws,
+                ecs,
                 monitoring,
                 warnings: source.warnings(),
             }),
@@ -201,7 +205,7 @@ impl Settings {
                  the URL that they use, e.g. http://files.example.org:8000",
             );
         }
-        if self.seeder.public_address.is_empty() && self.seeder.listen.iter().any(|l| l.ip().is_unspecified()) {
+        if self.seeder.has_no_public_address() && (self.ecs.v4.is_none() || role == Role::AllInOne) {
             refuse(
                 "SEEDER__PUBLIC_ADDRESS",
                 "SEEDER__LISTEN is an unspecified address (0.0.0.0 or ::), which peers cannot connect to: set \

@@ -433,6 +433,15 @@ section! {
 }
 
 section! {
+    /// Amazon ECS, which sets this variable.
+    Ecs "ECS_CONTAINER_METADATA_URI_" {
+        /// The metadata endpoint of the container. The seeder finds its public address with it if SEEDER__LISTEN is an
+        /// unspecified address and SEEDER__PUBLIC_ADDRESS is empty.
+        v4: Option<Url> = "";
+    }
+}
+
+section! {
     /// The reuse of content, and the history of requests.
     Cache "CACHE__" {
         /// Whether identical requests reuse each other's content.
@@ -527,6 +536,14 @@ impl Torrent {
     pub fn encryption(&self) -> Encryption {
         let default = if self.encryption_enabled { Encryption::Forced } else { Encryption::Preferred };
         self.encryption.unwrap_or(default)
+    }
+}
+
+impl Seeder {
+    /// Whether the address at which peers reach the seeder must be found: it listens on an unspecified one, and none is
+    /// configured.
+    pub fn has_no_public_address(&self) -> bool {
+        self.public_address.is_empty() && self.listen.iter().any(|address| address.ip().is_unspecified())
     }
 }
 

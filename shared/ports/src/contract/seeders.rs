@@ -18,8 +18,7 @@ macro_rules! seeders_contract {
             a_second_registration_replaces_the_first,
             a_silent_seeder_is_forgotten,
             a_deregistered_seeder_is_forgotten,
-            a_seeder_takes_its_tasks_in_order_and_once,
-            tasks_are_taken_once_by_concurrent_callers,
+            a_seeder_takes_its_tasks_in_order,
         );
     };
 }
@@ -71,7 +70,7 @@ pub async fn a_deregistered_seeder_is_forgotten<S: Seeders>(seeders: &S) {
 }
 
 /// Of every kind that a seeder handles.
-pub async fn a_seeder_takes_its_tasks_in_order_and_once<S: Seeders>(seeders: &S) {
+pub async fn a_seeder_takes_its_tasks_in_order<S: Seeders>(seeders: &S) {
     let infohash = InfoHash::new([7; 20]);
     let tasks = [
         Task::Seed(infohash, Some(RequestId::new())),
@@ -90,14 +89,4 @@ pub async fn a_seeder_takes_its_tasks_in_order_and_once<S: Seeders>(seeders: &S)
     assert_eq!(seeders.take_tasks("a", 100).await.unwrap(), []);
     assert_eq!(seeders.take_tasks("b", 100).await.unwrap().len(), tasks.len());
     assert_eq!(seeders.running(NOW).await.unwrap(), [], "a task is no registration");
-}
-
-/// A slow call of a seeder may overlap with its next one.
-pub async fn tasks_are_taken_once_by_concurrent_callers<S: Seeders>(seeders: &S) {
-    for number in 0..20 {
-        seeders.send("a", Task::Unseed(InfoHash::new([number; 20])), NOW, KEEP).await.unwrap();
-    }
-    let take = || seeders.take_tasks("a", 100);
-    let (one, two) = tokio::join!(take(), take());
-    assert_eq!(one.unwrap().len() + two.unwrap().len(), 20);
 }
