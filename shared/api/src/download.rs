@@ -13,7 +13,7 @@ use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
     CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderName as Name, StatusCode};
+use http::{HeaderName as Name, Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ports::StoreError;
 
@@ -33,10 +33,11 @@ enum ByteRange {
     Unsatisfiable,
 }
 
-/// Returns the response to a call that asks for the content, or a part of it, with these headers. `body` returns the bytes
-/// of a range; if they cannot be read, the response is an error.
+/// Returns the response to a call that asks for the content, or a part of it, with this method and these headers. `body`
+/// returns the bytes of a range; if they cannot be read, the response is an error.
 pub(crate) async fn respond(
     content: &Content,
+    method: &Method,
     asked: &HeaderMap,
     body: impl FnOnce(Range<u64>) -> Chunks,
 ) -> Result<Response, Problem> {
@@ -84,6 +85,9 @@ pub(crate) async fn respond(
         }
     };
     set(CONTENT_LENGTH, &(last + 1 - first).to_string());
+    if method == Method::HEAD {
+        return Ok((status, headers).into_response());
+    }
     let mut body = body(first..last + 1);
     // An error after the status can only break the connection.
     let start = body.next().await.transpose().map_err(|_| Problem::content_unavailable())?;

@@ -16,7 +16,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use domain::{RequestId, Status};
 use futures::StreamExt;
-use http::{Extensions, HeaderMap, StatusCode};
+use http::{Extensions, HeaderMap, Method, StatusCode};
 use ipnet::IpNet;
 use ports::{Clock, Requests, Stores, UploadLimiter, VerifiedReader, client_network};
 use settings::Settings;
@@ -86,6 +86,7 @@ impl Webseed {
         &self,
         path: Result<Path<(String, String)>, PathRejection>,
         client: ClientAddress,
+        method: &Method,
         headers: &HeaderMap,
     ) -> Result<Response, Problem> {
         let Path((id, key)) = path.map_err(|_| not_found())?;
@@ -101,7 +102,7 @@ impl Webseed {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_downloads", detail).retry_after(10)
         })?;
         let (reader, limiter, hash) = (self.reader.clone(), self.limiter.clone(), content.hash);
-        download::respond(&content, headers, move |range| {
+        download::respond(&content, method, headers, move |range| {
             let chunks = download::chunks(range, CHUNK, move |offset, mut chunk| {
                 let reader = reader.clone();
                 async move {
@@ -129,10 +130,11 @@ async fn alone(
     State(webseed): State<Arc<Webseed>>,
     path: Result<Path<(String, String)>, PathRejection>,
     extensions: Extensions,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let client = ClientAddress::of(&extensions, &headers, &webseed.trusted_proxies);
-    webseed.respond(path, client, &headers).await
+    webseed.respond(path, client, &method, &headers).await
 }
 
 async fn render_problem(request: Request, next: Next) -> Response {

@@ -123,8 +123,8 @@ impl Seed {
         Ok(true)
     }
 
-    /// Handles a task that any seeder of the fleet receives: has the holders of the torrent handle it, each of which may be
-    /// this one. All seeders remove a torrent, since one may still have it that is no holder any more.
+    /// Handles a task that any seeder of the fleet may receive: sends it to the holders of the torrent, and handles it here if
+    /// this seeder is one. A task to remove a torrent goes to all seeders: former holders may still have it.
     pub async fn dispatch(&self, task: Task) -> Result<(), StepError> {
         let (Task::Seed(infohash, _) | Task::Unseed(infohash) | Task::Connect(infohash, _)) = task else {
             return Ok(());

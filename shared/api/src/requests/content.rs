@@ -57,7 +57,7 @@ pub(crate) async fn content(
         return Err(Problem::content_unavailable());
     }
     let (contents, hash) = (api.contents.clone(), content.hash);
-    download::respond(&content, &headers, move |range| {
+    download::respond(&content, &method, &headers, move |range| {
         download::chunks(range, CHUNK, move |offset, mut chunk| {
             let contents = contents.clone();
             async move {

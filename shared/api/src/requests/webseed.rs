@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 
 use crate::client_address::ClientAddress;
 use crate::problem::Problem;
@@ -16,7 +16,8 @@ pub(crate) async fn webseed(
     State(api): State<Arc<Api>>,
     path: Result<Path<(String, String)>, PathRejection>,
     client: ClientAddress,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    api.webseed.as_ref().ok_or_else(not_found)?.respond(path, client, &headers).await
+    api.webseed.as_ref().ok_or_else(not_found)?.respond(path, client, &method, &headers).await
 }
