@@ -126,6 +126,24 @@ async fn the_webseed_alone_serves_real_clients_until_the_request_ends() {
     assert_eq!(ask(&server, Method::GET, &path, &[]).await.status(), 404);
 }
 
+/// Also of a download that is running, although another request has the content.
+#[tokio::test]
+async fn a_webseed_ends_with_its_request() {
+    // 30 seconds long, or twice that: webseeds have half of the limit at first.
+    let settings = [("TORRENT__WEBSEED", "true"), ("TORRENT__UPLOAD_RATE_LIMIT", "200000")];
+    let (server, origin) = (TestServer::with(&settings).await, Origin::start().await);
+    let url = origin.file(6_000_000, 1, "a.bin");
+    let (ended, other) = (server.fetch(&url).await, server.fetch(&url).await);
+    let id = ended["id"].as_str().unwrap();
+    let path = webseed_path(&server, id).await.expect("a webseed");
+    let response = ask(&server, Method::GET, &path, &[]).await;
+    assert_eq!(response.status(), 200);
+    server.call(Method::DELETE, &format!("/v1/requests/{id}"), None).await;
+    assert!(response.bytes().await.is_err(), "it was sent to its end");
+    let path = webseed_path(&server, other["id"].as_str().unwrap()).await.expect("a webseed");
+    assert_eq!(ask(&server, Method::GET, &path, &[]).await.status(), 200);
+}
+
 /// Two requests for one content: their torrents are the same.
 #[tokio::test]
 async fn a_request_can_have_no_webseed() {
@@ -144,7 +162,7 @@ async fn a_request_can_have_no_webseed() {
     assert!(torrent.get("url-list").is_none());
 }
 
-/// Clients that do not read hold little memory, and the API serves others meanwhile.
+/// The API serves others meanwhile.
 #[tokio::test]
 async fn downloads_from_a_webseed_are_limited() {
     let settings = [("TORRENT__WEBSEED", "true"), ("TORRENT__MAX_CONNECTIONS", "16")];

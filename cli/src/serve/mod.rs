@@ -111,10 +111,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let estimate = api::Estimate::with_backlog(move |owner| fetching.backlog(owner));
     let health = health::checks(stores, &fetcher, &session, findings, restored.clone());
     let limit = UploadLimit::new(session.clone(), settings.torrent.upload_rate_limit.get_u32());
-    let limiter = limit.clone().map(|limit| -> Arc<dyn UploadLimiter> { limit });
-    let reader = Arc::new(session.torrent_reader(stores.torrents.clone()));
-    let webseed = Webseed::new(stores, &tracker_secret(&settings)?, reader, limiter, &settings);
-    let api = Api { health, metrics, estimate, webseed: Some(webseed), ..api(&settings, &backend, address)? };
+    let webseed = webseed(&settings, stores, &session, limit.clone())?;
+    let api = Api { health, metrics, estimate, webseed, ..api(&settings, &backend, address)? };
     if settings.torrent.webseed.is_none() && api.webseed_base.is_none() {
         info!("torrents name no webseed, because it would send contents unencrypted (TORRENT__WEBSEED, PUBLIC_URL)");
     }
@@ -206,6 +204,21 @@ fn bounds(fetcher: &settings::Fetcher) -> Bounds {
     let all = fetcher.max_concurrent.get_usize();
     let per_user = fetcher.max_per_user.map_or(all.div_ceil(2), settings::Bounded::get_usize);
     Bounds { all, owner: per_user.min(all), host: fetcher.max_per_host.get_usize() }
+}
+
+/// Returns the webseed on this session, unless it is off.
+fn webseed(
+    settings: &Settings,
+    stores: &Stores,
+    session: &SeedSession,
+    limit: Option<Arc<UploadLimit>>,
+) -> Result<Option<Webseed>, CommandError> {
+    if settings.torrent.webseed == Some(false) {
+        return Ok(None);
+    }
+    let limiter = limit.map(|limit| -> Arc<dyn UploadLimiter> { limit });
+    let reader = Arc::new(session.torrent_reader(stores.torrents.clone()));
+    Ok(Some(Webseed::new(stores, &tracker_secret(settings)?, reader, limiter, settings)))
 }
 
 /// Keeps fetches away from the seeder, at whatever address it is.

@@ -86,7 +86,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let limit = UploadLimit::new(session.clone(), settings.torrent.upload_rate_limit.get_u32());
     let http = listen(settings.seeder.http, "SEEDER__HTTP").await?;
-    let webseed = match listen(settings.seeder.webseed, "SEEDER__WEBSEED").await? {
+    let address = settings.seeder.webseed.filter(|_| settings.torrent.webseed != Some(false));
+    let webseed = match listen(address, "SEEDER__WEBSEED").await? {
         Some(listener) => Some((listener, webseed(&settings, &stores, &session, limit.clone())?)),
         None => None,
     };

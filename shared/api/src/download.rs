@@ -16,6 +16,7 @@ use http::header::{
 use http::{HeaderName as Name, Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ports::StoreError;
+use tracing::warn;
 
 use crate::problem::Problem;
 
@@ -34,12 +35,13 @@ enum ByteRange {
 }
 
 /// Returns the response to a call that asks for the content, or a part of it, with this method and these headers. `body`
-/// returns the bytes of a range; if they cannot be read, the response is an error.
+/// returns the bytes of a range; if they cannot be read, the response is an error. `send` wraps what is sent of them.
 pub(crate) async fn respond(
     content: &Content,
     method: &Method,
     asked: &HeaderMap,
     body: impl FnOnce(Range<u64>) -> Chunks,
+    send: impl FnOnce(Chunks) -> Chunks,
 ) -> Result<Response, Problem> {
     let size = content.size;
     // The hash identifies the bytes: a strong validator (RFC 9110, 8.8.1).
@@ -90,9 +92,12 @@ pub(crate) async fn respond(
     }
     let mut body = body(first..last + 1);
     // An error after the status can only break the connection.
-    let start = body.next().await.transpose().map_err(|_| Problem::content_unavailable())?;
-    let body = futures::stream::iter(start.map(Ok)).chain(body);
-    Ok((status, headers, Body::from_stream(body)).into_response())
+    let start = body.next().await.transpose().map_err(|error| {
+        warn!(content.hash = %content.hash, %error, "content not read");
+        Problem::content_unavailable()
+    })?;
+    let body = futures::stream::iter(start.map(Ok)).chain(body).boxed();
+    Ok((status, headers, Body::from_stream(send(body))).into_response())
 }
 
 /// Returns the bytes of a range in chunks of at most `chunk` bytes. `read` fills a chunk with the bytes from an offset on.

@@ -24,6 +24,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The pause after a connection could not be accepted, for example because of the limit of open files.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The most bytes that a connection buffers of a request, and of a response that its client does not read.
+const MAX_BUFFER: usize = 64 * 1024;
+
 /// Whether the HTTP request has exactly one Host header, as HTTP/1.1 requires (RFC 9112, 3.2).
 fn names_one_host<B>(request: &Request<B>) -> bool {
     request.version() < Version::HTTP_11 || request.headers().get_all(HOST).iter().count() == 1
@@ -69,6 +72,7 @@ pub async fn serve(listener: TcpListener, router: Router, limit: Duration, stop:
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
+            .max_buf_size(MAX_BUFFER)
             .header_read_timeout(limit)
             .serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = graceful.watch(connection);

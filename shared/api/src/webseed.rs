@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
@@ -14,11 +15,11 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
-use domain::{RequestId, Status};
+use domain::{Content, InfoHash, RequestId, Status};
 use futures::StreamExt;
 use http::{Extensions, HeaderMap, Method, StatusCode};
 use ipnet::IpNet;
-use ports::{Clock, Requests, Stores, UploadLimiter, VerifiedReader, client_network};
+use ports::{Clock, Requests, StoreError, Stores, UploadLimiter, VerifiedReader, client_network};
 use settings::Settings;
 
 use crate::client_address::ClientAddress;
@@ -26,8 +27,11 @@ use crate::download::{self, Chunks};
 use crate::passkey::Passkeys;
 use crate::problem::Problem;
 
-/// Bytes per read. Each response that is being sent holds about this much memory.
+/// Bytes per read. A response that its client does not read holds about two chunks.
 const CHUNK: usize = 64 * 1024;
+
+/// The interval at which a running download checks that its request has not ended.
+const CHECK: Duration = Duration::from_secs(10);
 
 /// The most bytes that are sent at once under an upload limit.
 const LIMITED_PART: usize = 16 * 1024;
@@ -94,30 +98,55 @@ impl Webseed {
         if !self.passkeys.opens_content(id, &key) {
             return Err(not_found());
         }
-        let row = self.requests.get(id).await?.map(|row| row.as_of(self.clock.now()));
-        let row = row.filter(|row| row.status == Status::Ready && row.spec.webseed).ok_or_else(not_found)?;
-        let (Some(content), Some(infohash)) = (row.content, row.infohash) else { return Err(not_found()) };
+        // Before anything is read: a flood of calls must not reach the stores.
         let download = self.downloads.start(client.0).ok_or_else(|| {
             let detail = "too many downloads at once; retry later";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_downloads", detail).retry_after(10)
         })?;
+        let ready = Ready { requests: self.requests.clone(), clock: self.clock.clone(), id };
+        let (content, infohash) = ready.content().await?.ok_or_else(not_found)?;
         let (reader, limiter, hash) = (self.reader.clone(), self.limiter.clone(), content.hash);
-        download::respond(&content, method, headers, move |range| {
-            let chunks = download::chunks(range, CHUNK, move |offset, mut chunk| {
-                let reader = reader.clone();
+        let checked = Arc::new(tokio::sync::Mutex::new(Instant::now()));
+        let body = move |range| {
+            download::chunks(range, CHUNK, move |offset, mut chunk| {
+                let (reader, ready, checked) = (reader.clone(), ready.clone(), checked.clone());
                 async move {
+                    let mut checked = checked.lock().await;
+                    if checked.elapsed() >= CHECK {
+                        ready.content().await?.ok_or_else(|| StoreError::not_found("the service", ready.id))?;
+                        *checked = Instant::now();
+                    }
                     reader.read_at(infohash, hash, offset, &mut chunk).await?;
                     Ok(chunk)
                 }
-            });
+            })
+        };
+        let send = move |chunks| {
             let counted = limited(chunks, limiter).map(move |part| {
                 // It ends with the body.
                 let _download = &download;
                 part
             });
             counted.boxed()
-        })
-        .await
+        };
+        download::respond(&content, method, headers, body, send).await
+    }
+}
+
+/// A request while its webseed is open.
+#[derive(Clone)]
+struct Ready {
+    requests: Arc<dyn Requests>,
+    clock: Arc<dyn Clock>,
+    id: RequestId,
+}
+
+impl Ready {
+    /// Returns the content and the torrent; `None` if the request has ended, or has no webseed.
+    async fn content(&self) -> Result<Option<(Content, InfoHash)>, StoreError> {
+        let row = self.requests.get(self.id).await?.map(|row| row.as_of(self.clock.now()));
+        let row = row.filter(|row| row.status == Status::Ready && row.spec.webseed);
+        Ok(row.and_then(|row| row.content.zip(row.infohash)))
     }
 }
 

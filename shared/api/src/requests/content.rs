@@ -57,7 +57,7 @@ pub(crate) async fn content(
         return Err(Problem::content_unavailable());
     }
     let (contents, hash) = (api.contents.clone(), content.hash);
-    download::respond(&content, &method, &headers, move |range| {
+    let body = move |range| {
         download::chunks(range, CHUNK, move |offset, mut chunk| {
             let contents = contents.clone();
             async move {
@@ -65,6 +65,6 @@ pub(crate) async fn content(
                 Ok(chunk)
             }
         })
-    })
-    .await
+    };
+    download::respond(&content, &method, &headers, body, |chunks| chunks).await
 }
