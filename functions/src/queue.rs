@@ -58,6 +58,7 @@ where
         let left = event.context.deadline().duration_since(std::time::SystemTime::now()).unwrap_or_default();
         let (timer, cancel) = (left.saturating_sub(MARGIN), stopping.clone());
         let timer = tokio::spawn(async move {
+            // Until the work must be suspended.
             tokio::time::sleep(timer).await;
             cancel.cancel();
         });

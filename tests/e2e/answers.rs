@@ -54,9 +54,7 @@ async fn content_is_served_whole_and_by_range_and_is_never_executed() {
 
 /// Returns the path of the webseed in a request's magnet link.
 async fn webseed_path(server: &TestServer, id: &str) -> Option<String> {
-    let magnet = server.magnet(id).await;
-    let webseed = magnet.split("&ws=").nth(1)?.split('&').next().unwrap();
-    let webseed = percent_encoding::percent_decode_str(webseed).decode_utf8().unwrap().into_owned();
+    let webseed = server.webseed(id).await?;
     Some(webseed.strip_prefix(&server.url).expect("on this server").to_owned())
 }
 

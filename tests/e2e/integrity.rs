@@ -62,9 +62,7 @@ async fn a_damaged_chunk_is_never_sent_by_the_webseed() {
     let settings = [("STORAGE__SCRUB", "0"), ("TORRENT__WEBSEED", "true")];
     let (server, origin) = (TestServer::with(&settings).await, Origin::start().await);
     let row = damaged(&server, &origin).await;
-    let magnet = server.magnet(row["id"].as_str().expect("an id")).await;
-    let url = magnet.split("&ws=").nth(1).expect("a webseed").split('&').next().expect("a URL");
-    let url = percent_encoding::percent_decode_str(url).decode_utf8().expect("text").into_owned();
+    let url = server.webseed(row["id"].as_str().expect("an id")).await.expect("a webseed");
     let response = server.http.get(&url).send().await.expect("a response");
     assert_eq!((response.status().as_u16(), &read_json(response).await["code"]), (503, &json!("content_unavailable")));
     eventually("the content is repaired", async || {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::process::{POLL, eventually_every};
 
@@ -124,6 +125,12 @@ impl ApiClient {
     pub async fn magnet(&self, id: &str) -> String {
         let magnet = self.json(Method::GET, &format!("/v1/requests/{id}/magnet"), None).await;
         magnet["magnet_link"].as_str().expect("a link").to_owned()
+    }
+
+    /// Returns the URL of the webseed in the magnet link of a ready request, if there is one.
+    pub async fn webseed(&self, id: &str) -> Option<String> {
+        let magnet = Url::parse(&self.magnet(id).await).expect("a link");
+        magnet.query_pairs().find(|(name, _)| name == "ws").map(|(_, url)| url.into_owned())
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) async fn eventually_every<T>(interval: Duration, what: &str, check: i
             return found;
         }
         assert!(started.elapsed() < PATIENCE, "timed out waiting for: {what}");
+        // The interval of the polls.
         tokio::time::sleep(interval).await;
     }
 }

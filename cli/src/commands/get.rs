@@ -89,6 +89,7 @@ async fn wait(client: &Client, id: &str) -> Result<Request, CommandError> {
             }
             Status::Queued | Status::Fetching | Status::Packaging | Status::Seeding => {}
         }
+        // The interval of the polls.
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(LONGEST_WAIT);
     }

@@ -174,6 +174,7 @@ async fn bind(address: SocketAddr, settings: &str) -> Result<TcpListener, Comman
 fn limit_shutdown(grace: Duration) {
     let deadline = grace + SHUTDOWN_DEADLINE;
     std::thread::spawn(move || {
+        // A thread, because the runtime itself may hang.
         std::thread::sleep(deadline);
         error!(deadline_seconds = deadline.as_secs(), "shutdown deadline exceeded, exiting");
         seeder::exit_immediately(0);

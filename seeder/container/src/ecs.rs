@@ -44,7 +44,7 @@ pub(crate) struct Ec2 {
 /// Returns the addresses at which peers reach this task, from its metadata endpoint: the IPv6 addresses, and of each IPv4
 /// address the public one that the network interface has for it, or itself if there is none.
 pub(crate) async fn addresses(metadata: &Url, ec2: &Ec2) -> Result<Vec<IpAddr>, Box<dyn Error>> {
-    // Both services are AWS's own: no proxy of the environment is between.
+    // Both services belong to AWS and are called directly, whatever proxies the environment names.
     let http = Client::builder().no_proxy().timeout(ANSWER).build()?;
     let response = http.get(metadata.clone()).send().await?.error_for_status()?;
     let container: Container = serde_json::from_slice(&response.bytes().await?)?;

@@ -204,6 +204,7 @@ async fn watch(sqs: &aws_sdk_sqs::Client, queue: &str, seed: &Seed, stop: &Cance
             Ok(received) => received.messages.unwrap_or_default(),
             Err(error) => {
                 warn!(error = %DisplayErrorContext(error), "seed queue not polled");
+                // Back-off.
                 stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
                 continue;
             }

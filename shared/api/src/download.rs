@@ -13,14 +13,14 @@ use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
     CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderName as Name, Method, StatusCode};
+use http::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ports::StoreError;
 use tracing::warn;
 
 use crate::problem::Problem;
 
-const REPR_DIGEST: Name = HeaderName::from_static("repr-digest");
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// The bytes of a response body.
 pub(crate) type Chunks = BoxStream<'static, io::Result<Bytes>>;

@@ -55,6 +55,7 @@ pub async fn serve(listener: TcpListener, router: Router, limit: Duration, stop:
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "connection not accepted");
+                // Back-off until connections are closed.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }

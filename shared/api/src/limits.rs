@@ -116,6 +116,7 @@ impl Limits {
             if guards.reserve(&name, "", now, now + TURN).await?.is_none() {
                 return Ok(Some(Turn { name, _place: place }));
             }
+            // The interval of the tries.
             sleep(PAUSE).await;
         }
         Err(StoreError::unavailable("the guards", "the creation lock of a user was not released in time"))

@@ -214,6 +214,7 @@ impl Requests for DynamoRequests {
             if left.is_zero() || row.as_ref().is_none_or(|row| row.has_progressed_since(seen)) {
                 return Ok(row);
             }
+            // The interval of the look-ups.
             sleep(pause.min(left)).await;
             pause = (pause * 3 / 2).min(LONGEST_LOOK);
         }

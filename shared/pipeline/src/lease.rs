@@ -33,6 +33,7 @@ pub(crate) async fn keep(requests: &dyn Requests, clock: &dyn Clock, claim: &Cla
     let mut shown = claim.request.progress;
     let mut written = Instant::now();
     loop {
+        // The interval of the checks.
         tokio::time::sleep(TICK).await;
         let now = clock.now();
         let percent = progress();

@@ -87,6 +87,7 @@ impl Scrub {
         report("presence", self.check_presence().await);
         let presence = async {
             loop {
+                // The interval of the passes.
                 sleep(PRESENCE_INTERVAL).await;
                 report("presence", self.check_presence().await);
             }
@@ -199,6 +200,7 @@ impl Scrub {
             offset += length as u64;
             metrics::counter!("proxytorrent_scrubbed_bytes_total").increment(length as u64);
             if let Some(rate) = rate {
+                // Keeps the configured rate.
                 sleep(Duration::from_secs_f64(length as f64 / rate as f64)).await;
             }
         }

@@ -112,15 +112,14 @@ impl Seed {
         }
     }
 
-    /// Handles a task for the seeder. Returns false if it is none.
-    pub async fn handle(&self, task: Task) -> Result<bool, StepError> {
+    /// Handles a task for the seeder, and ignores others.
+    async fn handle(&self, task: Task) -> Result<(), StepError> {
         match task {
-            Task::Seed(infohash, request) => self.run(infohash, request).await?,
-            Task::Unseed(infohash) => self.unseed(infohash).await?,
-            Task::Connect(infohash, peer) => self.connect(infohash, peer).await?,
-            Task::Fetch(_) | Task::Package(_) | Task::Release(_) | Task::Notify(_) => return Ok(false),
+            Task::Seed(infohash, request) => self.run(infohash, request).await,
+            Task::Unseed(infohash) => self.unseed(infohash).await,
+            Task::Connect(infohash, peer) => self.connect(infohash, peer).await,
+            Task::Fetch(_) | Task::Package(_) | Task::Release(_) | Task::Notify(_) => Ok(()),
         }
-        Ok(true)
     }
 
     /// Handles a task that any seeder of the fleet may receive: sends it to the holders of the torrent, and handles it here if
@@ -129,13 +128,13 @@ impl Seed {
         let (Task::Seed(infohash, _) | Task::Unseed(infohash) | Task::Connect(infohash, _)) = task else {
             return Ok(());
         };
-        let Some(member) = &self.member else { return self.handle(task).await.map(drop) };
+        let Some(member) = &self.member else { return self.handle(task).await };
         let fleet = member.fleet.borrow().clone();
         let holders = fleet.holders(infohash);
         let to = match task {
             Task::Unseed(_) => fleet.seeders().iter().collect(),
             // A peer needs one connection.
-            Task::Connect(..) if self.seeder.has(infohash) => return self.handle(task).await.map(drop),
+            Task::Connect(..) if self.seeder.has(infohash) => return self.handle(task).await,
             Task::Connect(..) => {
                 let complete = holders.iter().find(|seeder| seeder.is_complete);
                 complete.or(holders.first()).copied().into_iter().collect()
@@ -143,7 +142,7 @@ impl Seed {
             _ => holders,
         };
         let (mine, others): (Vec<_>, Vec<_>) = to.into_iter().partition(|seeder| *seeder.id == *member.id);
-        let mut result = if mine.is_empty() { Ok(()) } else { self.handle(task).await.map(drop) };
+        let mut result = if mine.is_empty() { Ok(()) } else { self.handle(task).await };
         for seeder in others {
             if let Err(error) = member.seeders.send(&seeder.id, task, self.clock.now(), KEEP_TASKS).await {
                 result = Err(error.into());
@@ -175,7 +174,7 @@ impl Seed {
             let handled = match task {
                 // The seeder that received the task deletes the torrent.
                 Task::Unseed(infohash) => self.remove_retired(infohash).await,
-                task => self.handle(task).await.map(drop),
+                task => self.handle(task).await,
             };
             if let Err(error) = handled {
                 // The sweep sends a task for a request again, and the next comparison finds a torrent.
@@ -303,7 +302,7 @@ impl Seed {
         Ok(restored)
     }
 
-    /// Removes the torrents that are not among these live ones, or are to be seeded by others. Returns how many of the latter.
+    /// Removes the torrents that are not live, and the live ones that other seeders hold. Returns how many of the latter.
     async fn remove_others(&self, live: &HashMap<InfoHash, Place>) -> u64 {
         let held = self.seeder.all().into_iter();
         let others = held.filter(|infohash| live.get(infohash).is_none_or(|place| *place == Place::Other));

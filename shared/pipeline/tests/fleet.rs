@@ -1,20 +1,18 @@
 //! The seed step of several seeders that share one table of torrents, each with a libtorrent session. The test says which
 //! of them run.
 
+mod common;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{ContentHash, FileName, InfoHash, Torrent, TorrentState};
-use embedded::{
-    Database, DatabaseOptions, FolderContents, MemorySeeders, SpaceLimits, SqliteRequests, SqliteStatistics,
-    SqliteTorrents,
-};
+use embedded::MemorySeeders;
 use metainfo::{Pieces, TorrentBuilder, TorrentFormat};
 use ports::contract::NOW;
 use ports::{Fleet, FleetMember, ManualClock, Place, RunningSeeder, Seeder, Seeders, Stores, Task};
 use proxytorrent_pipeline::{Restored, Seed};
-use seeder::{Reader, SeedSession};
-use settings::Settings;
+use seeder::SeedSession;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -37,24 +35,11 @@ struct Member {
 impl TestFleet {
     async fn new(count: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        let database = Database::open(&path("db"), DatabaseOptions::default()).await.unwrap();
-        let (sender, _) = embedded::channel();
-        let stores = Stores {
-            requests: Arc::new(SqliteRequests::open(database.clone()).await.unwrap()),
-            torrents: Arc::new(SqliteTorrents::open(database.clone(), path("torrents")).unwrap()),
-            statistics: Arc::new(SqliteStatistics::new(database)),
-            contents: Arc::new(FolderContents::open(path("content"), SpaceLimits::default()).unwrap()),
-            tasks: Arc::new(sender),
-            clock: Arc::new(ManualClock::at(NOW)),
-        };
+        let (stores, _) = common::stores(folder.path(), Arc::new(ManualClock::at(NOW))).await;
         let (seeders, fleet) = (Arc::new(MemorySeeders::default()), watch::Sender::default());
-        let settings = Settings::from_pairs([("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0")]).unwrap();
         let mut members = vec![];
         for number in 0..count {
-            let (reader, statistics) = (Reader::local(stores.contents.clone()), stores.statistics.clone());
-            let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, statistics).await.unwrap();
-            let session = Arc::new(session);
+            let session = common::session(&stores).await;
             let id = number.to_string().into();
             let member = FleetMember { id, fleet: fleet.subscribe(), seeders: seeders.clone() };
             members.push(Member { seed: Seed::new(&stores, session.clone(), Some(member)), session });

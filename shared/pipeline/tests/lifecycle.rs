@@ -1,6 +1,8 @@
 //! Package, seed, release, sweep, orphan and scrub steps on the embedded backend (SQLite, a folder) and a libtorrent
 //! session, with a manual clock.
 
+mod common;
+
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,17 +11,13 @@ use std::time::Duration;
 use domain::{
     ContentHash, FetchRequest, InfoHash, Method, RequestId, Status, Step, Timestamp, TorrentState, Transition,
 };
-use embedded::{
-    Database, DatabaseOptions, FolderContents, SpaceLimits, SqliteRequests, SqliteStatistics, SqliteTorrents,
-    TaskReceiver,
-};
+use embedded::TaskReceiver;
 use ports::contract::{NOW, content, request};
 use ports::{Clock, ManualClock, Seeder, Stores, Task};
 use proxytorrent_pipeline::{
     CollectOrphans, GRACE, LEASE, Outcome, Package, Release, Restored, Scrub, Seed, Sweep, Swept,
 };
-use seeder::{Reader, SeedSession};
-use settings::Settings;
+use seeder::SeedSession;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -44,23 +42,9 @@ impl TestEnv {
 
     async fn at(now: Timestamp) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        let database = Database::open(&path("db"), DatabaseOptions::default()).await.unwrap();
-        let (sender, tasks) = embedded::channel();
         let clock = Arc::new(ManualClock::at(now));
-        let stores = Stores {
-            requests: Arc::new(SqliteRequests::open(database.clone()).await.unwrap()),
-            torrents: Arc::new(SqliteTorrents::open(database.clone(), path("torrents")).unwrap()),
-            statistics: Arc::new(SqliteStatistics::new(database)),
-            contents: Arc::new(FolderContents::open(path("content"), SpaceLimits::default()).unwrap()),
-            tasks: Arc::new(sender),
-            clock: clock.clone(),
-        };
-        let settings = Settings::from_pairs([("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0")]).unwrap();
-        let reader = Reader::local(stores.contents.clone());
-        let statistics = stores.statistics.clone();
-        let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, statistics).await.unwrap();
-        let session = Arc::new(session);
+        let (stores, tasks) = common::stores(folder.path(), clock.clone()).await;
+        let (settings, session) = (common::settings(), common::session(&stores).await);
         Self {
             package: Package::new(&stores, &settings),
             seed: Seed::new(&stores, session.clone(), None),
@@ -363,11 +347,8 @@ async fn all_torrents_are_seeded_again_after_a_restart() {
     for byte in 1..=3 {
         env.ready(&format!("http://example.org/{byte}"), byte).await;
     }
-    let settings = Settings::from_pairs([("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0")]).unwrap();
     env.session.stop().await;
-    let reader = Reader::local(env.stores.contents.clone());
-    let next = SeedSession::start(&settings.seeder, &settings.torrent, reader, env.stores.statistics.clone()).await;
-    let seed = Seed::new(&env.stores, Arc::new(next.unwrap()), None);
+    let seed = Seed::new(&env.stores, common::session(&env.stores).await, None);
     assert!(seed.progress.pending().is_some());
     assert_eq!(seed.restore().await.unwrap(), Restored { added: 3, ..Restored::default() });
     assert_eq!(seed.progress.pending(), None);

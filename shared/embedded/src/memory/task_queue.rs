@@ -40,6 +40,7 @@ impl ChannelTaskQueue {
         }
         let sender = self.0.clone();
         tokio::spawn(async move {
+            // The delay of the task.
             tokio::time::sleep(delay).await;
             let _ = sender.send(delivery);
         });

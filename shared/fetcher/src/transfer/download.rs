@@ -193,6 +193,7 @@ impl<'a> Download<'a> {
                 return Err(Stop::Failed(failure.into()));
             }
             let wait = BACKOFF * 2_u32.saturating_pow(self.failed_resumes - 1);
+            // Back-off with jitter.
             tokio::time::sleep(wait.min(LONGEST_WAIT).mul_f64(rand::random_range(0.5..1.0))).await;
             info!(received_bytes = self.received, error.code = %failure.code, "transfer broken, resuming");
 
@@ -218,6 +219,7 @@ impl<'a> Download<'a> {
                     Err(FetchError::Failed { failure: unavailable, retry_after })
                         if unavailable.code.is_retryable() && retry_after.unwrap_or_default() <= LONGEST_WAIT =>
                     {
+                        // As the origin asks.
                         tokio::time::sleep(retry_after.unwrap_or_default()).await;
                         failure = unavailable;
                     }

@@ -105,6 +105,7 @@ mod tests {
         let mut pace = MinRate::new(1000);
         pace.wait(std::future::ready(()), |()| 100_000_000).await.unwrap();
         let began = Instant::now();
+        // Simulated time: a byte each half second.
         while pace.wait(tokio::time::sleep(Duration::from_millis(500)), |()| 1).await.is_ok() {}
         assert!((20..=22).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     }
@@ -113,6 +114,7 @@ mod tests {
     async fn time_outside_of_waiting_for_the_origin_does_not_count() {
         let mut pace = MinRate::new(1000);
         for _ in 0..100 {
+            // Simulated time.
             tokio::time::sleep(Duration::from_secs(10)).await;
             pace.wait(std::future::ready(()), |()| 1).await.unwrap();
         }
