@@ -1,9 +1,10 @@
 //! Rate limits, quotas, idempotency keys, and limits on slow or malformed HTTP requests.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::join_all;
-use proxytorrent_tests::{Origin, TestServer, read_json};
+use proxytorrent_tests::{Origin, TestServer, eventually, read_json};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -209,6 +210,46 @@ async fn slow_clients_time_out_and_two_thousand_connections_are_served() {
     }))
     .await;
     assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200 ")));
+}
+
+#[tokio::test]
+async fn one_client_has_a_quarter_of_the_connections_and_a_proxy_has_all() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpSocket, TcpStream};
+
+    let settings = [("MAX_HTTP_CONNECTIONS", "32"), ("SECURITY__TRUSTED_PROXIES", "127.0.0.9")];
+    let server = TestServer::with(&settings).await;
+    let address = server.url.strip_prefix("http://").unwrap().parse().unwrap();
+    // Returns the connection if it is served. It stays open.
+    let call = async |from: &str| -> Option<TcpStream> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+        let mut stream = socket.connect(address).await.expect("connected");
+        let _ = stream.write_all(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.ok()?;
+        assert_eq!(String::from_utf8_lossy(&status), "HTTP/1.1 200");
+        Some(stream)
+    };
+    let calls = async |from: &str| {
+        let mut served = vec![];
+        while let Some(stream) = call(from).await {
+            served.push(stream);
+        }
+        served
+    };
+    let first = calls("127.0.0.2").await;
+    assert_eq!(first.len(), 8);
+    let second = calls("127.0.0.3").await;
+    assert_eq!(second.len(), 8);
+    let proxied = calls("127.0.0.9").await;
+    // The client of the test may have some.
+    assert!((12..=16).contains(&proxied.len()), "{}", proxied.len());
+    assert!(call("127.0.0.4").await.is_none(), "all are open");
+    drop(first);
+    eventually("a connection is served", async || call("127.0.0.4").await.map(drop)).await;
+    let metrics = server.call(Method::GET, "/metrics", None).await.text().await.unwrap();
+    assert!(metrics.contains("\nproxytorrent_http_connections_refused_total "), "{metrics}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Api, Deployment, Webseed};
+use api::{Api, Deployment, HttpLimits, Webseed};
 use fetcher::{BoundInterface, Fetcher, Interface};
 use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
 use ports::{Stores, UploadLimiter};
@@ -118,7 +118,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     }
     print_banner(&settings, &api.public_url, &session);
 
-    let timeout = Duration::from_secs(settings.server.client_timeout.get());
     let stop = signals.token();
     let passes = restored.clone();
     tokio::spawn(registration.keep(stop.clone(), move || passes.passes()));
@@ -134,9 +133,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         let metrics = render.map(|render| -> Box<dyn Fn() -> String + Send + Sync> { Box::new(move || render()) });
         let process = Process { health, metrics };
         let router = seeder::http::router(session.clone(), process);
-        tokio::spawn(api::serve(listener, router, timeout, stop.clone()));
+        tokio::spawn(api::serve(listener, router, HttpLimits::new(&settings), stop.clone()));
     }
-    let serving = tokio::spawn(api::serve(listener, api::router(Arc::new(api)), timeout, stop.clone()));
+    let router = api::router(Arc::new(api));
+    let serving = tokio::spawn(api::serve(listener, router, HttpLimits::new(&settings), stop.clone()));
 
     stop.cancelled().await;
     let grace = Duration::from_secs(settings.server.shutdown_grace.get());

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::Webseed;
+use api::{HttpLimits, Webseed};
 use aws::{
     Bucket, Clients, DynamoRequests, DynamoSeeders, DynamoStatistics, DynamoTorrents, Queues, S3Contents, SqsTaskQueue,
 };
@@ -95,13 +95,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let seeders = Arc::new(DynamoSeeders::new(clients.dynamodb(), named("AWS__SWARM_TABLE", &names.swarm_table)?));
     let registration = Registration::start(session.clone(), seeders, Arc::new(SystemClock), &settings.seeder).await?;
     let seed = Seed::new(&stores, session.clone(), Some(registration.member()));
-    let client_timeout = Duration::from_secs(settings.server.client_timeout.get());
     if let Some(listener) = http {
         let router = seeder::http::router(session.clone(), process(recorder, &session, &seed, registration.member()));
-        tokio::spawn(api::serve(listener, router, client_timeout, stop.clone()));
+        tokio::spawn(api::serve(listener, router, HttpLimits::new(&settings), stop.clone()));
     }
     if let Some((listener, webseed)) = webseed {
-        tokio::spawn(api::serve(listener, webseed.router(), client_timeout, stop.clone()));
+        tokio::spawn(api::serve(listener, webseed.router(), HttpLimits::new(&settings), stop.clone()));
     }
     if let Some(limit) = limit {
         tokio::spawn(limit.divide(stop.clone()));

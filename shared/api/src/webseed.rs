@@ -3,9 +3,7 @@
 //! The URL has no query: libtorrent does not use a webseed on loopback whose URL has one. There is no redirect: clients
 //! follow one again and again, or not at all (arvidn/libtorrent#6402, #7682, transmission/transmission#7227).
 
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -19,10 +17,11 @@ use domain::{Content, InfoHash, RequestId, Status};
 use futures::StreamExt;
 use http::{Extensions, HeaderMap, Method, StatusCode};
 use ipnet::IpNet;
-use ports::{Clock, Requests, StoreError, Stores, UploadLimiter, VerifiedReader, client_network};
+use ports::{Clock, Requests, StoreError, Stores, UploadLimiter, VerifiedReader};
 use settings::Settings;
 
 use crate::client_address::ClientAddress;
+use crate::client_limit::ClientLimit;
 use crate::download::{self, Chunks};
 use crate::passkey::Passkeys;
 use crate::problem::Problem;
@@ -46,7 +45,8 @@ pub struct Webseed {
     passkeys: Passkeys,
     reader: Arc<dyn VerifiedReader>,
     limiter: Option<Arc<dyn UploadLimiter>>,
-    downloads: Arc<Downloads>,
+    /// The downloads that are running.
+    downloads: Arc<ClientLimit>,
     trusted_proxies: Vec<IpNet>,
 }
 
@@ -65,13 +65,15 @@ impl Webseed {
         limiter: Option<Arc<dyn UploadLimiter>>,
         settings: &Settings,
     ) -> Self {
+        // As many as the seeder may have peers, and an eighth for one client.
+        let downloads = settings.torrent.max_connections.get_usize();
         Self {
             requests: stores.requests.clone(),
             clock: stores.clock.clone(),
             passkeys: Passkeys::new(tracker_secret, []),
             reader,
             limiter,
-            downloads: Arc::new(Downloads::new(settings.torrent.max_connections.get_usize())),
+            downloads: ClientLimit::new(downloads, MIN_PER_NETWORK.max(downloads / 8)),
             trusted_proxies: settings.security.trusted_proxies.clone(),
         }
     }
@@ -198,71 +200,4 @@ fn limited(chunks: Chunks, limiter: Option<Arc<dyn UploadLimiter>>) -> Chunks {
         }
     });
     parts.boxed()
-}
-
-/// The downloads that are running: as many as the seeder may have peers, and an eighth for one client.
-#[derive(Debug)]
-struct Downloads {
-    limit: usize,
-    limit_per_network: usize,
-    /// How many each client has.
-    running: Mutex<HashMap<Option<IpAddr>, usize>>,
-}
-
-/// A running download. It ends when it is dropped.
-#[derive(Debug)]
-struct Download {
-    downloads: Arc<Downloads>,
-    network: Option<IpAddr>,
-}
-
-impl Downloads {
-    fn new(limit: usize) -> Self {
-        Self { limit, limit_per_network: MIN_PER_NETWORK.max(limit / 8), running: Mutex::default() }
-    }
-
-    /// Starts a download of a client, whose address is unknown if it is `None`. Returns `None` if a limit is reached.
-    fn start(self: &Arc<Self>, client: Option<IpAddr>) -> Option<Download> {
-        let network = client.map(client_network);
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if running.values().sum::<usize>() >= self.limit
-            || running.get(&network).is_some_and(|count| *count >= self.limit_per_network)
-        {
-            return None;
-        }
-        *running.entry(network).or_default() += 1;
-        Some(Download { downloads: self.clone(), network })
-    }
-}
-
-impl Drop for Download {
-    fn drop(&mut self) {
-        let mut running = self.downloads.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = running.get_mut(&self.network) {
-            *count -= 1;
-            if *count == 0 {
-                running.remove(&self.network);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn downloads_are_limited_in_all_and_for_each_client() {
-        let downloads = Arc::new(Downloads::new(200));
-        let start = |address: &str| downloads.start(Some(address.parse().unwrap()));
-        let one: Vec<_> = std::iter::from_fn(|| start("2001:db8::1")).collect();
-        assert_eq!(one.len(), 25);
-        assert!(start("2001:db8::2").is_none(), "of the same /64");
-        let many: Vec<_> = (0..=255).filter_map(|last| start(&format!("192.0.2.{last}"))).collect();
-        assert_eq!(many.len(), 175);
-        drop(one);
-        assert!(start("2001:db8::2").is_some());
-        drop(many);
-        assert!(downloads.running.lock().unwrap().is_empty());
-    }
 }

@@ -70,6 +70,9 @@ section! {
         /// Timeout in seconds for clients: to send the headers of an HTTP request, to send its body, and to receive
         /// the next bytes of a response.
         client_timeout: Bounded<1, 3600> = "30";
+        /// The most open connections to each HTTP server. One client may have a quarter of them, except reverse proxies
+        /// in SECURITY__TRUSTED_PROXIES. More connections are closed.
+        max_http_connections: Bounded<4, 1_000_000> = "8192";
         /// Origins (https://app.example.org) whose web pages may use the API (CORS); * allows every origin. Empty
         /// allows none.
         cors_origins: List<String> = "";

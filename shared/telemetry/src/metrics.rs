@@ -43,6 +43,12 @@ pub const METRICS: &[Metric] = &[
     metric("proxytorrent_content_corrupt_total", Kind::Counter, &[], "Contents found damaged or missing"),
     metric("proxytorrent_fetched_bytes_total", Kind::Counter, &[], "Bytes of contents fetched"),
     metric(
+        "proxytorrent_http_connections_refused_total",
+        Kind::Counter,
+        &[],
+        "HTTP connections closed because too many were open",
+    ),
+    metric(
         "proxytorrent_http_request_duration_seconds",
         Kind::Histogram,
         &["method", "route"],
