@@ -135,12 +135,22 @@ impl Client {
         self.call(Method::DELETE, "v1/passkeys", None).await.map(drop)
     }
 
+    /// Returns the health of the server, healthy or not.
+    pub async fn health(&self) -> Result<Value, CommandError> {
+        let url = self.url("v1/health")?;
+        json(self.http.get(url).send().await.map_err(|e| unreachable(&e))?).await
+    }
+
+    fn url(&self, path: &str) -> Result<Url, CommandError> {
+        self.base.join(path).map_err(|e| CommandError::Start(e.to_string()))
+    }
+
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response, CommandError> {
         self.call(method, &format!("v1/requests{path}"), body).await
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response, CommandError> {
-        let url = self.base.join(path).map_err(|e| CommandError::Start(e.to_string()))?;
+        let url = self.url(path)?;
         let body = body.map(Value::to_string).unwrap_or_default();
         let mut request = self.http.request(method.clone(), url.clone());
         let Self { credentials, .. } = self;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{Target, cancel, config, get, list, magnet, revoke, status, torrent};
+use crate::commands::{Target, cancel, config, get, health, list, magnet, revoke, status, torrent};
 
 /// Turns a URL into a torrent: fetches it through your proxy, packages it, seeds it.
 ///
@@ -44,6 +44,8 @@ enum Command {
     Cancel(Target),
     /// Revoke the tracker passkeys in all torrents and magnet links that you got so far.
     Revoke(revoke::Arguments),
+    /// Print the health of the server as JSON. The exit code is 1 if it is unhealthy.
+    Health(health::Arguments),
     /// Print every setting with its documentation and value.
     Config(config::Arguments),
 }
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
             Command::Magnet(target) => magnet::run(target).await,
             Command::Cancel(target) => cancel::run(target).await,
             Command::Revoke(arguments) => revoke::run(arguments).await,
+            Command::Health(arguments) => health::run(arguments).await,
             Command::Config(arguments) => config::run(arguments),
         }
     });

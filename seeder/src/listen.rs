@@ -1,6 +1,6 @@
 //! The listen addresses, whose port can change while the seeder runs: a VPN forwards another port.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -52,6 +52,24 @@ pub(crate) struct Listen {
 struct Current {
     listen: Vec<SocketAddr>,
     opened: mpsc::Receiver<Opened>,
+    /// The configured public addresses, with their present ports.
+    public: Vec<SocketAddr>,
+    /// The IP address that all public addresses have, if it is known.
+    public_ip: Option<IpAddr>,
+}
+
+impl Current {
+    /// Returns the addresses at which peers reach the seeder.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let mut found: Vec<SocketAddr> = vec![];
+        for address in &self.public {
+            let address = SocketAddr::new(self.public_ip.unwrap_or(address.ip()), address.port());
+            if !address.ip().is_unspecified() && !found.contains(&address) {
+                found.push(address);
+            }
+        }
+        found
+    }
 }
 
 impl Listen {
@@ -67,12 +85,13 @@ impl Listen {
             configured.iter().map(|address| SocketAddr::new(address.ip(), chosen(address))).collect()
         };
         let (sender, opened) = mpsc::channel(RESULTS);
-        let current = Current { listen: resolved(&seeder.listen), opened };
+        let public_ip = seeder.public_ip_file.as_deref().and_then(read_public_ip_file);
+        let current = Current { listen: resolved(&seeder.listen), opened, public: resolved(public), public_ip };
         let listen = Self {
             interface: interface(seeder),
             listen: seeder.listen.clone(),
             public: public.clone(),
-            addresses: watch::Sender::new(resolved(public)),
+            addresses: watch::Sender::new(current.addresses()),
             current: Mutex::new(current),
         };
         (listen, sender)
@@ -87,7 +106,7 @@ impl Listen {
     /// cancelled.
     pub async fn set_port(&self, session: &Session, port: u16) -> Result<(), ListenError> {
         let mut current = self.current.lock().await;
-        let (listen, addresses) = (on_port(&self.listen, port), on_port(&self.public, port));
+        let listen = on_port(&self.listen, port);
         if current.listen != listen {
             let failed = |error: libtorrent_sys::Error| ListenError { port, why: error.to_string() };
             // The old sockets stay open until the new ones are.
@@ -106,11 +125,24 @@ impl Listen {
             }
             current.listen = listen;
         }
+        current.public = on_port(&self.public, port);
+        self.publish(&current);
+        Ok(())
+    }
+
+    /// Changes the IP address of all public addresses.
+    pub async fn set_public_ip(&self, ip: IpAddr) {
+        let mut current = self.current.lock().await;
+        current.public_ip = Some(ip);
+        self.publish(&current);
+    }
+
+    fn publish(&self, current: &Current) {
+        let addresses = current.addresses();
         if *self.addresses.borrow() != addresses {
-            info!(port, ?addresses, "listen port changed");
+            info!(?addresses, "public addresses changed");
             self.addresses.send_replace(addresses);
         }
-        Ok(())
     }
 }
 
@@ -179,6 +211,16 @@ pub(crate) fn parse_port(text: &str) -> Option<u16> {
 /// Returns the port in the file; `None` if there is none yet.
 pub(crate) fn read_port_file(file: &Path) -> Option<u16> {
     parse_port(&std::fs::read_to_string(file).ok()?)
+}
+
+/// Returns the IP address in a text; `None` if there is none that peers can connect to.
+pub(crate) fn parse_ip(text: &str) -> Option<IpAddr> {
+    text.trim().parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified())
+}
+
+/// Returns the IP address in the file; `None` if there is none yet.
+fn read_public_ip_file(file: &Path) -> Option<IpAddr> {
+    parse_ip(&std::fs::read_to_string(file).ok()?)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -141,6 +141,11 @@ impl SeedSession {
     pub async fn set_listen_port(&self, port: u16) -> Result<(), ListenError> {
         let session = self.session().map_err(|error| ListenError { port, why: error.to_string() })?;
         self.listen.set_port(&session, port).await
+    }
+
+    /// Changes the IP address at which peers reach this seeder.
+    pub async fn set_public_ip(&self, ip: IpAddr) {
+        self.listen.set_public_ip(ip).await;
     }
 
     /// Returns a reader of the torrents in this store, which shares the cache of the session.

@@ -1,4 +1,4 @@
-//! The listen port of the seeder, which follows a file or a call, as behind a VPN.
+//! The listen port and the public address of the seeder, which follow files or a call, as behind a VPN.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -71,6 +71,26 @@ async fn a_port_in_the_file_is_used_from_the_start() {
     assert_eq!(server.seeder, format!("192.0.2.7:{port}"));
     assert!(server.magnet(&id).await.contains(&format!("x.pe=192.0.2.7:{port}")));
     assert!(is_open(port));
+}
+
+#[tokio::test]
+async fn the_public_address_follows_a_file() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("ip");
+    let settings = [("SEEDER__PUBLIC_IP_FILE", file.to_str().unwrap()), ("SEEDER__PUBLIC_ADDRESS", "192.0.2.7:6881")];
+    let (mut server, id) = seeding(&settings).await;
+    assert!(server.magnet(&id).await.contains("x.pe=192.0.2.7:6881"));
+    for (text, address) in [("203.0.113.9\n", "203.0.113.9:6881"), ("2001:db8::9", "[2001:db8::9]:6881")] {
+        fs::write(&file, text).unwrap();
+        eventually("magnet links have the address", async || {
+            server.magnet(&id).await.contains(&format!("x.pe={address}")).then_some(())
+        })
+        .await;
+    }
+    // A server that starts while the VPN is up has the address at once.
+    server.terminate().await;
+    let server = server.restart().await;
+    assert_eq!(server.seeder, "[2001:db8::9]:6881");
 }
 
 /// Connects as a peer without encryption and sends the handshake (BEP 3).

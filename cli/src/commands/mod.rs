@@ -3,6 +3,7 @@
 pub(crate) mod cancel;
 pub(crate) mod config;
 pub(crate) mod get;
+pub(crate) mod health;
 pub(crate) mod list;
 pub(crate) mod magnet;
 pub(crate) mod revoke;

@@ -125,9 +125,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         tokio::spawn(limit.divide(stop.clone()));
     }
     tokio::spawn(block_own_addresses(fetcher.clone(), session.addresses()));
-    if let Some(file) = settings.seeder.port_file.clone() {
-        tokio::spawn(seeder::follow_port_file(session.clone(), file, stop.clone()));
-    }
+    seeder::follow_vpn_files(&session, &settings.seeder, &stop);
     if let Some(listener) = seeder_http {
         let health = Box::new(move || restored.health());
         let metrics = render.map(|render| -> Box<dyn Fn() -> String + Send + Sync> { Box::new(move || render()) });
@@ -253,8 +251,9 @@ fn print_banner(settings: &Settings, url: &Url, session: &SeedSession) {
     info!(%url, data = %settings.storage.base_path.display(), "server started");
     let server = url.as_str().trim_end_matches('/');
     let seeders: Vec<_> = session.addresses().borrow().iter().map(ToString::to_string).collect();
+    let seeders = if seeders.is_empty() { "no public address yet".into() } else { seeders.join(", ") };
     let version = &settings.server.app_version;
-    let mut lines = vec![format!("ProxyTorrent {version} serves {server} and seeds on {}.", seeders.join(", "))];
+    let mut lines = vec![format!("ProxyTorrent {version} serves {server} and seeds on {seeders}.")];
     if settings.server.profile == Profile::Development {
         let proxy = settings.proxy.proxy_enabled;
         let proxy = if proxy { "through the proxy" } else { "NO PROXY (origins see this machine's address)" };

@@ -1,7 +1,9 @@
 //! Seeder on AWS: a long-running process that seeds the torrents of the DynamoDB table. Its SQS queue notifies it of
-//! changes. It reads contents from S3 with range requests.
+//! changes. It reads contents from S3 with range requests. With the argument `health` it asks the one that runs on this
+//! machine for its health.
 
 mod ecs;
+mod health;
 
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
@@ -39,8 +41,13 @@ const PAUSE: Duration = Duration::from_secs(2);
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut settings = Settings::load_role(Role::Worker)?;
-    telemetry::start(&settings);
     let _ = rustls::crypto::ring::default_provider().install_default();
+    match std::env::args().nth(1).as_deref() {
+        None => {}
+        Some("health") => return health::check(settings.seeder.http).await,
+        Some(other) => return Err(format!("unknown argument {other}: there is only `health`").into()),
+    }
+    telemetry::start(&settings);
     let stop = Signals::listen()?.token();
     seeder::raise_open_files();
     let has_metrics = settings.seeder.http.is_some() && settings.monitoring.metrics_enabled;
@@ -107,9 +114,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let progress = seed.progress.clone();
     let registered = tokio::spawn(registration.keep(stop.clone(), move || progress.passes()));
-    if let Some(file) = settings.seeder.port_file.clone() {
-        tokio::spawn(seeder::follow_port_file(session.clone(), file, stop.clone()));
-    }
+    seeder::follow_vpn_files(&session, &settings.seeder, &stop);
     let addresses: Vec<_> = session.addresses().borrow().iter().map(ToString::to_string).collect();
     println!("The seeder listens on {}.", addresses.join(", "));
     let (step, stopping) = (seed.clone(), stop.clone());

@@ -260,6 +260,10 @@ section! {
         /// is watched: the seeder follows the port that a VPN forwards, as gluetun writes it. Until the file exists, the
         /// configured ports are used.
         port_file: Option<PathBuf> = "";
+        /// A file with the IP address of the seeder's public addresses, whatever that in SEEDER__PUBLIC_ADDRESS is. It is
+        /// watched: peers are sent to the present address of a VPN, as gluetun writes it. Until the file exists, the
+        /// configured addresses are used.
+        public_ip_file: Option<PathBuf> = "";
         /// The address of the seeder's own HTTP server: /health, /metrics, and PUT /listen-port from this machine. Empty
         /// starts none.
         http: Option<SocketAddr> = "";
@@ -546,7 +550,9 @@ impl Seeder {
     /// Whether the address at which peers reach the seeder must be found: it listens on an unspecified one, and none is
     /// configured.
     pub fn has_no_public_address(&self) -> bool {
-        self.public_address.is_empty() && self.listen.iter().any(|address| address.ip().is_unspecified())
+        self.public_address.is_empty()
+            && self.public_ip_file.is_none()
+            && self.listen.iter().any(|address| address.ip().is_unspecified())
     }
 }
 
