@@ -7,6 +7,7 @@ sam-build = PATH="$$PWD/.tools/lambda/bin:$$PATH" SAM_CLI_TELEMETRY=0 CARGO_PROF
 sam-build-in-a-hurry = echo "sam build"; mkdir -p target; \
   CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 $(sam-build) >target/sam-build.log 2>&1 \
   || { cat target/sam-build.log; exit 1; }
+images-in-a-hurry = scripts/build-images --build-arg CARGO_PROFILE_RELEASE_LTO=off --build-arg CARGO_PROFILE_RELEASE_OPT_LEVEL=0
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,9 +37,10 @@ test: ## Run every check and every test
 	@scripts/setup lambda
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
-	.tools/python/bin/cfn-lint template.yaml
+	.tools/python/bin/cfn-lint template.yaml infra/*.yaml
 	cargo test --quiet --workspace --doc
 	@$(sam-build-in-a-hurry)
+	@$(images-in-a-hurry)
 	cargo nextest run --workspace --cargo-quiet --run-ignored all
 
 unit: ## Run the tests that need neither root nor Python nor SAM
@@ -50,7 +52,7 @@ lint: ## Check the format, the Clippy lints and the template
 	@scripts/setup aws
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
-	.tools/python/bin/cfn-lint template.yaml
+	.tools/python/bin/cfn-lint template.yaml infra/*.yaml
 
 sam-build: ## Build the functions for AWS, optimized for size like the profile `function`
 	@scripts/setup lambda
@@ -60,11 +62,32 @@ test-deploy: ## Build and deploy with SAM to an emulated AWS, and test a fetch a
 	@scripts/setup test
 	@scripts/setup lambda
 	@$(sam-build-in-a-hurry)
+	@$(images-in-a-hurry)
 	cargo nextest run --workspace --cargo-quiet --run-ignored only
 
 validate: ## Check the template with the SAM CLI
 	@scripts/setup lambda
 	SAM_CLI_TELEMETRY=0 .tools/lambda/bin/sam validate --lint --region us-east-1
+
+stage = $(or $(STAGE),$(error set STAGE, such as STAGE=dev))
+stack = proxytorrent-$(stage)
+sam = SAM_CLI_TELEMETRY=0 .tools/lambda/bin/sam
+
+deploy: sam-build ## Deploy to AWS: STAGE=dev PARAMETERS='Secret=NAME …' (docs/aws.md)
+	$(sam) deploy --stack-name $(stack) --resolve-s3 --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND \
+	  --no-fail-on-empty-changeset $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
+
+logs: ## Follow the logs of the functions on AWS: STAGE=dev
+	@scripts/setup lambda
+	$(sam) logs --cw-log-group /$(stack)/functions --tail
+
+redrive: ## Move the messages of the seeders' dead-letter queue back: STAGE=dev
+	@scripts/setup aws
+	.tools/python/bin/python infra/redrive.py $(stack)
+
+delete: ## Delete a stack from AWS; tables of requests and torrents, and the bucket, stay: STAGE=dev
+	@scripts/setup lambda
+	$(sam) delete --stack-name $(stack)
 
 fmt: ## Format the code
 	cargo fmt --all
@@ -97,4 +120,4 @@ setup: ## Install the packages and tools for the tests
 clean: ## Delete the build output and the installed tools
 	rm -rf target .tools
 
-.PHONY: help run run-aws lambda-watch sam-build validate test unit deny test-deploy lint fmt bench bench-swarm check-memory setup clean
+.PHONY: help run run-aws lambda-watch sam-build validate test unit deny test-deploy lint deploy logs redrive delete fmt bench bench-swarm check-memory setup clean

@@ -475,3 +475,27 @@ fn the_documents_show_the_current_state_machine_and_metrics() {
     keep_written("ARCHITECTURE.md", "transitions", &transitions());
     keep_written("docs/operations.md", "metrics", &telemetry::metrics::table());
 }
+
+/// Returns the words of a PromQL expression that are metrics, without the suffix of a histogram's buckets.
+fn metrics_in(expression: &str) -> Vec<&str> {
+    let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    words.filter(|word| word.starts_with("proxytorrent_")).map(|word| word.trim_end_matches("_bucket")).collect()
+}
+
+#[test]
+fn the_dashboard_shows_existing_metrics_by_existing_labels() {
+    let text = std::fs::read_to_string(root().join("infra/grafana/dashboard.json")).expect("text");
+    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    assert!(panels.len() > 10);
+    for target in panels.iter().flat_map(|panel| panel["targets"].as_array().expect("targets")) {
+        let expression = target["expr"].as_str().expect("an expression");
+        let [name] = metrics_in(expression)[..] else { panic!("{expression} must have one metric") };
+        let metric = METRICS.iter().find(|metric| metric.name == name);
+        let metric = metric.unwrap_or_else(|| panic!("there is no metric {name}"));
+        let labels = expression.split_once(" by (").map_or("", |(_, rest)| rest.split(')').next().unwrap_or_default());
+        for label in labels.split(',').map(str::trim).filter(|label| !["", "le"].contains(label)) {
+            assert!(metric.labels.contains(&label), "{name} has no label {label}");
+        }
+    }
+}

@@ -3,10 +3,12 @@
 runs the seeder container as a process. The template is deployed unchanged, except that the code of each function is
 the local binary.
 
-usage: run.py --binaries DIR [--built DIR] [--port PORT] [--seeders N] [--watch] [--setting NAME=VALUE ...]
+usage: run.py --binaries DIR [--built DIR] [--port PORT] [--seeders N] [--seeder-wrapper PROGRAM] [--watch]
+  [--setting NAME=VALUE ...]
 Prints the URL and the token, then the outputs of the stack and the seeders as one line of JSON. It ends when all
 seeders have exited, or any other process has. With --built it deploys the functions
-that `sam build` left in DIR, with `sam deploy`. With --watch `cargo lambda watch` serves the API and rebuilds a
+that `sam build` left in DIR, with `sam deploy`. With --seeder-wrapper, PROGRAM starts the seeders: its argument is the
+binary. With --watch `cargo lambda watch` serves the API and rebuilds a
 function when its source changes; the functions of the queues are not rebuilt. SIGTERM and SIGINT stop all processes.
 """
 
@@ -147,6 +149,12 @@ def deployed(endpoint):
     expected = (ROOT / "template.yaml").read_text().count("AWS::ApiGatewayV2::Route")
     if len(routes) != expected:
         sys.exit(f"{len(routes)} of the {expected} routes in the template were deployed")
+    # Parameters of a stack are texts. AWS converts this one to a number, and the emulator does not.
+    functions = client("lambda", endpoint)
+    for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
+        if scaling := mapping.get("ScalingConfig"):
+            scaling = {"MaximumConcurrency": int(scaling["MaximumConcurrency"])}
+            functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=scaling)
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
 
@@ -205,7 +213,7 @@ def start_watch(port, variables):
     return subprocess.Popen(command, env=variables, cwd=ROOT, process_group=0)
 
 
-def start_seeder(binaries, number, variables, webseed, folder):
+def start_seeder(command, number, variables, webseed, folder):
     """Starts a seeder with a folder of its own. Returns its process, and how to reach it."""
     folder = pathlib.Path(folder, f"seeder-{number}")
     folder.mkdir()
@@ -216,7 +224,7 @@ def start_seeder(binaries, number, variables, webseed, folder):
     environment = {**variables, **{f"SEEDER__{name.upper()}": address for name, address in addresses.items()}}
     log = folder / "seeder.log"
     seeder = subprocess.Popen(
-        [binaries / "seeder-container"],
+        command,
         env=environment,
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -234,6 +242,7 @@ def main():
     arguments.add_argument("--built", type=pathlib.Path)
     arguments.add_argument("--port", type=int, default=8000)
     arguments.add_argument("--seeders", type=int, default=1)
+    arguments.add_argument("--seeder-wrapper")
     arguments.add_argument("--watch", action="store_true")
     arguments.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE")
     arguments = arguments.parse_args()
@@ -271,7 +280,9 @@ def main():
             gateway.api_host = outputs["ApiUrl"].removeprefix("http://")
             threading.Thread(target=gateway.serve_forever, daemon=True).start()
             variables = environment(endpoint, settings, parameters, known, outputs)
-            seeders = [start_seeder(binaries, number, variables, webseed, folder) for number in range(arguments.seeders)]
+            command = [arguments.seeder_wrapper] if arguments.seeder_wrapper else []
+            command.append(binaries / "seeder-container")
+            seeders = [start_seeder(command, number, variables, webseed, folder) for number in range(arguments.seeders)]
             processes += [seeder for seeder, _ in seeders]
             seeders = [addresses for _, addresses in seeders]
             if arguments.watch:

@@ -11,6 +11,7 @@ mod fairness;
 mod fetching;
 mod following;
 mod hostile;
+mod images;
 mod integrity;
 mod limits;
 mod listen_port;

@@ -8,12 +8,14 @@ pub mod clients;
 pub mod documents;
 #[cfg(feature = "aws")]
 pub mod emulator;
+mod image;
 pub mod lambda;
 mod origin;
 mod process;
 mod server;
 
 pub use api_client::{ApiClient, read_json};
+pub use image::Image;
 pub use origin::{Origin, content};
 pub use process::{PATIENCE, eventually, free_port, python, root, run, tool};
 pub use server::{TestServer, program};

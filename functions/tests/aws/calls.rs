@@ -6,9 +6,12 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use aws::schema::TABLES;
-use ports::Task;
+use pipeline::{Scrub, Seed};
+use ports::{Clock, RunningSeeder, Seeder, Task, Transferred};
 use proxytorrent_functions::endpoints;
-use proxytorrent_functions::port::{GUARDS, REQUESTS, TORRENTS};
+use proxytorrent_functions::port::{
+    CONTENTS, FETCH_QUEUE, GUARDS, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SEEDERS, STATISTICS, TORRENTS,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::env::{Ended, TestEnv, undisturbed};
@@ -189,11 +192,11 @@ async fn the_aws_calls_of_a_request_match_the_record_and_are_allowed() {
     let env = TestEnv::new().await;
     let steps = steps(&env).await;
     env.stop().await;
-    let template = Template::read();
+    let (template, seeders) = (Template::read(), Template::of_seeders());
     for step in &steps {
-        let Some(function) = step.function else { continue };
+        let (template, name) = step.function.map_or((&seeders, "TaskRole"), |function| (&template, function));
         for call in step.calls.iter().collect::<BTreeSet<_>>() {
-            assert!(template.allows(function, call), "{function} has no permission for {call:?}");
+            assert!(template.allows(name, call), "{name} has no permission for {call:?}");
         }
     }
     assert_pinned("tests/aws/calls.txt", ("", ""), &listing(&steps));
@@ -222,6 +225,59 @@ async fn all_aws_calls_of_the_sweep_are_allowed() {
     }
     for action in ["dynamodb:DeleteItem", "s3:DeleteObject", "sqs:SendMessage", "dynamodb:GetItem"] {
         assert!(calls.iter().any(|call| call.action == action), "the sweep made no call of {action}");
+    }
+    env.stop().await;
+}
+
+/// The seeder's own calls to its queue are in `seeder/container`.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_aws_calls_of_the_seeder_are_allowed() {
+    const PORTS: u16 = REQUESTS | TORRENTS | CONTENTS | STATISTICS | SEEDERS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
+    let (env, plan) = (TestEnv::new().await, undisturbed());
+    let mut rows = vec![];
+    for seed in 1..=2 {
+        let id = env.create(&plan, &format!("1000/{seed}")).await;
+        rows.push(env.settle(&plan, id, 1).await);
+    }
+    env.cancel(rows[0].id).await;
+    env.handle(&plan, Task::Release(rows[0].id), CancellationToken::new()).await;
+    let (retired, kept) = (rows[0].infohash.unwrap(), rows[1].infohash.unwrap());
+    let content = rows[1].content.as_ref().unwrap().hash;
+    let name = content.to_string();
+    env.delete_object(&format!("content/{}/{}/{name}", &name[..2], &name[2..4])).await;
+    plan.take();
+    let (session, now) = (env.session.clone(), env.clock.now());
+    let ended = env.process::<PORTS, _, _>(&plan, move |backend| async move {
+        let keep = std::time::Duration::from_secs(60);
+        let seeder = RunningSeeder {
+            id: "two".into(),
+            addresses: vec![],
+            torrents: 0,
+            weight: 1,
+            replicas: 1,
+            is_complete: true,
+        };
+        backend.seeders.register(&seeder, now, keep).await.unwrap();
+        backend.seeders.send("two", Task::Seed(kept, None), now, keep).await.unwrap();
+        assert_eq!(backend.seeders.take_tasks("two", 10).await.unwrap().len(), 1);
+        assert_eq!(backend.seeders.running(now).await.unwrap().len(), 2);
+        backend.seeders.deregister("two").await.unwrap();
+        let seed = Seed::new(&backend.stores, session.clone(), None);
+        seed.unseed(retired).await.unwrap();
+        session.remove(kept).await.unwrap();
+        seed.restore().await.unwrap();
+        let more = Transferred { uploaded_bytes: 1, completed: 0 };
+        backend.stores.statistics.add(kept, more).await.unwrap();
+        let scrub = Scrub { rate: None, is_remote: true, ..Scrub::new(&backend.stores, &backend.settings.storage) };
+        scrub.verify(content, None).await.unwrap();
+    });
+    assert!(matches!(ended.await, Ended::With(())));
+    let (calls, template) = (plan.take(), Template::of_seeders());
+    for call in calls.iter().collect::<BTreeSet<_>>() {
+        assert!(template.allows("TaskRole", call), "the seeder has no permission for {call:?}");
+    }
+    for action in ["dynamodb:DeleteItem", "dynamodb:Query", "s3:GetObject", "s3:DeleteObject", "sqs:SendMessage"] {
+        assert!(calls.iter().any(|call| call.action == action), "the seeder made no call of {action}");
     }
     env.stop().await;
 }

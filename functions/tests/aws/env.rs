@@ -36,7 +36,7 @@ pub struct TestEnv {
     settings: Settings,
     environment: Vec<(&'static str, String)>,
     pub clock: ManualClock,
-    session: Arc<SeedSession>,
+    pub session: Arc<SeedSession>,
     origin: Origin,
     /// A backend without faults, for the test's own reads and writes.
     pub observer: Backend,
@@ -306,6 +306,11 @@ impl TestEnv {
         staged.write(vec![7; 1_000].into()).await.unwrap();
         let hash = domain::ContentHash::new(Sha256::digest([7; 1_000]).into());
         staged.commit(hash, self.clock.now() - Duration::from_secs(2 * 3600)).await.unwrap();
+    }
+
+    /// Deletes an object behind the back of the stores.
+    pub async fn delete_object(&self, key: &str) {
+        self.account.clients.s3().delete_object().bucket("test").key(key).send().await.unwrap();
     }
 
     /// Returns the keys of all objects in the bucket, and all records of contents.

@@ -1,4 +1,4 @@
-//! Checks of `template.yaml` against the code: functions, permissions, secrets, routes, tables.
+//! Checks of `template.yaml` and `infra/` against the code: functions, permissions, secrets, routes, tables, alarms.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -52,8 +52,18 @@ fn list(value: &Value) -> Vec<String> {
 }
 
 impl Template {
+    /// Reads the template of the application.
     pub fn read() -> Self {
-        let text = std::fs::read_to_string(root().join("template.yaml")).unwrap();
+        Self::read_file("template.yaml")
+    }
+
+    /// Reads the template of the seeders.
+    pub fn of_seeders() -> Self {
+        Self::read_file("infra/seeder.yaml")
+    }
+
+    fn read_file(path: &str) -> Self {
+        let text = std::fs::read_to_string(root().join(path)).unwrap();
         let template = plain(&serde_norway::from_str(&text).unwrap());
         let resources = template["Resources"].as_object().unwrap();
         let resources = resources.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -64,18 +74,20 @@ impl Template {
         self.resources.iter().filter(move |(_, resource)| resource["Type"] == kind)
     }
 
-    /// Returns the actions and resources of each statement in a function's policies.
-    fn statements(&self, function: &str) -> Vec<(Vec<String>, Vec<String>)> {
-        let policies = self.resources[function]["Properties"]["Policies"].as_array().cloned().unwrap_or_default();
-        let statements = policies.iter().flat_map(|policy| policy["Statement"].as_array().unwrap());
+    /// Returns the actions and resources of each statement in the policies of a function or a role.
+    fn statements(&self, name: &str) -> Vec<(Vec<String>, Vec<String>)> {
+        let policies = self.resources[name]["Properties"]["Policies"].as_array().cloned().unwrap_or_default();
+        let documents = policies.iter().map(|policy| policy.get("PolicyDocument").unwrap_or(policy));
+        let statements = documents.flat_map(|document| document["Statement"].as_array().unwrap());
         statements.map(|statement| (list(&statement["Action"]), list(&statement["Resource"]))).collect()
     }
 
-    /// Whether a function's policies allow a call.
-    pub fn allows(&self, function: &str, call: &Call) -> bool {
+    /// Whether the policies of a function or a role allow a call.
+    pub fn allows(&self, name: &str, call: &Call) -> bool {
         let resource = |arn: &String| {
+            let arn = arn.rsplit_once(":table/").or_else(|| arn.rsplit_once(":::")).map_or(arn.as_str(), |(_, of)| of);
             let arn = arn.replace("${", "").replace('}', "").replace(".Arn", "");
-            let (name, path) = arn.split_once('/').unwrap_or((&arn, ""));
+            let (name, path) = arn.split_once('/').unwrap_or((arn.trim_end_matches("Arn"), ""));
             if name == "Bucket" {
                 let listed = path.is_empty() && call.resource.is_empty();
                 return listed || path.strip_suffix('*').is_some_and(|start| call.resource.starts_with(start));
@@ -83,7 +95,7 @@ impl Template {
             let known = NAMES.iter().find(|(logical, ..)| *logical == name);
             known.is_some_and(|(_, ours, _)| call.resource == [ours, path].join(if path.is_empty() { "" } else { "/" }))
         };
-        let statements = self.statements(function);
+        let statements = self.statements(name);
         statements.iter().any(|(actions, resources)| actions.contains(&call.action) && resources.iter().any(resource))
     }
 }
@@ -250,4 +262,78 @@ fn the_routes_of_lambda_watch_match_the_template() {
         })
         .collect();
     assert_eq!(watched, deployed);
+}
+
+/// Each is a nested template: its parameters are set in `template.yaml`, or have a default.
+#[test]
+fn nested_stacks_get_the_parameters_that_they_need() {
+    let template = Template::read();
+    for (name, stack) in template.of_type("AWS::CloudFormation::Stack") {
+        let path = stack["Properties"]["TemplateURL"].as_str().unwrap();
+        let text = std::fs::read_to_string(root().join(path)).unwrap();
+        let nested = plain(&serde_norway::from_str(&text).unwrap());
+        let parameters = nested["Parameters"].as_object().unwrap();
+        let set = stack["Properties"]["Parameters"].as_object().cloned().unwrap_or_default();
+        for (parameter, declared) in parameters {
+            let is_set = set.contains_key(parameter) || !declared["Default"].is_null();
+            assert!(is_set, "{name}: {parameter} has no value");
+        }
+        for parameter in set.keys() {
+            assert!(parameters.contains_key(parameter), "{name} has no parameter {parameter}");
+        }
+    }
+}
+
+#[test]
+fn every_queue_has_a_dead_letter_queue_and_outlasts_its_function() {
+    let template = Template::read();
+    let queues: Vec<_> = template.of_type("AWS::SQS::Queue").collect();
+    assert_eq!(queues.len(), 6);
+    for (name, queue) in &queues {
+        let dead = queue["Properties"]["RedrivePolicy"]["deadLetterTargetArn"].as_str().unwrap_or_default();
+        assert_eq!(dead, if name.ends_with("Dead") { String::new() } else { format!("{name}Dead.Arn") }, "{name}");
+    }
+    let mut consumed = 0;
+    for (name, function) in template.of_type("AWS::Serverless::Function") {
+        let timeout = &function["Properties"]["Timeout"];
+        let timeout = timeout.as_f64().unwrap_or_else(|| template.globals["Timeout"].as_f64().unwrap());
+        let events = function["Properties"]["Events"].as_object().cloned().unwrap_or_default();
+        for event in events.values().filter(|event| event["Type"] == "SQS") {
+            let queue = event["Properties"]["Queue"].as_str().unwrap().trim_end_matches(".Arn");
+            let visibility = template.resources[queue]["Properties"]["VisibilityTimeout"].as_f64().unwrap();
+            // As AWS recommends.
+            assert!(visibility >= 6.0 * timeout || queue.ends_with("Dead"), "{name}: {visibility} s of {queue}");
+            consumed += 1;
+        }
+    }
+    assert_eq!(consumed, 4);
+}
+
+#[test]
+fn only_what_has_no_resources_is_allowed_on_all_of_them() {
+    let template = Template::of_seeders();
+    for (actions, resources) in template.statements("TaskRole") {
+        assert!(actions.iter().all(|action| !action.contains('*')), "{actions:?}");
+        if actions != ["ec2:DescribeNetworkInterfaces"] {
+            assert!(resources.iter().all(|arn| !arn.trim_end_matches("/*").contains('*')), "{resources:?}");
+        }
+    }
+}
+
+#[test]
+fn every_alarm_is_in_the_runbook() {
+    let template = Template::read_file("infra/observability.yaml");
+    let alarms = template.of_type("AWS::CloudWatch::Alarm");
+    let deployed: BTreeSet<_> = alarms
+        .map(|(_, alarm)| {
+            let name = alarm["Properties"]["AlarmName"].as_str().unwrap();
+            assert_eq!(list(&alarm["Properties"]["AlarmActions"]), ["Alarms"], "{name} notifies nobody");
+            name.strip_prefix("${Application}-").unwrap().to_owned()
+        })
+        .collect();
+    let manual = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let (_, runbook) = manual.split_once("<!-- alarms -->").unwrap();
+    let rows = runbook.split("<!-- /alarms -->").next().unwrap().lines().filter_map(|row| row.strip_prefix("| `"));
+    let described: BTreeSet<_> = rows.map(|row| row.split('`').next().unwrap().to_owned()).collect();
+    assert_eq!(deployed, described);
 }

@@ -7,6 +7,7 @@ mod health;
 
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +40,18 @@ const POLL_SECONDS: i32 = 20;
 const PAUSE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("seeder-container: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Seeds until SIGTERM or SIGINT.
+async fn run() -> Result<(), Box<dyn Error>> {
     let mut settings = Settings::load_role(Role::Worker)?;
     let _ = rustls::crypto::ring::default_provider().install_default();
     match std::env::args().nth(1).as_deref() {

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::clients::{aria2, libtorrent, without_trackers};
-use tests::{ApiClient, Origin, content, python, root, sha256};
+use tests::{ApiClient, Image, Origin, content, python, root, sha256};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -35,14 +35,8 @@ impl Deref for Stack {
 }
 
 impl Stack {
-    /// Deploys the stack with one seeder. There is no webseed: clients would download from it, and tests of the seeder
-    /// would prove nothing.
-    async fn deploy(built: Option<&Path>) -> Self {
-        Self::with(built, 1, false).await
-    }
-
-    /// Deploys the stack: from the SAM build in the folder `built`, else from the binaries next to the seeder's.
-    async fn with(built: Option<&Path>, seeders: usize, webseed: bool) -> Self {
+    /// Deploys the stack from the binaries next to the seeder's, with more arguments of `infra/emulated/run.py`.
+    async fn deploy(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let binaries = Path::new(env!("CARGO_BIN_EXE_seeder-container")).parent().unwrap();
         let mut child = Command::new(python())
@@ -50,11 +44,11 @@ impl Stack {
             .arg("--binaries")
             .arg(binaries)
             .args(["--port", "0", "--setting", "FETCHER__ALLOW_NETWORKS=127.0.0.1/32"])
-            .args(["--setting", &format!("TORRENT__WEBSEED={webseed}")])
+            // With a webseed, clients would download from it, and tests of the seeder would prove nothing.
+            .args(["--setting", "TORRENT__WEBSEED=false"])
             // One in 256 encrypted handshakes fails. The client retries after the minimum interval.
             .args(["--setting", "TRACKER__INTERVAL=10"])
-            .args(["--seeders", &seeders.to_string()])
-            .args(built.map(|folder| format!("--built={}", folder.display())))
+            .args(arguments)
             .env("TMPDIR", folder.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -125,17 +119,35 @@ impl Drop for Stack {
 
 #[tokio::test]
 async fn a_request_is_fetched_packaged_and_seeded_on_aws() {
-    main_job(None).await;
+    main_job(&[]).await;
 }
 
 #[tokio::test]
 #[ignore = "needs the output of `sam build`: run `make test-deploy`"]
 async fn a_request_is_fetched_packaged_and_seeded_after_sam_deploy() {
-    main_job(Some(&root().join(".aws-sam/build"))).await;
+    main_job(&["--built", root().join(".aws-sam/build").to_str().unwrap()]).await;
 }
 
-async fn main_job(built: Option<&Path>) {
-    let (stack, origin) = (Stack::deploy(built).await, Origin::start().await);
+#[tokio::test]
+#[ignore = "needs the images of scripts/build-images"]
+async fn the_image_of_the_seeder_seeds_with_a_read_only_root() {
+    let (image, folder) = (Image::open("proxytorrent-seeder"), tempfile::tempdir().unwrap());
+    assert_eq!(image.config["Healthcheck"]["Test"], json!(["CMD", "seeder-container", "health"]));
+    let script = image.script(&folder.path().join("run"), &folder.path().join("volume"));
+    let script = script.to_str().unwrap();
+    main_job(&["--seeder-wrapper", script]).await;
+    assert!(folder.path().join("volume").read_dir().unwrap().next().is_some(), "the disk cache is in the volume");
+
+    // The container fails its health check while no seeder answers.
+    let mut health = Command::new(script);
+    let health =
+        health.args(["seeder-container", "health"]).env("SEEDER__LISTEN", "127.0.0.1:0").output().await.unwrap();
+    assert!(!health.status.success());
+    assert!(String::from_utf8_lossy(&health.stderr).contains("Connection refused"), "{health:?}");
+}
+
+async fn main_job(arguments: &[&str]) {
+    let (stack, origin) = (Stack::deploy(arguments).await, Origin::start().await);
     assert_eq!(stack.http.get(format!("{}/v1/requests", stack.url)).send().await.unwrap().status(), 401);
     assert_eq!(stack.json(Method::GET, "/v1/health", None).await["status"], "healthy");
 
@@ -195,7 +207,8 @@ async fn main_job(built: Option<&Path>) {
 #[tokio::test]
 async fn a_fleet_shares_its_torrents_and_replaces_a_killed_seeder() {
     const TORRENTS: usize = 8;
-    let (stack, origin) = (Stack::with(None, 3, true).await, Origin::start().await);
+    let (stack, origin) =
+        (Stack::deploy(&["--seeders=3", "--setting=TORRENT__WEBSEED=true"]).await, Origin::start().await);
     let url = |number| origin.file(50_000, number, "a file.bin");
     let first = stack.fetch(&url(1)).await;
     // The magnet link names two of them (SEEDER__REPLICAS), as soon as those count as started.
