@@ -8,6 +8,9 @@ sam-build-in-a-hurry = echo "sam build"; mkdir -p target; \
   CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 $(sam-build) >target/sam-build.log 2>&1 \
   || { cat target/sam-build.log; exit 1; }
 images-in-a-hurry = scripts/build-images --build-arg CARGO_PROFILE_RELEASE_LTO=off --build-arg CARGO_PROFILE_RELEASE_OPT_LEVEL=0
+# The tests have built the program.
+deb-in-a-hurry = .tools/cargo/bin/cargo-deb --package proxytorrent \
+  --profile dev --no-build --no-strip --fast --quiet --output target/proxytorrent.deb >/dev/null
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +33,10 @@ lambda-watch: ## As run-aws, and rebuild a function when its source changes
 	@cargo build --package proxytorrent-seeder-container --package proxytorrent-functions
 	@PATH="$$PWD/.tools/lambda/bin:$$PATH" exec .tools/python/bin/python infra/emulated/run.py --binaries target/debug --watch --port 9000
 
+deb: ## Build the Debian package, and one with the debug symbols
+	@scripts/setup deb
+	.tools/cargo/bin/cargo-deb --package proxytorrent --dbgsym -- --locked
+
 test: ## Run every check and every test
 	@echo "make test: installs missing tools, runs format, clippy, template linter, doc tests, sam build and all tests;"
 	@echo "about 20 minutes for the first run and 8 for later ones on two cores. make unit takes a minute."
@@ -41,6 +48,8 @@ test: ## Run every check and every test
 	cargo test --quiet --workspace --doc
 	@$(sam-build-in-a-hurry)
 	@$(images-in-a-hurry)
+	@cargo test --quiet --workspace --no-run
+	@$(deb-in-a-hurry)
 	cargo nextest run --workspace --cargo-quiet --run-ignored all
 
 unit: ## Run the tests that need neither root nor Python nor SAM
@@ -63,6 +72,8 @@ test-deploy: ## Build and deploy with SAM to an emulated AWS, and test a fetch a
 	@scripts/setup lambda
 	@$(sam-build-in-a-hurry)
 	@$(images-in-a-hurry)
+	@cargo test --quiet --workspace --no-run
+	@$(deb-in-a-hurry)
 	cargo nextest run --workspace --cargo-quiet --run-ignored only
 
 validate: ## Check the template with the SAM CLI
@@ -120,4 +131,4 @@ setup: ## Install the packages and tools for the tests
 clean: ## Delete the build output and the installed tools
 	rm -rf target .tools
 
-.PHONY: help run run-aws lambda-watch sam-build validate test unit deny test-deploy lint deploy logs redrive delete fmt bench bench-swarm check-memory setup clean
+.PHONY: help run run-aws lambda-watch sam-build validate deb test unit deny test-deploy lint deploy logs redrive delete fmt bench bench-swarm check-memory setup clean

@@ -374,7 +374,11 @@ fn the_make_targets_packages_and_tests_in_the_documents_exist() {
         for line in code_blocks(&document, "sh").iter().flat_map(|block| block.lines()) {
             let words: Vec<_> = line.split('#').next().unwrap_or_default().split_whitespace().collect();
             let exists = match words.as_slice() {
-                ["make", targets @ ..] => targets.iter().all(|target| makefile.contains(&format!("\n{target}:"))),
+                // Variables follow the targets.
+                ["make", targets @ ..] => {
+                    let mut targets = targets.iter().take_while(|word| !word.contains('='));
+                    targets.all(|target| makefile.contains(&format!("\n{target}:")))
+                }
                 ["cargo", "nextest", "run", arguments @ ..] => arguments.iter().all(|argument| {
                     let (package, name) =
                         (ARROWS.iter().any(|(name, ..)| name == argument), argument.trim_end_matches("::"));
