@@ -8,8 +8,8 @@ use domain::{
     UserId,
 };
 use ports::{
-    Announce, Applied, Condition, ContentReference, Decision, IdenticalRequests, Limit, Peer, QuotaUsage, Removal,
-    RunningSeeder, StagedUpload, StagingEntry, StoreError, SwarmCounts, Task, Transferred, UploadToken,
+    Announce, Applied, Condition, ContentReference, Decision, IdenticalRequests, Limit, LiveTorrent, Peer, QuotaUsage,
+    Removal, RunningSeeder, StagedUpload, StagingEntry, StoreError, SwarmCounts, Task, Transferred, UploadToken,
 };
 
 /// Takes the place of a port that a function does not use, so that its binary has no code for that store. Every call
@@ -49,7 +49,7 @@ denied! { Torrents:
     metainfo(InfoHash) -> Option<(Vec<u8>, ContentHash)>;
     metainfo_file(InfoHash) -> Option<Vec<u8>>;
     of_content(ContentHash) -> Vec<Torrent>;
-    live(Option<InfoHash>, u32) -> Vec<Torrent>;
+    live(Option<InfoHash>, u32) -> Vec<LiveTorrent>;
     list_unmodified(u8, Timestamp) -> Vec<InfoHash>;
     mark_seeding(InfoHash) -> bool;
     retire(InfoHash, u64, Timestamp) -> bool;

@@ -1,7 +1,7 @@
 //! AWS calls and cost of a request. The calls are recorded in `calls.txt` and must be allowed by the policies of the
 //! template; the cost table is in the README.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -27,6 +27,54 @@ struct Step {
     /// Whether the function is called through API Gateway.
     asked: bool,
     calls: Vec<Call>,
+    /// The index entries that the calls write.
+    entries: usize,
+}
+
+/// The attributes that each item has, by table and key.
+#[derive(Default)]
+struct Items(HashMap<(String, String), BTreeSet<String>>);
+
+impl Items {
+    /// Applies a write. Returns the number of index entries that it writes: one for each entry that appears, disappears or
+    /// changes, and two for one that moves within its index. A key that is set counts as one that has another value.
+    fn apply(&mut self, call: &Call) -> usize {
+        if call.action != "dynamodb:UpdateItem" {
+            return 0;
+        }
+        let body: serde_json::Value = serde_json::from_str(&call.body).unwrap();
+        let expression = body["UpdateExpression"].as_str().unwrap();
+        let (set, removed) = expression.split_once(" REMOVE ").unwrap_or((expression, ""));
+        let (removed, added) = removed.split_once(" ADD ").unwrap_or((removed, ""));
+        let names = |text: &str| -> BTreeSet<String> {
+            let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '#'));
+            words.filter_map(|word| word.strip_prefix('#')).map(str::to_owned).collect()
+        };
+        let (set, removed) = (names(&format!("{set} {added}")), names(removed));
+        let key = body["Key"].as_object().unwrap();
+        let before = self.0.entry((call.resource.clone(), body["Key"].to_string())).or_default();
+        let mut after: BTreeSet<_> = before.union(&set).cloned().chain(key.keys().cloned()).collect();
+        after.retain(|name| !removed.contains(name));
+        let table = TABLES.iter().find(|(name, ..)| call.resource.ends_with(name)).unwrap();
+        let written = table.2.iter().map(|(_, keys, others)| {
+            let is_in = |item: &BTreeSet<String>| keys.iter().all(|name| item.contains(*name));
+            let has_changed =
+                |name: &&&str| set.contains(**name) || (removed.contains(**name) && before.contains(**name));
+            let is_other = |name: &&str| others.is_none_or(|others| others.contains(name));
+            match (is_in(before), is_in(&after)) {
+                (false, false) => 0,
+                (true, true) if keys.iter().any(|name| set.contains(*name)) => 2,
+                (true, true) => {
+                    let names = set.iter().chain(&removed).map(String::as_str).collect::<Vec<_>>();
+                    usize::from(names.iter().filter(|name| is_other(name)).any(|name| has_changed(&name)))
+                }
+                _ => 1,
+            }
+        });
+        let written = written.sum();
+        *before = after;
+        written
+    }
 }
 
 /// Prices in USD per million, from AWS's price list for us-east-1.
@@ -44,7 +92,7 @@ async fn steps(env: &TestEnv) -> Vec<Step> {
     let mut steps = vec![];
     let plan = undisturbed();
     let mut step = |plan: &FaultPlan, name, function, asked| {
-        steps.push(Step { name, function, asked, calls: plan.take() });
+        steps.push(Step { name, function, asked, calls: plan.take(), entries: 0 });
     };
     let id = env.create(&plan, "1000/1").await;
     // Ignores the call for the idempotency key, which the test's client sends and most clients do not.
@@ -66,6 +114,10 @@ async fn steps(env: &TestEnv) -> Vec<Step> {
     let answer = env.call::<{ REQUESTS | TORRENTS | GUARDS }>(&plan, endpoints::get_torrent(), torrent, None).await;
     assert!(matches!(answer, Ended::With((200, _))));
     step(&plan, "torrent", Some("GetTorrent"), true);
+    let mut items = Items::default();
+    for step in &mut steps {
+        step.entries = step.calls.iter().map(|call| items.apply(call)).sum();
+    }
     steps
 }
 
@@ -82,35 +134,6 @@ impl Step {
         self.count(|call| ["dynamodb:GetItem", "dynamodb:Query"].contains(&call.action.as_str()))
     }
 
-    /// Returns the maximum number of index entries that the writes change. An entry that moves within its index is
-    /// written twice.
-    fn index_writes(&self) -> usize {
-        let writes = self.calls.iter().filter(|call| call.action == "dynamodb:UpdateItem");
-        let entries = writes.map(|call| {
-            let body: serde_json::Value = serde_json::from_str(&call.body).unwrap();
-            let expression = body["UpdateExpression"].as_str().unwrap();
-            let (set, removed) = expression.split_once(" REMOVE ").unwrap_or((expression, ""));
-            let mentions = |text: &str, name: &&str| {
-                text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '#'))
-                    .any(|word| word == format!("#{name}"))
-            };
-            let new = body["ConditionExpression"].as_str().is_some_and(|c| c.contains("attribute_not_exists(#id)"));
-            let table = TABLES.iter().find(|(name, ..)| call.resource.ends_with(name)).unwrap();
-            let entry = |(_, keys, others): &aws::schema::Index| {
-                let keyed = keys.iter().any(|name| mentions(set, name));
-                let gone = !new && keys.iter().any(|name| mentions(removed, name));
-                let told = others.is_none_or(|others| others.iter().any(|name| mentions(set, name)));
-                match (new, keyed, gone || told) {
-                    (true, ..) => usize::from(keys.iter().all(|name| mentions(set, name) || *name == "id")),
-                    (false, true, _) => 2,
-                    (false, false, changed) => usize::from(changed),
-                }
-            };
-            table.2.iter().map(entry).sum::<usize>()
-        });
-        entries.sum()
-    }
-
     fn puts(&self) -> usize {
         self.count(|call| call.action == "s3:PutObject")
     }
@@ -125,7 +148,7 @@ impl Step {
 
     fn dollars(&self) -> f64 {
         let amounts = [
-            (self.writes() + self.index_writes(), WRITE),
+            (self.writes() + self.entries, WRITE),
             (self.reads(), READ),
             (self.puts(), PUT),
             (self.gets(), GET),
@@ -161,7 +184,7 @@ fn table(steps: &[Step]) -> String {
          | --- | --- | --- | --- | --- | --- |\n",
     );
     for step in steps {
-        let (writes, entries, reads) = (step.writes(), step.index_writes(), step.reads());
+        let (writes, entries, reads) = (step.writes(), step.entries, step.reads());
         let (calls, puts, gets) = (step.calls.len(), step.puts(), step.gets());
         let (name, messages, dollars) = (step.name, step.messages(), step.dollars());
         let row = format!(

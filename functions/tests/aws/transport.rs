@@ -157,7 +157,13 @@ impl Call {
         };
         if let Some((service, operation)) = request.headers().get("x-amz-target").and_then(|t| t.split_once('.')) {
             if service.starts_with("DynamoDB") {
-                let (table, index) = (field("TableName"), field("IndexName"));
+                let (mut table, index) = (field("TableName"), field("IndexName"));
+                if operation == "BatchGetItem" {
+                    // All are of one table.
+                    let value: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+                    let mut tables = value["RequestItems"].as_object().into_iter().flat_map(serde_json::Map::keys);
+                    table = tables.next().cloned().unwrap_or_default();
+                }
                 let resource = if index.is_empty() { table } else { format!("{table}/index/{index}") };
                 return Self { action: format!("dynamodb:{operation}"), resource, body };
             }

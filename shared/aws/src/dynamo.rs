@@ -330,6 +330,11 @@ impl Query {
         Self { limit: Some(limit), ..self }
     }
 
+    /// Starts behind the last key of a page; `None` starts at the beginning.
+    pub fn starting_after(self, after: Option<Item>) -> Self {
+        Self { after, ..self }
+    }
+
     /// Reverses the order.
     pub fn descending(self) -> Self {
         Self { descending: true, ..self }

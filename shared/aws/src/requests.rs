@@ -1,6 +1,6 @@
 //! Request store ([`Requests`]) on DynamoDB.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,13 +18,13 @@ use ports::{
 use tokio::time::{Instant, sleep};
 
 use crate::dynamo::{
-    Change, Item, Query, Table, Written, key, n, number, optional, parsed, s, text, time, unavailable,
+    Change, Item, Query, Table, Written, key, n, number, optional, parsed, s, text, time, timestamp, unavailable,
 };
 use crate::rows::{self, INDEXED, SHARDS, read};
 use crate::transitions::{self, Callback};
 
 /// The maximum number of items that DynamoDB reads in one batch.
-const BATCH: usize = 100;
+const BATCH: u32 = 100;
 
 /// The maximum number of waiters in one row. The size of an item is limited to 400 KB.
 const MOST_WAITING: usize = 500;
@@ -71,7 +71,7 @@ impl DynamoRequests {
             .set("error_message", s(FetchRequest::UNREADABLE))
             .set("lease", None)
             .set("due_at", None)
-            .set("due_shard", None)
+            .set("work_shard", None)
             .set("notify_at", None)
             .set("notify_shard", None)
             .set_all(INDEXED.map(|name| (name, None)));
@@ -83,10 +83,10 @@ impl DynamoRequests {
         Self { table: Table { client, name: name.into() } }
     }
 
-    /// Returns the rows with these ids, in the same order. Omits rows that do not exist.
-    async fn rows(&self, ids: &[RequestId]) -> Result<Vec<FetchRequest>, StoreError> {
-        let mut found = std::collections::HashMap::new();
-        for ids in ids.chunks(BATCH) {
+    /// Returns the items with these ids, in the same order. Omits those that do not exist.
+    async fn items(&self, ids: &[RequestId]) -> Result<Vec<Item>, StoreError> {
+        let mut found = HashMap::new();
+        for ids in ids.chunks(BATCH as usize) {
             let mut left: Vec<Item> = ids.iter().map(|id| key("id", id)).collect();
             while !left.is_empty() {
                 let keys = KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(true).build();
@@ -94,8 +94,7 @@ impl DynamoRequests {
                 let batch = self.table.client.batch_get_item().request_items(&self.table.name, keys).send().await;
                 let batch = batch.map_err(unavailable)?;
                 for item in batch.responses.and_then(|mut r| r.remove(&self.table.name)).unwrap_or_default() {
-                    let row = rows::read_or_failed(&item)?;
-                    found.insert(row.id, row);
+                    found.insert(parsed::<RequestId>(&item, "id")?, item);
                 }
                 let more = batch.unprocessed_keys.and_then(|mut keys| keys.remove(&self.table.name));
                 left = more.map(|keys| keys.keys).unwrap_or_default();
@@ -119,17 +118,38 @@ impl DynamoRequests {
         self.table.change(key("id", id), change).await
     }
 
+    /// Returns the ids of the items of an index.
+    async fn ids(&self, query: Query) -> Result<(Vec<RequestId>, Option<Item>), StoreError> {
+        let (items, next) = self.table.query(query).await?;
+        Ok((items.iter().map(|item| parsed(item, "id")).collect::<Result<_, _>>()?, next))
+    }
+
+    /// Returns up to `limit` items of a shard that have work which is due, the oldest requests first.
+    async fn due_in(&self, shard: u32, now: Timestamp, limit: u32) -> Result<Vec<Item>, StoreError> {
+        let (mut due, mut after) = (vec![], None);
+        loop {
+            // The index is written when work begins and ends. Leases and back-offs are read from the table.
+            let query = Query::of("work_shard", s(shard)).index("by_work").limit(limit).starting_after(after);
+            let (ids, next) = self.ids(query).await?;
+            let items = self.items(&ids).await?;
+            due.extend(items.into_iter().filter(|item| timestamp(item, "due_at").is_ok_and(|at| at <= now)));
+            if next.is_none() || due.len() >= limit as usize {
+                return Ok(due);
+            }
+            after = next;
+        }
+    }
+
     /// Returns the earliest items of an index that is sharded into parts, up to `limit`.
     async fn earliest(
         &self,
         index: &'static str,
         (part, at): (&str, &str),
-        kind: &str,
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<Item>, StoreError> {
         let parts = (0..SHARDS).map(|shard| {
-            let query = Query::of(part, s(format!("{kind}{shard}"))).index(index);
+            let query = Query::of(part, s(shard)).index(index);
             self.table.query_all(query.and(at, "<=", time(now)).limit(limit))
         });
         let mut items = try_join_all(parts).await?.concat();
@@ -176,10 +196,11 @@ impl Requests for DynamoRequests {
             }
             // The index contains only keys, so that it is written only once per request. The rows are read from the
             // table.
-            let (items, next) = self.table.query(query).await?;
-            let ids = items.iter().map(|item| parsed(item, "id")).collect::<Result<Vec<_>, _>>()?;
-            let rows = self.rows(&ids).await?;
-            found.extend(rows.into_iter().filter(|row| status.is_none_or(|status| row.status == status)));
+            let (ids, next) = self.ids(query).await?;
+            for item in self.items(&ids).await? {
+                let row = rows::read_or_failed(&item)?;
+                found.extend(Some(row).filter(|row| status.is_none_or(|status| row.status == status)));
+            }
             found.truncate(limit as usize);
             if found.len() == limit as usize || next.is_none() {
                 return Ok(found);
@@ -192,10 +213,9 @@ impl Requests for DynamoRequests {
         let items = self.table.query_all(Query::of("live_owner", s(owner)).index("by_live_owner")).await?;
         let mut load = QuotaUsage::default();
         for item in &items {
-            if has_status(item, &[Status::Ready]) {
-                load.stored_bytes += optional(item, "content_size", number)?.unwrap_or(0_u64);
-            } else {
-                load.active += 1;
+            match optional(item, "stored_size", number::<u64>)? {
+                Some(size) => load.stored_bytes += size,
+                None => load.active += 1,
             }
         }
         Ok(load)
@@ -258,7 +278,10 @@ impl Requests for DynamoRequests {
     }
 
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Task>, StoreError> {
-        let items = self.earliest("by_due_time", ("due_shard", "due_at"), "work-", now, limit).await?;
+        let shards = (0..SHARDS).map(|shard| self.due_in(shard, now, limit));
+        let mut items = try_join_all(shards).await?.concat();
+        items.sort_by_key(|item| number::<i64>(item, "due_at").unwrap_or_default());
+        items.truncate(limit as usize);
         let task = |item: &Item| -> Result<Task, StoreError> {
             let id = parsed(item, "id")?;
             Ok(match parsed::<Status>(item, "status")?.step() {
@@ -277,7 +300,7 @@ impl Requests for DynamoRequests {
     }
 
     async fn list_expired(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
-        let items = self.earliest("by_due_time", ("due_shard", "due_at"), "ready-", now, limit).await?;
+        let items = self.earliest("by_expiry", ("expiry_shard", "expires_at"), now, limit).await?;
         self.readable(&items, |item| parsed(item, "id")).await
     }
 
@@ -288,17 +311,29 @@ impl Requests for DynamoRequests {
 
     async fn references(&self, content: ContentHash) -> Result<Vec<ContentReference>, StoreError> {
         let items = self.table.query_all(Query::of("live_content", s(content)).index("by_content")).await?;
-        let references = items
-            .iter()
-            .map(|item| Ok((parsed::<Status>(item, "status")?, optional(item, "infohash", parsed::<InfoHash>)?)));
+        let references = items.iter().map(|item| {
+            let torrent = optional(item, "live_torrent", parsed::<InfoHash>)?;
+            Ok(torrent.map_or(ContentReference::Packaging, ContentReference::Torrent))
+        });
         let references: HashSet<_> = references.collect::<Result<_, StoreError>>()?;
-        Ok(references.into_iter().map(|(status, infohash)| ContentReference { status, infohash }).collect())
+        Ok(references.into_iter().collect())
     }
 
     async fn ready_requests_of(&self, content: ContentHash, limit: u32) -> Result<Vec<RequestId>, StoreError> {
-        let items = self.table.query_all(Query::of("live_content", s(content)).index("by_content")).await?;
-        let ready = items.iter().filter(|item| has_status(item, &[Status::Ready]));
-        ready.take(limit as usize).map(|item| parsed(item, "id")).collect()
+        let (mut ready, mut after) = (vec![], None);
+        loop {
+            let query = Query::of("live_content", s(content)).index("by_content").limit(BATCH).starting_after(after);
+            let (ids, next) = self.ids(query).await?;
+            let items = self.items(&ids).await?;
+            for item in items.iter().filter(|item| has_status(item, &[Status::Ready])) {
+                ready.push(parsed(item, "id")?);
+            }
+            ready.truncate(limit as usize);
+            if next.is_none() || ready.len() == limit as usize {
+                return Ok(ready);
+            }
+            after = next;
+        }
     }
 
     fn max_staleness(&self) -> Duration {
@@ -311,9 +346,10 @@ impl Deduplication for DynamoRequests {
     async fn find_identical(&self, fingerprint: &Fingerprint) -> Result<IdenticalRequests, StoreError> {
         let fetched = [Status::Packaging, Status::Seeding, Status::Ready];
         let mut identical = self.live_identical(fingerprint).await?;
-        let first = identical.iter().find(|other| has_status(other, &[Status::Queued, Status::Fetching]));
+        let is_fetched = |other: &Item| other.contains_key("fetched_at");
+        let first = identical.iter().find(|other| !is_fetched(other));
         let first_in_flight = first.map(|other| parsed(other, "id")).transpose()?;
-        identical.retain(|other| has_status(other, &fetched));
+        identical.retain(is_fetched);
         identical.sort_by_key(|other| number::<i64>(other, "fetched_at").unwrap_or_default());
         // The index may be stale: the other request may have ended since.
         while let Some(other) = identical.pop() {
@@ -343,7 +379,7 @@ impl Deduplication for DynamoRequests {
 #[async_trait]
 impl WebhookQueue for DynamoRequests {
     async fn due_webhooks(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
-        let items = self.earliest("by_notification", ("notify_shard", "notify_at"), "", now, limit).await?;
+        let items = self.earliest("by_notification", ("notify_shard", "notify_at"), now, limit).await?;
         items.iter().map(|item| parsed(item, "id")).collect()
     }
 

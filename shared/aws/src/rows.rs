@@ -11,13 +11,6 @@ use crate::dynamo::{Item, n, number, optional, parsed, s, text, time, timestamp}
 /// The number of shards of the indices by time, so that no single partition receives all writes.
 pub(crate) const SHARDS: u32 = 8;
 
-/// Returns the shard of the index by due time for a row. Ready rows, which only wait for their expiry, have other
-/// shards than rows with a due step.
-pub(crate) fn due_shard(status: Status, id: RequestId) -> String {
-    let kind = if status == Status::Ready { "ready" } else { "work" };
-    format!("{kind}-{}", shard(id))
-}
-
 /// Returns the shard number of a row, from the random end of its id.
 pub(crate) fn shard(id: RequestId) -> u32 {
     let text = id.to_string();
@@ -70,23 +63,29 @@ pub(crate) fn state(row: &FetchRequest) -> Vec<(&'static str, Option<AttributeVa
         ("completed_at", row.completed_at.map(time)),
         ("expires_at", row.expires_at.map(time)),
         ("due_at", row.due_at.map(time)),
-        ("due_shard", row.due_at.map(|_| s(due_shard(row.status, row.id)))),
+        ("work_shard", row.due_at.filter(|_| row.status != Status::Ready).map(|_| s(shard(row.id)))),
     ];
     attributes.extend(indexed(row));
     attributes
 }
 
 /// The names of the attributes from [`indexed`]. An ended row has none of them.
-pub(crate) const INDEXED: [&str; 3] = ["live_owner", "live_fingerprint", "live_content"];
+pub(crate) const INDEXED: [&str; 6] =
+    ["live_owner", "live_fingerprint", "live_content", "live_torrent", "stored_size", "expiry_shard"];
 
 fn indexed(row: &FetchRequest) -> [(&'static str, Option<AttributeValue>); INDEXED.len()] {
     let live = !row.status.is_final();
     let has_content = matches!(row.status, Status::Packaging | Status::Seeding | Status::Ready);
+    let has_torrent = matches!(row.status, Status::Seeding | Status::Ready);
+    let is_ready = row.status == Status::Ready;
     let content = row.content.as_ref().filter(|_| has_content);
     [
         ("live_owner", live.then(|| s(&row.owner))),
         ("live_fingerprint", live.then(|| s(row.fingerprint))),
         ("live_content", content.map(|content| s(content.hash))),
+        ("live_torrent", row.infohash.filter(|_| has_torrent).map(s)),
+        ("stored_size", content.filter(|_| is_ready).map(|content| n(content.size))),
+        ("expiry_shard", is_ready.then(|| s(shard(row.id)))),
     ]
 }
 

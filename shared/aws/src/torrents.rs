@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use domain::{ContentHash, FileName, InfoHash, Timestamp, Torrent, TorrentState};
-use ports::{StoreError, Torrents};
+use futures::future::try_join_all;
+use ports::{LiveTorrent, StoreError, Torrents};
 
 use crate::bucket::Bucket;
 use crate::dynamo::{Change, Item, Query, Table, Written, key, n, number, optional, parsed, s, text, time, timestamp};
@@ -95,11 +96,14 @@ impl Torrents for DynamoTorrents {
     }
 
     async fn of_content(&self, content: ContentHash) -> Result<Vec<Torrent>, StoreError> {
-        let items = self.table.query_all(Query::of("content_hash", s(content)).index("by_content")).await?;
-        items.iter().map(read).collect()
+        // The index contains only keys, so that it is written only once per torrent.
+        let keys = self.table.query_all(Query::of("content_hash", s(content)).index("by_content")).await?;
+        let infohashes = keys.iter().map(|item| parsed(item, "infohash")).collect::<Result<Vec<InfoHash>, _>>()?;
+        let torrents = try_join_all(infohashes.into_iter().map(|infohash| self.get(infohash))).await?;
+        Ok(torrents.into_iter().flatten().collect())
     }
 
-    async fn live(&self, after: Option<InfoHash>, limit: u32) -> Result<Vec<Torrent>, StoreError> {
+    async fn live(&self, after: Option<InfoHash>, limit: u32) -> Result<Vec<LiveTorrent>, StoreError> {
         let first = after.map_or('0', |hash| live_part(hash).chars().next().unwrap_or('0'));
         let mut found = vec![];
         for part in ('0'..='9').chain('a'..='f').filter(|part| *part >= first) {
@@ -113,6 +117,13 @@ impl Torrents for DynamoTorrents {
                 break;
             }
         }
+        let read = |item: &Item| {
+            Ok(LiveTorrent {
+                infohash: parsed(item, "infohash")?,
+                content_hash: parsed(item, "content_hash")?,
+                size: number(item, "size")?,
+            })
+        };
         found.iter().take(limit as usize).map(read).collect()
     }
 

@@ -4,7 +4,7 @@ use domain::{Completed, Due, FromNow, Lease, RequestId, Retries, Status, Step, T
 use ports::Condition;
 
 use crate::dynamo::{Change, n, s, time, time_to_live};
-use crate::rows::{INDEXED, due_shard, shard};
+use crate::rows::{INDEXED, shard};
 
 /// Whether an update must know if the request has a callback URL: only then a webhook becomes due, and an item stands in
 /// the index by notification only as long as one is.
@@ -56,14 +56,7 @@ pub(crate) fn update(
 /// What a transition writes, without times.
 fn state(mut change: Change, id: RequestId, transition: &Transition, now: Timestamp) -> Change {
     if let Some(to) = transition.to {
-        change = change.set("status", s(to));
-        if transition.due != Due::Never {
-            change = change.set("due_shard", s(due_shard(to, id)));
-        }
-        // The indices find live requests alone.
-        if to.is_final() {
-            change = change.set_all(INDEXED.map(|name| (name, None)));
-        }
+        change = indexed(change.set("status", s(to)), id, transition, to);
     }
     if let Some(progress) = transition.progress {
         change = change.set("progress", n(progress));
@@ -91,7 +84,7 @@ fn state(mut change: Change, id: RequestId, transition: &Transition, now: Timest
             .set("live_content", s(content.hash)),
         Update::Clear => ["content_hash", "content_size", "content_type", "file_name", "final_url", "origin_status"]
             .into_iter()
-            .chain(["fetched_at", "live_content"])
+            .chain(["fetched_at", "live_content", "live_torrent"])
             .fold(change, |change, name| change.set(name, None)),
     };
     change = match &transition.checkpoint {
@@ -101,7 +94,9 @@ fn state(mut change: Change, id: RequestId, transition: &Transition, now: Timest
     };
     change = match transition.torrent {
         Update::Keep => change,
-        Update::Set((infohash, v2)) => change.set("infohash", s(infohash)).set("infohash_v2", v2.map(s)),
+        Update::Set((infohash, v2)) => {
+            change.set("infohash", s(infohash)).set("infohash_v2", v2.map(s)).set("live_torrent", s(infohash))
+        }
         Update::Clear => change.set("infohash", None).set("infohash_v2", None),
     };
     change = match &transition.failure {
@@ -118,6 +113,30 @@ fn state(mut change: Change, id: RequestId, transition: &Transition, now: Timest
         change = change.set("keep_for", n(keep_for.as_millis()));
     }
     if transition.updates { change.set("updated_at", time(now)) } else { change }
+}
+
+/// What a change of the status writes into the key attributes of the indices. It writes no attribute again that the item
+/// has already, except `work_shard` of one that may have been ready.
+fn indexed(mut change: Change, id: RequestId, transition: &Transition, to: Status) -> Change {
+    let may_be_ready = transition.from.contains(&Status::Ready);
+    if to == Status::Ready {
+        // A ready request waits for its expiry only.
+        return change
+            .set("work_shard", None)
+            .set("expiry_shard", s(shard(id)))
+            .compute("stored_size", "#content_size");
+    }
+    if may_be_ready && transition.due != Due::Never {
+        change = change.set("work_shard", s(shard(id)));
+    }
+    // The indices find live requests alone.
+    if to.is_final() {
+        change.set_all(INDEXED.map(|name| (name, None)))
+    } else if may_be_ready {
+        change.set("expiry_shard", None).set("stored_size", None)
+    } else {
+        change
+    }
 }
 
 fn times(
@@ -161,7 +180,7 @@ fn times(
             // DynamoDB deletes the item when its time to live is over.
             change
                 .set("due_at", None)
-                .set("due_shard", None)
+                .set("work_shard", None)
                 .value("end", time_to_live(end))
                 .compute("expires", ":end + #history")
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{ContentHash, RequestId, Status, Step, Torrent, TorrentState, Transition};
+use domain::{ContentHash, RequestId, Step, Torrent, TorrentState, Transition};
 use ports::{Clock, ContentReference, Contents, Removal, Requests, StoreError, Stores, Task, TaskQueue, Torrents};
 use tracing::info;
 
@@ -92,7 +92,8 @@ impl Release {
 
 /// Whether a live request has this torrent, or may be about to refer to it.
 pub(crate) fn is_referenced(torrent: &Torrent, references: &[ContentReference]) -> bool {
-    references
-        .iter()
-        .any(|reference| reference.status == Status::Packaging || reference.infohash == Some(torrent.infohash))
+    references.iter().any(|reference| match reference {
+        ContentReference::Packaging => true,
+        ContentReference::Torrent(infohash) => *infohash == torrent.infohash,
+    })
 }

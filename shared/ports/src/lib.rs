@@ -41,7 +41,7 @@ pub use statistics::{Statistics, Transferred};
 pub use stores::Stores;
 pub use swarm::{Announce, MAX_PEERS_PER_ADDRESS, Peer, Swarm, SwarmCounts, client_network, select_peers};
 pub use task_queue::{Share, Task, TaskQueue};
-pub use torrents::Torrents;
+pub use torrents::{LiveTorrent, Torrents};
 pub use unreadable::Unreadable;
 pub use upload_limiter::UploadLimiter;
 pub use verified_reader::VerifiedReader;

@@ -22,13 +22,13 @@ pub struct Claim {
     pub waiting: Vec<RequestId>,
 }
 
-/// A live request that refers to a content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContentReference {
-    /// Its status: packaging, seeding or ready.
-    pub status: Status,
-    /// Its torrent, if it has one by now.
-    pub infohash: Option<InfoHash>,
+/// What a live request refers to of a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ContentReference {
+    /// The request is packaging: it may be about to refer to any torrent of the content.
+    Packaging,
+    /// The request is seeding or ready, with this torrent.
+    Torrent(InfoHash),
 }
 
 /// The identical requests of one owner.
@@ -226,8 +226,7 @@ pub trait Requests: Check + Deduplication + WebhookQueue {
         Ok(woken)
     }
 
-    /// Returns the live requests that refer to this content, each distinct combination of status and torrent once. What was
-    /// written within [`max_staleness`](Requests::max_staleness) may be missing.
+    /// Returns what live requests refer to of this content, each distinct reference once. What was written within [`max_staleness`](Requests::max_staleness) may be missing.
     async fn references(&self, content: ContentHash) -> Result<Vec<ContentReference>, StoreError>;
 
     /// Returns up to `limit` ready requests that refer to this content.

@@ -5,6 +5,17 @@ use domain::{ContentHash, InfoHash, Timestamp, Torrent, TorrentState};
 
 use crate::StoreError;
 
+/// A torrent that is not retired, as the list of them has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveTorrent {
+    /// Its v1 infohash.
+    pub infohash: InfoHash,
+    /// Its content.
+    pub content_hash: ContentHash,
+    /// The size of the content in bytes.
+    pub size: u64,
+}
+
 /// The table of torrents, with their files.
 #[async_trait]
 pub trait Torrents: Send + Sync {
@@ -25,7 +36,7 @@ pub trait Torrents: Send + Sync {
     async fn of_content(&self, content: ContentHash) -> Result<Vec<Torrent>, StoreError>;
 
     /// Returns up to `limit` torrents that are not retired, in the order of infohashes, starting behind `after`.
-    async fn live(&self, after: Option<InfoHash>, limit: u32) -> Result<Vec<Torrent>, StoreError>;
+    async fn live(&self, after: Option<InfoHash>, limit: u32) -> Result<Vec<LiveTorrent>, StoreError>;
 
     /// Returns the torrents whose infohash begins with the byte `part` and whose metainfo file was stored before `before`, also
     /// those without a record. A request may have been added to them since.

@@ -312,12 +312,13 @@ impl Requests for SqliteRequests {
 
     async fn references(&self, content: ContentHash) -> Result<Vec<ContentReference>, StoreError> {
         sqlx::query(
-            "SELECT DISTINCT status, infohash FROM requests \
+            "SELECT DISTINCT CASE status WHEN 'packaging' THEN NULL ELSE infohash END AS torrent FROM requests \
              WHERE content_hash = ? AND status IN ('packaging', 'seeding', 'ready')",
         )
         .bind(content.to_string())
         .try_map(|row: SqliteRow| {
-            Ok(ContentReference { status: text(&row, "status")?, infohash: optional_text(&row, "infohash")? })
+            let torrent = optional_text(&row, "torrent")?;
+            Ok(torrent.map_or(ContentReference::Packaging, ContentReference::Torrent))
         })
         .fetch_all(self.database.readers())
         .await

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use domain::{ContentHash, FileName, InfoHash, Timestamp, Torrent, TorrentState};
 use futures::FutureExt;
-use ports::{StoreError, Torrents};
+use ports::{LiveTorrent, StoreError, Torrents};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use tokio::sync::Mutex;
@@ -117,14 +117,23 @@ impl Torrents for SqliteTorrents {
             .map_err(unavailable)
     }
 
-    async fn live(&self, after: Option<InfoHash>, limit: u32) -> Result<Vec<Torrent>, StoreError> {
-        sqlx::query("SELECT * FROM torrents WHERE infohash > ? AND state <> 'retired' ORDER BY infohash LIMIT ?")
-            .bind(after.map(|hash| hash.to_string()).unwrap_or_default())
-            .bind(limit)
-            .try_map(|row| read(&row))
-            .fetch_all(self.database.readers())
-            .await
-            .map_err(unavailable)
+    async fn live(&self, after: Option<InfoHash>, limit: u32) -> Result<Vec<LiveTorrent>, StoreError> {
+        sqlx::query(
+            "SELECT infohash, content_hash, size FROM torrents WHERE infohash > ? AND state <> 'retired' \
+             ORDER BY infohash LIMIT ?",
+        )
+        .bind(after.map(|hash| hash.to_string()).unwrap_or_default())
+        .bind(limit)
+        .try_map(|row: SqliteRow| {
+            Ok(LiveTorrent {
+                infohash: text(&row, "infohash")?,
+                content_hash: text(&row, "content_hash")?,
+                size: unsigned(&row, "size")?,
+            })
+        })
+        .fetch_all(self.database.readers())
+        .await
+        .map_err(unavailable)
     }
 
     async fn list_unmodified(&self, part: u8, before: Timestamp) -> Result<Vec<InfoHash>, StoreError> {

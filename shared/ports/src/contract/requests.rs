@@ -446,8 +446,8 @@ pub async fn references_are_the_live_requests_of_a_content<R: Requests>(store: &
     let _alike = seeding(store, "https://example.org/3", hash, infohash).await;
     let references = store.references(hash).await.unwrap();
     assert_eq!(references.len(), 2);
-    assert!(references.contains(&ContentReference { status: Status::Packaging, infohash: None }));
-    assert!(references.contains(&ContentReference { status: Status::Seeding, infohash: Some(infohash) }));
+    assert!(references.contains(&ContentReference::Packaging));
+    assert!(references.contains(&ContentReference::Torrent(infohash)));
     store.cancel(packaging, &UserId::new("alice"), NOW).await.unwrap();
     store.cancel(seeding_one, &UserId::new("alice"), NOW).await.unwrap();
     assert_eq!(store.references(hash).await.unwrap().len(), 1);
