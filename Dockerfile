@@ -32,7 +32,7 @@ COPY --from=build /symbols/ /
 
 FROM ${DEBIAN} AS base
 RUN apt-get update -qq \
-  && apt-get install -qq -y --no-install-recommends libtorrent-rasterbar2.0 >/dev/null \
+  && apt-get install -qq -y --no-install-recommends ca-certificates libtorrent-rasterbar2.0 >/dev/null \
   && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
   && groupadd --gid 10001 proxytorrent \
   && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin proxytorrent \

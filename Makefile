@@ -86,11 +86,11 @@ sam = SAM_CLI_TELEMETRY=0 .tools/lambda/bin/sam
 
 deploy: sam-build ## Deploy to AWS: STAGE=dev PARAMETERS='Secret=NAME …' (docs/aws.md)
 	$(sam) deploy --stack-name $(stack) --resolve-s3 --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND \
-	  --no-fail-on-empty-changeset $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
+	  --no-fail-on-empty-changeset $(if $(PARAMETERS),--parameter-overrides $(strip $(PARAMETERS)))
 
-logs: ## Follow the logs of the functions on AWS: STAGE=dev
+logs: ## Follow the logs on AWS: STAGE=dev, and OF=seeders for those of the seeders
 	@scripts/setup lambda
-	$(sam) logs --cw-log-group /$(stack)/functions --tail
+	$(sam) logs --cw-log-group /$(stack)/$(or $(OF),functions) --tail
 
 redrive: ## Move the messages of the seeders' dead-letter queue back: STAGE=dev
 	@scripts/setup aws

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use proxytorrent_tests::clients::libtorrent;
 use proxytorrent_tests::{Image, Origin, TestServer, content, root, run, sha256};
 use tempfile::TempDir;
+use tokio::process::Command;
 
 #[tokio::test]
 #[ignore = "needs the images of scripts/build-images"]
@@ -44,6 +45,14 @@ async fn the_debian_package_has_the_program_and_a_hardened_service() {
     assert_eq!(installed.join(settings).metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let kept = run("dpkg-deb", &["--info", package, "conffiles"], folder.path()).await;
     assert_eq!(kept.trim(), format!("/{settings}"));
+
+    // It must be configured first: the settings that the package brings name no user.
+    let scripts = run("dpkg-deb", &["--info", package, "postinst"], folder.path()).await;
+    assert!(!scripts.contains("deb-systemd-invoke start") && !scripts.contains("_dh_action=start"), "{scripts}");
+    let serve = format!("set -a; . {path}/{settings}; exec {path}/usr/bin/proxytorrent serve");
+    let refused = Command::new("sh").args(["-c", &serve]).current_dir(folder.path()).output().await.unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("SECURITY__BEARER_TOKENS"), "{refused:?}");
 
     let unit = std::fs::read_to_string(installed.join("usr/lib/systemd/system/proxytorrent.service")).unwrap();
     let file = folder.path().join("proxytorrent.service");

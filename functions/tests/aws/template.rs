@@ -82,6 +82,11 @@ impl Template {
         statements.map(|statement| (list(&statement["Action"]), list(&statement["Resource"]))).collect()
     }
 
+    /// Returns all actions that the policies of a function or a role allow.
+    pub fn actions(&self, name: &str) -> BTreeSet<String> {
+        self.statements(name).into_iter().flat_map(|(actions, _)| actions).collect()
+    }
+
     /// Whether the policies of a function or a role allow a call.
     pub fn allows(&self, name: &str, call: &Call) -> bool {
         let resource = |arn: &String| {

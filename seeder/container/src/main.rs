@@ -128,7 +128,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let registered = tokio::spawn(registration.keep(stop.clone(), move || progress.passes()));
     seeder::follow_vpn_files(&session, &settings.seeder, &stop);
     let addresses: Vec<_> = session.addresses().borrow().iter().map(ToString::to_string).collect();
-    println!("The seeder listens on {}.", addresses.join(", "));
+    let addresses = if addresses.is_empty() { "no public address yet".into() } else { addresses.join(", ") };
+    println!("The seeder listens on {addresses}.");
     let (step, stopping) = (seed.clone(), stop.clone());
     tokio::spawn(async move { stopping.run_until_cancelled(step.keep_restored()).await });
     let (step, stopping) = (seed.clone(), stop.clone());

@@ -119,13 +119,13 @@ impl Drop for Stack {
 
 #[tokio::test]
 async fn a_request_is_fetched_packaged_and_seeded_on_aws() {
-    main_job(&[]).await;
+    main_job(Stack::deploy(&[]).await).await;
 }
 
 #[tokio::test]
 #[ignore = "needs the output of `sam build`: run `make test-deploy`"]
 async fn a_request_is_fetched_packaged_and_seeded_after_sam_deploy() {
-    main_job(&["--built", root().join(".aws-sam/build").to_str().unwrap()]).await;
+    main_job(Stack::deploy(&["--built", root().join(".aws-sam/build").to_str().unwrap()]).await).await;
 }
 
 #[tokio::test]
@@ -135,19 +135,24 @@ async fn the_image_of_the_seeder_seeds_with_a_read_only_root() {
     assert_eq!(image.config["Healthcheck"]["Test"], json!(["CMD", "seeder-container", "health"]));
     let script = image.script(&folder.path().join("run"), &folder.path().join("volume"));
     let script = script.to_str().unwrap();
-    main_job(&["--seeder-wrapper", script]).await;
+    let stack = Stack::deploy(&["--seeder-wrapper", script]).await;
+    let http = stack.seeders()[0]["http"].as_str().unwrap().to_owned();
+    let check = async || {
+        let mut health = Command::new(script);
+        health.args(["seeder-container", "health"]).env("SEEDER__LISTEN", "127.0.0.1:0").env("SEEDER__HTTP", &http);
+        health.output().await.unwrap()
+    };
+    let health = check().await;
+    assert!(health.status.success() && health.stdout.starts_with(b"{"), "{health:?}");
+    main_job(stack).await;
     assert!(folder.path().join("volume").read_dir().unwrap().next().is_some(), "the disk cache is in the volume");
-
-    // The container fails its health check while no seeder answers.
-    let mut health = Command::new(script);
-    let health =
-        health.args(["seeder-container", "health"]).env("SEEDER__LISTEN", "127.0.0.1:0").output().await.unwrap();
-    assert!(!health.status.success());
-    assert!(String::from_utf8_lossy(&health.stderr).contains("Connection refused"), "{health:?}");
+    let health = check().await;
+    assert!(!health.status.success(), "the seeder has stopped");
+    assert!(String::from_utf8_lossy(&health.stderr).contains("error sending request"), "{health:?}");
 }
 
-async fn main_job(arguments: &[&str]) {
-    let (stack, origin) = (Stack::deploy(arguments).await, Origin::start().await);
+async fn main_job(stack: Stack) {
+    let origin = Origin::start().await;
     assert_eq!(stack.http.get(format!("{}/v1/requests", stack.url)).send().await.unwrap().status(), 401);
     assert_eq!(stack.json(Method::GET, "/v1/health", None).await["status"], "healthy");
 

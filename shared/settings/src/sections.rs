@@ -260,9 +260,9 @@ section! {
         /// is watched: the seeder follows the port that a VPN forwards, as gluetun writes it. Until the file exists, the
         /// configured ports are used.
         port_file: Option<PathBuf> = "";
-        /// A file with the IP address of the seeder's public addresses, whatever that in SEEDER__PUBLIC_ADDRESS is. It is
-        /// watched: peers are sent to the present address of a VPN, as gluetun writes it. Until the file exists, the
-        /// configured addresses are used.
+        /// A file with the public IP address of the seeder, which overrides that in SEEDER__PUBLIC_ADDRESS. It is watched:
+        /// peers are sent to the present address of a VPN, as gluetun writes it. Until the file exists, the configured
+        /// addresses are used.
         public_ip_file: Option<PathBuf> = "";
         /// The address of the seeder's own HTTP server: /health, /metrics, and PUT /listen-port from this machine. Empty
         /// starts none.
