@@ -129,6 +129,8 @@ setup: ## Install the packages and tools for the tests
 	@scripts/setup test
 
 clean: ## Delete the build output and the installed tools
+	@# An interrupted test may have left an image mounted.
+	@! [ -d .tools/images ] || buildah --root .tools/images/root --runroot .tools/images/run rm --all >/dev/null
 	rm -rf target .tools
 
 .PHONY: help run run-aws lambda-watch sam-build validate deb test unit deny test-deploy lint deploy logs redrive delete fmt bench bench-swarm check-memory setup clean

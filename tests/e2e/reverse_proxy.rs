@@ -1,13 +1,14 @@
 //! Reverse proxy: the server behind nginx with its default settings, under a path prefix.
 
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use futures::StreamExt;
 use metainfo::Value as Bencode;
 use proxytorrent_tests::documents::code_blocks;
-use proxytorrent_tests::{Origin, TestServer, eventually, free_port, read_json};
+use proxytorrent_tests::{Origin, TestServer, eventually, free_port, read_json, root};
 use reqwest::redirect;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -20,10 +21,16 @@ struct Nginx {
 }
 
 impl Nginx {
+    /// nginx as `docs/operations.md` shows it.
     fn start(port: u16, server: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().display();
         let location = code_blocks("docs/operations.md", "nginx").remove(0).replace("http://127.0.0.1:8000", server);
+        Self::with(|_| format!("server {{\n listen 127.0.0.1:{port};\n {location}\n }}\n"))
+    }
+
+    /// nginx with the server that `server` returns for its folder.
+    fn with(server: impl FnOnce(&Path) -> String) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (server, path) = (server(folder.path()), folder.path().display());
         let config = format!(
             "daemon off; master_process off; pid {path}/pid; error_log {path}/error.log;\n\
              events {{}}\n\
@@ -31,10 +38,7 @@ impl Nginx {
                access_log off;\n\
                client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi;\n\
                uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;\n\
-               server {{\n\
-                 listen 127.0.0.1:{port};\n\
-                 {location}\n\
-               }}\n\
+               {server}\
              }}\n"
         );
         fs::write(folder.path().join("nginx.conf"), config).expect("written");
@@ -100,6 +104,37 @@ async fn every_link_works_under_a_path_prefix() {
 #[tokio::test]
 async fn events_are_not_buffered() {
     let (server, _nginx, public, client) = behind_nginx(&[]).await;
+    assert_events_arrive(&server, &public, &client).await;
+}
+
+/// The server block of `infra/compose/nginx.conf`, with other addresses and paths.
+#[tokio::test]
+async fn nginx_of_the_compose_file_adds_tls() {
+    let (port, internal) = (free_port(), free_port().to_string());
+    let public = format!("https://localhost:{port}");
+    let settings = [("PUBLIC_URL", public.as_str()), ("PORT", &internal), ("SECURITY__TRUSTED_PROXIES", "127.0.0.1")];
+    let server = TestServer::with(&settings).await;
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let _nginx = Nginx::with(|folder| {
+        fs::write(folder.join("fullchain.pem"), certified.cert.pem()).expect("written");
+        fs::write(folder.join("privkey.pem"), certified.signing_key.serialize_pem()).expect("written");
+        let server = fs::read_to_string(root().join("infra/compose/nginx.conf")).expect("text");
+        server
+            .replace("listen 443", &format!("listen 127.0.0.1:{port}"))
+            .replace("/etc/nginx/tls", folder.to_str().expect("text"))
+            .replace("http://vpn:8000", &format!("http://127.0.0.1:{internal}"))
+    });
+    let certificate = reqwest::Certificate::from_der(certified.cert.der()).expect("a certificate");
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([certificate]).build().expect("a client");
+    eventually("nginx responds", async || client.get(format!("{public}/v1/health")).send().await.ok()).await;
+    assert_events_arrive(&server, &public, &client).await;
+    // The longest body that the API accepts passes nginx, and is refused for its contents only.
+    let body = json!({ "url": "http://127.0.0.1:1/", "body": "x".repeat(200 * 1024) }).to_string();
+    let request = client.post(format!("{public}/v1/requests")).header("content-type", "application/json").body(body);
+    assert_eq!(request.send().await.expect("a response").status(), 422);
+}
+
+async fn assert_events_arrive(server: &TestServer, public: &str, client: &reqwest::Client) {
     let origin = Origin::start().await;
     let id = server.create(json!({ "url": origin.url("/gated/100000/1") })).await;
     let response = client.get(format!("{public}/v1/requests/{id}/events")).send().await.expect("a response");

@@ -37,7 +37,7 @@ pub struct TestEnv {
     environment: Vec<(&'static str, String)>,
     pub clock: ManualClock,
     pub session: Arc<SeedSession>,
-    origin: Origin,
+    pub origin: Origin,
     /// A backend without faults, for the test's own reads and writes.
     pub observer: Backend,
     queues: Vec<(&'static str, String)>,

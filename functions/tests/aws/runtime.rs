@@ -13,7 +13,7 @@ use axum::routing::get;
 use domain::Status;
 use serde_json::{Value, json};
 use tests::lambda::Function;
-use tests::{content, sha256};
+use tests::{content, eventually, sha256};
 use tokio::net::TcpListener;
 
 use crate::env::{TestEnv, undisturbed};
@@ -154,5 +154,24 @@ async fn a_cancel_of_a_suspended_fetch_leaves_nothing() {
     let mut package = start(&env, "package_torrent").await;
     package.invoke(message(&json!({ "release": id })), Duration::from_secs(30)).await.unwrap();
     assert_eq!(env.staged().await, 0);
+    env.stop().await;
+}
+
+/// A slow origin delays only its own fetch.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fetches_of_a_batch_share_a_function() {
+    let env = TestEnv::new().await;
+    let slow = env.create(&undisturbed(), "gated/1000/1").await;
+    let fast = env.create(&undisturbed(), "1000/2").await;
+    let records = [slow, fast].map(|id| json!({ "messageId": id, "body": json!({ "fetch": id }).to_string() }));
+    let mut fetch = start(&env, "fetch_content").await;
+    let event = json!({ "Records": records });
+    let running = tokio::spawn(async move { fetch.invoke(event, Duration::from_secs(60)).await });
+    eventually("the fast one is fetched", async || (env.row(fast).await.status == Status::Packaging).then_some(()))
+        .await;
+    assert_eq!(env.row(slow).await.status, Status::Fetching);
+    env.origin.open_gate();
+    assert_eq!(running.await.unwrap(), Ok(json!({ "batchItemFailures": [] })));
+    assert_eq!(env.row(slow).await.status, Status::Packaging);
     env.stop().await;
 }
