@@ -11,13 +11,22 @@ import boto3
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__.strip())
-    cloudformation, sqs = boto3.client("cloudformation"), boto3.client("sqs")
-    resource = cloudformation.describe_stack_resource(StackName=sys.argv[1], LogicalResourceId="SeedQueueDead")
-    url = resource["StackResourceDetail"]["PhysicalResourceId"]
-    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn", "ApproximateNumberOfMessages"])
-    attributes = attributes["Attributes"]
-    sqs.start_message_move_task(SourceArn=attributes["QueueArn"])
-    print(f"about {attributes['ApproximateNumberOfMessages']} messages are being moved")
+    stack = boto3.client("cloudformation").describe_stacks(StackName=sys.argv[1])["Stacks"][0]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    queue, dead = outputs["SeedQueue"], outputs["SeedQueueDead"]
+    sqs = boto3.client("sqs")
+    moved = 0
+    while True:
+        received = sqs.receive_message(QueueUrl=dead, MaxNumberOfMessages=10, WaitTimeSeconds=2)
+        messages = received.get("Messages", [])
+        if not messages:
+            break
+        for message in messages:
+            # In this order: a message that is moved twice does no harm.
+            sqs.send_message(QueueUrl=queue, MessageBody=message["Body"])
+            sqs.delete_message(QueueUrl=dead, ReceiptHandle=message["ReceiptHandle"])
+            moved += 1
+    print(f"{moved} messages moved to {queue.rsplit('/', 1)[-1]}")
 
 
 main()

@@ -4,10 +4,10 @@ runs the seeder container as a process. The template is deployed unchanged, exce
 the local binary.
 
 usage: run.py --binaries DIR [--built DIR] [--port PORT] [--seeders N] [--seeder-wrapper PROGRAM] [--watch]
-  [--setting NAME=VALUE ...]
+  [--setting NAME=VALUE ...] [--parameter NAME=VALUE ...]
 Prints the URL and the token, then the outputs of the stack and the seeders as one line of JSON. It ends when all
 seeders have exited, or any other process has. With --built it deploys the functions
-that `sam build` left in DIR, with `sam deploy`. With --seeder-wrapper, PROGRAM starts the seeders: its argument is the
+that `sam build` left in DIR, with `sam deploy`, and the nested stacks that the parameters ask for. With --seeder-wrapper, PROGRAM starts the seeders: its argument is the
 binary. With --watch `cargo lambda watch` serves the API and rebuilds a
 function when its source changes; the functions of the queues are not rebuilt. SIGTERM and SIGINT stop all processes.
 """
@@ -36,6 +36,8 @@ from botocore.config import Config
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STACK = "proxytorrent"
 CODE = "code"
+# What the emulator lacks: scaling, and alarms on an expression.
+UNSUPPORTED = ["ScalableTarget", "Scaling", "ApiErrors", "FetchDelay", "FunctionErrors", "PackageDelay", "TableThrottles"]
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 REGION = "us-east-1"
 
@@ -116,11 +118,20 @@ def deploy_binaries(endpoint, binaries, settings, parameters):
     )
 
 
+def without(template, resources):
+    """Returns a template of `sam build` without these resources."""
+    names = "|".join(resources)
+    return re.sub(rf"(?m)^  ({names}):\n(    .*\n)+", "", template)
+
+
 def deploy_built(endpoint, built, settings, parameters):
     """Deploys the output of `sam build` with `sam deploy`."""
-    # In the folder of the built template, because its paths are relative.
+    # In the folders of the built templates, because their paths are relative.
+    for nested in built.glob("*/template.yaml"):
+        nested.with_name("emulated.yaml").write_text(without(nested.read_text(), UNSUPPORTED))
     template = built / "emulated.yaml"
-    template.write_text(with_settings((built / "template.yaml").read_text(), settings))
+    text = (built / "template.yaml").read_text().replace("/template.yaml", "/emulated.yaml")
+    template.write_text(with_settings(text, settings))
     sam = ROOT / ".tools/lambda/bin/sam"
     command = [sam, "deploy", "--template-file", template, "--stack-name", STACK, "--s3-bucket", CODE]
     command += ["--region", REGION, "--no-confirm-changeset", "--capabilities", *CAPABILITIES]
@@ -243,6 +254,7 @@ def main():
     arguments.add_argument("--port", type=int, default=8000)
     arguments.add_argument("--seeders", type=int, default=1)
     arguments.add_argument("--seeder-wrapper")
+    arguments.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE")
     arguments.add_argument("--watch", action="store_true")
     arguments.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE")
     arguments = arguments.parse_args()
@@ -261,6 +273,7 @@ def main():
             url = f"http://127.0.0.1:{arguments.port if arguments.watch else gateway.server_port}"
             webseed = f"127.0.0.1:{free_port()}"
             parameters = {"PublicUrl": url, "Secret": STACK, "WebseedUrl": f"http://{webseed}"}
+            parameters |= dict(parameter.split("=", 1) for parameter in arguments.parameter)
             known = {
                 "bearer_tokens": f"you:{TOKEN}",
                 "hmac_keys": "",

@@ -93,6 +93,19 @@ impl Stack {
         }
     }
 
+    /// Runs `infra/redrive.py`. Returns what it prints.
+    async fn redrive(&self) -> String {
+        let mut command = Command::new(python());
+        command.arg(root().join("infra/redrive.py")).arg("proxytorrent");
+        command
+            .env("AWS_ENDPOINT_URL", self.names["Endpoint"].as_str().unwrap())
+            .env("AWS_DEFAULT_REGION", "us-east-1");
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        let output = command.output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Creates a folder for the test's files and returns its path.
     fn scratch(&self, name: &str) -> PathBuf {
         let path = self.folder.path().join(name);
@@ -125,7 +138,11 @@ async fn a_request_is_fetched_packaged_and_seeded_on_aws() {
 #[tokio::test]
 #[ignore = "needs the output of `sam build`: run `make test-deploy`"]
 async fn a_request_is_fetched_packaged_and_seeded_after_sam_deploy() {
-    main_job(Stack::deploy(&["--built", root().join(".aws-sam/build").to_str().unwrap()]).await).await;
+    // The nested stacks, too. The emulator starts no container: the seeder is the process that the test always has.
+    let image = ["--parameter=SeederImage=registry.example/seeder:1", "--parameter=AlarmEmail=you@example.org"];
+    let built = root().join(".aws-sam/build");
+    let arguments = [&["--built", built.to_str().unwrap()], &image[..]].concat();
+    main_job(Stack::deploy(&arguments).await).await;
 }
 
 #[tokio::test]
@@ -205,6 +222,15 @@ async fn main_job(stack: Stack) {
     let listed = stack.json(Method::GET, "/v1/requests?limit=3", None).await;
     assert_eq!(listed["items"].as_array().unwrap().len(), 3);
     assert!(listed["next_cursor"].is_string() && stack.names["Bucket"].is_string());
+
+    // `make redrive`.
+    let message = json!({ "QueueUrl": stack.names["SeedQueueDead"], "MessageBody": "{}" }).to_string();
+    let request = stack.http.post(endpoint).header("x-amz-target", "AmazonSQS.SendMessage").body(message);
+    assert_eq!(request.header("content-type", "application/x-amz-json-1.0").send().await.unwrap().status(), 200);
+    for moved in ["1 messages moved to proxytorrent-SeedQueue-", "0 messages moved to proxytorrent-SeedQueue-"] {
+        let printed = stack.redrive().await;
+        assert!(printed.starts_with(moved), "{printed}");
+    }
     stack.stop().await;
 }
 
