@@ -1,7 +1,7 @@
 //! Functions behind SQS queues and schedules.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
 use lambda_runtime::{LambdaEvent, service_fn};
@@ -13,8 +13,10 @@ use tracing::{error, warn};
 
 use crate::Error;
 
-/// How long before its deadline a function stops its work, so that it can be suspended.
+/// How long before its deadline a function stops its work, so that it can be suspended: for one message, and for each other
+/// one of its batch.
 const MARGIN: Duration = Duration::from_secs(5);
+const MARGIN_OF_OTHERS: Duration = Duration::from_secs(3);
 
 /// Whether a message was handled; if not, SQS redelivers it.
 pub type Handled = Result<(), Box<dyn std::error::Error + Send + Sync>>;
@@ -54,20 +56,34 @@ where
 {
     let work = &work;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Batch>| async move {
-        let stopping = CancellationToken::new();
-        let left = event.context.deadline().duration_since(std::time::SystemTime::now()).unwrap_or_default();
-        let (timer, cancel) = (left.saturating_sub(MARGIN), stopping.clone());
-        let timer = tokio::spawn(async move {
-            // Until the work must be suspended.
-            tokio::time::sleep(timer).await;
-            cancel.cancel();
-        });
-        let handled = event.payload.records.iter().map(|message| handle(message, work, &stopping));
-        let failures = join_all(handled).await.into_iter().flatten().collect();
-        timer.abort();
-        Ok::<_, Error>(BatchResponse { batch_item_failures: failures })
+        let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+        Ok::<_, Error>(handle_batch(&event.payload, left, work).await)
     }))
     .await
+}
+
+/// Handles the messages of a batch. Returns those that failed. The work is stopped shortly before the time `left` is over.
+async fn handle_batch<F>(
+    batch: &Batch,
+    left: Duration,
+    work: &(impl Fn(Task, CancellationToken) -> F + Sync),
+) -> BatchResponse
+where
+    F: Future<Output = Handled>,
+{
+    let stopping = CancellationToken::new();
+    let others = u32::try_from(batch.records.len().saturating_sub(1)).unwrap_or(u32::MAX);
+    let margin = MARGIN + MARGIN_OF_OTHERS.saturating_mul(others);
+    let (timer, cancel) = (left.saturating_sub(margin), stopping.clone());
+    let timer = tokio::spawn(async move {
+        // Until the work must be suspended.
+        tokio::time::sleep(timer).await;
+        cancel.cancel();
+    });
+    let handled = batch.records.iter().map(|message| handle(message, work, &stopping));
+    let failures = join_all(handled).await.into_iter().flatten().collect();
+    timer.abort();
+    BatchResponse { batch_item_failures: failures }
 }
 
 async fn handle<F>(
@@ -102,4 +118,25 @@ where
         Ok::<_, Error>(Value::Null)
     }))
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::RequestId;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_failed_messages_of_a_batch_are_redelivered() {
+        let ids = [RequestId::new(), RequestId::new(), RequestId::new()];
+        let records = ids.map(|id| json!({ "messageId": id, "body": json!({ "fetch": id }).to_string() }));
+        let batch: Batch = serde_json::from_value(json!({ "Records": records })).unwrap();
+        let work = |task, _| async move {
+            if task == Task::Fetch(ids[1]) { Err("the store is unavailable".into()) } else { Ok(()) }
+        };
+        let response = handle_batch(&batch, Duration::from_secs(60), &work).await;
+        let expected = json!({ "batchItemFailures": [{ "itemIdentifier": ids[1] }] });
+        assert_eq!(serde_json::to_value(response).unwrap(), expected);
+    }
 }

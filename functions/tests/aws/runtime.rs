@@ -157,7 +157,7 @@ async fn a_cancel_of_a_suspended_fetch_leaves_nothing() {
     env.stop().await;
 }
 
-/// A slow origin delays only its own fetch.
+/// A slow origin does not delay the other fetches of its batch.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_fetches_of_a_batch_share_a_function() {
     let env = TestEnv::new().await;

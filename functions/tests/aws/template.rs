@@ -82,27 +82,38 @@ impl Template {
         statements.map(|statement| (list(&statement["Action"]), list(&statement["Resource"]))).collect()
     }
 
-    /// Returns all actions that the policies of a function or a role allow.
-    pub fn actions(&self, name: &str) -> BTreeSet<String> {
-        self.statements(name).into_iter().flat_map(|(actions, _)| actions).collect()
-    }
-
     /// Whether the policies of a function or a role allow a call.
     pub fn allows(&self, name: &str, call: &Call) -> bool {
-        let resource = |arn: &String| {
-            let arn = arn.rsplit_once(":table/").or_else(|| arn.rsplit_once(":::")).map_or(arn.as_str(), |(_, of)| of);
-            let arn = arn.replace("${", "").replace('}', "").replace(".Arn", "");
-            let (name, path) = arn.split_once('/').unwrap_or((arn.trim_end_matches("Arn"), ""));
-            if name == "Bucket" {
-                let listed = path.is_empty() && call.resource.is_empty();
-                return listed || path.strip_suffix('*').is_some_and(|start| call.resource.starts_with(start));
-            }
-            let known = NAMES.iter().find(|(logical, ..)| *logical == name);
-            known.is_some_and(|(_, ours, _)| call.resource == [ours, path].join(if path.is_empty() { "" } else { "/" }))
-        };
         let statements = self.statements(name);
-        statements.iter().any(|(actions, resources)| actions.contains(&call.action) && resources.iter().any(resource))
+        statements
+            .iter()
+            .any(|(actions, resources)| actions.contains(&call.action) && resources.iter().any(|arn| is_of(call, arn)))
     }
+
+    /// Returns the actions, with their resources, that the policies of a function or a role allow and none of these calls
+    /// needs.
+    pub fn unneeded(&self, name: &str, calls: &[Call]) -> Vec<(String, String)> {
+        let statements = self.statements(name).into_iter();
+        let allowed = statements.flat_map(|(actions, resources)| {
+            actions
+                .into_iter()
+                .flat_map(move |action| resources.clone().into_iter().map(move |arn| (action.clone(), arn)))
+        });
+        allowed.filter(|(action, arn)| !calls.iter().any(|call| call.action == *action && is_of(call, arn))).collect()
+    }
+}
+
+/// Whether a call is one of the resource that a policy names.
+fn is_of(call: &Call, arn: &str) -> bool {
+    let arn = arn.rsplit_once(":table/").or_else(|| arn.rsplit_once(":::")).map_or(arn, |(_, of)| of);
+    let arn = arn.replace("${", "").replace('}', "").replace(".Arn", "");
+    let (name, path) = arn.split_once('/').unwrap_or((arn.trim_end_matches("Arn"), ""));
+    if name == "Bucket" {
+        let listed = path.is_empty() && call.resource.is_empty();
+        return listed || path.strip_suffix('*').is_some_and(|start| call.resource.starts_with(start));
+    }
+    let known = NAMES.iter().find(|(logical, ..)| *logical == name);
+    known.is_some_and(|(_, ours, _)| call.resource == [ours, path].join(if path.is_empty() { "" } else { "/" }))
 }
 
 /// Tables that two ports are on.

@@ -83,17 +83,31 @@ impl DynamoRequests {
         Self { table: Table { client, name: name.into() } }
     }
 
-    /// Returns the items with these ids, in the same order. Omits those that do not exist.
-    async fn items(&self, ids: &[RequestId]) -> Result<Vec<Item>, StoreError> {
+    /// Returns the items with these ids, in the same order, with these attributes; none stands for all. Omits items that do not
+    /// exist.
+    async fn items(&self, ids: &[RequestId], attributes: &[&str]) -> Result<Vec<Item>, StoreError> {
+        let names = attributes.iter().map(|name| (format!("#{name}"), (*name).to_owned()));
+        let names = Some(names.collect::<HashMap<_, _>>()).filter(|names| !names.is_empty());
+        let projection = attributes.iter().map(|name| format!("#{name}")).collect::<Vec<_>>().join(", ");
         let mut found = HashMap::new();
         for ids in ids.chunks(BATCH as usize) {
             let mut left: Vec<Item> = ids.iter().map(|id| key("id", id)).collect();
             while !left.is_empty() {
-                let keys = KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(true).build();
+                let keys = KeysAndAttributes::builder()
+                    .set_keys(Some(left))
+                    .set_expression_attribute_names(names.clone())
+                    .set_projection_expression(names.as_ref().map(|_| projection.clone()))
+                    .consistent_read(true)
+                    .build();
                 let keys = keys.map_err(|error| StoreError::unavailable("DynamoDB", error))?;
                 let batch = self.table.client.batch_get_item().request_items(&self.table.name, keys).send().await;
                 let batch = batch.map_err(unavailable)?;
-                for item in batch.responses.and_then(|mut r| r.remove(&self.table.name)).unwrap_or_default() {
+                let items = batch.responses.and_then(|mut r| r.remove(&self.table.name)).unwrap_or_default();
+                if items.is_empty() && batch.unprocessed_keys.as_ref().is_some_and(|keys| !keys.is_empty()) {
+                    // Back-off: the table is throttled.
+                    sleep(FIRST_LOOK).await;
+                }
+                for item in items {
                     found.insert(parsed::<RequestId>(&item, "id")?, item);
                 }
                 let more = batch.unprocessed_keys.and_then(|mut keys| keys.remove(&self.table.name));
@@ -106,7 +120,10 @@ impl DynamoRequests {
     /// Returns the row after a transition. Quarantines an item that cannot be read.
     async fn applied(&self, id: RequestId, item: &Item) -> Result<Applied, StoreError> {
         match read(item).and_then(|row| Ok((row, rows::waiting(item)?))) {
-            Ok((row, waiting)) => Ok(Applied::Done(Box::new(row), waiting)),
+            Ok((row, waiting)) => {
+                debug_assert!(rows::is_indexed_as(item, &row), "{item:?}");
+                Ok(Applied::Done(Box::new(row), waiting))
+            }
             Err(error) => {
                 self.quarantine(key("id", id), &error).await?;
                 Ok(Applied::Refused(None))
@@ -131,8 +148,10 @@ impl DynamoRequests {
             // The index is written when work begins and ends. Leases and back-offs are read from the table.
             let query = Query::of("work_shard", s(shard)).index("by_work").limit(limit).starting_after(after);
             let (ids, next) = self.ids(query).await?;
-            let items = self.items(&ids).await?;
-            due.extend(items.into_iter().filter(|item| timestamp(item, "due_at").is_ok_and(|at| at <= now)));
+            // Without the bodies of requests: a backlog must fit into the memory of a function.
+            let items = self.items(&ids, &["id", "status", "due_at", "infohash"]).await?;
+            // A due time that cannot be read counts as due, so that its row is quarantined.
+            due.extend(items.into_iter().filter(|item| timestamp(item, "due_at").map_or(true, |at| at <= now)));
             if next.is_none() || due.len() >= limit as usize {
                 return Ok(due);
             }
@@ -197,7 +216,7 @@ impl Requests for DynamoRequests {
             // The index contains only keys, so that it is written only once per request. The rows are read from the
             // table.
             let (ids, next) = self.ids(query).await?;
-            for item in self.items(&ids).await? {
+            for item in self.items(&ids, &[]).await? {
                 let row = rows::read_or_failed(&item)?;
                 found.extend(Some(row).filter(|row| status.is_none_or(|status| row.status == status)));
             }
@@ -284,6 +303,7 @@ impl Requests for DynamoRequests {
         items.truncate(limit as usize);
         let task = |item: &Item| -> Result<Task, StoreError> {
             let id = parsed(item, "id")?;
+            timestamp(item, "due_at")?;
             Ok(match parsed::<Status>(item, "status")?.step() {
                 Step::Fetch | Step::Expire => Task::Fetch(id),
                 Step::Package => Task::Package(id),
@@ -324,7 +344,7 @@ impl Requests for DynamoRequests {
         loop {
             let query = Query::of("live_content", s(content)).index("by_content").limit(BATCH).starting_after(after);
             let (ids, next) = self.ids(query).await?;
-            let items = self.items(&ids).await?;
+            let items = self.items(&ids, &["id", "status"]).await?;
             for item in items.iter().filter(|item| has_status(item, &[Status::Ready])) {
                 ready.push(parsed(item, "id")?);
             }

@@ -89,6 +89,12 @@ fn indexed(row: &FetchRequest) -> [(&'static str, Option<AttributeValue>); INDEX
     ]
 }
 
+/// Whether an item has exactly the index attributes of its row.
+pub(crate) fn is_indexed_as(item: &Item, row: &FetchRequest) -> bool {
+    let expected = state(row).into_iter().filter(|(name, _)| INDEXED.contains(name) || *name == "work_shard");
+    expected.into_iter().all(|(name, value)| item.get(name) == value.as_ref())
+}
+
 /// Returns the waiters of a row.
 pub(crate) fn waiting(item: &Item) -> Result<Vec<RequestId>, StoreError> {
     let Some(ids) = item.get("waiting").and_then(|value| value.as_ss().ok()) else { return Ok(vec![]) };

@@ -55,9 +55,14 @@ pub(crate) fn update(
 
 /// What a transition writes, without times.
 fn state(mut change: Change, id: RequestId, transition: &Transition, now: Timestamp) -> Change {
-    if let Some(to) = transition.to {
-        change = indexed(change.set("status", s(to)), id, transition, to);
-    }
+    change = match transition.to {
+        Some(to) => indexed(change.set("status", s(to)), id, transition, to),
+        // An ended request has work only while it is due.
+        None if transition.from == Step::Release.statuses() && transition.due != Due::Never => {
+            change.set("work_shard", s(shard(id)))
+        }
+        None => change,
+    };
     if let Some(progress) = transition.progress {
         change = change.set("progress", n(progress));
     }
@@ -134,6 +139,9 @@ fn indexed(mut change: Change, id: RequestId, transition: &Transition, to: Statu
         change.set_all(INDEXED.map(|name| (name, None)))
     } else if may_be_ready {
         change.set("expiry_shard", None).set("stored_size", None)
+    } else if to == Status::Packaging && transition.from.contains(&Status::Seeding) {
+        // Its next torrent may be another one.
+        change.set("live_torrent", None)
     } else {
         change
     }

@@ -195,7 +195,8 @@ pub trait Requests: Check + Deduplication + WebhookQueue {
         Ok(row.filter(|row| row.owner == *owner))
     }
 
-    /// Returns up to `limit` tasks for rows that are due, the longest due first. Ready rows are not among them.
+    /// Returns up to `limit` tasks for rows that are due, in the order of their due times. If more are due, a store may choose
+    /// the longest due ones or those of the oldest requests. Ready rows are not among them.
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Task>, StoreError>;
 
     /// Makes rows due at `now` whose due time is after `latest`. No step sets such a time: the clock was set back since. The
