@@ -227,7 +227,8 @@ pub trait Requests: Check + Deduplication + WebhookQueue {
         Ok(woken)
     }
 
-    /// Returns what live requests refer to of this content, each distinct reference once. What was written within [`max_staleness`](Requests::max_staleness) may be missing.
+    /// Returns what live requests refer to of this content, each distinct reference once. What was written within
+    /// [`max_staleness`](Requests::max_staleness) may be missing.
     async fn references(&self, content: ContentHash) -> Result<Vec<ContentReference>, StoreError>;
 
     /// Returns up to `limit` ready requests that refer to this content.
