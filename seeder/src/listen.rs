@@ -40,6 +40,8 @@ const RESULTS: usize = 256;
 /// The listen addresses, and the public addresses that follow from them.
 #[derive(Debug)]
 pub(crate) struct Listen {
+    /// Whether peers are reached through a proxy only. Then none can connect, and there is no public address.
+    is_proxied: bool,
     interface: Option<String>,
     listen: Vec<SocketAddr>,
     public: Vec<SocketAddr>,
@@ -76,7 +78,12 @@ impl Listen {
     /// The state of a session whose first listen socket has this `port`, with the channel for the results of opening
     /// sockets. If the port `is_forced`, all addresses have it, whatever is configured.
     pub fn new(seeder: &settings::Seeder, port: u16, is_forced: bool) -> (Self, mpsc::Sender<Opened>) {
-        let public = if seeder.public_address.is_empty() { &seeder.listen } else { &seeder.public_address };
+        let is_proxied = seeder.proxy.is_some();
+        let public = match seeder.public_address.as_slice() {
+            _ if is_proxied => &[],
+            [] => seeder.listen.as_slice(),
+            addresses => addresses,
+        };
         let resolved = |configured: &[SocketAddr]| -> Vec<SocketAddr> {
             if is_forced {
                 return on_port(configured, port);
@@ -88,13 +95,19 @@ impl Listen {
         let public_ip = seeder.public_ip_file.as_deref().and_then(read_public_ip_file);
         let current = Current { listen: resolved(&seeder.listen), opened, public: resolved(public), public_ip };
         let listen = Self {
+            is_proxied,
             interface: interface(seeder),
             listen: seeder.listen.clone(),
-            public: public.clone(),
+            public: public.to_vec(),
             addresses: watch::Sender::new(current.addresses()),
             current: Mutex::new(current),
         };
         (listen, sender)
+    }
+
+    /// Whether peers are reached through a proxy only.
+    pub fn is_proxied(&self) -> bool {
+        self.is_proxied
     }
 
     /// Returns the public addresses, and their changes.
@@ -105,6 +118,12 @@ impl Listen {
     /// Changes the port of all listen and public addresses. Returns when the new sockets are open. Must not be
     /// cancelled.
     pub async fn set_port(&self, session: &Session, port: u16) -> Result<(), ListenError> {
+        if self.is_proxied {
+            return Err(ListenError {
+                port,
+                why: "peers are reached through SEEDER__PROXY, and none can connect".into(),
+            });
+        }
         let mut current = self.current.lock().await;
         let listen = on_port(&self.listen, port);
         if current.listen != listen {

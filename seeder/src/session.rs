@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use domain::{ContentHash, InfoHash};
 use libtorrent_sys::{Encryption, Event, EventKind, Session, SessionSettings, Statistics};
 use ports::{SeedError, Seeder, Torrents};
+use settings::ExposeSecret;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -77,6 +78,8 @@ impl SeedSession {
         let addresses = forced.map_or_else(|| seeder.listen.clone(), |port| on_port(&seeder.listen, port));
         let interface = interface(seeder);
         let interface = interface.as_deref();
+        let proxy = seeder.proxy.as_ref();
+        let credentials = proxy.and_then(|proxy| proxy.credentials.as_ref());
         let settings = SessionSettings {
             listen_interfaces: interfaces(&addresses, interface),
             encryption: match torrent.encryption() {
@@ -86,6 +89,10 @@ impl SeedSession {
             },
             utp: seeder.utp,
             connect_to_peers: seeder.connect_to_peers,
+            proxy_hostname: proxy.map(|proxy| proxy.host.clone()).unwrap_or_default(),
+            proxy_port: proxy.map_or(0, |proxy| proxy.port),
+            proxy_username: credentials.map(|(user, _)| user.clone()).unwrap_or_default(),
+            proxy_password: credentials.map(|(_, password)| password.expose_secret().to_owned()).unwrap_or_default(),
             outgoing_interfaces: interface.map_or_else(|| outgoing_interfaces(&seeder.listen), str::to_owned),
             upload_rate_limit: torrent.upload_rate_limit.get_i32(),
             download_rate_limit: torrent.download_rate_limit.get_i32(),
@@ -100,7 +107,9 @@ impl SeedSession {
             stopping: stop.clone(),
         };
         let session = Arc::new(Session::new(&settings, disk)?);
-        let early = listening(&session, &notify, &addresses, interface).await?;
+        // With a proxy there is one UDP socket, to the proxy.
+        let count = if proxy.is_some() { 1 } else { sockets(&addresses, interface) };
+        let early = listening(&session, &notify, &addresses, interface, count).await?;
         let (listen, opened) = Listen::new(seeder, session.listen_port(), forced.is_some());
         let addresses = listen.addresses().borrow().clone();
         info!(?addresses, interface, encryption = ?settings.encryption, utp = settings.utp, "seeder started");
@@ -163,9 +172,12 @@ impl SeedSession {
         *lock(&self.statistics)
     }
 
-    /// Whether any listen socket is open.
+    /// Whether any listen socket is open, or peers are reached through a proxy.
     pub async fn is_listening(&self) -> bool {
         let Ok(session) = self.session() else { return false };
+        if self.listen.is_proxied() {
+            return true;
+        }
         // The call blocks until the network thread responds.
         spawn_blocking(move || session.listen_port() != 0).await.unwrap_or(false)
     }
@@ -226,12 +238,13 @@ impl SeedSession {
     }
 }
 
-/// Waits until the session listens. Returns the other events that arrived before that.
+/// Waits until the session listens on this number of sockets. Returns the other events that arrived before that.
 async fn listening(
     session: &Session,
     notify: &Notify,
     listen: &[SocketAddr],
     interface: Option<&str>,
+    sockets: usize,
 ) -> Result<Vec<Event>, StartError> {
     let mut seen = vec![];
     let failed = |why: &str| StartError::Listen { addresses: interfaces(listen, interface), why: why.into() };
@@ -247,7 +260,7 @@ async fn listening(
                 _ => seen.push(event),
             }
         }
-        if seen.iter().filter(|event| event.kind == EventKind::Listening).count() >= sockets(listen, interface) {
+        if seen.iter().filter(|event| event.kind == EventKind::Listening).count() >= sockets {
             return Ok(seen);
         }
         if timeout_at(deadline, notify.notified()).await.is_err() {

@@ -3,7 +3,8 @@
 use std::process::Stdio;
 use std::sync::Arc;
 
-use proxytorrent_tests::{Origin, TestServer, eventually, read_json};
+use proxytorrent_tests::clients::libtorrent;
+use proxytorrent_tests::{Origin, PATIENCE, TestServer, content, eventually, read_json, sha256};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -11,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
 use crate::raw::{Authority, Peer, Raw};
+use crate::tracker::announce_url;
 
 /// The source address of every test proxy. It differs from the server's, so that an origin can tell them apart.
 pub const EXIT: &str = "127.0.0.9";
@@ -332,4 +334,37 @@ async fn a_connection_through_the_proxy_is_reused() {
         server.fetch(&origin.file(1000, n, "a.bin")).await;
     }
     assert_eq!(origin.peers().len(), 1);
+}
+
+/// A peer that listens sees the address of the proxy, and none can connect to the seeder.
+#[tokio::test]
+async fn the_seeder_reaches_peers_through_its_proxy_only() {
+    let mut proxy = Proxy::microsocks(&["-u", "me", "-P", "p@ss"]).await;
+    let url = proxy.url("socks5", "me:p%40ss@");
+    let (server, origin) = (TestServer::with(&[("SEEDER__PROXY", &url)]).await, Origin::start().await);
+    let row = server.fetch(&origin.file(1_000_000, 1, "a.bin")).await;
+    let id = row["id"].as_str().expect("an id");
+    assert!(!server.magnet(id).await.contains("x.pe="), "no peer can connect to it");
+    assert_eq!(server.json(Method::GET, "/v1/health", None).await["status"], "healthy");
+
+    let (announce, infohash) = announce_url(&server, id).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let connected = async |peer: char| {
+        let peer = peer.to_string().repeat(20);
+        let url = format!("{announce}&info_hash={infohash}&peer_id={peer}&port={port}&left=1000&event=started");
+        assert_eq!(server.http.get(url).send().await.expect("a response").status(), 200);
+        tokio::time::timeout(PATIENCE / 10, listener.accept()).await.ok()
+    };
+    let (_, from) = connected('a').await.expect("a connection").expect("accepted");
+    assert_eq!(from.ip().to_string(), EXIT);
+    let torrent = server.save_torrent(id).await;
+    let downloaded = libtorrent(torrent.to_str().expect("a path"), &server.scratch("down")).await;
+    assert_eq!(downloaded, sha256(&content(1_000_000, 1)));
+
+    proxy.child.kill().await.expect("killed");
+    // Connections that the proxy made before may still wait to be accepted.
+    while let Some(accepted) = connected('b').await {
+        assert_eq!(accepted.expect("accepted").1.ip().to_string(), EXIT, "a connection without the proxy");
+    }
 }

@@ -103,8 +103,8 @@ async fn every_link_works_under_a_path_prefix() {
 
 #[tokio::test]
 async fn events_are_not_buffered() {
-    let (server, _nginx, public, client) = behind_nginx(&[]).await;
-    assert_events_arrive(&server, &public, &client).await;
+    let (_server, _nginx, public, client) = behind_nginx(&[]).await;
+    assert_events_arrive(&public, &client).await;
 }
 
 /// The server block of `infra/compose/nginx.conf`, with other addresses and paths.
@@ -113,7 +113,7 @@ async fn nginx_of_the_compose_file_adds_tls() {
     let (port, internal) = (free_port(), free_port().to_string());
     let public = format!("https://localhost:{port}");
     let settings = [("PUBLIC_URL", public.as_str()), ("PORT", &internal), ("SECURITY__TRUSTED_PROXIES", "127.0.0.1")];
-    let server = TestServer::with(&settings).await;
+    let _server = TestServer::with(&settings).await;
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let _nginx = Nginx::with(|folder| {
         fs::write(folder.join("fullchain.pem"), certified.cert.pem()).expect("written");
@@ -127,7 +127,7 @@ async fn nginx_of_the_compose_file_adds_tls() {
     let certificate = reqwest::Certificate::from_der(certified.cert.der()).expect("a certificate");
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([certificate]).build().expect("a client");
     eventually("nginx responds", async || client.get(format!("{public}/v1/health")).send().await.ok()).await;
-    assert_events_arrive(&server, &public, &client).await;
+    assert_events_arrive(&public, &client).await;
     // The longest body that the API accepts passes nginx, and is refused for its contents only.
     let start = r#"{"url":"http://127.0.0.1:1/","body":""#;
     let body = format!("{start}{}\"}}", "x".repeat(256 * 1024 - start.len() - 2));
@@ -135,9 +135,12 @@ async fn nginx_of_the_compose_file_adds_tls() {
     assert_eq!(request.send().await.expect("a response").status(), 422);
 }
 
-async fn assert_events_arrive(server: &TestServer, public: &str, client: &reqwest::Client) {
+async fn assert_events_arrive(public: &str, client: &reqwest::Client) {
     let origin = Origin::start().await;
-    let id = server.create(json!({ "url": origin.url("/gated/100000/1") })).await;
+    let body = json!({ "url": origin.url("/gated/100000/1") }).to_string();
+    let request = client.post(format!("{public}/v1/requests")).header("content-type", "application/json").body(body);
+    let created = read_json(request.send().await.expect("a response")).await;
+    let id = created["id"].as_str().expect("an id");
     let response = client.get(format!("{public}/v1/requests/{id}/events")).send().await.expect("a response");
     let mut events = response.bytes_stream();
     // The request has not ended, so an event that arrives now was not buffered.

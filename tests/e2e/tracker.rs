@@ -12,7 +12,7 @@ async fn ask(server: &TestServer, url: &str) -> Value {
 }
 
 /// Returns the announce URL in a request's torrent, and the percent-encoded infohash.
-async fn announce_url(server: &TestServer, id: &str) -> (String, String) {
+pub async fn announce_url(server: &TestServer, id: &str) -> (String, String) {
     let torrent = Value::decode(&std::fs::read(server.save_torrent(id).await).unwrap()).unwrap();
     let url = String::from_utf8(torrent.get("announce").unwrap().as_bytes().unwrap().to_vec()).unwrap();
     let infohash = server.get(id).await["infohash"].as_str().unwrap().to_owned();

@@ -251,9 +251,13 @@ fn print_banner(settings: &Settings, url: &Url, session: &SeedSession) {
     info!(%url, data = %settings.storage.base_path.display(), "server started");
     let server = url.as_str().trim_end_matches('/');
     let seeders: Vec<_> = session.addresses().borrow().iter().map(ToString::to_string).collect();
-    let seeders = if seeders.is_empty() { "no public address yet".into() } else { seeders.join(", ") };
+    let seeders = match (&settings.seeder.proxy, seeders.is_empty()) {
+        (Some(_), _) => "through its proxy".to_owned(),
+        (None, true) => "on no public address yet".to_owned(),
+        (None, false) => format!("on {}", seeders.join(", ")),
+    };
     let version = &settings.server.app_version;
-    let mut lines = vec![format!("ProxyTorrent {version} serves {server} and seeds on {seeders}.")];
+    let mut lines = vec![format!("ProxyTorrent {version} serves {server} and seeds {seeders}.")];
     if settings.server.profile == Profile::Development {
         let proxy = settings.proxy.proxy_enabled;
         let proxy = if proxy { "through the proxy" } else { "NO PROXY (origins see this machine's address)" };

@@ -68,6 +68,19 @@ lt::settings_pack pack(SessionSettings const& s)
 		s.encryption == Encryption::Forced ? lt::settings_pack::pe_rc4 : lt::settings_pack::pe_both);
 	p.set_bool(lt::settings_pack::prefer_rc4, s.encryption == Encryption::Preferred);
 
+	if (!s.proxy_hostname.empty()) {
+		// libtorrent then connects to peers through the proxy only, and opens no TCP listen socket.
+		p.set_int(lt::settings_pack::proxy_type,
+			s.proxy_username.empty() ? lt::settings_pack::socks5 : lt::settings_pack::socks5_pw);
+		p.set_str(lt::settings_pack::proxy_hostname, std::string(s.proxy_hostname));
+		p.set_int(lt::settings_pack::proxy_port, s.proxy_port);
+		p.set_str(lt::settings_pack::proxy_username, std::string(s.proxy_username));
+		p.set_str(lt::settings_pack::proxy_password, std::string(s.proxy_password));
+		p.set_bool(lt::settings_pack::proxy_peer_connections, true);
+		p.set_bool(lt::settings_pack::proxy_tracker_connections, true);
+		p.set_bool(lt::settings_pack::proxy_hostnames, true);
+	}
+
 	p.set_int(lt::settings_pack::upload_rate_limit, s.upload_rate_limit);
 	p.set_int(lt::settings_pack::download_rate_limit,
 		s.download_rate_limit > 0 ? s.download_rate_limit : max_received_per_second);

@@ -15,8 +15,8 @@ pub(crate) mod ffi {
         Off,
     }
 
-    /// The settings of a session. See `libtorrent::settings_pack`.
-    #[derive(Debug, Clone)]
+    /// The settings of a session. See `libtorrent::settings_pack`. Their `Debug` does not show the credentials for the proxy.
+    #[derive(Clone)]
     pub struct SessionSettings {
         /// libtorrent's `listen_interfaces`, such as `127.0.0.1:6881,[::1]:6881`. Port 0 chooses a free port.
         pub listen_interfaces: String,
@@ -28,6 +28,15 @@ pub(crate) mod ffi {
         pub connect_to_peers: bool,
         /// libtorrent's `outgoing_interfaces`: the source addresses of outgoing connections. Empty for any.
         pub outgoing_interfaces: String,
+        /// The host of a SOCKS5 proxy (RFC 1928), through which the session connects to peers. Empty for none. With a proxy
+        /// no peer can connect by TCP.
+        pub proxy_hostname: String,
+        /// The port of the proxy.
+        pub proxy_port: u16,
+        /// The user name for the proxy (RFC 1929). Empty for none.
+        pub proxy_username: String,
+        /// The password for the proxy.
+        pub proxy_password: String,
         /// The upload limit of all peers together in bytes per second. 0 is no limit.
         pub upload_rate_limit: i32,
         /// The download limit of all peers together in bytes per second. 0 is no limit.

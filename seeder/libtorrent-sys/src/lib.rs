@@ -131,6 +131,15 @@ unsafe impl Send for ffi::Session {}
 // SAFETY: as above.
 unsafe impl Sync for ffi::Session {}
 
+impl fmt::Debug for SessionSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionSettings")
+            .field("listen_interfaces", &self.listen_interfaces)
+            .field("encryption", &self.encryption)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The error of a libtorrent call.
 #[derive(Debug)]
 pub struct Error(String);

@@ -212,6 +212,7 @@ impl Settings {
                  SEEDER__PUBLIC_ADDRESS to the address that they use, e.g. 192.0.2.7:6881",
             );
         }
+        self.seeder.refuse_contradictions(&mut refuse);
         if self.seeder.interface.is_some() && self.seeder.listen.iter().any(|l| !l.ip().is_unspecified()) {
             refuse(
                 "SEEDER__LISTEN",

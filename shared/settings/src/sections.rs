@@ -256,6 +256,10 @@ section! {
         /// The network interface that the seeder and all fetches are bound to, such as tun0. While it is down, nothing is
         /// sent through another one. Needs the unspecified address 0.0.0.0 or :: in SEEDER__LISTEN.
         interface: Option<InterfaceName> = "";
+        /// A SOCKS5 proxy through which the seeder connects to peers, as socks5://user:password@host:1080. Peers see its
+        /// address only, and cannot connect to the seeder: it connects to those that announce themselves as downloading.
+        /// Without the proxy no peer is connected.
+        proxy: Option<ProxyAddress> = "";
         /// A file with the port to listen on, which overrides the ports of SEEDER__LISTEN and SEEDER__PUBLIC_ADDRESS. It
         /// is watched: the seeder follows the port that a VPN forwards, as gluetun writes it. Until the file exists, the
         /// configured ports are used.
@@ -552,7 +556,34 @@ impl Seeder {
     pub fn has_no_public_address(&self) -> bool {
         self.public_address.is_empty()
             && self.public_ip_file.is_none()
+            && self.proxy.is_none()
             && self.listen.iter().any(|address| address.ip().is_unspecified())
+    }
+}
+
+impl Seeder {
+    /// Refuses what contradicts a proxy for peers.
+    pub(crate) fn refuse_contradictions(&self, refuse: &mut impl FnMut(&str, &str)) {
+        let Some(proxy) = &self.proxy else { return };
+        if proxy.kind != ProxyType::Socks5 {
+            refuse("SEEDER__PROXY", "is no SOCKS5 proxy; allowed: socks5://user:password@host:1080");
+        }
+        if !self.connect_to_peers {
+            refuse(
+                "SEEDER__CONNECT_TO_PEERS",
+                "must be true with SEEDER__PROXY, since no peer can connect to the seeder",
+            );
+        }
+        for (name, is_set) in [
+            ("SEEDER__INTERFACE", self.interface.is_some()),
+            ("SEEDER__PORT_FILE", self.port_file.is_some()),
+            ("SEEDER__PUBLIC_ADDRESS", !self.public_address.is_empty()),
+            ("SEEDER__PUBLIC_IP_FILE", self.public_ip_file.is_some()),
+        ] {
+            if is_set {
+                refuse(name, "must be empty with SEEDER__PROXY, since no peer can connect to the seeder");
+            }
+        }
     }
 }
 

@@ -71,6 +71,12 @@ fn contradictions_are_refused() {
         (&[("CACHE__DEFAULT_TTL", "100"), ("CACHE__MAX_TTL", "99")][..], "greater than CACHE__MAX_TTL"),
         (&[("HOST", "0.0.0.0")], "set PUBLIC_URL"),
         (&[("SEEDER__LISTEN", "[::]:6881")], "set SEEDER__PUBLIC_ADDRESS"),
+        (&[("SEEDER__PROXY", "http://h:1")], "SEEDER__PROXY: is no SOCKS5 proxy"),
+        (
+            &[("SEEDER__PROXY", "socks5://h"), ("SEEDER__PUBLIC_ADDRESS", "192.0.2.7:1")],
+            "must be empty with SEEDER__PROXY",
+        ),
+        (&[("SEEDER__PROXY", "socks5://h"), ("SEEDER__CONNECT_TO_PEERS", "false")], "must be true with SEEDER__PROXY"),
         (&[("SEEDER__INTERFACE", "tun0")], "is an address, but SEEDER__INTERFACE decides"),
         (&[("SEEDER__INTERFACE", "tun0:1")], "SEEDER__INTERFACE: 'tun0:1' is not the name of an interface"),
         (&[("SEEDER__CACHE_DISK", "1000000")], "SEEDER__CACHE_DISK: is too small"),
