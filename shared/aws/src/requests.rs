@@ -121,7 +121,7 @@ impl DynamoRequests {
     async fn applied(&self, id: RequestId, item: &Item) -> Result<Applied, StoreError> {
         match read(item).and_then(|row| Ok((row, rows::waiting(item)?))) {
             Ok((row, waiting)) => {
-                debug_assert!(rows::is_indexed_as(item, &row), "{item:?}");
+                debug_assert!(rows::is_indexed_as(item, &row), "the indices do not match the state of {id}");
                 Ok(Applied::Done(Box::new(row), waiting))
             }
             Err(error) => {
