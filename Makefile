@@ -1,8 +1,10 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
+# For `sam build`, too, which builds for the architecture that they name.
+parameters = $(if $(PARAMETERS),--parameter-overrides $(strip $(PARAMETERS)))
 sam-build = PATH="$$PWD/.tools/lambda/bin:$$PATH" SAM_CLI_TELEMETRY=0 CARGO_PROFILE_RELEASE_DEBUG=false \
-  CARGO_PROFILE_RELEASE_STRIP=true sam build --region us-east-1
+  CARGO_PROFILE_RELEASE_STRIP=true sam build --region us-east-1 $(parameters)
 # For tests: without optimization, because they check the deployment and not the size of the binaries.
 sam-build-in-a-hurry = echo "sam build"; mkdir -p target; \
   CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 $(sam-build) >target/sam-build.log 2>&1 \
@@ -86,7 +88,7 @@ sam = SAM_CLI_TELEMETRY=0 .tools/lambda/bin/sam
 
 deploy: sam-build ## Deploy to AWS: STAGE=dev PARAMETERS='Secret=NAME …' (docs/aws.md)
 	$(sam) deploy --stack-name $(stack) --resolve-s3 --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND \
-	  --no-fail-on-empty-changeset $(if $(PARAMETERS),--parameter-overrides $(strip $(PARAMETERS)))
+	  --no-fail-on-empty-changeset $(parameters)
 
 logs: ## Follow the logs on AWS: STAGE=dev, and OF=seeders for those of the seeders
 	@scripts/setup lambda

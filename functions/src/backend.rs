@@ -68,6 +68,9 @@ impl Backend {
     pub async fn load<const PORTS: u16>(role: Role) -> Result<Self, Error> {
         let settings = Settings::load_role(role)?;
         telemetry::start(&settings);
+        if let Some(namespace) = &settings.aws.metrics_namespace {
+            telemetry::emf::install(namespace)?;
+        }
         let _ = rustls::crypto::ring::default_provider().install_default();
         let clients = clients::<PORTS>().await;
         let backend = Self::new::<PORTS>(settings, &clients, Arc::new(SystemClock))?;

@@ -7,19 +7,25 @@ use api::endpoints::Endpoint;
 use api::{Api, Deployment, HealthChecks};
 use axum::Router;
 use axum::extract::ConnectInfo;
+use axum::response::Response;
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
 use serde_json::{Value, json};
 use settings::{ExposeSecret, Role};
+use telemetry::emf;
 use tower::Layer;
-use tower::util::MapRequestLayer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use crate::{Backend, Error, port};
 
 /// Serves an endpoint with these ports until the container ends.
 pub async fn serve<const PORTS: u16>(endpoint: Endpoint) -> Result<(), Error> {
     let routes = routes(endpoint, &Backend::load::<PORTS>(Role::Api).await?)?;
-    lambda_http::run(MapRequestLayer::new(with_address).layer(routes)).await
+    let measured = MapResponseLayer::new(|response: Response| {
+        emf::flush();
+        response
+    });
+    lambda_http::run(MapRequestLayer::new(with_address).layer(measured.layer(routes))).await
 }
 
 /// An endpoint on these stores.

@@ -8,6 +8,7 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use ports::Task;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use telemetry::emf;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -57,7 +58,9 @@ where
     let work = &work;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Batch>| async move {
         let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-        Ok::<_, Error>(handle_batch(&event.payload, left, work).await)
+        let response = handle_batch(&event.payload, left, work).await;
+        emf::flush();
+        Ok::<_, Error>(response)
     }))
     .await
 }
@@ -99,7 +102,7 @@ where
         warn!(message.id = message.message_id, "unknown message dropped");
     }
     for task in tasks {
-        if let Err(error) = work(task, stopping.clone()).await {
+        if let Err(error) = pipeline::measured(task.step(), work(task, stopping.clone())).await {
             error!(message.id = message.message_id, %error, "message failed, will be redelivered");
             return Some(ItemFailure { item_identifier: message.message_id.clone() });
         }
@@ -114,7 +117,9 @@ where
 {
     let work = &work;
     lambda_runtime::run(service_fn(|_: LambdaEvent<Value>| async move {
-        work().await?;
+        let result = pipeline::measured("sweep", work()).await;
+        emf::flush();
+        result?;
         Ok::<_, Error>(Value::Null)
     }))
     .await

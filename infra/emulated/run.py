@@ -99,7 +99,7 @@ def with_settings(template, settings):
     return template.replace("      Variables:\n", "      Variables:\n" + variables, 1)
 
 
-def deploy_binaries(endpoint, binaries, settings, parameters):
+def deploy_binaries(endpoint, binaries, settings, parameters, folder):
     """Deploys template.yaml with the local binaries as the code of the functions."""
     s3 = client("s3", endpoint)
     template = (ROOT / "template.yaml").read_text()
@@ -110,9 +110,11 @@ def deploy_binaries(endpoint, binaries, settings, parameters):
     code = r"(BuildProperties: \{ Binary: (\w+) \}\n)(    Properties:\n)?"
     template = re.sub(code, r"\1    Properties:\n      CodeUri: s3://code/\2.zip\n", template)
     template = template.replace("    CodeUri: functions\n", "")
+    template = with_settings(template, settings)
+    pathlib.Path(folder, "template.yaml").write_text(template)
     client("cloudformation", endpoint).create_stack(
         StackName=STACK,
-        TemplateBody=with_settings(template, settings),
+        TemplateBody=template,
         Capabilities=CAPABILITIES,
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
     )
@@ -208,6 +210,7 @@ def environment(endpoint, settings, parameters, known, outputs):
         **os.environ,
         **settings,
         **{"AWS__" + re.sub("(?<=[a-z])(?=[A-Z])", "_", name).upper(): outputs[name] for name in names},
+        "AWS__METRICS_NAMESPACE": STACK if parameters.get("AlarmEmail") else "",
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_REGION": REGION,
         "AWS_ACCESS_KEY_ID": "test",
@@ -244,7 +247,15 @@ def start_seeder(command, number, variables, webseed, folder):
     )
     if not seeder.stdout.readline():
         sys.exit("the seeder did not start: " + log.read_text())
-    return seeder, {"pid": seeder.pid, "log": str(log), **addresses}
+    metrics = folder / "metrics.log"
+
+    def copy_metrics():
+        with open(metrics, "w", buffering=1) as file:
+            file.writelines(seeder.stdout)
+
+    metrics.touch()
+    threading.Thread(target=copy_metrics, daemon=True).start()
+    return seeder, {"pid": seeder.pid, "log": str(log), "metrics": str(metrics), **addresses}
 
 
 def main():
@@ -287,7 +298,7 @@ def main():
             if arguments.built:
                 deploy_built(endpoint, arguments.built.resolve(), settings, parameters)
             else:
-                deploy_binaries(endpoint, binaries, settings, parameters)
+                deploy_binaries(endpoint, binaries, settings, parameters, folder)
             outputs = deployed(endpoint)
             gateway.upstream = endpoint.removeprefix("http://")
             gateway.api_host = outputs["ApiUrl"].removeprefix("http://")

@@ -97,7 +97,11 @@ impl Events {
                     self.uploads.count(infohash, event.statistics.uploaded_bytes);
                 }
             }
-            EventKind::Statistics => *lock(&self.statistics) = event.statistics,
+            EventKind::Statistics => {
+                let before = std::mem::replace(&mut *lock(&self.statistics), event.statistics);
+                let more = event.statistics.uploaded_bytes.saturating_sub(before.uploaded_bytes);
+                metrics::counter!("proxytorrent_uploaded_bytes_total").increment(more);
+            }
             // Nobody waits for the results of sockets that libtorrent opens by itself.
             EventKind::Listening => drop(self.opened.try_send(Opened { port: event.port, result: Ok(()) })),
             EventKind::ListenFailed => {

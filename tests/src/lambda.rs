@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc};
@@ -36,6 +37,7 @@ pub struct Function {
     events: mpsc::UnboundedSender<(Value, Duration)>,
     polls: mpsc::UnboundedReceiver<Instant>,
     responses: mpsc::UnboundedReceiver<Invoked>,
+    output: mpsc::UnboundedReceiver<String>,
     _process: Child,
     _stop: DropGuard,
 }
@@ -85,7 +87,7 @@ impl Function {
         let stopped = stop.clone();
         tokio::spawn(async move { stopped.run_until_cancelled(axum::serve(listener, routes).into_future()).await });
         let started = Instant::now();
-        let process = Command::new(binary)
+        let mut process = Command::new(binary)
             .env_clear()
             .envs(environment(&format!("http://{address}")))
             .env("AWS_LAMBDA_RUNTIME_API", &address)
@@ -94,17 +96,29 @@ impl Function {
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
             .env("AWS_LAMBDA_LOG_STREAM_NAME", "test")
             .env("AWS_LAMBDA_LOG_GROUP_NAME", "test")
-            .stdout(Stdio::inherit())
+            .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("it starts");
-        Self { started, events, polls, responses, _process: process, _stop: stop.drop_guard() }
+        let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+        let (sender, output) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let _ = sender.send(line);
+            }
+        });
+        Self { started, events, polls, responses, output, _process: process, _stop: stop.drop_guard() }
     }
 
     /// Waits until the function asks for its next event. Returns the time since its start.
     pub async fn ready(&mut self) -> Duration {
         let polled = tokio::time::timeout(PATIENCE, self.polls.recv()).await.expect("in time");
         polled.expect("it runs").duration_since(self.started)
+    }
+
+    /// Waits for the next line that the function writes to standard output.
+    pub async fn line(&mut self) -> String {
+        tokio::time::timeout(PATIENCE, self.output.recv()).await.expect("in time").expect("it runs")
     }
 
     /// Sends an event with a deadline of `time` from now, and returns the outcome.

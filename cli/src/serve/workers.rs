@@ -3,12 +3,12 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use domain::{InfoHash, RequestId};
 use embedded::{Delivery, TaskReceiver};
 use futures::future::join_all;
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, gauge};
 use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
 use ports::{Requests, Share, Task};
 use tokio::sync::{Semaphore, mpsc};
@@ -284,16 +284,13 @@ enum SeedTask {
 /// The most peers that wait for the seeder to connect. More are dropped: they connect by themselves.
 const PEERS_WAITING: usize = 256;
 
-/// Runs a step and measures its duration. The sweep retries a step that fails here.
+/// Runs a step and measures it. The sweep retries a step that fails here.
 async fn measured<E: std::fmt::Display>(step: &'static str, work: impl Future<Output = Result<(), E>>) {
-    let started = Instant::now();
     let running = gauge!("proxytorrent_steps_running", "step" => step);
     running.increment(1);
-    let result = work.await;
+    let result = pipeline::measured(step, work).await;
     running.decrement(1);
-    histogram!("proxytorrent_step_duration_seconds", "step" => step).record(started.elapsed().as_secs_f64());
     if let Err(error) = result {
-        counter!("proxytorrent_step_errors_total", "step" => step).increment(1);
         error!(step, %error, "step failed");
     }
 }

@@ -12,6 +12,7 @@ use axum::response::Response;
 use axum::routing::get;
 use domain::Status;
 use serde_json::{Value, json};
+use telemetry::metrics::METRICS;
 use tests::lambda::Function;
 use tests::{content, eventually, sha256};
 use tokio::net::TcpListener;
@@ -20,7 +21,13 @@ use crate::env::{TestEnv, undisturbed};
 use crate::template::functions;
 
 async fn start(env: &TestEnv, binary: &str) -> Function {
-    let environment = env.environment();
+    start_with(env, binary, &[]).await
+}
+
+/// Starts a function with more settings.
+async fn start_with(env: &TestEnv, binary: &str, settings: &[(&'static str, &str)]) -> Function {
+    let mut environment = env.environment();
+    environment.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
     let path = Path::new(env!("CARGO_BIN_EXE_sweep")).with_file_name(binary);
     Function::start(&path, |_| environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()).await
 }
@@ -60,6 +67,36 @@ async fn every_function_handles_its_sample_event() {
         // The other events name a request that does not exist.
         assert_eq!(said, expected.get(name.as_str()).unwrap_or(&json!(404)), "{name}: {answer}");
     }
+    env.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_write_their_metrics_in_the_embedded_metric_format() {
+    let env = TestEnv::new().await;
+    let id = env.create(&undisturbed(), "missing").await;
+    let settings = [("AWS__METRICS_NAMESPACE", "stack")];
+    let expect = async |binary, event, expected: &[(&[(&str, &str)], &str)]| {
+        let mut function = start_with(&env, binary, &settings).await;
+        function.invoke(event, Duration::from_secs(30)).await.unwrap();
+        for (labels, name) in expected {
+            let line: Value = serde_json::from_str(&function.line().await).unwrap();
+            let dimensions: Vec<_> = labels.iter().map(|(label, _)| label).collect();
+            let declared = json!([{ "Namespace": "stack", "Dimensions": [dimensions], "Metrics": [{ "Name": name }] }]);
+            assert_eq!(line["_aws"]["CloudWatchMetrics"], declared, "{line}");
+            assert!(line["_aws"]["Timestamp"].as_u64().unwrap() > 1_700_000_000_000, "{line}");
+            assert!(labels.iter().all(|(label, value)| line[label] == *value), "{line}");
+            let declared = METRICS.iter().find(|metric| metric.name == *name).unwrap();
+            assert!(labels.iter().all(|(label, _)| declared.labels.contains(label)), "{line}");
+            // A histogram has a list of values.
+            assert!(line[name] == 1 || line[name].as_array().is_some_and(|values| values.len() == 1), "{line}");
+        }
+    };
+    let duration = "proxytorrent_step_duration_seconds";
+    expect("create_request", event("create_request"), &[(&[], "proxytorrent_requests_created_total")]).await;
+    let failed = (&[("step", "fetch"), ("code", "origin_status")][..], "proxytorrent_requests_failed_total");
+    let fetch = message(&json!({ "fetch": id }));
+    expect("fetch_content", fetch, &[(&[("step", "fetch")], duration), failed]).await;
+    expect("sweep", event("sweep"), &[(&[("step", "sweep")], duration)]).await;
     env.stop().await;
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use serde_norway::Value as Yaml;
+use telemetry::metrics::METRICS;
 
 use crate::transport::Call;
 
@@ -333,6 +334,17 @@ fn only_what_has_no_resources_is_allowed_on_all_of_them() {
         if actions != ["ec2:DescribeNetworkInterfaces"] {
             assert!(resources.iter().all(|arn| !arn.trim_end_matches("/*").contains('*')), "{resources:?}");
         }
+    }
+}
+
+#[test]
+fn the_alarms_and_the_dashboard_use_metrics_that_exist() {
+    let text = std::fs::read_to_string(root().join("infra/observability.yaml")).unwrap();
+    let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+    let named: BTreeSet<_> = words.filter(|word| word.starts_with("proxytorrent_")).collect();
+    assert!(named.contains("proxytorrent_torrents_not_seeded"), "{named:?}");
+    for name in named {
+        assert!(METRICS.iter().any(|metric| metric.name == name), "there is no metric {name}");
     }
 }
 

@@ -25,7 +25,7 @@ use seeder::http::Process;
 use seeder::{Reader, Registration, SeedSession, UploadLimit};
 use serde_json::json;
 use settings::{ExposeSecret, Role, Settings};
-use telemetry::{Recorder, Signals};
+use telemetry::{Recorder, Signals, emf};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -38,6 +38,9 @@ const POLL_SECONDS: i32 = 20;
 
 /// The back-off after a failed call to the queue.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// How often the metrics are written. CloudWatch keeps one value a minute.
+const METRICS: Duration = Duration::from_secs(60);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -62,8 +65,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     telemetry::start(&settings);
     let stop = Signals::listen()?.token();
     seeder::raise_open_files();
-    let has_metrics = settings.seeder.http.is_some() && settings.monitoring.metrics_enabled;
-    let recorder = has_metrics.then(|| Recorder::install(env!("CARGO_PKG_VERSION"))).transpose()?;
+    let recorder = record_metrics(&settings)?;
 
     let clients = Clients::load().await;
     if settings.seeder.has_no_public_address()
@@ -126,6 +128,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     let progress = seed.progress.clone();
     let registered = tokio::spawn(registration.keep(stop.clone(), move || progress.passes()));
+    if settings.aws.metrics_namespace.is_some() {
+        tokio::spawn(write_metrics(session.clone(), stop.clone()));
+    }
     seeder::follow_vpn_files(&session, &settings.seeder, &stop);
     let addresses: Vec<_> = session.addresses().borrow().iter().map(ToString::to_string).collect();
     let addresses = if addresses.is_empty() { "no public address yet".into() } else { addresses.join(", ") };
@@ -145,6 +150,16 @@ async fn run() -> Result<(), Box<dyn Error>> {
         seeder::exit_immediately(0);
     }
     Ok(())
+}
+
+/// Installs the recorder of metrics: for CloudWatch, or the one of `/metrics`, which it returns.
+fn record_metrics(settings: &Settings) -> Result<Option<Recorder>, Box<dyn Error>> {
+    if let Some(namespace) = &settings.aws.metrics_namespace {
+        emf::install(namespace).map_err(|error| error.to_string())?;
+        return Ok(None);
+    }
+    let is_served = settings.seeder.http.is_some() && settings.monitoring.metrics_enabled;
+    Ok(is_served.then(|| Recorder::install(env!("CARGO_PKG_VERSION"))).transpose()?)
 }
 
 /// Returns the addresses of the ECS task of this process, with the ports of the addresses that it listens on.
@@ -211,6 +226,16 @@ fn process(recorder: Option<Recorder>, session: &Arc<SeedSession>, seed: &Seed, 
         })
     });
     Process { health, metrics }
+}
+
+/// Writes the metrics for CloudWatch every minute, and a last time when `stop` is cancelled.
+async fn write_metrics(session: Arc<SeedSession>, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(METRICS);
+    while stop.run_until_cancelled(interval.tick()).await.is_some() {
+        seeder::record(&session);
+        emf::flush();
+    }
+    emf::flush();
 }
 
 /// Handles the messages of the queue until `stop` is cancelled.

@@ -24,6 +24,7 @@ pub use collect_orphans::CollectOrphans;
 pub use dead_letter::DeadLetter;
 pub use error::StepError;
 pub use fetch::Fetch;
+pub use metrics::measured;
 pub use notify::{BadWebhookSecret, Notify, WebhookKey};
 pub use package::{Package, Salt};
 pub use release::Release;

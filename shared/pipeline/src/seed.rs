@@ -275,10 +275,16 @@ impl Seed {
         }
         self.progress.done.store(0, Ordering::Relaxed);
         self.progress.all.store(missing.len() as u64, Ordering::Relaxed);
+        let not_seeded = metrics::gauge!("proxytorrent_torrents_not_seeded");
+        not_seeded.set(u32::try_from(missing.len()).unwrap_or(u32::MAX));
+        let not_seeded = &not_seeded;
         let restoring = missing.into_iter().map(|(infohash, content)| async move {
             let added = self.restore_one(infohash, content).await;
             match &added {
-                Ok(_) => drop(self.progress.done.fetch_add(1, Ordering::Relaxed)),
+                Ok(_) => {
+                    self.progress.done.fetch_add(1, Ordering::Relaxed);
+                    not_seeded.decrement(1);
+                }
                 Err(error) => warn!(%infohash, %error, "torrent not restored, trying again later"),
             }
             added

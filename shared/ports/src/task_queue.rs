@@ -27,6 +27,21 @@ pub enum Task {
     Connect(InfoHash, SocketAddr),
 }
 
+impl Task {
+    /// The name of the step that handles the task, as in logs and metrics.
+    pub const fn step(self) -> &'static str {
+        match self {
+            Self::Fetch(_) => "fetch",
+            Self::Package(_) => "package",
+            Self::Seed(..) => "seed",
+            Self::Release(_) => "release",
+            Self::Unseed(_) => "unseed",
+            Self::Notify(_) => "notify",
+            Self::Connect(..) => "connect",
+        }
+    }
+}
+
 /// The owner and the host of a task: owners get equal shares of the workers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Share {

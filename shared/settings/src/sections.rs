@@ -437,6 +437,9 @@ section! {
         package_queue: Option<String> = "";
         /// The URL of the SQS queue of seeder tasks.
         seed_queue: Option<String> = "";
+        /// The CloudWatch namespace of the metrics, which are then written to standard output in the embedded metric
+        /// format, and not served at /metrics of the seeder. Empty: the functions write none.
+        metrics_namespace: Option<String> = "";
         /// The size of the in-memory cache of contents of a function, in bytes; 0 caches nothing. The seeder has
         /// SEEDER__CACHE_MEMORY.
         content_memory: Bounded<0, 1_000_000_000_000> = "134217728";

@@ -1,5 +1,7 @@
 //! Logging (standard error, one line per event) and termination signals.
 
+#[cfg(feature = "emf")]
+pub mod emf;
 pub mod metrics;
 #[cfg(feature = "prometheus")]
 mod prometheus;

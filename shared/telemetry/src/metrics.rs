@@ -92,6 +92,12 @@ pub const METRICS: &[Metric] = &[
         "How long the oldest request that waits for a worker has waited",
     ),
     metric("proxytorrent_tasks_waiting", Kind::Gauge, &["step"], "Requests that wait for a worker"),
+    metric(
+        "proxytorrent_torrents_not_seeded",
+        Kind::Gauge,
+        &[],
+        "Torrents that the seeder must seed and could not add, or not yet, since its last comparison with the database",
+    ),
     metric("proxytorrent_torrents_seeding", Kind::Gauge, &[], "Torrents that are seeded"),
     metric("proxytorrent_unreadable_rows_total", Kind::Counter, &[], "Rows that could not be read"),
     metric("proxytorrent_uploaded_bytes_total", Kind::Counter, &[], "Bytes of contents sent to peers"),

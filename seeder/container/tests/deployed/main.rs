@@ -1,138 +1,25 @@
-//! End-to-end test on AWS: template.yaml deployed to an emulator, with its functions and the seeder. The functions
+//! End-to-end tests on AWS: template.yaml deployed to an emulator, with its functions and the seeder. The functions
 //! are either started as by `make run-aws`, or built by `sam build` and deployed by `sam deploy`.
 
-use std::ops::Deref;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+mod stack;
+mod updates;
+
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tests::clients::{aria2, libtorrent, without_trackers};
-use tests::{ApiClient, Image, Origin, content, python, root, sha256};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tests::{Image, Origin, content, root, sha256};
+use tokio::process::Command;
 
-/// The timeout of every step.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// The deployed stack. Dropping it stops its processes.
-struct Stack {
-    child: Child,
-    client: ApiClient,
-    names: Value,
-    folder: TempDir,
-}
-
-impl Deref for Stack {
-    type Target = ApiClient;
-
-    fn deref(&self) -> &ApiClient {
-        &self.client
-    }
-}
-
-impl Stack {
-    /// Deploys the stack from the binaries next to the seeder's, with more arguments of `infra/emulated/run.py`.
-    async fn deploy(arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let binaries = Path::new(env!("CARGO_BIN_EXE_seeder-container")).parent().unwrap();
-        let mut child = Command::new(python())
-            .arg(root().join("infra/emulated/run.py"))
-            .arg("--binaries")
-            .arg(binaries)
-            .args(["--port", "0", "--setting", "FETCHER__ALLOW_NETWORKS=127.0.0.1/32"])
-            // With a webseed, clients would download from it, and tests of the seeder would prove nothing.
-            .args(["--setting", "TORRENT__WEBSEED=false"])
-            // One in 256 encrypted handshakes fails. The client retries after the minimum interval.
-            .args(["--setting", "TRACKER__INTERVAL=10"])
-            .args(arguments)
-            .env("TMPDIR", folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut next = async || {
-            let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time").unwrap();
-            line.expect("it is deployed")
-        };
-        let first = next().await;
-        let url = first.split(" serves ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
-        next().await;
-        let names = serde_json::from_str(&next().await).unwrap();
-        let client = ApiClient::new(url).with_token("emulated").with_long_polls();
-        Self { child, client, names, folder }
-    }
-
-    fn seeders(&self) -> &[Value] {
-        self.names["Seeders"].as_array().unwrap()
-    }
-
-    async fn health(&self, seeder: &Value) -> Value {
-        let url = format!("http://{}/health", seeder["http"].as_str().unwrap());
-        tests::read_json(self.http.get(url).send().await.unwrap()).await
-    }
-
-    /// Waits until the seeders after the first `skipped` ones have this many torrents together. Returns how many each has.
-    async fn wait_for_copies(&self, skipped: usize, count: usize) -> Vec<usize> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let mut shares = vec![];
-            for seeder in &self.seeders()[skipped..] {
-                let health = self.health(seeder).await;
-                shares.push(usize::try_from(health["torrents"].as_u64().unwrap()).unwrap());
-            }
-            if shares.iter().sum::<usize>() == count {
-                return shares;
-            }
-            assert!(Instant::now() < deadline, "{shares:?} torrents instead of {count}");
-            // The interval of the polls.
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    /// Runs `infra/redrive.py`. Returns what it prints.
-    async fn redrive(&self) -> String {
-        let mut command = Command::new(python());
-        command.arg(root().join("infra/redrive.py")).arg("proxytorrent");
-        command
-            .env("AWS_ENDPOINT_URL", self.names["Endpoint"].as_str().unwrap())
-            .env("AWS_DEFAULT_REGION", "us-east-1");
-        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
-        let output = command.output().await.unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Creates a folder for the test's files and returns its path.
-    fn scratch(&self, name: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        path
-    }
-
-    async fn stop(mut self) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
-        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").unwrap();
-        assert!(ended.success(), "{ended}");
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        // Only a failed test reaches this with a running process. SIGTERM lets it stop its own children.
-        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-    }
-}
+use crate::stack::{PATIENCE, Stack};
 
 #[tokio::test]
 async fn a_request_is_fetched_packaged_and_seeded_on_aws() {
-    main_job(Stack::deploy(&[]).await).await;
+    let stack = Stack::deploy(&[]).await;
+    main_job(&stack).await;
+    stack.stop().await;
 }
 
 #[tokio::test]
@@ -142,7 +29,12 @@ async fn a_request_is_fetched_packaged_and_seeded_after_sam_deploy() {
     let image = ["--parameter=SeederImage=registry.example/seeder:1", "--parameter=AlarmEmail=you@example.org"];
     let built = root().join(".aws-sam/build");
     let arguments = [&["--built", built.to_str().unwrap()], &image[..]].concat();
-    main_job(Stack::deploy(&arguments).await).await;
+    let stack = Stack::deploy(&arguments).await;
+    main_job(&stack).await;
+    // Both are written every minute.
+    stack.wait_for_metric("proxytorrent_torrents_not_seeded", &json!(0.0)).await;
+    stack.wait_for_metric("proxytorrent_torrents_seeding", &json!(3.0)).await;
+    stack.stop().await;
 }
 
 #[tokio::test]
@@ -161,14 +53,15 @@ async fn the_image_of_the_seeder_seeds_with_a_read_only_root() {
     };
     let health = check().await;
     assert!(health.status.success() && health.stdout.starts_with(b"{"), "{health:?}");
-    main_job(stack).await;
+    main_job(&stack).await;
+    stack.stop().await;
     assert!(folder.path().join("volume").read_dir().unwrap().next().is_some(), "the disk cache is in the volume");
     let health = check().await;
     assert!(!health.status.success(), "the seeder has stopped");
     assert!(String::from_utf8_lossy(&health.stderr).contains("error sending request"), "{health:?}");
 }
 
-async fn main_job(stack: Stack) {
+async fn main_job(stack: &Stack) {
     let origin = Origin::start().await;
     assert_eq!(stack.http.get(format!("{}/v1/requests", stack.url)).send().await.unwrap().status(), 401);
     assert_eq!(stack.json(Method::GET, "/v1/health", None).await["status"], "healthy");
@@ -228,10 +121,9 @@ async fn main_job(stack: Stack) {
     let request = stack.http.post(endpoint).header("x-amz-target", "AmazonSQS.SendMessage").body(message);
     assert_eq!(request.header("content-type", "application/x-amz-json-1.0").send().await.unwrap().status(), 200);
     for moved in ["1 messages moved to proxytorrent-SeedQueue-", "0 messages moved to proxytorrent-SeedQueue-"] {
-        let printed = stack.redrive().await;
+        let printed = stack.run("infra/redrive.py", &["proxytorrent"]).await;
         assert!(printed.starts_with(moved), "{printed}");
     }
-    stack.stop().await;
 }
 
 /// The others add its torrents by themselves.

@@ -1,0 +1,81 @@
+//! Updates of the stack while requests are in progress.
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tests::{Origin, eventually, sha256};
+
+use crate::stack::Stack;
+
+/// A lease (60 s), the interval of the sweep (60 s), and the rest of the fetch.
+const LEASE_AND_SWEEP: Duration = Duration::from_secs(150);
+
+/// Creates requests until the update has ended, whose origins respond after half a second. Returns how the update ended, and
+/// the requests.
+async fn update_under_load(stack: &Stack, origin: &Origin, how: &str) -> (String, Vec<String>) {
+    let folder = stack.names["Folder"].as_str().unwrap();
+    let arguments = [folder, how];
+    let update = stack.run("tests/tools/update_stack.py", &arguments);
+    tokio::pin!(update);
+    let mut ids = vec![];
+    loop {
+        let url = origin.url(&format!("/delayed/500/{}?{how}", ids.len()));
+        ids.push(create(stack, &url).await);
+        tokio::select! {
+            biased;
+            ended = &mut update => return (ended.trim().to_owned(), ids),
+            // The interval of the requests.
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+    }
+}
+
+/// Creates a request as a client that repeats a call that failed: the emulator kills functions that it updates. AWS lets them
+/// finish.
+async fn create(stack: &Stack, url: &str) -> String {
+    let (key, body) = (sha256(url.as_bytes()), json!({ "url": url }).to_string());
+    let created = eventually("the request is created", async || {
+        let call = stack.http.post(format!("{}/v1/requests", stack.url)).bearer_auth("emulated");
+        let call = call.header("content-type", "application/json").header("idempotency-key", &key).body(body.clone());
+        let response = call.send().await.unwrap();
+        let is_created = response.status() == StatusCode::CREATED;
+        assert!(is_created || response.status().is_server_error(), "{}", response.status());
+        is_created.then_some(response)
+    })
+    .await;
+    tests::read_json(created).await["id"].as_str().unwrap().to_owned()
+}
+
+async fn version(stack: &Stack) -> String {
+    stack.json(Method::GET, "/v1/health", None).await["version"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_update_under_load_loses_no_request_and_a_broken_one_is_rolled_back() {
+    let (stack, origin) = (Stack::deploy(&[]).await, Origin::start().await);
+    let before = version(&stack).await;
+    let (ended, mut ids) = update_under_load(&stack, &origin, "broken").await;
+    assert_eq!(ended, "UPDATE_ROLLBACK_COMPLETE");
+    assert_eq!(version(&stack).await, before);
+
+    let (ended, more) = update_under_load(&stack, &origin, "changed").await;
+    assert_eq!(ended, "UPDATE_COMPLETE");
+    eventually("the new version is used", async || (version(&stack).await == "changed").then_some(())).await;
+    ids.extend(more);
+
+    let (ended, more) = update_under_load(&stack, &origin, "unchanged").await;
+    assert_eq!(ended, "No updates are to be performed.");
+    ids.extend(more);
+
+    // A fetch whose function was killed is repeated by the sweep when its lease has ended.
+    let deadline = Instant::now() + LEASE_AND_SWEEP;
+    for id in ids {
+        while stack.get(&id).await["status"] != "ready" {
+            assert!(Instant::now() < deadline, "{:#}", stack.get(&id).await);
+            // The interval of the polls.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+    stack.stop().await;
+}
