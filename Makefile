@@ -98,6 +98,14 @@ redrive: ## Move the messages of the seeders' dead-letter queue back: STAGE=dev
 	@scripts/setup aws
 	.tools/python/bin/python infra/redrive.py $(stack)
 
+backup: ## Back up the tables of requests and torrents: STAGE=dev NAME=before-upgrade
+	@scripts/setup aws
+	.tools/python/bin/python infra/backup.py create $(stack) $(or $(NAME),$(error set NAME, such as NAME=before-upgrade))
+
+restore: ## Restore these tables: STAGE=dev FROM=before-upgrade, or FROM=2026-11-27T10:00:00Z
+	@scripts/setup aws
+	.tools/python/bin/python infra/backup.py restore $(stack) $(or $(FROM),$(error set FROM to the name of a backup or a time))
+
 delete: ## Delete a stack from AWS; tables of requests and torrents, and the bucket, stay: STAGE=dev
 	@scripts/setup lambda
 	$(sam) delete --stack-name $(stack)
@@ -135,4 +143,4 @@ clean: ## Delete the build output and the installed tools
 	@! [ -d .tools/images ] || buildah --root .tools/images/root --runroot .tools/images/run rm --all >/dev/null
 	rm -rf target .tools
 
-.PHONY: help run run-aws lambda-watch sam-build validate deb test unit deny test-deploy lint deploy logs redrive delete fmt bench bench-swarm check-memory setup clean
+.PHONY: help run run-aws lambda-watch sam-build validate deb test unit deny test-deploy lint deploy logs redrive backup restore delete fmt bench bench-swarm check-memory setup clean

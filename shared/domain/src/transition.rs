@@ -233,8 +233,12 @@ impl Transition {
 
     /// The torrent's file is gone: the content must be packaged again.
     pub fn repackage(now: Timestamp) -> Self {
-        let failure = Update::Clear;
-        Self { failure, ..Self::new("repackage", &[Status::Seeding], Some(Status::Packaging), Due::At(now)) }
+        Self {
+            failure: Update::Clear,
+            completed_at: Update::Clear,
+            expires_at: Update::Clear,
+            ..Self::new("repackage", &[Status::Seeding, Status::Ready], Some(Status::Packaging), Due::At(now))
+        }
     }
 
     /// The request failed for good. `row` says whether there is something to release.

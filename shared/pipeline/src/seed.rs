@@ -385,13 +385,44 @@ impl Seed {
         Ok(())
     }
 
+    /// Takes a live torrent without a file out of use. Its ready requests are packaged again.
+    async fn replace_lost_torrent(&self, infohash: InfoHash, content: ContentHash) -> Result<(), StepError> {
+        let Some(torrent) = self.torrents.get(infohash).await? else { return Ok(()) };
+        if torrent.state == TorrentState::Retired {
+            return Ok(());
+        }
+        error!(%infohash, "the file of a torrent is gone, its requests are packaged again");
+        let now = self.clock.now();
+        loop {
+            let ids = self.requests.ready_requests_of(content, PAGE).await?;
+            let mut changed = false;
+            for id in ids {
+                let repackaged = Transition::repackage(now);
+                let applied = self.requests.apply(id, Condition::HasTorrent(infohash), &repackaged, now).await?;
+                if let Some(row) = applied.done() {
+                    self.tasks.enqueue_for(Share::from(&row), Task::Package(id), Duration::ZERO).await?;
+                    changed = true;
+                }
+            }
+            // An index may name rows that have moved on.
+            if !changed {
+                break;
+            }
+        }
+        // Not if a request was packaged meanwhile, which has stored the file.
+        if self.torrents.retire(infohash, torrent.version, now).await? {
+            self.torrents.purge(infohash).await?;
+        }
+        Ok(())
+    }
+
     async fn restore_one(&self, infohash: InfoHash, content: ContentHash) -> Result<bool, StepError> {
         let _lock = self.lock(infohash).await;
         if self.seeder.has(infohash) {
             return Ok(false);
         }
         let Some(metainfo) = self.torrents.metainfo_file(infohash).await? else {
-            warn!(%infohash, "torrent not restored, its file is missing or it was deleted");
+            self.replace_lost_torrent(infohash, content).await?;
             return Ok(false);
         };
         match self.seeder.add(infohash, content, &metainfo).await {

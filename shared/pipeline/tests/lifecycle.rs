@@ -241,6 +241,29 @@ async fn a_torrent_with_a_missing_file_is_packaged_again() {
 }
 
 #[tokio::test]
+async fn a_ready_request_is_packaged_again_if_its_torrent_file_is_gone() {
+    let mut env = TestEnv::new().await;
+    let row = env.ready("http://example.org/", 1).await;
+    let infohash = row.infohash.unwrap();
+    env.session.remove(infohash).await.unwrap();
+    std::fs::remove_file(env.torrent_file(infohash)).unwrap();
+    env.woken();
+    assert_eq!(env.seed.restore().await.unwrap(), Restored::default());
+    assert_eq!(env.stores.torrents.get(infohash).await.unwrap(), None);
+    assert_eq!(env.woken(), [Task::Package(row.id)]);
+    assert_eq!(env.row(row.id).await.status, Status::Packaging);
+    assert_eq!(env.made_ready(row.id).await.infohash, Some(infohash));
+    assert!(env.session.has(infohash));
+    // If its content is gone, too, it is fetched again.
+    env.session.remove(infohash).await.unwrap();
+    std::fs::remove_file(env.torrent_file(infohash)).unwrap();
+    env.stores.contents.remove(ContentHash::new([1; 32]), env.now() + LEASE).await.unwrap();
+    env.seed.restore().await.unwrap();
+    assert_eq!(env.package.run(row.id).await.unwrap(), Outcome::Retried);
+    assert_eq!(env.row(row.id).await.status, Status::Queued);
+}
+
+#[tokio::test]
 async fn a_torrent_that_the_seeder_refuses_fails_its_requests() {
     let env = TestEnv::new().await;
     let id = env.fetched("http://example.org/", 1).await;

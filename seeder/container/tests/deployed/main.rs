@@ -1,6 +1,7 @@
 //! End-to-end tests on AWS: template.yaml deployed to an emulator, with its functions and the seeder. The functions
 //! are either started as by `make run-aws`, or built by `sam build` and deployed by `sam deploy`.
 
+mod backups;
 mod stack;
 mod updates;
 
@@ -121,7 +122,7 @@ async fn main_job(stack: &Stack) {
     let request = stack.http.post(endpoint).header("x-amz-target", "AmazonSQS.SendMessage").body(message);
     assert_eq!(request.header("content-type", "application/x-amz-json-1.0").send().await.unwrap().status(), 200);
     for moved in ["1 messages moved to proxytorrent-SeedQueue-", "0 messages moved to proxytorrent-SeedQueue-"] {
-        let printed = stack.run("infra/redrive.py", &["proxytorrent"]).await;
+        let printed = stack.run("infra/redrive.py", ["proxytorrent"]).await;
         assert!(printed.starts_with(moved), "{printed}");
     }
 }

@@ -15,6 +15,9 @@ use tokio::process::{Child, Command};
 /// The timeout of every step.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// A lease (60 s), the interval of the sweep (60 s), and the rest of the fetch.
+pub const LEASE_AND_SWEEP: Duration = Duration::from_secs(150);
+
 /// The deployed stack. Dropping it stops its processes.
 pub struct Stack {
     child: Child,
@@ -106,8 +109,21 @@ impl Stack {
         }
     }
 
-    /// Runs a Python program of this repository as with credentials for the emulated account. Returns what it prints.
-    pub async fn run(&self, program: &str, arguments: &[&str]) -> String {
+    /// Waits until a request is ready.
+    pub async fn ready_by(&self, id: &str, deadline: Instant) {
+        loop {
+            let row = self.get(id).await;
+            if row["status"] == "ready" {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{row:#}");
+            // The interval of the polls.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Runs a Python program of this repository with credentials for the emulated account. Returns what it prints.
+    pub async fn run<const N: usize>(&self, program: &str, arguments: [&str; N]) -> String {
         let mut command = Command::new(python());
         command.arg(root().join(program)).args(arguments);
         command

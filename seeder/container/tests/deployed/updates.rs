@@ -6,17 +6,14 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tests::{Origin, eventually, sha256};
 
-use crate::stack::Stack;
-
-/// A lease (60 s), the interval of the sweep (60 s), and the rest of the fetch.
-const LEASE_AND_SWEEP: Duration = Duration::from_secs(150);
+use crate::stack::{LEASE_AND_SWEEP, Stack};
 
 /// Creates requests until the update has ended, whose origins respond after half a second. Returns how the update ended, and
 /// the requests.
 async fn update_under_load(stack: &Stack, origin: &Origin, how: &str) -> (String, Vec<String>) {
     let folder = stack.names["Folder"].as_str().unwrap();
     let arguments = [folder, how];
-    let update = stack.run("tests/tools/update_stack.py", &arguments);
+    let update = stack.run("tests/tools/update_stack.py", arguments);
     tokio::pin!(update);
     let mut ids = vec![];
     loop {
@@ -71,11 +68,7 @@ async fn an_update_under_load_loses_no_request_and_a_broken_one_is_rolled_back()
     // A fetch whose function was killed is repeated by the sweep when its lease has ended.
     let deadline = Instant::now() + LEASE_AND_SWEEP;
     for id in ids {
-        while stack.get(&id).await["status"] != "ready" {
-            assert!(Instant::now() < deadline, "{:#}", stack.get(&id).await);
-            // The interval of the polls.
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
+        stack.ready_by(&id, deadline).await;
     }
     stack.stop().await;
 }
