@@ -14,6 +14,9 @@ images-in-a-hurry = scripts/build-images --build-arg CARGO_PROFILE_RELEASE_LTO=o
 deb-in-a-hurry = .tools/cargo/bin/cargo-deb --package proxytorrent \
   --profile dev --no-build --no-strip --fast --quiet --output target/proxytorrent.deb >/dev/null
 
+lint-infra = .tools/python/bin/cfn-lint template.yaml infra/*.yaml && \
+  .tools/python/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec infra/compose/compose.yaml
+
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -46,7 +49,7 @@ test: ## Run every check and every test
 	@scripts/setup lambda
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
-	.tools/python/bin/cfn-lint template.yaml infra/*.yaml
+	@$(lint-infra)
 	cargo test --quiet --workspace --doc
 	@$(sam-build-in-a-hurry)
 	@$(images-in-a-hurry)
@@ -63,7 +66,7 @@ lint: ## Check the format, the Clippy lints and the template
 	@scripts/setup aws
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
-	.tools/python/bin/cfn-lint template.yaml infra/*.yaml
+	@$(lint-infra)
 
 sam-build: ## Build the functions for AWS, optimized for size like the profile `function`
 	@scripts/setup lambda
@@ -130,6 +133,17 @@ deny: ## Check the licenses and sources of all dependencies
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny --version 0.18.9
 	cargo deny check licenses bans sources
 
+audit: ## Check the templates and the Dockerfile for security (checkov); .checkov.yaml says what does not apply
+	@scripts/setup audit
+	.tools/audit/bin/checkov --config-file .checkov.yaml
+
+sbom: ## Write a software bill of materials (CycloneDX) for each program to target/sbom
+	@scripts/setup sbom
+	@.tools/cargo/bin/cargo-cyclonedx cyclonedx --quiet --format json --describe binaries --no-build-deps --spec-version 1.5
+	@mkdir -p target/sbom
+	@for file in */*_bin.cdx.json */*/*_bin.cdx.json; do \
+	  sed "s#file://$$PWD#file://#" "$$file" >"target/sbom/$${file##*/}" && rm "$$file" || exit 1; done
+
 check-memory: ## Run the tests of the libtorrent binding under valgrind, with 10,000 torrents
 	@scripts/setup memory
 	ROUNDS=10000 CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --quiet --error-exitcode=1 --leak-check=full \
@@ -143,4 +157,4 @@ clean: ## Delete the build output and the installed tools
 	@! [ -d .tools/images ] || buildah --root .tools/images/root --runroot .tools/images/run rm --all >/dev/null
 	rm -rf target .tools
 
-.PHONY: help run run-aws lambda-watch sam-build validate deb test unit deny test-deploy lint deploy logs redrive backup restore delete fmt bench bench-swarm check-memory setup clean
+.PHONY: help run run-aws lambda-watch sam-build validate deb test unit deny audit sbom test-deploy lint deploy logs redrive backup restore delete fmt bench bench-swarm check-memory setup clean
