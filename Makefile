@@ -116,10 +116,10 @@ delete: ## Delete a stack from AWS; tables of requests and torrents, and the buc
 fmt: ## Format the code
 	cargo fmt --all
 
-bench: ## Measure against curl, mktorrent and libtorrent; PART=speed|api|seeding|remote|hashing|proxied|scale|startup measures one part
+bench: ## Measure against curl, mktorrent and libtorrent; PART=speed|api|seeding|remote|hashing|proxied|scale|functions|startup measures one part
 	@scripts/setup test
 	@cargo build --release --package proxytorrent --package proxytorrent-bench
-	@case "$(PART)" in ""|startup) \
+	@case "$(PART)" in ""|functions|startup) \
 	  cargo build --profile function --package proxytorrent-functions --bins --example hello ;; esac
 	@target/release/bench $(PART)
 

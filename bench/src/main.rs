@@ -3,6 +3,7 @@
 //! Compare ratios, not absolute figures: the origin and the clients run on the same machine.
 
 mod api;
+mod functions;
 mod hashing;
 mod proxied;
 mod remote;
@@ -62,6 +63,9 @@ fn main() {
         }
         if wanted("scale") {
             scale::run(std::env::args().nth(2).map(|count| count.parse().expect("a number of torrents"))).await;
+        }
+        if wanted("functions") {
+            functions::run().await;
         }
         if wanted("startup") {
             startup::run().await;

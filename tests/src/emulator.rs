@@ -62,6 +62,32 @@ impl Account {
         Self { clients, endpoint, _process: process, _folder: folder }
     }
 
+    /// Returns the environment of a function on this account, with queues that it creates.
+    pub async fn environment(&self) -> Vec<(String, String)> {
+        let names = ["requests", "torrents", "contents", "guards", "swarm"];
+        let tables = names.map(|name| (format!("AWS__{}_TABLE", name.to_uppercase()), format!("test-{name}")));
+        let mut environment: Vec<_> = tables.into();
+        for name in ["fetch", "package", "seed"] {
+            let queue = self.clients.sqs().create_queue().queue_name(name).send().await.expect("it works");
+            environment.push((format!("AWS__{}_QUEUE", name.to_uppercase()), queue.queue_url.expect("a URL")));
+        }
+        let others = [
+            ("AWS__BUCKET", "test"),
+            ("AWS_ENDPOINT_URL", &self.endpoint),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "000000000001"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("PUBLIC_URL", "http://localhost"),
+            ("PROXY__PROXY_ENABLED", "false"),
+            ("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32"),
+            // The bearer token in the sample events.
+            ("SECURITY__BEARER_TOKENS", "you:emulated"),
+            ("TRACKER__SECRET", "a secret of the tracker"),
+        ];
+        environment.extend(others.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        environment
+    }
+
     /// Returns clients that use this HTTP client and retry after a short back-off.
     pub async fn clients_by(&self, http: SharedHttpClient) -> Clients {
         clients(&self.endpoint, http).await

@@ -29,6 +29,15 @@ struct Runtime {
     responses: mpsc::UnboundedSender<Invoked>,
 }
 
+/// What a process has used.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    /// The most memory so far, in bytes.
+    pub peak_bytes: u64,
+    /// Time on a core, of user and system.
+    pub cpu: Duration,
+}
+
 /// A running function binary. It is killed when it is dropped.
 #[derive(Debug)]
 pub struct Function {
@@ -38,7 +47,7 @@ pub struct Function {
     polls: mpsc::UnboundedReceiver<Instant>,
     responses: mpsc::UnboundedReceiver<Invoked>,
     output: mpsc::UnboundedReceiver<String>,
-    _process: Child,
+    process: Child,
     _stop: DropGuard,
 }
 
@@ -107,13 +116,30 @@ impl Function {
                 let _ = sender.send(line);
             }
         });
-        Self { started, events, polls, responses, output, _process: process, _stop: stop.drop_guard() }
+        Self { started, events, polls, responses, output, process, _stop: stop.drop_guard() }
     }
 
     /// Waits until the function asks for its next event. Returns the time since its start.
     pub async fn ready(&mut self) -> Duration {
         let polled = tokio::time::timeout(PATIENCE, self.polls.recv()).await.expect("in time");
         polled.expect("it runs").duration_since(self.started)
+    }
+
+    /// Returns what the process has used since its start.
+    pub fn usage(&self) -> Usage {
+        let read = |file: &str| {
+            let path = format!("/proc/{}/{file}", self.process.id().expect("it runs"));
+            std::fs::read_to_string(path).expect("it runs")
+        };
+        let status = read("status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+        // The name of the program, in parentheses, may contain spaces.
+        let stat = read("stat");
+        let fields: Vec<_> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+        let per_second = rustix::param::clock_ticks_per_second();
+        Usage { peak_bytes: peak * 1024, cpu: Duration::from_millis(ticks * 1000 / per_second) }
     }
 
     /// Waits for the next line that the function writes to standard output.

@@ -12,6 +12,7 @@ use proxytorrent_functions::endpoints;
 use proxytorrent_functions::port::{
     CONTENTS, FETCH_QUEUE, GUARDS, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SEEDERS, STATISTICS, TORRENTS,
 };
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::env::{Ended, TestEnv, undisturbed};
@@ -74,14 +75,30 @@ impl Items {
     }
 }
 
-/// Prices in USD per million, from AWS's price list for us-east-1.
-const WRITE: f64 = 0.625;
-const READ: f64 = 0.125;
-const PUT: f64 = 5.0;
-const GET: f64 = 0.4;
-const MESSAGE_CALL: f64 = 0.4;
-const INVOCATION: f64 = 0.2;
-const API_CALL: f64 = 1.0;
+/// `prices.json`: prices, and durations in milliseconds.
+#[derive(Deserialize)]
+struct Prices {
+    usd_per_million: HashMap<String, f64>,
+    call_milliseconds: HashMap<String, f64>,
+    /// By step.
+    cpu_milliseconds: HashMap<String, f64>,
+}
+
+impl Prices {
+    fn read() -> Self {
+        serde_json::from_str(include_str!("prices.json")).unwrap()
+    }
+
+    fn usd(&self, what: &str, count: usize) -> f64 {
+        self.usd_per_million[what] * count as f64
+    }
+}
+
+/// How long origins take to respond, in seconds, for the columns of the table.
+const ORIGINS: [f64; 3] = [0.2, 2.0, 20.0];
+
+/// A function with this much memory, in MB, has one core.
+const MEMORY_OF_ONE_CORE: f64 = 1769.0;
 
 /// Runs a request for a small content, with one read of its status and one download of its `.torrent` file. Returns
 /// the calls of each step.
@@ -143,18 +160,27 @@ impl Step {
         self.count(|call| call.action == "sqs:SendMessage")
     }
 
-    fn dollars(&self) -> f64 {
-        let amounts = [
-            (self.writes() + self.entries, WRITE),
-            (self.reads(), READ),
-            (self.puts(), PUT),
-            (self.gets(), GET),
+    /// The price of a million of these steps, without the time of the function.
+    fn usd_for_calls(&self, prices: &Prices) -> f64 {
+        prices.usd("dynamodb_write", self.writes() + self.entries)
+            + prices.usd("dynamodb_read", self.reads())
+            + prices.usd("s3_put", self.puts())
+            + prices.usd("s3_get", self.gets())
             // Each message costs three calls: send, receive, delete.
-            (self.messages() * 3, MESSAGE_CALL),
-            (usize::from(self.function.is_some()), INVOCATION),
-            (usize::from(self.asked), API_CALL),
-        ];
-        amounts.iter().map(|(count, price)| *count as f64 * price).sum()
+            + prices.usd("sqs_call", self.messages() * 3)
+            + prices.usd("lambda_invocation", usize::from(self.function.is_some()))
+            + prices.usd("api_call", usize::from(self.asked))
+    }
+
+    /// The price of the time of the function for a million of these steps, for an origin that responds after `wait`
+    /// seconds: the calls one after the other, and its CPU time on its part of a core.
+    fn usd_for_time(&self, template: &Template, prices: &Prices, wait: f64) -> f64 {
+        let Some(function) = self.function else { return 0.0 };
+        let calls = self.calls.iter().map(|call| prices.call_milliseconds[call.action.split(':').next().unwrap()]);
+        let memory = template.memory(function);
+        let cpu = prices.cpu_milliseconds[self.name] * (MEMORY_OF_ONE_CORE / memory).max(1.0);
+        let wait = if self.name == "fetch" { wait } else { 0.0 };
+        prices.usd_per_million["lambda_gb_second"] * memory / 1024.0 * (wait + (calls.sum::<f64>() + cpu) / 1000.0)
     }
 }
 
@@ -175,22 +201,24 @@ fn listing(steps: &[Step]) -> String {
     text
 }
 
-fn table(steps: &[Step]) -> String {
+fn table(steps: &[Step], template: &Template, prices: &Prices) -> String {
     let mut text = String::from(
-        "| Step | AWS calls | DynamoDB writes + index entries, reads | S3 puts, gets | messages | USD per million |\n\
-         | --- | --- | --- | --- | --- | --- |\n",
+        "| Step | AWS calls | DynamoDB writes + index entries, reads | S3 puts, gets | messages | USD | 0.2 s | 2 s | 20 s |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
+    let mut totals = [0.0; 1 + ORIGINS.len()];
     for step in steps {
         let (writes, entries, reads) = (step.writes(), step.entries, step.reads());
         let (calls, puts, gets) = (step.calls.len(), step.puts(), step.gets());
-        let (name, messages, dollars) = (step.name, step.messages(), step.dollars());
-        let row = format!(
-            "| {name} | {calls} | {writes} + {entries}, {reads} | {puts}, {gets} | {messages} | {dollars:.2} |"
-        );
-        writeln!(text, "{row}").unwrap();
+        let (name, messages) = (step.name, step.messages());
+        let time = ORIGINS.map(|wait| step.usd_for_time(template, prices, wait));
+        let usd = [step.usd_for_calls(prices), time[0], time[1], time[2]];
+        totals = std::array::from_fn(|i| totals[i] + usd[i]);
+        let row = format!("| {name} | {calls} | {writes} + {entries}, {reads} | {puts}, {gets} | {messages} |");
+        writeln!(text, "{row} {} |", usd.map(|usd| format!("{usd:.2}")).join(" | ")).unwrap();
     }
     let calls: usize = steps.iter().map(|step| step.calls.len()).sum();
-    writeln!(text, "| all | {calls} | | | | {:.2} |", steps.iter().map(Step::dollars).sum::<f64>()).unwrap();
+    writeln!(text, "| all | {calls} | | | | {} |", totals.map(|usd| format!("{usd:.2}")).join(" | ")).unwrap();
     text
 }
 
@@ -220,7 +248,7 @@ async fn the_aws_calls_of_a_request_match_the_record_and_are_allowed() {
         }
     }
     assert_pinned("tests/aws/calls.txt", ("", ""), &listing(&steps));
-    assert_pinned("../README.md", ("<!-- calls -->\n", "<!-- /calls -->"), &table(&steps));
+    assert_pinned("../README.md", ("<!-- calls -->\n", "<!-- /calls -->"), &table(&steps, &template, &Prices::read()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,16 +283,17 @@ async fn all_aws_calls_of_the_seeder_are_allowed() {
     const PORTS: u16 = REQUESTS | TORRENTS | CONTENTS | STATISTICS | SEEDERS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
     let (env, plan) = (TestEnv::new().await, undisturbed());
     let mut rows = vec![];
-    for seed in 1..=2 {
+    for seed in 1..=3 {
         let id = env.create(&plan, &format!("1000/{seed}")).await;
         rows.push(env.settle(&plan, id, 1).await);
     }
-    let (retired, kept) = (rows[0].infohash.unwrap(), rows[1].infohash.unwrap());
+    let [retired, kept, damaged] = [0, 1, 2].map(|row: usize| rows[row].infohash.unwrap());
     let torrents = &env.observer.stores.torrents;
     let version = torrents.get(retired).await.unwrap().unwrap().version;
     assert!(torrents.retire(retired, version, env.clock.now()).await.unwrap());
-    // A request whose torrent file is gone must be packaged again.
-    let unpackaged = env.create(&plan, "1000/3").await;
+    // Requests whose torrent file is gone must be packaged again.
+    env.delete_object(&format!("torrents/{damaged}.torrent")).await;
+    let unpackaged = env.create(&plan, "1000/4").await;
     for task in [Task::Fetch(unpackaged), Task::Package(unpackaged)] {
         assert!(env.handle(&plan, task, CancellationToken::new()).await);
     }
@@ -293,8 +322,11 @@ async fn all_aws_calls_of_the_seeder_are_allowed() {
         let seed = Seed::new(&backend.stores, session.clone(), None);
         seed.unseed(retired).await.unwrap();
         seed.run(lost, Some(unpackaged)).await.unwrap();
-        session.remove(kept).await.unwrap();
-        seed.restore().await.unwrap();
+        for infohash in [kept, damaged] {
+            session.remove(infohash).await.unwrap();
+        }
+        // Both torrents without a file.
+        assert_eq!(seed.restore().await.unwrap().failed, 2);
         let more = Transferred { uploaded_bytes: 1, completed: 0 };
         backend.stores.statistics.add(kept, more).await.unwrap();
         let scrub = Scrub { rate: None, is_remote: true, ..Scrub::new(&backend.stores, &backend.settings.storage) };

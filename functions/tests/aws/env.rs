@@ -34,13 +34,13 @@ const YEARS: Duration = Duration::from_secs(1_000_000_000);
 pub struct TestEnv {
     account: Account,
     settings: Settings,
-    environment: Vec<(&'static str, String)>,
+    /// The environment variables of a function.
+    pub environment: Vec<(String, String)>,
     pub clock: ManualClock,
     pub session: Arc<SeedSession>,
     pub origin: Origin,
     /// A backend without faults, for the test's own reads and writes.
     pub observer: Backend,
-    queues: Vec<(&'static str, String)>,
 }
 
 /// The outcome of a simulated process: its result, or that it was killed.
@@ -52,32 +52,14 @@ pub enum Ended<T> {
 impl TestEnv {
     pub async fn new() -> Self {
         let account = Box::pin(Account::new()).await;
-        let mut queues = vec![];
-        for name in ["fetch", "package", "seed"] {
-            let queue = account.clients.sqs().create_queue().queue_name(name).send().await.unwrap();
-            queues.push((name, queue.queue_url.unwrap()));
-        }
-        let url = |name: &str| queues.iter().find(|(queue, _)| *queue == name).unwrap().1.clone();
-        let environment = [
-            ("PUBLIC_URL", "http://localhost".to_owned()),
-            ("PROXY__PROXY_ENABLED", "false".into()),
-            ("FETCHER__ALLOW_NETWORKS", "127.0.0.1/32".into()),
-            ("SECURITY__BEARER_TOKENS", "you:token".into()),
-            ("TRACKER__SECRET", "a secret of the tracker".into()),
-            ("SEEDER__LISTEN", "127.0.0.1:0".into()),
-            ("SEEDER__CACHE_DISK", "0".into()),
-            ("AWS__REQUESTS_TABLE", "test-requests".into()),
-            ("AWS__TORRENTS_TABLE", "test-torrents".into()),
-            ("AWS__CONTENTS_TABLE", "test-contents".into()),
-            ("AWS__GUARDS_TABLE", "test-guards".into()),
-            ("AWS__SWARM_TABLE", "test-swarm".into()),
-            ("AWS__BUCKET", "test".into()),
-            ("AWS__FETCH_QUEUE", url("fetch")),
-            ("AWS__PACKAGE_QUEUE", url("package")),
-            ("AWS__SEED_QUEUE", url("seed")),
+        let mut environment = account.environment().await;
+        let others = [
+            ("SEEDER__LISTEN", "127.0.0.1:0"),
+            ("SEEDER__CACHE_DISK", "0"),
             // An hour, so that tests reach the end of the retention by advancing the clock by hours.
-            ("STORAGE__KEEP", "3600".into()),
+            ("STORAGE__KEEP", "3600"),
         ];
+        environment.extend(others.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let settings = Settings::from_pairs(environment.clone()).unwrap();
         let clock = ManualClock::at(SystemTime::now().into());
         let time = Arc::new(clock.clone());
@@ -92,27 +74,13 @@ impl TestEnv {
         observer.seeders.register(&seeder, clock.now(), YEARS).await.unwrap();
         Self {
             account,
-            environment: environment.into(),
+            environment,
             settings: settings.clone(),
             clock,
             session,
             origin: Origin::start().await,
             observer,
-            queues,
         }
-    }
-
-    /// Returns the environment variables of a function.
-    pub fn environment(&self) -> Vec<(&'static str, String)> {
-        let aws = [
-            ("AWS_ENDPOINT_URL", self.account.endpoint.clone()),
-            ("AWS_REGION", "us-east-1".into()),
-            ("AWS_ACCESS_KEY_ID", "000000000001".into()),
-            ("AWS_SECRET_ACCESS_KEY", "secret".into()),
-            // The bearer token in the sample events.
-            ("SECURITY__BEARER_TOKENS", "you:emulated".into()),
-        ];
-        self.environment.iter().cloned().chain(aws).collect()
     }
 
     /// Runs `work` as a simulated process with these ports.
@@ -148,7 +116,7 @@ impl TestEnv {
         request: http::request::Builder,
         body: Option<Value>,
     ) -> Ended<(u16, Value)> {
-        let request = request.header("authorization", "Bearer token").header("content-type", "application/json");
+        let request = request.header("authorization", "Bearer emulated").header("content-type", "application/json");
         // The source address, as the API Gateway event contains it.
         let request = request.extension(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 0))));
         let request = request.body(body.map_or_else(Body::empty, |body| Body::from(body.to_string()))).unwrap();
@@ -184,15 +152,26 @@ impl TestEnv {
         }
     }
 
+    /// Returns the URL of a queue.
+    fn queue(&self, name: &str) -> &str {
+        let aws = &self.settings.aws;
+        let url = match name {
+            "fetch" => &aws.fetch_queue,
+            "package" => &aws.package_queue,
+            _ => &aws.seed_queue,
+        };
+        url.as_deref().unwrap()
+    }
+
     /// Receives up to ten messages of a queue. They stay in the queue until they are deleted.
     async fn messages(&self, queue: &str) -> Vec<aws_sdk_sqs::types::Message> {
-        let url = &self.queues.iter().find(|(name, _)| *name == queue).unwrap().1;
+        let url = self.queue(queue);
         let receive = self.account.clients.sqs().receive_message().queue_url(url).max_number_of_messages(10);
         receive.visibility_timeout(0).send().await.unwrap().messages.unwrap_or_default()
     }
 
     async fn delete(&self, queue: &str, message: &aws_sdk_sqs::types::Message) {
-        let url = &self.queues.iter().find(|(name, _)| *name == queue).unwrap().1;
+        let url = self.queue(queue);
         let delete = self.account.clients.sqs().delete_message().queue_url(url);
         // An error is ignored: the message may already have been deleted with an earlier receipt handle.
         let _ = delete.receipt_handle(message.receipt_handle.as_deref().unwrap()).send().await;
@@ -324,9 +303,9 @@ impl TestEnv {
     /// Delivers the current messages of all queues, each `deliveries` times. Returns whether any succeeded.
     pub async fn deliver(&self, plan: &Arc<FaultPlan>, deliveries: usize) -> bool {
         let mut found = vec![];
-        for (queue, _) in &self.queues {
+        for queue in ["fetch", "package", "seed"] {
             for message in self.messages(queue).await {
-                found.push((*queue, message));
+                found.push((queue, message));
             }
         }
         let mut schedule: Vec<_> = (0..found.len()).flat_map(|i| std::iter::repeat_n(i, deliveries)).collect();

@@ -25,11 +25,11 @@ async fn start(env: &TestEnv, binary: &str) -> Function {
 }
 
 /// Starts a function with more settings.
-async fn start_with(env: &TestEnv, binary: &str, settings: &[(&'static str, &str)]) -> Function {
-    let mut environment = env.environment();
-    environment.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+async fn start_with(env: &TestEnv, binary: &str, settings: &[(&str, &str)]) -> Function {
+    let mut environment = env.environment.clone();
+    environment.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let path = Path::new(env!("CARGO_BIN_EXE_sweep")).with_file_name(binary);
-    Function::start(&path, |_| environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()).await
+    Function::start(&path, |_| environment).await
 }
 
 fn event(function: &str) -> Value {

@@ -24,6 +24,7 @@ const NAMES: [(&str, &str, &str); 8] = [
 pub struct Template {
     resources: BTreeMap<String, Value>,
     globals: Value,
+    parameters: Value,
 }
 
 fn root() -> PathBuf {
@@ -68,7 +69,8 @@ impl Template {
         let template = plain(&serde_norway::from_str(&text).unwrap());
         let resources = template["Resources"].as_object().unwrap();
         let resources = resources.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        Self { resources, globals: template["Globals"]["Function"].clone() }
+        let [globals, parameters] = [&template["Globals"]["Function"], &template["Parameters"]].map(Value::clone);
+        Self { resources, globals, parameters }
     }
 
     fn of_type(&self, kind: &str) -> impl Iterator<Item = (&String, &Value)> {
@@ -81,6 +83,14 @@ impl Template {
         let documents = policies.iter().map(|policy| policy.get("PolicyDocument").unwrap_or(policy));
         let statements = documents.flat_map(|document| document["Statement"].as_array().unwrap());
         statements.map(|statement| (list(&statement["Action"]), list(&statement["Resource"]))).collect()
+    }
+
+    /// Returns the memory of a function in MB.
+    pub fn memory(&self, function: &str) -> f64 {
+        let own = &self.resources[function]["Properties"]["MemorySize"];
+        let memory = if own.is_null() { &self.globals["MemorySize"] } else { own };
+        let memory = memory.as_str().map_or(memory, |parameter| &self.parameters[parameter]["Default"]);
+        memory.as_f64().unwrap()
     }
 
     /// Whether the policies of a function or a role allow a call.

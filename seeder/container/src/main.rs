@@ -129,7 +129,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let progress = seed.progress.clone();
     let registered = tokio::spawn(registration.keep(stop.clone(), move || progress.passes()));
     if settings.aws.metrics_namespace.is_some() {
-        tokio::spawn(write_metrics(session.clone(), stop.clone()));
+        let (session, stopping) = (session.clone(), stop.clone());
+        tokio::spawn(async move { stopping.run_until_cancelled(write_metrics(&session)).await });
     }
     seeder::follow_vpn_files(&session, &settings.seeder, &stop);
     let addresses: Vec<_> = session.addresses().borrow().iter().map(ToString::to_string).collect();
@@ -145,6 +146,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     tokio::spawn(async move { stopping.run_until_cancelled(scrub.verify_reported()).await });
     watch(&clients.sqs(), &queue, &seed, &stop).await;
     let (closed, _) = tokio::join!(session.stop(), registered);
+    emf::flush();
     info!("seeder stopped");
     if !closed {
         seeder::exit_immediately(0);
@@ -228,14 +230,14 @@ fn process(recorder: Option<Recorder>, session: &Arc<SeedSession>, seed: &Seed, 
     Process { health, metrics }
 }
 
-/// Writes the metrics for CloudWatch every minute, and a last time when `stop` is cancelled.
-async fn write_metrics(session: Arc<SeedSession>, stop: CancellationToken) {
+/// Writes the metrics for CloudWatch every minute. Runs until it is dropped.
+async fn write_metrics(session: &SeedSession) {
     let mut interval = tokio::time::interval(METRICS);
-    while stop.run_until_cancelled(interval.tick()).await.is_some() {
-        seeder::record(&session);
+    loop {
+        interval.tick().await;
+        seeder::record(session);
         emf::flush();
     }
-    emf::flush();
 }
 
 /// Handles the messages of the queue until `stop` is cancelled.

@@ -138,10 +138,9 @@ fn indexed(mut change: Change, id: RequestId, transition: &Transition, to: Statu
     if to.is_final() {
         change.set_all(INDEXED.map(|name| (name, None)))
     } else if may_be_ready {
-        change.set("expiry_shard", None).set("stored_size", None)
-    } else if to == Status::Packaging && transition.from.contains(&Status::Seeding) {
+        change = change.set("expiry_shard", None).set("stored_size", None);
         // Its next torrent may be another one.
-        change.set("live_torrent", None)
+        if to == Status::Packaging { change.set("live_torrent", None) } else { change }
     } else {
         change
     }

@@ -231,9 +231,11 @@ impl Transition {
         }
     }
 
-    /// The torrent's file is gone: the content must be packaged again.
+    /// The torrent's file is gone: the content must be packaged again. A ready request then begins its retention anew.
     pub fn repackage(now: Timestamp) -> Self {
         Self {
+            progress: Some(90),
+            retries: Retries::Reset,
             failure: Update::Clear,
             completed_at: Update::Clear,
             expires_at: Update::Clear,

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use domain::{ContentHash, Failure, FailureCode, InfoHash, RequestId, Status, TorrentState, Transition};
+use domain::{ContentHash, Failure, FailureCode, FetchRequest, InfoHash, RequestId, Status, TorrentState, Transition};
 use futures::StreamExt;
 use ports::{
-    Clock, Condition, FleetMember, Place, Requests, SeedError, Seeder, Share, Stores, Task, TaskQueue, Torrents,
+    Clock, Condition, Contents, FleetMember, Place, Requests, SeedError, Seeder, Share, StoreError, Stores, Task,
+    TaskQueue, Torrents,
 };
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::{error, info, warn};
 
 use crate::StepError;
+use crate::release::is_referenced;
 
 /// The most torrents in one page, and the most that are added at once, when the session is restored.
 const PAGE: u32 = 2_000;
@@ -44,6 +46,7 @@ const KEEP_TASKS: Duration = Duration::from_secs(600);
 pub struct Seed {
     pub requests: Arc<dyn Requests>,
     pub torrents: Arc<dyn Torrents>,
+    pub contents: Arc<dyn Contents>,
     pub seeder: Arc<dyn Seeder>,
     pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,
@@ -105,6 +108,7 @@ impl Seed {
             member,
             requests: stores.requests.clone(),
             torrents: stores.torrents.clone(),
+            contents: stores.contents.clone(),
             tasks: stores.tasks.clone(),
             clock: stores.clock.clone(),
             progress: Arc::default(),
@@ -283,7 +287,9 @@ impl Seed {
             match &added {
                 Ok(_) => {
                     self.progress.done.fetch_add(1, Ordering::Relaxed);
-                    not_seeded.decrement(1);
+                    if self.seeder.has(infohash) {
+                        not_seeded.decrement(1);
+                    }
                 }
                 Err(error) => warn!(%infohash, %error, "torrent not restored, trying again later"),
             }
@@ -385,35 +391,39 @@ impl Seed {
         Ok(())
     }
 
-    /// Takes a live torrent without a file out of use. Its ready requests are packaged again.
-    async fn replace_lost_torrent(&self, infohash: InfoHash, content: ContentHash) -> Result<(), StepError> {
+    /// Repairs a live torrent whose file is gone: one of its ready requests is packaged again, which stores the file. If the
+    /// content is gone, too, it is reported. A torrent without requests is deleted. Returns an error while the torrent must
+    /// still be seeded.
+    async fn repair_lost_torrent(&self, infohash: InfoHash, content: ContentHash) -> Result<(), StepError> {
         let Some(torrent) = self.torrents.get(infohash).await? else { return Ok(()) };
         if torrent.state == TorrentState::Retired {
             return Ok(());
         }
-        error!(%infohash, "the file of a torrent is gone, its requests are packaged again");
+        let lost = StepError::from(StoreError::not_found("the file of the torrent", infohash));
+        if self.contents.size(content).await?.is_none() {
+            self.contents.report_unreadable(content);
+            return Err(lost);
+        }
         let now = self.clock.now();
-        loop {
-            let ids = self.requests.ready_requests_of(content, PAGE).await?;
-            let mut changed = false;
-            for id in ids {
-                let repackaged = Transition::repackage(now);
-                let applied = self.requests.apply(id, Condition::HasTorrent(infohash), &repackaged, now).await?;
-                if let Some(row) = applied.done() {
-                    self.tasks.enqueue_for(Share::from(&row), Task::Package(id), Duration::ZERO).await?;
-                    changed = true;
-                }
-            }
-            // An index may name rows that have moved on.
-            if !changed {
-                break;
+        for id in self.requests.ready_requests_of(content, PAGE).await? {
+            let is_of = |row: &FetchRequest| row.status == Status::Ready && row.infohash == Some(infohash);
+            let Some(seen) = self.requests.get(id).await?.filter(is_of) else { continue };
+            let repackage = Transition::repackage(now);
+            let applied = self.requests.apply(id, Condition::Unchanged(&seen), &repackage, now).await?;
+            if let Some(row) = applied.done() {
+                error!(%infohash, request.id = %id, "the file of a torrent is gone, its request is packaged again");
+                self.tasks.enqueue_for(Share::from(&row), Task::Package(id), Duration::ZERO).await?;
+                return Err(lost);
             }
         }
-        // Not if a request was packaged meanwhile, which has stored the file.
-        if self.torrents.retire(infohash, torrent.version, now).await? {
-            self.torrents.purge(infohash).await?;
+        let references = self.requests.references(content).await?;
+        let seen = now - self.requests.max_staleness();
+        let is_free = !is_referenced(&torrent, &references);
+        if is_free && self.torrents.retire(infohash, torrent.version, seen).await? {
+            warn!(%infohash, "torrent retired, it has no requests and no file");
+            return Ok(self.tasks.enqueue(Task::Unseed(infohash), Duration::ZERO).await?);
         }
-        Ok(())
+        Err(lost)
     }
 
     async fn restore_one(&self, infohash: InfoHash, content: ContentHash) -> Result<bool, StepError> {
@@ -422,7 +432,7 @@ impl Seed {
             return Ok(false);
         }
         let Some(metainfo) = self.torrents.metainfo_file(infohash).await? else {
-            self.replace_lost_torrent(infohash, content).await?;
+            self.repair_lost_torrent(infohash, content).await?;
             return Ok(false);
         };
         match self.seeder.add(infohash, content, &metainfo).await {

@@ -244,23 +244,57 @@ async fn a_torrent_with_a_missing_file_is_packaged_again() {
 async fn a_ready_request_is_packaged_again_if_its_torrent_file_is_gone() {
     let mut env = TestEnv::new().await;
     let row = env.ready("http://example.org/", 1).await;
-    let infohash = row.infohash.unwrap();
+    let alike = env.fetched("http://example.org/alike", 1).await;
+    let (infohash, alike) = (row.infohash.unwrap(), env.made_ready(alike).await);
+    assert_eq!(alike.infohash, Some(infohash));
     env.session.remove(infohash).await.unwrap();
     std::fs::remove_file(env.torrent_file(infohash)).unwrap();
     env.woken();
-    assert_eq!(env.seed.restore().await.unwrap(), Restored::default());
-    assert_eq!(env.stores.torrents.get(infohash).await.unwrap(), None);
-    assert_eq!(env.woken(), [Task::Package(row.id)]);
-    assert_eq!(env.row(row.id).await.status, Status::Packaging);
-    assert_eq!(env.made_ready(row.id).await.infohash, Some(infohash));
+    assert_eq!(env.seed.restore().await.unwrap(), Restored { failed: 1, ..Restored::default() });
+    // One request is enough to store the file again.
+    let woken = env.woken();
+    let [Task::Package(id)] = woken[..] else { panic!("{woken:?}") };
+    let other = if id == row.id { alike.id } else { row.id };
+    assert_eq!(env.row(id).await.status, Status::Packaging);
+    assert_eq!(env.row(other).await.status, Status::Ready);
+    env.package.run(id).await.unwrap();
+    assert_eq!((env.row(id).await.status, env.row(id).await.infohash), (Status::Ready, Some(infohash)));
+    assert_eq!(env.seed.restore().await.unwrap(), Restored { added: 1, ..Restored::default() });
     assert!(env.session.has(infohash));
-    // If its content is gone, too, it is fetched again.
+}
+
+#[tokio::test]
+async fn a_content_that_is_gone_with_its_torrent_file_is_reported() {
+    let mut env = TestEnv::new().await;
+    let row = env.ready("http://example.org/", 1).await;
+    let infohash = row.infohash.unwrap();
     env.session.remove(infohash).await.unwrap();
     std::fs::remove_file(env.torrent_file(infohash)).unwrap();
-    env.stores.contents.remove(ContentHash::new([1; 32]), env.now() + LEASE).await.unwrap();
-    env.seed.restore().await.unwrap();
-    assert_eq!(env.package.run(row.id).await.unwrap(), Outcome::Retried);
-    assert_eq!(env.row(row.id).await.status, Status::Queued);
+    std::fs::remove_file(env.content_file(ContentHash::new([1; 32]))).unwrap();
+    env.woken();
+    assert_eq!(env.seed.restore().await.unwrap(), Restored { failed: 1, ..Restored::default() });
+    let reported = tokio::time::timeout(Duration::from_secs(10), env.stores.contents.unreadable()).await.unwrap();
+    assert_eq!(reported, ContentHash::new([1; 32]));
+    env.scrub.verify(reported, None).await.unwrap();
+    // The same bytes must be fetched again, since the torrent is of these.
+    let lost = env.row(row.id).await;
+    assert_eq!((lost.status, lost.spec.sha256), (Status::Queued, Some(reported)));
+    assert!(env.woken().contains(&Task::Fetch(row.id)));
+}
+
+#[tokio::test]
+async fn a_torrent_without_a_file_and_requests_is_deleted() {
+    let mut env = TestEnv::new().await;
+    let row = env.ready("http://example.org/", 1).await;
+    let infohash = row.infohash.unwrap();
+    env.session.remove(infohash).await.unwrap();
+    std::fs::remove_file(env.torrent_file(infohash)).unwrap();
+    env.stores.requests.cancel(row.id, &row.owner, env.now()).await.unwrap();
+    env.woken();
+    assert_eq!(env.seed.restore().await.unwrap(), Restored::default());
+    assert_eq!(env.woken(), [Task::Unseed(infohash)]);
+    env.seed.unseed(infohash).await.unwrap();
+    assert_eq!(env.stores.torrents.get(infohash).await.unwrap(), None);
 }
 
 #[tokio::test]

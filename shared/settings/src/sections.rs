@@ -438,7 +438,7 @@ section! {
         /// The URL of the SQS queue of seeder tasks.
         seed_queue: Option<String> = "";
         /// The CloudWatch namespace of the metrics, which are then written to standard output in the embedded metric
-        /// format, and not served at /metrics of the seeder. Empty: the functions write none.
+        /// format. Empty: none are written, and the seeder serves them at /metrics.
         metrics_namespace: Option<String> = "";
         /// The size of the in-memory cache of contents of a function, in bytes; 0 caches nothing. The seeder has
         /// SEEDER__CACHE_MEMORY.

@@ -1,5 +1,5 @@
-//! The recorder of metrics for CloudWatch, in its embedded metric format: lines of JSON on standard output, which CloudWatch
-//! Logs turns into metrics. Each combination of labels is one metric with these dimensions.
+//! The recorder of metrics for CloudWatch, in its embedded metric format: lines of JSON on standard output, which
+//! CloudWatch Logs turns into metrics. Each combination of labels is one metric with these dimensions.
 
 use std::sync::OnceLock;
 

@@ -76,7 +76,8 @@ impl Stack {
         tests::read_json(self.http.get(url).send().await.unwrap()).await
     }
 
-    /// Waits until the seeders after the first `skipped` ones have this many torrents together. Returns how many each has.
+    /// Waits until the seeders after the first `skipped` ones have this many torrents together. Returns how many each
+    /// has.
     pub async fn wait_for_copies(&self, skipped: usize, count: usize) -> Vec<usize> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -94,7 +95,8 @@ impl Stack {
         }
     }
 
-    /// Waits until the first seeder has written this metric with this value in the embedded metric format of CloudWatch.
+    /// Waits until the first seeder has written this metric with this value in the embedded metric format of
+    /// CloudWatch.
     pub async fn wait_for_metric(&self, name: &str, value: &Value) {
         let (path, deadline) = (self.seeders()[0]["metrics"].as_str().unwrap(), Instant::now() + PATIENCE);
         loop {

@@ -8,8 +8,8 @@ use tests::{Origin, eventually, sha256};
 
 use crate::stack::{LEASE_AND_SWEEP, Stack};
 
-/// Creates requests until the update has ended, whose origins respond after half a second. Returns how the update ended, and
-/// the requests.
+/// Creates requests until the update has ended, whose origins respond after half a second. Returns how the update
+/// ended, and the requests.
 async fn update_under_load(stack: &Stack, origin: &Origin, how: &str) -> (String, Vec<String>) {
     let folder = stack.names["Folder"].as_str().unwrap();
     let arguments = [folder, how];
@@ -28,8 +28,8 @@ async fn update_under_load(stack: &Stack, origin: &Origin, how: &str) -> (String
     }
 }
 
-/// Creates a request as a client that repeats a call that failed: the emulator kills functions that it updates. AWS lets them
-/// finish.
+/// Creates a request as a client that repeats a call that failed: the emulator kills functions that it updates. AWS
+/// lets them finish.
 async fn create(stack: &Stack, url: &str) -> String {
     let (key, body) = (sha256(url.as_bytes()), json!({ "url": url }).to_string());
     let created = eventually("the request is created", async || {

@@ -455,7 +455,14 @@ pub async fn references_are_the_live_requests_of_a_content<R: Requests>(store: &
     assert_eq!(store.references(hash).await.unwrap(), [ContentReference::Torrent(infohash)]);
     // Its next torrent may be another one.
     let repackage = Transition::repackage(NOW);
-    store.apply(alike, Condition::HasTorrent(infohash), &repackage, NOW).await.unwrap().done().expect("it is seeding");
+    let repackaged =
+        async || store.apply(alike, Condition::HasTorrent(infohash), &repackage, NOW).await.unwrap().done();
+    repackaged().await.expect("it is seeding");
+    assert_eq!(store.references(hash).await.unwrap(), [ContentReference::Packaging]);
+    packaged(store, alike, infohash).await;
+    seeded(store, alike, infohash).await;
+    assert_eq!(store.references(hash).await.unwrap(), [ContentReference::Torrent(infohash)]);
+    repackaged().await.expect("it is ready");
     assert_eq!(store.references(hash).await.unwrap(), [ContentReference::Packaging]);
 }
 
