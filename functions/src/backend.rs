@@ -18,6 +18,10 @@ use crate::denied_port::DeniedPort;
 /// The most rows of each kind in one sweep: what a function can process within its minute.
 pub const SWEEP_LIMIT: u32 = 2_000;
 
+/// Every how many minutes the sweep looks for orphans. S3 charges as much for a list as for a put, so that lists every
+/// minute would be the largest part of what an idle stack costs.
+pub const ORPHAN_INTERVAL: i64 = 10;
+
 /// The ports that a function may take, combined with `|`.
 pub mod port {
     /// None of them.

@@ -7,7 +7,7 @@ mod http;
 mod queue;
 
 pub use api::endpoints;
-pub use backend::{Backend, SWEEP_LIMIT, port};
+pub use backend::{Backend, ORPHAN_INTERVAL, SWEEP_LIMIT, port};
 pub use http::{routes, serve};
 pub use queue::{Handled, consume, scheduled};
 pub use settings::Role;

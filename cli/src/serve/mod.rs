@@ -85,7 +85,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let steps = steps(stores, &fetcher, &session, &settings)?;
     let findings = steps.scrub.findings.clone();
     // The last run may have left uploads that cannot be resumed.
-    let discarded_uploads = steps.sweep.clear_staging().await.map_err(CommandError::start)?;
+    let discarded_uploads = steps.collect_orphans.clear_staging().await.map_err(CommandError::start)?;
     if discarded_uploads > 0 {
         info!(discarded_uploads, "uploads of the last run discarded");
     }
@@ -192,7 +192,7 @@ fn steps(
         seed: Seed::new(stores, session.clone(), None),
         release: Release::new(stores),
         sweep: Sweep::new(stores, SWEEP_LIMIT),
-        collect_orphans: CollectOrphans::new(stores),
+        collect_orphans: CollectOrphans::new(stores, 1),
         scrub: Scrub::new(stores, &settings.storage),
         notify: Notify::new(stores, fetcher.clone(), &settings.security).map_err(CommandError::start)?,
     })

@@ -1,4 +1,4 @@
-//! The dead-letter queues: fails the requests of tasks that never succeeded.
+//! The dead-letter queue of fetches and packages: fails the requests of tasks that never succeeded.
 
 use pipeline::DeadLetter;
 use proxytorrent_functions::port::{FETCH_QUEUE, REQUESTS};

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use aws::schema::TABLES;
 use pipeline::{Scrub, Seed};
 use ports::{Clock, RunningSeeder, Seeder, Task, Transferred};
-use proxytorrent_functions::endpoints;
 use proxytorrent_functions::port::{
     CONTENTS, FETCH_QUEUE, GUARDS, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SEEDERS, STATISTICS, TORRENTS,
 };
+use proxytorrent_functions::{ORPHAN_INTERVAL, endpoints};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
@@ -82,6 +82,10 @@ struct Prices {
     call_milliseconds: HashMap<String, f64>,
     /// By step.
     cpu_milliseconds: HashMap<String, f64>,
+    /// How long Lambda's polls of an empty queue take.
+    poll_seconds: usize,
+    /// How many polls of a queue Lambda has at once.
+    polls_at_once: usize,
 }
 
 impl Prices {
@@ -249,6 +253,37 @@ async fn the_aws_calls_of_a_request_match_the_record_and_are_allowed() {
     }
     assert_pinned("tests/aws/calls.txt", ("", ""), &listing(&steps));
     assert_pinned("../README.md", ("<!-- calls -->\n", "<!-- /calls -->"), &table(&steps, &template, &Prices::read()));
+}
+
+/// Without seeders, alarms and contents.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_price_of_an_idle_month_is_in_the_docs() {
+    let (env, plan) = (TestEnv::new().await, undisturbed());
+    env.sweep(&plan).await;
+    let calls = plan.take();
+    env.stop().await;
+    let (template, prices) = (Template::read(), Prices::read());
+    let (reads, lists): (Vec<_>, Vec<_>) = calls.iter().partition(|call| call.action == "dynamodb:Query");
+    assert!(lists.iter().all(|call| call.action.starts_with("s3:ListBucket")), "{lists:?}");
+    let minutes = 30 * 24 * 60;
+    let polls = minutes * 60 / prices.poll_seconds * prices.polls_at_once * template.event_sources();
+    let milliseconds = calls.len() as f64 * prices.call_milliseconds["dynamodb"];
+    let gigabytes = template.memory("Sweep") / 1024.0;
+    let time = prices.usd_per_million["lambda_gb_second"] * gigabytes * milliseconds / 1000.0 * minutes as f64;
+    let lists = minutes / usize::try_from(ORPHAN_INTERVAL).unwrap() * lists.len();
+    let parts = [
+        ("The secret", prices.usd_per_million["secret_month"]),
+        ("Lambda polls its queues", prices.usd("sqs_call", polls)),
+        ("The sweep: invocations and time", prices.usd("lambda_invocation", minutes) + time),
+        ("The sweep: queries", prices.usd("dynamodb_read", minutes * reads.len())),
+        ("The sweep: lists of S3", prices.usd("s3_put", lists)),
+    ];
+    let mut text = String::from("| Part | USD a month |\n|---|---|\n");
+    for (part, usd) in parts {
+        writeln!(text, "| {part} | {:.2} |", usd / 1e6).unwrap();
+    }
+    writeln!(text, "| all | {:.2} |", parts.iter().map(|(_, usd)| usd).sum::<f64>() / 1e6).unwrap();
+    assert_pinned("../docs/aws.md", ("<!-- idle -->\n", "<!-- /idle -->"), &text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -265,16 +265,17 @@ impl TestEnv {
         self.clock.advance(Duration::from_secs(2 * 3600));
         for _ in 0..256 {
             self.clock.advance(Duration::from_secs(60));
-            CollectOrphans::new(&self.observer.stores).run().await.unwrap();
+            CollectOrphans::new(&self.observer.stores, 1).run().await.unwrap();
         }
     }
 
-    /// Runs the sweep and the collection of orphans in a simulated process, like the scheduled function.
+    /// Runs the sweep and the collection of orphans in a simulated process, like the scheduled function, but
+    /// of orphans every minute.
     pub async fn sweep(&self, plan: &Arc<FaultPlan>) {
         const PORTS: u16 = REQUESTS | TORRENTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
         self.process::<PORTS, _, _>(plan, |backend| async move {
             Sweep::new(&backend.stores, SWEEP_LIMIT).run().await.unwrap();
-            CollectOrphans::new(&backend.stores).run().await.unwrap();
+            CollectOrphans::new(&backend.stores, 1).run().await.unwrap();
         })
         .await;
     }
@@ -344,7 +345,7 @@ impl TestEnv {
 
     /// Asserts that no staged upload is left after the sweep has tidied up.
     pub async fn assert_nothing_staged(&self, context: &str) {
-        Sweep::new(&self.observer.stores, SWEEP_LIMIT).tidy().await.unwrap();
+        CollectOrphans::new(&self.observer.stores, 1).tidy().await.unwrap();
         assert_eq!(self.staged().await, 0, "{context}");
     }
 

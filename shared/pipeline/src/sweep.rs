@@ -1,15 +1,14 @@
-//! The sweep: enqueues tasks for rows that are due, expires requests, purges the history, and removes uploads of fetches
-//! that were killed.
+//! The sweep: enqueues tasks for rows that are due, expires requests, and purges the history.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use domain::{RequestId, Step, Transition};
-use ports::{Clock, Contents, Requests, StagingEntry, StoreError, Stores, Task, TaskQueue};
+use ports::{Clock, Requests, StoreError, Stores, Task, TaskQueue};
 use tracing::{info, warn};
 
-use crate::{LEASE, SUSPENDED, StepError, notify};
+use crate::{LEASE, StepError, notify};
 
 /// No row waits longer: the longest back-off of a step is a quarter of an hour.
 const LATEST: Duration = Duration::from_secs(3600);
@@ -19,7 +18,6 @@ const LATEST: Duration = Duration::from_secs(3600);
 #[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
 pub struct Sweep {
     pub requests: Arc<dyn Requests>,
-    pub contents: Arc<dyn Contents>,
     pub tasks: Arc<dyn TaskQueue>,
     pub clock: Arc<dyn Clock>,
     /// The most rows of each kind in one sweep.
@@ -37,8 +35,6 @@ pub struct Swept {
     pub expired: usize,
     /// Rows deleted.
     pub forgotten: u64,
-    /// Uploads discarded.
-    pub discarded: u64,
 }
 
 impl Sweep {
@@ -46,7 +42,6 @@ impl Sweep {
     pub fn new(stores: &Stores, limit: u32) -> Self {
         Self {
             requests: stores.requests.clone(),
-            contents: stores.contents.clone(),
             tasks: stores.tasks.clone(),
             clock: stores.clock.clone(),
             limit,
@@ -78,42 +73,11 @@ impl Sweep {
             swept.woken += 1;
         }
         swept.forgotten = self.requests.purge_history(now, self.limit).await?;
-        swept.discarded = self.tidy().await?;
         if swept != Swept::default() {
-            let Swept { woken, expired, forgotten, discarded } = swept;
-            info!(tasks = woken, expired, purged = forgotten, discarded, "sweep finished");
+            let Swept { woken, expired, forgotten } = swept;
+            info!(tasks = woken, expired, purged = forgotten, "sweep finished");
         }
         Ok(swept)
-    }
-
-    /// Discards uploads of requests that are not being fetched: workers that were killed or lost their claim left them.
-    /// Returns how many.
-    pub async fn tidy(&self) -> Result<u64, StepError> {
-        self.discard(|_| true).await
-    }
-
-    /// As [`Sweep::tidy`], and every upload that is not suspended. Must be called before any fetch runs, by the only process
-    /// that works on the store.
-    pub async fn clear_staging(&self) -> Result<u64, StepError> {
-        self.discard(|staging| staging.may_be_suspended).await
-    }
-
-    async fn discard(&self, may_be_needed: impl Fn(&StagingEntry) -> bool + Send + Sync) -> Result<u64, StepError> {
-        // Stores record the time of the wall clock.
-        let now = self.clock.wall();
-        let mut discarded = 0;
-        for staging in self.contents.staging().await? {
-            let owner = match staging.request.filter(|_| may_be_needed(&staging)) {
-                Some(id) => self.requests.get(id).await?,
-                None => None,
-            };
-            let in_flight = owner.is_some_and(|row| row.status.step() == Step::Fetch);
-            if !in_flight || now.since(staging.since) > SUSPENDED {
-                self.contents.discard(&staging.token).await?;
-                discarded += 1;
-            }
-        }
-        Ok(discarded)
     }
 
     async fn expire(&self, id: RequestId) -> Result<bool, StepError> {

@@ -50,7 +50,7 @@ impl TestEnv {
             seed: Seed::new(&stores, session.clone(), None),
             release: Release::new(&stores),
             sweep: Sweep::new(&stores, 100),
-            collect_orphans: CollectOrphans::new(&stores),
+            collect_orphans: CollectOrphans::new(&stores, 1),
             scrub: Scrub { rate: None, ..Scrub::new(&stores, &settings.storage) },
             stores,
             clock,
@@ -374,16 +374,16 @@ async fn staged_uploads_are_kept_while_their_request_is_fetched() {
         stage(id).await.suspend().await.unwrap();
     }
     assert_eq!(env.stores.contents.staging().await.unwrap().len(), 6);
-    assert_eq!(env.sweep.run().await.unwrap().discarded, 4);
+    assert_eq!(env.collect_orphans.tidy().await.unwrap(), 4);
     assert_eq!(env.stores.contents.staging().await.unwrap().len(), 2);
 
     // At a start no process is receiving, so staged uploads that are not suspended are removed.
     std::mem::forget(mine);
-    assert_eq!(env.sweep.clear_staging().await.unwrap(), 1);
+    assert_eq!(env.collect_orphans.clear_staging().await.unwrap(), 1);
     drop(env.stores.contents.resume(row.id, &suspended).await.unwrap().expect("it was suspended"));
     stage(row.id).await.suspend().await.unwrap();
     env.clock.advance(Duration::from_secs(13 * 3600));
-    assert_eq!(env.sweep.tidy().await.unwrap(), 1, "suspended staged uploads are kept for a limited time");
+    assert_eq!(env.collect_orphans.tidy().await.unwrap(), 1, "suspended staged uploads are kept for a limited time");
 }
 
 #[tokio::test]
