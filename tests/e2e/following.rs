@@ -125,6 +125,9 @@ async fn a_webhook_is_signed_and_retried() {
         let mut lines = head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).expect("the header").1.to_owned()
     };
+    let described = server.json(Method::GET, "/openapi.json", None).await;
+    let parameters = described["webhooks"]["request_ended"]["post"]["parameters"].as_array().unwrap();
+    let schemas = &described["components"]["schemas"];
     for (head, body) in [(&seen[0], &seen[1]), (&seen[2], &seen[3])] {
         assert!(head.starts_with("POST /hook "), "{head}");
         let (message, time) = (header(head, "webhook-id"), header(head, "webhook-timestamp"));
@@ -134,6 +137,13 @@ async fn a_webhook_is_signed_and_retried() {
         let told: Value = serde_json::from_str(body).expect("JSON");
         assert_eq!((&told["type"], &told["data"]["id"]), (&json!("request.ready"), &json!(id)));
         assert_eq!(told["data"]["infohash"], row["infohash"]);
+        // As the OpenAPI document describes it.
+        for parameter in parameters {
+            header(head, parameter["name"].as_str().unwrap());
+        }
+        let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&told), names(&schemas["Webhook"]["properties"]));
+        assert_eq!(names(&told["data"]), names(&schemas["WebhookData"]["properties"]));
     }
     assert_eq!(header(&seen[0], "webhook-id"), header(&seen[2], "webhook-id"), "a retry has the same webhook-id");
 

@@ -1,7 +1,9 @@
 //! Conformance of the API to its OpenAPI document, checked by schemathesis.
 
+use proxytorrent_tests::clients::libtorrent;
+use proxytorrent_tests::{Origin, TestServer, content, python, run, sha256, tool};
+
 use crate::proxies::Proxy;
-use proxytorrent_tests::{TestServer, python, run};
 
 #[tokio::test]
 async fn the_api_conforms_to_its_openapi_document() {
@@ -36,4 +38,33 @@ async fn the_api_conforms_to_its_openapi_document() {
     ];
     let program = python().with_file_name("schemathesis");
     run(program.to_str().expect("a path"), &arguments, &server.scratch("schemathesis")).await;
+}
+
+#[tokio::test]
+async fn a_client_generated_by_openapi_python_client_does_the_main_job() {
+    let settings = [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "tester:a-token")];
+    let (server, origin) = (TestServer::with(&settings).await, Origin::start().await);
+    let folder = server.scratch("client");
+    let document = folder.join("openapi.json");
+    let description = server.http.get(format!("{}/openapi.json", server.url)).send().await.unwrap();
+    std::fs::write(&document, description.bytes().await.unwrap()).unwrap();
+    let (document, generated) = (document.to_str().unwrap(), folder.join("generated"));
+    let generated = generated.to_str().unwrap();
+    let generator = python().with_file_name("openapi-python-client");
+    let arguments = ["generate", "--meta", "none", "--path", document, "--output-path"];
+    let package = format!("{generated}/proxy_torrent_client");
+    std::fs::create_dir(generated).unwrap();
+    run(generator.to_str().unwrap(), &[&arguments[..], &[&package]].concat(), &folder).await;
+
+    let (url, torrent) = (origin.file(50_000, 1, "a file.bin"), folder.join("one.torrent"));
+    let tool = tool("generated_client.py");
+    let torrent = torrent.to_str().unwrap();
+    let arguments = [tool.to_str().unwrap(), generated, &server.url, "a-token", &url, torrent];
+    let printed = run(python().to_str().unwrap(), &arguments, &folder).await;
+    let lines: Vec<_> = printed.lines().collect();
+    let [magnet, "blocked_address" | "origin_status", "validation_failed"] = lines[..] else { panic!("{printed}") };
+    for source in [torrent, magnet] {
+        let folder = server.scratch(if source == magnet { "magnet" } else { "torrent" });
+        assert_eq!(libtorrent(source, &folder).await, sha256(&content(50_000, 1)));
+    }
 }

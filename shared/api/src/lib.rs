@@ -27,6 +27,7 @@ mod running_fleet;
 mod service;
 mod state;
 mod tracker;
+mod webhook;
 mod webseed;
 
 pub use abuse::AbuseLimits;

@@ -7,8 +7,8 @@ use http::HeaderName;
 use utoipa::PartialSchema;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
-    InfoBuilder, Object, ObjectBuilder, OneOfBuilder, OpenApi, OpenApiBuilder, RefOr, Schema, SecurityRequirement,
-    Server, Type,
+    HeaderBuilder, InfoBuilder, LicenseBuilder, Object, ObjectBuilder, OneOfBuilder, OpenApi, OpenApiBuilder, Ref,
+    RefOr, Response, Schema, SecurityRequirement, Server, Type,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -17,6 +17,7 @@ use crate::problem::{FieldError, ProblemBody};
 use crate::requests::{self, MAX_HEADERS};
 use crate::service;
 use crate::state::{Api, prefix, public_path};
+use crate::webhook::{self, Webhook, WebhookData};
 
 /// Returns the endpoints that are described, without the prefix of the API.
 pub(crate) fn endpoints() -> OpenApiRouter<Arc<Api>> {
@@ -56,6 +57,8 @@ fn description(title: &str, version: &str) -> OpenApi {
         "Fetches a URL through a proxy, packages the content as a torrent, seeds it, and returns the `.torrent` file \
          and the magnet link. Errors are `application/problem+json` (RFC 9457).",
     ));
+    let info = info
+        .license(Some(LicenseBuilder::new().name("MIT or Apache-2.0").identifier(Some("MIT OR Apache-2.0")).build()));
     let mut document = OpenApiBuilder::new().info(info.build()).build();
     let components = document.components.get_or_insert_with(Default::default);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A bearer token (RFC 6750)."));
@@ -97,8 +100,51 @@ fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
         if !webhooks {
             create.properties.remove("callback_url");
         }
-        let [with, without] = by_method(create);
-        schemas.insert("CreateRequest".into(), RefOr::T(OneOfBuilder::new().item(without).item(with).build().into()));
+        // Named, because generators of clients do not handle variants without a name.
+        let names = ["CreateRequestWithBody", "CreateRequestWithoutBody"];
+        let mut either = OneOfBuilder::new();
+        for (name, variant) in names.into_iter().zip(by_method(create)) {
+            schemas.insert(name.into(), RefOr::T(variant.into()));
+            either = either.item(Ref::from_schema_name(name));
+        }
+        schemas.insert("CreateRequest".into(), RefOr::T(either.build().into()));
+    }
+    if webhooks {
+        for (name, schema) in [("Webhook", Webhook::schema()), ("WebhookData", WebhookData::schema())] {
+            schemas.insert(name.into(), schema);
+        }
+        document.webhooks = Some(webhook::describe());
+    }
+    for path in document.paths.paths.values_mut() {
+        let operations = [&mut path.get, &mut path.post, &mut path.patch, &mut path.delete];
+        for operation in operations.into_iter().flatten() {
+            for (status, response) in &mut operation.responses.responses {
+                if let RefOr::T(response) = response {
+                    add_headers(status, response);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the headers that responses with this status have on every endpoint.
+fn add_headers(status: &str, response: &mut Response) {
+    let mut add = |name: &str, kind: Type, what: &str| {
+        let schema = ObjectBuilder::new().schema_type(kind).build();
+        let header = HeaderBuilder::new().schema(Some(schema)).description(Some(what)).build();
+        response.headers.insert(name.into(), RefOr::T(header));
+    };
+    add("X-Request-Id", Type::String, "The id of this call, which the log has too");
+    match status {
+        "401" => add("WWW-Authenticate", Type::String, "How to authenticate (RFC 6750)"),
+        "409" | "429" | "503" | "507" => {
+            add("Retry-After", Type::Integer, "After how many seconds to try again, if that helps");
+        }
+        _ => {}
+    }
+    if status == "429" {
+        add("RateLimit", Type::String, "What is left of the limits (draft-ietf-httpapi-ratelimit-headers)");
+        add("RateLimit-Policy", Type::String, "The limits");
     }
 }
 

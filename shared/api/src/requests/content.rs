@@ -9,6 +9,8 @@ use domain::Principal;
 use http::header::{CACHE_CONTROL, HeaderMap, LOCATION};
 use http::{Method, StatusCode};
 
+use utoipa::ToSchema;
+
 use super::Id;
 use crate::download;
 use crate::problem::{Problem, ReadyErrors};
@@ -16,6 +18,12 @@ use crate::state::Api;
 
 /// Bytes per read from the content store.
 const CHUNK: usize = 256 * 1024;
+
+/// The bytes of a body.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "documents bodies")]
+pub(crate) struct Binary(Vec<u8>);
 
 #[utoipa::path(
     get,
@@ -25,10 +33,12 @@ const CHUNK: usize = 256 * 1024;
     params(
         ("id" = String, Path, description = "The request's id"),
         ("Range" = Option<String>, Header, description = "One byte range (RFC 9110, 14.2); more return the whole"),
+        ("If-None-Match" = Option<String>, Header, description = "The ETag of the content that the client has"),
+        ("If-Range" = Option<String>, Header, description = "The ETag for which Range is meant"),
     ),
     responses(
-        (status = 200, description = "The content", content_type = "*/*", body = Vec<u8>),
-        (status = 206, description = "The requested range", content_type = "*/*", body = Vec<u8>),
+        (status = 200, description = "The content", content_type = "*/*", body = inline(Binary)),
+        (status = 206, description = "The requested range", content_type = "*/*", body = inline(Binary)),
         (status = 307, description = "A redirect to a download link that is valid for an hour (on AWS)"),
         (status = 304, description = "Not modified: the client has the content (If-None-Match)"),
         (status = 416, description = "The range is outside the content"),

@@ -1,18 +1,21 @@
 //! `GET /v1/requests/{id}`: the status of a request, with long polling (`?wait=`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{RawQuery, State};
 use axum::{Extension, Json};
 use domain::{
-    ContentHash, FetchRequest, InfoHash, InfoHashV2, Method, Principal, RequestId, Status, Timestamp, TorrentFormat,
+    ContentHash, FailureCode, FetchRequest, InfoHash, InfoHashV2, Method, Principal, RequestId, Status, Timestamp,
+    TorrentFormat,
 };
 use ports::Transferred;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use url::Url;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::Id;
 use crate::problem::{OwnErrors, Problem};
@@ -56,6 +59,23 @@ pub(crate) enum MethodName {
 pub(crate) enum FormatName {
     V1,
     Hybrid,
+}
+
+/// Why a request has failed, or its last try.
+pub(crate) struct FailureName;
+
+impl PartialSchema for FailureName {
+    fn schema() -> RefOr<Schema> {
+        let codes = FailureCode::ALL.iter().map(|code| code.as_str());
+        let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes));
+        RefOr::T(schema.description(Some("Why a request has failed, or its last try. More codes may come.")).into())
+    }
+}
+
+impl ToSchema for FailureName {
+    fn name() -> Cow<'static, str> {
+        "FailureCode".into()
+    }
 }
 
 /// A request as its owner sees it.
@@ -142,7 +162,7 @@ pub(crate) struct RequestView {
     /// The HTTP status of the origin's response.
     origin_status: Option<u16>,
     /// The code of the last error, for programs; stable.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<FailureName>)]
     error_code: Option<&'static str>,
     /// The text of the last error, for people.
     error_message: Option<String>,

@@ -11,6 +11,7 @@ use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use metainfo::MetainfoExtras;
 use ports::StoreError;
 
+use super::content::Binary;
 use super::{Id, links};
 use crate::download::disposition;
 use crate::problem::{Problem, ReadyErrors};
@@ -25,7 +26,7 @@ use crate::state::Api;
                    download this torrent, until the request ends or you revoke your passkeys.",
     params(("id" = String, Path, description = "The request's id")),
     responses(
-        (status = 200, description = "The metainfo file", content_type = "application/x-bittorrent", body = Vec<u8>),
+        (status = 200, description = "The metainfo file", content_type = "application/x-bittorrent", body = inline(Binary)),
         ReadyErrors
     )
 )]
