@@ -11,7 +11,7 @@ use url::Url;
 use crate::error::CommandError;
 
 /// The server option of the client commands.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Server {
     /// The server's URL [default: CLIENT__SERVER or http://127.0.0.1:8000]
     #[arg(long, value_name = "URL", value_parser = parse_url)]

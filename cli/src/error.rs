@@ -17,6 +17,8 @@ pub(crate) enum CommandError {
     Unreachable(String),
     #[error("the server refused: {0}")]
     Refused(String),
+    #[error("{0}")]
+    Interrupted(String),
     #[error("cannot write {path}: {source}")]
     Write { path: PathBuf, source: std::io::Error },
 }
@@ -35,6 +37,8 @@ impl CommandError {
             Self::Unreachable(_) => 3,
             Self::Refused(_) => 4,
             Self::Write { .. } => 5,
+            // As a shell reports a process that SIGINT ended.
+            Self::Interrupted(_) => 130,
         }
     }
 }

@@ -24,13 +24,13 @@ struct Arguments {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 the request failed or was cancelled · 2 wrong usage or settings · \
-3 the server cannot be reached · 4 the server refused · 5 a file cannot be written";
+3 the server cannot be reached · 4 the server refused · 5 a file cannot be written · 130 interrupted";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server: API, tracker, workers and seeder in one process.
     Serve(serve::Arguments),
-    /// Fetch a URL: wait for the torrent, save it, print the magnet link.
+    /// Fetch URLs: wait for the torrents, save them, print the magnet links.
     Get(get::Arguments),
     /// Print a request as JSON.
     Status(Target),

@@ -1,9 +1,11 @@
 //! The command line: output, exit codes and error messages.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tests::{ApiClient, Origin, TestServer, eventually, free_port, program};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 async fn proxytorrent(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -44,6 +46,64 @@ async fn get_saves_the_torrent_and_prints_the_magnet_link() {
 }
 
 #[tokio::test]
+async fn get_fetches_several_urls_and_reports_each_failure() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let folder = server.scratch("cwd");
+    let urls = [origin.file(10, 1, "a.bin"), origin.url("/status/404"), origin.file(10, 2, "b.bin")];
+    let arguments = ["get", "--keep", "1d", "--ttl", "90", &urls[0], &urls[1], &urls[2]];
+    let output = proxytorrent(&folder, &arguments, &[("CLIENT__SERVER", &server.url)]).await;
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("(origin_status)"), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout).lines().count(), 2);
+    assert!(folder.join("a.bin.torrent").exists() && folder.join("b.bin.torrent").exists());
+    let id = text(&output.stderr).lines().next().unwrap().trim_start_matches("request ").to_owned();
+    let row = server.get(&id).await;
+    assert_eq!((&row["keep"], &row["ttl"]), (&86_400.into(), &90.into()));
+
+    let arguments = ["get", "--no-wait", &origin.url("/silent/1")];
+    let output = proxytorrent(&folder, &arguments, &[("CLIENT__SERVER", &server.url)]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    server.until(text(&output.stdout).trim(), |row| row["status"] == "fetching").await;
+}
+
+#[tokio::test]
+async fn an_interrupted_get_says_how_to_cancel() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let mut command = Command::new(program());
+    command.args(["get", &origin.url("/silent/1"), "--server", &server.url]).env_clear().kill_on_drop(true);
+    let child = command.current_dir(server.scratch("cwd")).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("it is fetched", async || (origin.hits() > 0).then_some(())).await;
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    let id = stderr.lines().next().unwrap().trim_start_matches("request ").to_owned();
+    assert!(stderr.contains(&format!("the server continues {id}:")) && stderr.contains("cancel ID"), "{stderr}");
+    assert_eq!(server.get(&id).await["status"], "fetching");
+}
+
+#[tokio::test]
+async fn get_keeps_waiting_while_the_server_restarts() {
+    let port = free_port().to_string();
+    let (server, origin) = (TestServer::with(&[("PORT", &port)]).await, Origin::start().await);
+    let mut command = Command::new(program());
+    command.args(["get", &origin.url("/gated/10/1"), "--server", &server.url]).env_clear().kill_on_drop(true);
+    let child = command.current_dir(server.scratch("cwd")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.unwrap();
+    eventually("it is fetched", async || (origin.hits() > 0).then_some(())).await;
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut server = server;
+    server.terminate().await;
+    while !lines.next_line().await.unwrap().expect("it waits").contains("cannot be reached") {}
+    origin.open_gate();
+    let _server = server.restart().await;
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).starts_with("magnet:?xt=urn:btih:"), "{}", text(&output.stdout));
+}
+
+#[tokio::test]
 async fn failures_set_the_exit_code_and_print_a_message() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let folder = server.scratch("cwd");
@@ -60,6 +120,9 @@ async fn failures_set_the_exit_code_and_print_a_message() {
         (vec!["get", good.as_str(), "--server", "localhost:8000"], 2, "begin it with http://"),
         (vec!["get", "ftp://example.org/", "--server", url], 4, "url the scheme ftp cannot be fetched"),
         (vec!["get", good.as_str(), "--server", url, "-o", "file/below"], 5, "cannot write"),
+        (vec!["get", good.as_str(), "--server", url, "--ttl", "soon"], 2, "such as 90s, 15m, 2h or 30d"),
+        (vec!["list", "--status", "bogus", "--server", url], 2, "queued, fetching, packaging, seeding, ready"),
+        (vec!["list", "-n", "0", "--server", url], 2, "a number from 1"),
         (vec!["status", "nonsense", "--server", url], 4, "you have no request with this id"),
     ] {
         let output = proxytorrent(&folder, &arguments, &[]).await;

@@ -1,7 +1,8 @@
 //! `proxytorrent list`: lists the requests of the caller.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use domain::Status;
 use serde_json::Value;
 
@@ -13,11 +14,11 @@ const PAGE: usize = 100;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Only those with this status, such as ready
-    #[arg(long)]
+    /// Only those with this status
+    #[arg(long, value_parser = statuses())]
     status: Option<Status>,
     /// The number of requests, newest first
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = parse_limit)]
     limit: usize,
     /// Print each request as a line of JSON with all fields
     #[arg(long)]
@@ -26,11 +27,24 @@ pub(crate) struct Arguments {
     server: Server,
 }
 
-/// Prints a line per request, separated by tabs: id, status, size in bytes, and the name or the URL.
+/// The names of statuses.
+fn statuses() -> impl TypedValueParser<Value = Status> {
+    PossibleValuesParser::new(Status::ALL.iter().map(|status| status.as_str())).try_map(|name| name.parse::<Status>())
+}
+
+fn parse_limit(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|limit| *limit > 0).ok_or_else(|| "it must be a number from 1".to_owned())
+}
+
+/// Prints a line per request, separated by tabs: id, status, size in bytes, time of creation, and the name or the URL. On
+/// a terminal, the first line has the names of these columns.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let client = Client::new(arguments.server)?;
     let filter = arguments.status.map(|status| format!("&status={status}")).unwrap_or_default();
     let (mut left, mut cursor) = (arguments.limit, String::new());
+    if !arguments.json && std::io::stdout().is_terminal() {
+        println!("{:36}\tSTATUS\tSIZE\t{:24}\tNAME", "ID", "CREATED");
+    }
     while left > 0 {
         let page = client.list(&format!("limit={}{filter}{cursor}", left.min(PAGE))).await?;
         for item in &page.items {
@@ -53,5 +67,5 @@ fn line(item: &Value) -> String {
     let name = item["file_name"].as_str().unwrap_or_else(|| text("url"));
     // Text from a server must not control the terminal.
     let name: String = name.chars().filter(|c| !c.is_control()).collect();
-    format!("{}\t{}\t{size}\t{name}", text("id"), text("status"))
+    format!("{}\t{}\t{size}\t{}\t{name}", text("id"), text("status"), text("created_at"))
 }
