@@ -110,11 +110,26 @@ def replace_items(table, copy):
 
 
 def without_torrent(requests, torrents):
-    """Returns the ready requests whose torrent is not in the other table, which another instant can be the reason of."""
+    """Returns the ready requests whose torrent is not live. This happens if the two backups were made at different
+    instants."""
     resource = boto3.resource("dynamodb")
     live = {item["infohash"] for item in items(resource.Table(torrents)) if item["state"] != "retired"}
     rows = items(resource.Table(requests))
     return [row["id"] for row in rows if row["status"] == "ready" and row.get("infohash") not in live]
+
+
+def enable(lambdas, mapping):
+    """Enables an event source mapping, which AWS refuses while another change of it is in progress."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            lambdas.update_event_source_mapping(UUID=mapping, Enabled=True)
+            return
+        except lambdas.exceptions.ResourceInUseException:
+            if time.monotonic() > deadline:
+                print(f"the event source mapping {mapping} is still disabled: enable it by hand", file=sys.stderr)
+                raise
+            time.sleep(1)  # polling interval
 
 
 @contextlib.contextmanager
@@ -127,7 +142,7 @@ def stopped(stack):
         # First: a function that is refused would have its messages moved to the dead-letter queue.
         for mapping in mappings:
             if lambdas.get_event_source_mapping(UUID=mapping)["State"] != "Disabled":
-                undo.callback(lambdas.update_event_source_mapping, UUID=mapping, Enabled=True)
+                undo.callback(enable, lambdas, mapping)
                 lambdas.update_event_source_mapping(UUID=mapping, Enabled=False)
         while any(lambdas.get_event_source_mapping(UUID=one)["State"] != "Disabled" for one in mappings):
             time.sleep(1)  # polling interval

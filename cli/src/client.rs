@@ -2,13 +2,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use reqwest::{Body, Method, Response};
+use reqwest::{Body, Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use settings::ExposeSecret;
 use url::Url;
 
 use crate::error::CommandError;
+
+/// How long the server may send nothing.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The server option of the client commands.
 #[derive(Debug, Clone, clap::Args)]
@@ -79,7 +82,8 @@ impl Client {
             base.set_path(&format!("{}/", base.path()));
         }
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10)).build();
+        let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10));
+        let http = http.read_timeout(READ_TIMEOUT).build();
         let http = http.map_err(|e| CommandError::Start(e.to_string()))?;
         Ok(Self { http, base, credentials: settings })
     }
@@ -181,7 +185,8 @@ impl Client {
             }
             Err(_) => format!("it answered {status}"),
         };
-        Err(CommandError::Refused(why))
+        let is_passing = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+        Err(if is_passing.contains(&status) { CommandError::Unavailable(why) } else { CommandError::Refused(why) })
     }
 }
 

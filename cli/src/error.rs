@@ -15,10 +15,15 @@ pub(crate) enum CommandError {
     Open(#[from] embedded::OpenError),
     #[error("the server cannot be reached: {0}")]
     Unreachable(String),
+    #[error("the server is unavailable: {0}")]
+    Unavailable(String),
     #[error("the server refused: {0}")]
     Refused(String),
     #[error("{0}")]
     Interrupted(String),
+    /// With the exit code of the last one.
+    #[error("{count} of {all} URLs failed")]
+    Several { count: usize, all: usize, code: u8 },
     #[error("cannot write {path}: {source}")]
     Write { path: PathBuf, source: std::io::Error },
 }
@@ -34,11 +39,12 @@ impl CommandError {
         match self {
             Self::Failed(_) => 1,
             Self::Start(_) | Self::Settings(_) | Self::Open(_) => 2,
-            Self::Unreachable(_) => 3,
+            Self::Unreachable(_) | Self::Unavailable(_) => 3,
             Self::Refused(_) => 4,
             Self::Write { .. } => 5,
             // As a shell reports a process that SIGINT ended.
             Self::Interrupted(_) => 130,
+            Self::Several { code, .. } => *code,
         }
     }
 }

@@ -24,7 +24,7 @@ struct Arguments {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 the request failed or was cancelled · 2 wrong usage or settings · \
-3 the server cannot be reached · 4 the server refused · 5 a file cannot be written · 130 interrupted";
+3 the server cannot be reached or is unavailable · 4 the server refused · 5 a file cannot be written · 130 interrupted";
 
 #[derive(Debug, Subcommand)]
 enum Command {

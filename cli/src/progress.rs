@@ -42,6 +42,14 @@ impl Display {
         }
     }
 
+    /// Prints a line beside the display.
+    pub fn note(&self, text: &str) {
+        match self {
+            Self::Bar(bar) => bar.println(text),
+            Self::Lines(_) => eprintln!("{text}"),
+        }
+    }
+
     pub fn finish(self) {
         if let Self::Bar(bar) = self {
             bar.finish_and_clear();

@@ -49,13 +49,17 @@ async fn get_saves_the_torrent_and_prints_the_magnet_link() {
 async fn get_fetches_several_urls_and_reports_each_failure() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let folder = server.scratch("cwd");
-    let urls = [origin.file(10, 1, "a.bin"), origin.url("/status/404"), origin.file(10, 2, "b.bin")];
-    let arguments = ["get", "--keep", "1d", "--ttl", "90", &urls[0], &urls[1], &urls[2]];
+    let good = [origin.file(10, 1, "a.bin"), origin.file(10, 2, "a.bin")];
+    let missing = origin.url("/status/404");
+    let arguments =
+        ["get", "--keep", "1d", "--ttl", "90", &good[0], "ftp://example.org/", &missing, &good[1], &good[0]];
     let output = proxytorrent(&folder, &arguments, &[("CLIENT__SERVER", &server.url)]).await;
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("(origin_status)"), "{}", text(&output.stderr));
+    for part in ["(origin_status)", "ftp://example.org/: the server refused", "2 of 4 URLs failed"] {
+        assert!(text(&output.stderr).contains(part), "{}", text(&output.stderr));
+    }
     assert_eq!(text(&output.stdout).lines().count(), 2);
-    assert!(folder.join("a.bin.torrent").exists() && folder.join("b.bin.torrent").exists());
+    assert!(folder.join("a.bin.torrent").exists() && folder.join("a.bin (2).torrent").exists());
     let id = text(&output.stderr).lines().next().unwrap().trim_start_matches("request ").to_owned();
     let row = server.get(&id).await;
     assert_eq!((&row["keep"], &row["ttl"]), (&86_400.into(), &90.into()));
@@ -71,14 +75,18 @@ async fn an_interrupted_get_says_how_to_cancel() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
     let mut command = Command::new(program());
     command.args(["get", &origin.url("/silent/1"), "--server", &server.url]).env_clear().kill_on_drop(true);
-    let child = command.current_dir(server.scratch("cwd")).stderr(Stdio::piped()).spawn().unwrap();
-    eventually("it is fetched", async || (origin.hits() > 0).then_some(())).await;
+    let mut child = command.current_dir(server.scratch("cwd")).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    let id = first.trim_start_matches("request ").to_owned();
+    server.until(&id, |row| row["status"] == "fetching").await;
     let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
     kill_process(pid, Signal::INT).unwrap();
-    let output = child.wait_with_output().await.unwrap();
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(130), "{stderr}");
-    let id = stderr.lines().next().unwrap().trim_start_matches("request ").to_owned();
+    assert_eq!(child.wait().await.unwrap().code(), Some(130));
+    let mut stderr = String::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        stderr.push_str(&line);
+    }
     assert!(stderr.contains(&format!("the server continues {id}:")) && stderr.contains("cancel ID"), "{stderr}");
     assert_eq!(server.get(&id).await["status"], "fetching");
 }
@@ -121,6 +129,8 @@ async fn failures_set_the_exit_code_and_print_a_message() {
         (vec!["get", "ftp://example.org/", "--server", url], 4, "url the scheme ftp cannot be fetched"),
         (vec!["get", good.as_str(), "--server", url, "-o", "file/below"], 5, "cannot write"),
         (vec!["get", good.as_str(), "--server", url, "--ttl", "soon"], 2, "such as 90s, 15m, 2h or 30d"),
+        (vec!["get", good.as_str(), "--server", url, "--keep", "500ms"], 2, "not a time"),
+        (vec!["get", good.as_str(), "--server", url, "--no-wait", "-o", "out"], 2, "cannot be used with"),
         (vec!["list", "--status", "bogus", "--server", url], 2, "queued, fetching, packaging, seeding, ready"),
         (vec!["list", "-n", "0", "--server", url], 2, "a number from 1"),
         (vec!["status", "nonsense", "--server", url], 4, "you have no request with this id"),

@@ -1,10 +1,14 @@
 //! `proxytorrent get`: fetches URLs, saves the `.torrent` files and prints the magnet links.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use domain::{Status, TorrentFormat};
+use domain::{FileName, Status, TorrentFormat};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
 use super::save_torrent;
@@ -16,7 +20,7 @@ use crate::progress::Display;
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a server may be out of reach, such as during a restart, while a request is waited for.
+/// How long a server may be out of reach, such as during a restart, while requests are waited for.
 const OUTAGE: Duration = Duration::from_secs(120);
 
 const EXAMPLES: &str = "Examples:
@@ -37,7 +41,7 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
     /// Print the ids of the requests and do not wait for them
-    #[arg(long)]
+    #[arg(long, conflicts_with = "output")]
     no_wait: bool,
     /// v1 or hybrid [default: the server's]
     #[arg(long)]
@@ -48,7 +52,7 @@ pub(crate) struct Arguments {
     /// How long the content is stored and seeded, such as 30d; 0 until cancelled [default: the server's]
     #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     keep: Option<u64>,
-    /// The SHA-256 that the content must have
+    /// The SHA-256 that the content must have; only with one URL
     #[arg(long)]
     sha256: Option<domain::ContentHash>,
     /// Name no webseed in the torrent
@@ -60,8 +64,11 @@ pub(crate) struct Arguments {
 
 /// Returns the seconds of a time such as `90`, `90s`, `15m`, `2h` or `30d`.
 fn parse_seconds(text: &str) -> Result<u64, String> {
-    let seconds = text.parse().or_else(|_| humantime::parse_duration(text).map(|time| time.as_secs()));
-    seconds.map_err(|_| "it is no time: give a number of seconds, or such as 90s, 15m, 2h or 30d".to_owned())
+    let time = text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text)).ok();
+    // Less than a second would become 0, which has another meaning.
+    let time = time.filter(|time| time.is_zero() || time.as_secs() > 0);
+    let refused = || "not a time: use seconds, or a value such as 90s, 15m, 2h or 30d".to_owned();
+    time.map(|time| time.as_secs()).ok_or_else(refused)
 }
 
 impl Arguments {
@@ -84,30 +91,19 @@ impl Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
+    if arguments.sha256.is_some() && arguments.urls.len() > 1 {
+        return Err(CommandError::start("--sha256 is the hash of one content: give one URL"));
+    }
+    let client = Client::new(arguments.server.clone())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::start)?;
     if !arguments.no_wait {
         check_folder(&arguments.output)?;
     }
-    let client = Client::new(arguments.server.clone())?;
-    let mut ids = vec![];
-    for url in &arguments.urls {
-        let id = client.create(&arguments.body(url)).await?;
-        if arguments.no_wait {
-            println!("{id}");
-        } else {
-            eprintln!("request {id}");
-        }
-        ids.push(id);
-    }
-    if arguments.no_wait {
-        return Ok(());
-    }
+    let run =
+        Run { client, unfinished: RefCell::default(), saved: RefCell::default(), unreachable_since: Cell::default() };
     tokio::select! {
-        saved = save_all(&client, &ids, &arguments.output) => saved,
-        _ = tokio::signal::ctrl_c() => Err(CommandError::Interrupted(format!(
-            "interrupted; the server continues {}: `proxytorrent status ID` shows a request, `proxytorrent cancel ID` \
-             cancels it",
-            ids.join(", ")
-        ))),
+        done = run.get(&arguments) => done,
+        _ = interrupt.recv() => Err(run.interrupted()),
     }
 }
 
@@ -117,73 +113,155 @@ fn check_folder(folder: &Path) -> Result<(), CommandError> {
     written.map(drop).map_err(|source| CommandError::Write { path: folder.to_owned(), source })
 }
 
-/// Waits for the requests, saves their torrents and prints their magnet links. A request that fails does not stop the
-/// others; returns the last error.
-async fn save_all(client: &Client, ids: &[String], folder: &Path) -> Result<(), CommandError> {
-    let mut failed = None;
-    for id in ids {
-        if let Err(error) = save(client, id, folder).await
-            && let Some(earlier) = failed.replace(error)
-        {
-            eprintln!("proxytorrent: {earlier}");
+/// Prints a line. A reader that has enough, such as `head`, must not stop the rest.
+fn print(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// The requests of one run.
+struct Run {
+    client: Client,
+    /// The ids of the requests that are not saved and have not failed.
+    unfinished: RefCell<Vec<String>>,
+    /// The names of the files of this run, so that none replaces another.
+    saved: RefCell<HashSet<String>>,
+    unreachable_since: Cell<Option<Instant>>,
+}
+
+impl Run {
+    /// Creates the requests and, unless `no_wait`, saves their torrents. A request that fails does not stop the others.
+    async fn get(&self, arguments: &Arguments) -> Result<(), CommandError> {
+        let mut seen = HashSet::new();
+        let urls: Vec<_> = arguments.urls.iter().filter(|url| seen.insert(*url)).collect();
+        let mut failures = Failures { alone: urls.len() == 1, all: urls.len(), count: 0, last: None };
+        for url in urls {
+            match self.client.create(&arguments.body(url)).await {
+                Ok(id) if arguments.no_wait => print(&id),
+                Ok(id) => {
+                    eprintln!("request {id}");
+                    self.unfinished.borrow_mut().push(id);
+                }
+                Err(error) => failures.add(url.as_str(), error),
+            }
+        }
+        let ids = self.unfinished.borrow().clone();
+        for id in ids {
+            let saved = self.save(&id, &arguments.output).await;
+            self.unfinished.borrow_mut().retain(|one| *one != id);
+            if let Err(error) = saved {
+                failures.add(&id, error);
+            }
+        }
+        failures.result()
+    }
+
+    fn interrupted(&self) -> CommandError {
+        let ids = self.unfinished.borrow().join(", ");
+        CommandError::Interrupted(format!(
+            "interrupted; the server continues {ids}: `proxytorrent status ID` shows a request, `proxytorrent cancel ID` \
+             cancels it"
+        ))
+    }
+
+    async fn save(&self, id: &str, folder: &Path) -> Result<(), CommandError> {
+        let mut display = Display::new();
+        let request = self.wait(id, &mut display).await;
+        display.finish();
+        let request = request?;
+        let torrent = self.patiently(None, async || self.client.torrent(id).await).await?;
+        let name = self.new_name(request.file_name.as_deref().unwrap_or("download"));
+        let path = save_torrent(folder, &name, &torrent)?;
+        eprintln!("saved {} ({} bytes of content)", path.display(), request.content_size.unwrap_or_default());
+        print(&self.patiently(None, async || self.client.magnet(id).await).await?);
+        Ok(())
+    }
+
+    /// Returns the name, or if this run has used it, with a number such as `name (2)`.
+    fn new_name(&self, name: &str) -> String {
+        let mut saved = self.saved.borrow_mut();
+        // As the file will be named.
+        let name = FileName::sanitize(name).unwrap_or_default().to_string();
+        let names = std::iter::once(name.clone()).chain((2..).map(|number| format!("{name} ({number})")));
+        names.into_iter().find(|name| saved.insert(name.clone())).unwrap_or(name)
+    }
+
+    /// Waits until the request is ready; an error if it ends otherwise.
+    async fn wait(&self, id: &str, display: &mut Display) -> Result<Request, CommandError> {
+        let mut pause = FIRST_WAIT;
+        loop {
+            let request = self.patiently(Some(display), async || self.client.get(id).await).await?;
+            display.show(&request);
+            match request.status {
+                Status::Ready => return Ok(request),
+                Status::Failed => {
+                    let code = request.error_code.as_deref().unwrap_or("unknown");
+                    let why = request.error_message.unwrap_or_default();
+                    return Err(CommandError::Failed(format!("request {} failed: {why} ({code})", request.id)));
+                }
+                Status::Cancelled | Status::Expired => {
+                    return Err(CommandError::Failed(format!("request {} is {}", request.id, request.status)));
+                }
+                Status::Queued | Status::Fetching | Status::Packaging | Status::Seeding => {}
+            }
+            // The interval of the polls.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(LONGEST_WAIT);
         }
     }
-    failed.map_or(Ok(()), Err)
-}
 
-async fn save(client: &Client, id: &str, folder: &Path) -> Result<(), CommandError> {
-    let request = wait(client, id).await?;
-    let name = request.file_name.as_deref().unwrap_or("download");
-    let path = save_torrent(folder, name, &client.torrent(id).await?)?;
-    eprintln!("saved {} ({} bytes of content)", path.display(), request.content_size.unwrap_or_default());
-    println!("{}", client.magnet(id).await?);
-    Ok(())
-}
-
-/// Waits until the request is ready; an error if it ends otherwise.
-async fn wait(client: &Client, id: &str) -> Result<Request, CommandError> {
-    let mut display = Display::new();
-    let mut pause = FIRST_WAIT;
-    let mut unreachable_since: Option<Instant> = None;
-    loop {
-        let request = match client.get(id).await {
-            Ok(request) => request,
-            // Such as a server that restarts.
-            Err(error @ CommandError::Unreachable(_)) => {
-                let since = *unreachable_since.get_or_insert_with(|| {
-                    eprintln!("{error}; trying again");
-                    Instant::now()
-                });
-                if since.elapsed() > OUTAGE {
-                    return Err(error);
+    /// Repeats a call while the server is out of reach, for up to [`OUTAGE`].
+    async fn patiently<T>(
+        &self,
+        display: Option<&Display>,
+        call: impl AsyncFn() -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
+        loop {
+            let error = match call().await {
+                Err(error @ (CommandError::Unreachable(_) | CommandError::Unavailable(_))) => error,
+                done => {
+                    self.unreachable_since.set(None);
+                    return done;
                 }
-                // Back-off.
-                tokio::time::sleep(LONGEST_WAIT).await;
+            };
+            let Some(since) = self.unreachable_since.get() else {
+                self.unreachable_since.set(Some(Instant::now()));
+                let note = format!("{error}; trying again");
+                display.map_or_else(|| eprintln!("{note}"), |display| display.note(&note));
                 continue;
+            };
+            if since.elapsed() > OUTAGE {
+                return Err(error);
             }
-            Err(error) => return Err(error),
-        };
-        unreachable_since = None;
-        display.show(&request);
-        let why = || request.error_message.clone().unwrap_or_default();
-        match request.status {
-            Status::Ready => {
-                display.finish();
-                return Ok(request);
-            }
-            Status::Failed => {
-                display.finish();
-                let code = request.error_code.as_deref().unwrap_or("unknown");
-                return Err(CommandError::Failed(format!("request {} failed: {} ({code})", request.id, why())));
-            }
-            Status::Cancelled | Status::Expired => {
-                display.finish();
-                return Err(CommandError::Failed(format!("request {} is {}", request.id, request.status)));
-            }
-            Status::Queued | Status::Fetching | Status::Packaging | Status::Seeding => {}
+            // Back-off.
+            tokio::time::sleep(LONGEST_WAIT).await;
         }
-        // The interval of the polls.
-        tokio::time::sleep(pause).await;
-        pause = (pause * 3 / 2).min(LONGEST_WAIT);
+    }
+}
+
+/// The failures of a run. Those of several URLs are printed at once.
+struct Failures {
+    alone: bool,
+    all: usize,
+    count: usize,
+    last: Option<CommandError>,
+}
+
+impl Failures {
+    /// Adds the failure of a URL or a request.
+    fn add(&mut self, what: &str, error: CommandError) {
+        if !self.alone {
+            eprintln!("proxytorrent: {what}: {error}");
+        }
+        self.count += 1;
+        self.last = Some(error);
+    }
+
+    /// Returns the error of the run: that of the only URL, or how many have failed.
+    fn result(self) -> Result<(), CommandError> {
+        match self.last {
+            None => Ok(()),
+            Some(error) if self.alone => Err(error),
+            Some(error) => Err(CommandError::Several { count: self.count, all: self.all, code: error.exit_code() }),
+        }
     }
 }

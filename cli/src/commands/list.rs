@@ -36,17 +36,19 @@ fn parse_limit(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|limit| *limit > 0).ok_or_else(|| "it must be a number from 1".to_owned())
 }
 
-/// Prints a line per request, separated by tabs: id, status, size in bytes, time of creation, and the name or the URL. On
-/// a terminal, the first line has the names of these columns.
+/// Prints a line per request, separated by tabs: id, status, size in bytes, time of creation, and the name or the URL.
+/// On a terminal, the first line has the names of these columns.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let client = Client::new(arguments.server)?;
     let filter = arguments.status.map(|status| format!("&status={status}")).unwrap_or_default();
     let (mut left, mut cursor) = (arguments.limit, String::new());
-    if !arguments.json && std::io::stdout().is_terminal() {
-        println!("{:36}\tSTATUS\tSIZE\t{:24}\tNAME", "ID", "CREATED");
-    }
+    let mut has_header = arguments.json || !std::io::stdout().is_terminal();
     while left > 0 {
         let page = client.list(&format!("limit={}{filter}{cursor}", left.min(PAGE))).await?;
+        if !has_header {
+            has_header = true;
+            println!("{:36}\t{:9}\t{:>12}\t{:24}\tNAME", "ID", "STATUS", "SIZE", "CREATED");
+        }
         for item in &page.items {
             let line = if arguments.json { item.to_string() } else { line(item) };
             if writeln!(std::io::stdout(), "{line}").is_err() {
@@ -67,5 +69,9 @@ fn line(item: &Value) -> String {
     let name = item["file_name"].as_str().unwrap_or_else(|| text("url"));
     // Text from a server must not control the terminal.
     let name: String = name.chars().filter(|c| !c.is_control()).collect();
-    format!("{}\t{}\t{size}\t{}\t{name}", text("id"), text("status"), text("created_at"))
+    let (id, status, created) = (text("id"), text("status"), text("created_at"));
+    if std::io::stdout().is_terminal() {
+        return format!("{id}\t{status:9}\t{size:>12}\t{created}\t{name}");
+    }
+    format!("{id}\t{status}\t{size}\t{created}\t{name}")
 }

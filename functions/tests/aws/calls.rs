@@ -96,6 +96,18 @@ impl Prices {
     fn usd(&self, what: &str, count: usize) -> f64 {
         self.usd_per_million[what] * count as f64
     }
+
+    /// The price of reads: half a unit from an index, which is eventually consistent, else one.
+    fn usd_for_reads(&self, calls: &[Call]) -> f64 {
+        let of_index = |call: &&Call| call.resource.contains("/index/");
+        let half = calls.iter().filter(|call| is_read(call)).filter(of_index).count();
+        let whole = calls.iter().filter(|call| is_read(call)).count() - half;
+        self.usd_per_million["dynamodb_read"] * (whole as f64 + half as f64 / 2.0)
+    }
+}
+
+fn is_read(call: &Call) -> bool {
+    ["dynamodb:GetItem", "dynamodb:Query"].contains(&call.action.as_str())
 }
 
 /// How long origins take to respond, in seconds, for the columns of the table.
@@ -149,7 +161,7 @@ impl Step {
     }
 
     fn reads(&self) -> usize {
-        self.count(|call| ["dynamodb:GetItem", "dynamodb:Query"].contains(&call.action.as_str()))
+        self.count(is_read)
     }
 
     fn puts(&self) -> usize {
@@ -167,7 +179,7 @@ impl Step {
     /// The price of a million of these steps, without the time of the function.
     fn usd_for_calls(&self, prices: &Prices) -> f64 {
         prices.usd("dynamodb_write", self.writes() + self.entries)
-            + prices.usd("dynamodb_read", self.reads())
+            + prices.usd_for_reads(&self.calls)
             + prices.usd("s3_put", self.puts())
             + prices.usd("s3_get", self.gets())
             // Each message costs three calls: send, receive, delete.
@@ -207,7 +219,8 @@ fn listing(steps: &[Step]) -> String {
 
 fn table(steps: &[Step], template: &Template, prices: &Prices) -> String {
     let mut text = String::from(
-        "| Step | AWS calls | DynamoDB writes + index entries, reads | S3 puts, gets | messages | USD | 0.2 s | 2 s | 20 s |\n\
+        "| Step | AWS calls | DynamoDB writes + index entries, reads | S3 puts, gets | messages \
+         | USD | 0.2 s | 2 s | 20 s |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     let mut totals = [0.0; 1 + ORIGINS.len()];
@@ -263,19 +276,20 @@ async fn the_price_of_an_idle_month_is_in_the_docs() {
     let calls = plan.take();
     env.stop().await;
     let (template, prices) = (Template::read(), Prices::read());
-    let (reads, lists): (Vec<_>, Vec<_>) = calls.iter().partition(|call| call.action == "dynamodb:Query");
+    let (reads, lists): (Vec<_>, Vec<_>) = calls.into_iter().partition(is_read);
     assert!(lists.iter().all(|call| call.action.starts_with("s3:ListBucket")), "{lists:?}");
     let minutes = 30 * 24 * 60;
     let polls = minutes * 60 / prices.poll_seconds * prices.polls_at_once * template.event_sources();
-    let milliseconds = calls.len() as f64 * prices.call_milliseconds["dynamodb"];
-    let gigabytes = template.memory("Sweep") / 1024.0;
-    let time = prices.usd_per_million["lambda_gb_second"] * gigabytes * milliseconds / 1000.0 * minutes as f64;
     let lists = minutes / usize::try_from(ORPHAN_INTERVAL).unwrap() * lists.len();
+    let latency = |service: &str, calls: usize| prices.call_milliseconds[service] * calls as f64;
+    let milliseconds = latency("dynamodb", minutes * reads.len()) + latency("s3", lists);
+    let gigabytes = template.memory("Sweep") / 1024.0;
+    let time = prices.usd_per_million["lambda_gb_second"] * gigabytes * milliseconds / 1000.0;
     let parts = [
         ("The secret", prices.usd_per_million["secret_month"]),
         ("Lambda polls its queues", prices.usd("sqs_call", polls)),
         ("The sweep: invocations and time", prices.usd("lambda_invocation", minutes) + time),
-        ("The sweep: queries", prices.usd("dynamodb_read", minutes * reads.len())),
+        ("The sweep: queries", prices.usd_for_reads(&reads) * minutes as f64),
         ("The sweep: lists of S3", prices.usd("s3_put", lists)),
     ];
     let mut text = String::from("| Part | USD a month |\n|---|---|\n");

@@ -269,8 +269,8 @@ impl TestEnv {
         }
     }
 
-    /// Runs the sweep and the collection of orphans in a simulated process, like the scheduled function, but
-    /// of orphans every minute.
+    /// Runs the sweep and the collection of orphans in a simulated process, like the scheduled
+    /// function, but collects orphans every minute.
     pub async fn sweep(&self, plan: &Arc<FaultPlan>) {
         const PORTS: u16 = REQUESTS | TORRENTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE | SEED_QUEUE;
         self.process::<PORTS, _, _>(plan, |backend| async move {

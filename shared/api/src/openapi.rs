@@ -127,7 +127,7 @@ fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
     }
 }
 
-/// Adds the headers that responses with this status have on every endpoint.
+/// Adds the headers that responses with this status may have on every endpoint.
 fn add_headers(status: &str, response: &mut Response) {
     let mut add = |name: &str, kind: Type, what: &str| {
         let schema = ObjectBuilder::new().schema_type(kind).build();
@@ -141,10 +141,6 @@ fn add_headers(status: &str, response: &mut Response) {
             add("Retry-After", Type::Integer, "After how many seconds to try again, if that helps");
         }
         _ => {}
-    }
-    if status == "429" {
-        add("RateLimit", Type::String, "What is left of the limits (draft-ietf-httpapi-ratelimit-headers)");
-        add("RateLimit-Policy", Type::String, "The limits");
     }
 }
 

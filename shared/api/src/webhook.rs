@@ -7,19 +7,37 @@ use utoipa::openapi::{
     ContentBuilder, HttpMethod, ObjectBuilder, Paths, Ref, Required, ResponseBuilder, SecurityRequirement, Type,
 };
 
-use crate::requests::{FailureName, StatusName};
+use crate::requests::FailureName;
 
 /// A webhook (standardwebhooks.com).
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents what `pipeline::Notify` sends")]
 pub(crate) struct Webhook {
-    /// `request.ready` or `request.failed`.
-    #[schema(pattern = "^request\\.(ready|failed)$")]
-    r#type: String,
-    /// When the request became ready or failed.
+    #[schema(inline)]
+    r#type: WebhookType,
+    /// When the request became ready or failed, or if that was undone, when this was sent.
     #[schema(value_type = String, format = DateTime)]
     timestamp: String,
     data: WebhookData,
+}
+
+/// What happened.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "documents what `pipeline::Notify` sends")]
+pub(crate) enum WebhookType {
+    #[schema(rename = "request.ready")]
+    Ready,
+    #[schema(rename = "request.failed")]
+    Failed,
+}
+
+/// The status of the request then.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "documents what `pipeline::Notify` sends")]
+pub(crate) enum WebhookStatus {
+    Ready,
+    Failed,
 }
 
 /// The request that a webhook is for.
@@ -28,8 +46,8 @@ pub(crate) struct Webhook {
 pub(crate) struct WebhookData {
     #[schema(value_type = String, format = Uuid)]
     id: String,
-    #[schema(value_type = StatusName)]
-    status: String,
+    #[schema(inline)]
+    status: WebhookStatus,
     url: String,
     infohash: Option<String>,
     infohash_v2: Option<String>,

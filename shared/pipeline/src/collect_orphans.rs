@@ -1,5 +1,5 @@
-//! Orphan collection: removes contents and torrents that no request refers to, and uploads of fetches that do not run. A
-//! killed process or a lost message leaves them behind.
+//! Orphan collection: removes contents and torrents that no request refers to, and uploads of fetches that do not run.
+//! A killed process or a lost message leaves them behind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,8 +40,8 @@ impl CollectOrphans {
         }
     }
 
-    /// Checks the part of this minute, if it has one, and all uploads. Must be called every minute. Each part is checked
-    /// once in 256 intervals. Returns how many orphans were found.
+    /// Checks the part of this minute, if it has one, and all uploads. Must be called every minute. Each part is
+    /// checked once in 256 intervals. Returns how many orphans were found.
     pub async fn run(&self) -> Result<u64, StepError> {
         let now = self.clock.now();
         let minute = now.as_millis() / 60_000;
@@ -74,8 +74,8 @@ impl CollectOrphans {
         self.discard(|_| true).await
     }
 
-    /// As [`CollectOrphans::tidy`], and every upload that is not suspended. Must be called before any fetch runs, by the only process
-    /// that works on the store.
+    /// As [`CollectOrphans::tidy`], and every upload that is not suspended. Must be called before any fetch runs, by
+    /// the only process that works on the store.
     pub async fn clear_staging(&self) -> Result<u64, StepError> {
         self.discard(|staging| staging.may_be_suspended).await
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use domain::{FetchRequest, RequestId, Status};
+use domain::{FetchRequest, RequestId, Status, Timestamp};
 use fetcher::{FetchError, Fetcher};
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::CONTENT_TYPE;
@@ -130,7 +130,7 @@ impl Notify {
 
     async fn deliver(&self, row: &FetchRequest) -> Result<u16, FetchError> {
         let Some(url) = &row.spec.callback_url else { return Ok(410) };
-        let body = payload(row);
+        let body = payload(row, self.clock.wall());
         // The same for every try, so that the receiver recognizes a repetition.
         let message = format!("msg_{}_{}", row.id, event_status(row));
         let timestamp = (self.clock.wall().as_millis() / 1000).to_string();
@@ -152,11 +152,12 @@ fn event_status(row: &FetchRequest) -> Status {
     if row.status == Status::Failed { Status::Failed } else { Status::Ready }
 }
 
-fn payload(row: &FetchRequest) -> String {
+fn payload(row: &FetchRequest, now: Timestamp) -> String {
     let content = row.content.as_ref();
     json!({
         "type": format!("request.{}", event_status(row)),
-        "timestamp": row.completed_at,
+        // A request that is packaged or fetched again meanwhile has none.
+        "timestamp": row.completed_at.unwrap_or(now),
         "data": {
             "id": row.id,
             "status": event_status(row),

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use domain::{ContentHash, Failure, FailureCode, FetchRequest, InfoHash, RequestId, Status, TorrentState, Transition};
 use futures::StreamExt;
 use ports::{
-    Clock, Condition, Contents, FleetMember, Place, Requests, SeedError, Seeder, Share, StoreError, Stores, Task,
-    TaskQueue, Torrents,
+    Clock, Condition, ContentReference, Contents, FleetMember, Place, Requests, SeedError, Seeder, Share, StoreError,
+    Stores, Task, TaskQueue, Torrents,
 };
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::{error, info, warn};
@@ -391,9 +391,9 @@ impl Seed {
         Ok(())
     }
 
-    /// Repairs a live torrent whose file is gone: one of its ready requests is packaged again, which stores the file. If the
-    /// content is gone, too, it is reported. A torrent without requests is deleted. Returns an error while the torrent must
-    /// still be seeded.
+    /// Repairs a live torrent whose file is gone: one of its ready requests is packaged again, which stores the file.
+    /// If the content is gone, too, it is reported. A torrent without requests is deleted. Returns an error while the
+    /// torrent must still be seeded.
     async fn repair_lost_torrent(&self, infohash: InfoHash, content: ContentHash) -> Result<(), StepError> {
         let Some(torrent) = self.torrents.get(infohash).await? else { return Ok(()) };
         if torrent.state == TorrentState::Retired {
@@ -404,7 +404,20 @@ impl Seed {
             self.contents.report_unreadable(content);
             return Err(lost);
         }
+        let references = self.requests.references(content).await?;
+        if references.contains(&ContentReference::Packaging) {
+            // It may be the one that stores the file.
+            return Err(lost);
+        }
         let now = self.clock.now();
+        if !is_referenced(&torrent, &references) {
+            let seen = now - self.requests.max_staleness();
+            if self.torrents.retire(infohash, torrent.version, seen).await? {
+                warn!(%infohash, "torrent retired, it has no requests and no file");
+                return Ok(self.tasks.enqueue(Task::Unseed(infohash), Duration::ZERO).await?);
+            }
+            return Err(lost);
+        }
         for id in self.requests.ready_requests_of(content, PAGE).await? {
             let is_of = |row: &FetchRequest| row.status == Status::Ready && row.infohash == Some(infohash);
             let Some(seen) = self.requests.get(id).await?.filter(is_of) else { continue };
@@ -413,15 +426,9 @@ impl Seed {
             if let Some(row) = applied.done() {
                 error!(%infohash, request.id = %id, "the file of a torrent is gone, its request is packaged again");
                 self.tasks.enqueue_for(Share::from(&row), Task::Package(id), Duration::ZERO).await?;
-                return Err(lost);
             }
-        }
-        let references = self.requests.references(content).await?;
-        let seen = now - self.requests.max_staleness();
-        let is_free = !is_referenced(&torrent, &references);
-        if is_free && self.torrents.retire(infohash, torrent.version, seen).await? {
-            warn!(%infohash, "torrent retired, it has no requests and no file");
-            return Ok(self.tasks.enqueue(Task::Unseed(infohash), Duration::ZERO).await?);
+            // If not, another seeder has been faster.
+            break;
         }
         Err(lost)
     }

@@ -37,9 +37,28 @@ pub(crate) struct Binary(Vec<u8>);
         ("If-Range" = Option<String>, Header, description = "The ETag for which Range is meant"),
     ),
     responses(
-        (status = 200, description = "The content", content_type = "*/*", body = inline(Binary)),
-        (status = 206, description = "The requested range", content_type = "*/*", body = inline(Binary)),
-        (status = 307, description = "A redirect to a download link that is valid for an hour (on AWS)"),
+        (
+            status = 200,
+            description = "The content",
+            content_type = "*/*",
+            body = inline(Binary),
+            headers(("ETag" = String, description = "The strong validator of the content"))
+        ),
+        (
+            status = 206,
+            description = "The requested range",
+            content_type = "*/*",
+            body = inline(Binary),
+            headers(
+                ("ETag" = String, description = "The strong validator of the content"),
+                ("Content-Range" = String, description = "The range (RFC 9110, 14.4)"),
+            )
+        ),
+        (
+            status = 307,
+            description = "A redirect to a download link that is valid for an hour (on AWS)",
+            headers(("Location" = String, description = "The link"))
+        ),
         (status = 304, description = "Not modified: the client has the content (If-None-Match)"),
         (status = 416, description = "The range is outside the content"),
         ReadyErrors

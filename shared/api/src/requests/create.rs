@@ -109,7 +109,12 @@ pub(crate) struct CreateRequest {
             status = 201,
             description = "The request was created",
             body = Created,
-            headers(("Location" = String, description = "The path of the request"))
+            headers(
+                ("Location" = String, description = "The path of the request"),
+                ("RateLimit" = String, description = "What is left of the limits, if there are any \
+                                                      (draft-ietf-httpapi-ratelimit-headers)"),
+                ("RateLimit-Policy" = String, description = "The limits, if there are any"),
+            )
         ),
         CreateErrors
     )

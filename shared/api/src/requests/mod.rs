@@ -13,7 +13,7 @@ pub(crate) mod update;
 mod validation;
 pub(crate) mod webseed;
 
-pub(crate) use get::{FailureName, StatusName};
+pub(crate) use get::FailureName;
 pub(crate) use validation::MAX_HEADERS;
 
 use axum::extract::{FromRequestParts, Path};

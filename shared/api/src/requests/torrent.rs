@@ -26,7 +26,12 @@ use crate::state::Api;
                    download this torrent, until the request ends or you revoke your passkeys.",
     params(("id" = String, Path, description = "The request's id")),
     responses(
-        (status = 200, description = "The metainfo file", content_type = "application/x-bittorrent", body = inline(Binary)),
+        (
+            status = 200,
+            description = "The metainfo file",
+            content_type = "application/x-bittorrent",
+            body = inline(Binary)
+        ),
         ReadyErrors
     )
 )]
