@@ -59,6 +59,7 @@ async fn a_request_of_another_user_is_not_found() {
     assert_eq!(bearing(&server, "bob-token", Method::DELETE, &location, None).await.status(), 404);
     let row = read_json(bearing(&server, "alice-token", Method::GET, &location, None).await).await;
     assert_ne!(row["status"], "cancelled");
+    assert_eq!(row["links"]["self"], location);
 }
 
 #[tokio::test]

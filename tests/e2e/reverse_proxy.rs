@@ -94,8 +94,14 @@ async fn every_link_works_under_a_path_prefix() {
     let location = created.headers()["location"].to_str().expect("text").to_owned();
     let id = read_json(created).await["id"].as_str().expect("an id").to_owned();
     assert_eq!(location, format!("/pt/v1/requests/{id}"));
-    get(format!("{base}{location}")).await;
-    server.ready(&id).await;
+    let row = read_json(get(format!("{base}{location}")).await).await;
+    assert_eq!(row["links"]["self"], location);
+    let ready = server.ready(&id).await;
+    for (link, size) in [("torrent", None), ("magnet", None), ("content", Some(1_000))] {
+        let response = get(format!("{base}{}", ready["links"][link].as_str().expect("a path"))).await;
+        let length = response.bytes().await.expect("a body").len();
+        assert!(size.is_none_or(|size| size == length) && length > 0, "{link}: {length} bytes");
+    }
     let magnet = read_json(get(format!("{public}/v1/requests/{id}/magnet")).await).await;
     let tracker = format!("tr={}", public.replace(':', "%3A").replace('/', "%2F"));
     assert!(magnet["magnet_link"].as_str().expect("a link").contains(&tracker), "{magnet}");

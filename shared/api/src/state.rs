@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use domain::RequestId;
 use ipnet::IpNet;
 use ports::{Clock, Contents, Guards, Requests, Seeders, Statistics, Stores, Swarm, TaskQueue, Torrents};
 use settings::Settings;
@@ -124,6 +125,11 @@ impl Api {
 /// Returns the prefix of the API's paths, without a trailing slash.
 pub(crate) fn prefix(api: &Api) -> &str {
     api.server.api_prefix.trim_end_matches('/')
+}
+
+/// Returns the path of a request, as clients reach it.
+pub(crate) fn request_path(api: &Api, id: RequestId) -> String {
+    format!("{}{}/requests/{id}", public_path(api), prefix(api))
 }
 
 /// Returns the path of `PUBLIC_URL`, without a trailing slash: a reverse proxy may serve the API below a path.

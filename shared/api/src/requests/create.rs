@@ -22,8 +22,7 @@ use super::validation::{self, Limits};
 use crate::client_address::ClientAddress;
 use crate::idempotency::{self, Earlier, Key};
 use crate::problem::{CreateErrors, Problem};
-use crate::state::Api;
-use crate::state::{prefix, public_path};
+use crate::state::{Api, request_path};
 
 /// A created request.
 #[derive(Serialize, ToSchema)]
@@ -129,7 +128,7 @@ pub(crate) async fn create(
     let user = principal.user;
     let rate = api.limits.count(&*api.guards, &user, client_ip, api.clock.now()).await?;
     let created = accept(&api, user, client_ip, &headers, &body).await.map_err(|p| p.with_headers(rate.clone()))?;
-    let location = format!("{}{}/requests/{}", public_path(&api), prefix(&api), created.id);
+    let location = request_path(&api, created.id);
     let mut response = (StatusCode::CREATED, [(LOCATION, location)], Json(created)).into_response();
     response.headers_mut().extend(rate);
     Ok(response)

@@ -70,7 +70,7 @@ pub(crate) async fn events(
             };
             let ended = row.status == Status::Ready || row.status.is_final();
             let next = if ended { Next::End } else { Next::After(Box::new(row.clone())) };
-            let event = Event::default().event("status").json_data(RequestView::from(row)).ok()?;
+            let event = Event::default().event("status").json_data(RequestView::new(&api, row)).ok()?;
             Some((Ok::<_, Infallible>(event), next))
         }
     });

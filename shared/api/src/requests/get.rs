@@ -20,7 +20,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 use super::Id;
 use crate::problem::{OwnErrors, Problem};
 use crate::query::Query;
-use crate::state::Api;
+use crate::state::{Api, request_path};
 
 /// The longest `wait` for a change, in seconds.
 const MAX_WAIT: u32 = 25;
@@ -106,6 +106,12 @@ impl ToSchema for FailureName {
     "origin_status": 200,
     "error_code": null,
     "error_message": null,
+    "links": {
+        "self": "/v1/requests/01a205b6-340d-72db-85d4-e6fb979392a0",
+        "torrent": "/v1/requests/01a205b6-340d-72db-85d4-e6fb979392a0/torrent",
+        "magnet": "/v1/requests/01a205b6-340d-72db-85d4-e6fb979392a0/magnet",
+        "content": "/v1/requests/01a205b6-340d-72db-85d4-e6fb979392a0/content",
+    },
     "swarm": { "seeders": 3, "leechers": 1, "completed": 2, "uploaded_bytes": 96426 },
 }))]
 pub(crate) struct RequestView {
@@ -166,6 +172,7 @@ pub(crate) struct RequestView {
     error_code: Option<&'static str>,
     /// The text of the last error, for people.
     error_message: Option<String>,
+    links: Links,
     /// The swarm of a ready request. Missing in lists and events, and if it cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     swarm: Option<SwarmView>,
@@ -185,8 +192,32 @@ pub(crate) struct SwarmView {
     uploaded_bytes: u64,
 }
 
-impl From<FetchRequest> for RequestView {
-    fn from(row: FetchRequest) -> Self {
+/// Where a request and what it has are: paths on this host. Those of the torrent and the content are null unless the
+/// request is ready.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Links {
+    /// This request.
+    #[serde(rename = "self")]
+    this: String,
+    /// The `.torrent` file.
+    torrent: Option<String>,
+    /// The magnet link, as JSON.
+    magnet: Option<String>,
+    /// The content.
+    content: Option<String>,
+}
+
+impl Links {
+    fn new(api: &Api, id: RequestId, status: Status) -> Self {
+        let this = request_path(api, id);
+        let below = |name: &str| (status == Status::Ready).then(|| format!("{this}/{name}"));
+        Self { torrent: below("torrent"), magnet: below("magnet"), content: below("content"), this }
+    }
+}
+
+impl RequestView {
+    /// The request in this row.
+    pub fn new(api: &Api, row: FetchRequest) -> Self {
         let content = row.content.as_ref();
         let kept_until_cancelled = row.is_kept_until_cancelled();
         Self {
@@ -215,6 +246,7 @@ impl From<FetchRequest> for RequestView {
             error_code: row.failure.as_ref().map(|failure| failure.code.as_str()),
             error_message: row.failure.map(|failure| failure.message),
             swarm: None,
+            links: Links::new(api, row.id, row.status),
             url: row.spec.url,
         }
     }
@@ -253,7 +285,7 @@ pub(crate) async fn get(
         api.estimate.note(at, at.since(row.created_at));
     }
     let swarm = swarm(&api, &row).await;
-    Ok(Json(RequestView { swarm, ..row.into() }))
+    Ok(Json(RequestView { swarm, ..RequestView::new(&api, row) }))
 }
 
 /// Returns the swarm of a ready request. A failure must not hide the request.

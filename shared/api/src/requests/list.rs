@@ -68,6 +68,6 @@ pub(crate) async fn list(
     rows.truncate(limit as usize);
     let next_cursor = rows.last().filter(|_| more).map(|row| row.id);
     let now = api.clock.now();
-    let items = rows.into_iter().map(|row| RequestView::from(row.as_of(now))).collect();
+    let items = rows.into_iter().map(|row| RequestView::new(&api, row.as_of(now))).collect();
     Ok(Json(RequestList { items, next_cursor }))
 }

@@ -65,5 +65,5 @@ pub(crate) async fn update(
         return Err(gone(&row));
     }
     info!(request.id = %id, keep_seconds = keep_for.as_secs(), "retention changed");
-    Ok(Json(row.as_of(now).into()))
+    Ok(Json(RequestView::new(&api, row.as_of(now))))
 }
