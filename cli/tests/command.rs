@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tests::{ApiClient, Origin, TestServer, eventually, free_port, program};
+use tests::{ApiClient, Origin, TestServer, eventually, free_port, program, root};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
@@ -174,6 +174,22 @@ async fn config_prints_every_setting_and_no_secret() {
     let again = proxytorrent(folder.path(), &["config", "--dev"], &[]).await;
     assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
     assert!(text(&again.stdout).contains("FETCHER__MAX_SIZE=5"));
+}
+
+#[tokio::test]
+async fn the_example_of_an_env_file_has_every_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = proxytorrent(folder.path(), &["config"], &[]).await;
+    // Without settings the production profile is not valid, but is printed.
+    assert_eq!(output.status.code(), Some(2));
+    let head = "# Every setting of ProxyTorrent, with its default. Copy this file to .env and set what you need.\n\
+                # `proxytorrent config` writes it, with the present values.\n\n";
+    let expected = head.to_owned() + &text(&output.stdout);
+    let path = root().join(".env.example");
+    if std::fs::read_to_string(&path).unwrap_or_default() != expected {
+        std::fs::write(&path, expected).unwrap();
+        panic!(".env.example was out of date and has been rewritten: check the difference and commit it");
+    }
 }
 
 #[tokio::test]

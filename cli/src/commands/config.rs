@@ -18,7 +18,15 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CommandError> {
     let (settings, problems) = Settings::describe(arguments.dev.then_some(Profile::Development))?;
     // The reader may stop before the end.
     let mut output = std::io::stdout().lock();
+    let mut section = String::new();
     for setting in settings {
+        let heading = heading(&setting.name);
+        if heading != section {
+            if writeln!(output, "# ==== {heading} ====\n").is_err() {
+                break;
+            }
+            heading.clone_into(&mut section);
+        }
         let line = match setting.value {
             Some(value) => format!("{}={value}", setting.name),
             None => format!("#{}={}", setting.name, setting.default),
@@ -28,4 +36,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CommandError> {
         }
     }
     problems.map_or(Ok(()), |problems| Err(problems.into()))
+}
+
+/// The heading above settings with the same prefix.
+fn heading(name: &str) -> &str {
+    match name.split_once("__") {
+        Some((prefix, _)) => prefix,
+        None if name.starts_with("ECS_") => "ECS",
+        None => "SERVER",
+    }
 }
