@@ -134,22 +134,23 @@ impl Run {
         let mut seen = HashSet::new();
         let urls: Vec<_> = arguments.urls.iter().filter(|url| seen.insert(*url)).collect();
         let mut failures = Failures { alone: urls.len() == 1, all: urls.len(), count: 0, last: None };
+        let mut created = vec![];
         for url in urls {
             match self.client.create(&arguments.body(url)).await {
                 Ok(id) if arguments.no_wait => print(&id),
                 Ok(id) => {
                     eprintln!("request {id}");
-                    self.unfinished.borrow_mut().push(id);
+                    self.unfinished.borrow_mut().push(id.clone());
+                    created.push((url, id));
                 }
-                Err(error) => failures.add(url.as_str(), error),
+                Err(error) => failures.add(url, error),
             }
         }
-        let ids = self.unfinished.borrow().clone();
-        for id in ids {
+        for (url, id) in created {
             let saved = self.save(&id, &arguments.output).await;
             self.unfinished.borrow_mut().retain(|one| *one != id);
             if let Err(error) = saved {
-                failures.add(&id, error);
+                failures.add(url, error);
             }
         }
         failures.result()
@@ -157,6 +158,9 @@ impl Run {
 
     fn interrupted(&self) -> CommandError {
         let ids = self.unfinished.borrow().join(", ");
+        if ids.is_empty() {
+            return CommandError::Interrupted("interrupted".to_owned());
+        }
         CommandError::Interrupted(format!(
             "interrupted; the server continues {ids}: `proxytorrent status ID` shows a request, `proxytorrent cancel ID` \
              cancels it"
@@ -247,10 +251,10 @@ struct Failures {
 }
 
 impl Failures {
-    /// Adds the failure of a URL or a request.
-    fn add(&mut self, what: &str, error: CommandError) {
+    /// Adds the failure of a URL.
+    fn add(&mut self, url: &Url, error: CommandError) {
         if !self.alone {
-            eprintln!("proxytorrent: {what}: {error}");
+            eprintln!("proxytorrent: {url}: {error}");
         }
         self.count += 1;
         self.last = Some(error);

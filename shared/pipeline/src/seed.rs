@@ -30,6 +30,9 @@ const RECONCILE: Duration = Duration::from_secs(300);
 /// tasks to the former holders until then.
 const SETTLED: Duration = Duration::from_secs(15);
 
+/// So many torrent files may be missing, even if these are most.
+const FEW: u64 = 10;
+
 /// The pause while torrents fail, doubled after each try up to [`RECONCILE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -67,6 +70,16 @@ pub struct Restored {
     pub failed: u64,
     /// Torrents that were removed because other seeders have them.
     pub removed: u64,
+}
+
+/// A torrent that a comparison looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Added,
+    /// The session has it already, or refuses it.
+    NotNeeded,
+    /// Its file is gone.
+    Lost,
 }
 
 /// How many torrents a start has added to the session again.
@@ -283,29 +296,32 @@ impl Seed {
         not_seeded.set(u32::try_from(missing.len()).unwrap_or(u32::MAX));
         let not_seeded = &not_seeded;
         let restoring = missing.into_iter().map(|(infohash, content)| async move {
-            let added = self.restore_one(infohash, content).await;
-            match &added {
-                Ok(_) => {
-                    self.progress.done.fetch_add(1, Ordering::Relaxed);
-                    if self.seeder.has(infohash) {
-                        not_seeded.decrement(1);
-                    }
+            let found = self.restore_one(infohash, content).await;
+            if found.as_ref().is_ok_and(|found| *found != Found::Lost) {
+                self.progress.done.fetch_add(1, Ordering::Relaxed);
+                if self.seeder.has(infohash) {
+                    not_seeded.decrement(1);
                 }
-                Err(error) => warn!(%infohash, %error, "torrent not restored, trying again later"),
             }
-            added
+            (infohash, content, found)
         });
-        let mut restored = Restored::default();
+        let (mut restored, mut lost) = (Restored::default(), vec![]);
         let mut results = futures::stream::iter(restoring).buffer_unordered(AT_ONCE);
-        while let Some(result) = results.next().await {
-            match result {
-                Ok(added) => restored.added += u64::from(added),
-                Err(_) => restored.failed += 1,
+        while let Some((infohash, content, found)) = results.next().await {
+            match found {
+                Ok(Found::Added) => restored.added += 1,
+                Ok(Found::NotNeeded) => {}
+                Ok(Found::Lost) => lost.push((infohash, content)),
+                Err(error) => {
+                    warn!(%infohash, %error, "torrent not restored, trying again later");
+                    restored.failed += 1;
+                }
             }
             if fleet.as_ref().is_some_and(|(_, fleet)| fleet.has_changed().unwrap_or_default()) {
                 return Ok(restored);
             }
         }
+        restored.failed += self.repair(lost, assigned).await;
         restored.removed = self.remove_others(&live).await;
         self.progress.ended.store(restored.failed == 0, Ordering::Relaxed);
         if restored.failed <= (assigned / 100).max(1) {
@@ -391,10 +407,29 @@ impl Seed {
         Ok(())
     }
 
+    /// Repairs torrents whose files are gone, unless most are, as when another disk is mounted. Returns how many are not
+    /// repaired yet.
+    async fn repair(&self, lost: Vec<(InfoHash, ContentHash)>, assigned: u64) -> u64 {
+        let count = lost.len() as u64;
+        if count > FEW && count * 2 > assigned {
+            error!(missing = count, torrents = assigned, "most torrent files are missing: check STORAGE__TORRENT_PATH");
+            return count;
+        }
+        let mut failed = 0;
+        for (infohash, content) in lost {
+            if let Err(error) = self.repair_lost_torrent(infohash, content).await {
+                warn!(%infohash, %error, "torrent not restored, trying again later");
+                failed += 1;
+            }
+        }
+        failed
+    }
+
     /// Repairs a live torrent whose file is gone: one of its ready requests is packaged again, which stores the file.
     /// If the content is gone, too, it is reported. A torrent without requests is deleted. Returns an error while the
     /// torrent must still be seeded.
     async fn repair_lost_torrent(&self, infohash: InfoHash, content: ContentHash) -> Result<(), StepError> {
+        let _lock = self.lock(infohash).await;
         let Some(torrent) = self.torrents.get(infohash).await? else { return Ok(()) };
         if torrent.state == TorrentState::Retired {
             return Ok(());
@@ -433,20 +468,17 @@ impl Seed {
         Err(lost)
     }
 
-    async fn restore_one(&self, infohash: InfoHash, content: ContentHash) -> Result<bool, StepError> {
+    async fn restore_one(&self, infohash: InfoHash, content: ContentHash) -> Result<Found, StepError> {
         let _lock = self.lock(infohash).await;
         if self.seeder.has(infohash) {
-            return Ok(false);
+            return Ok(Found::NotNeeded);
         }
-        let Some(metainfo) = self.torrents.metainfo_file(infohash).await? else {
-            self.repair_lost_torrent(infohash, content).await?;
-            return Ok(false);
-        };
+        let Some(metainfo) = self.torrents.metainfo_file(infohash).await? else { return Ok(Found::Lost) };
         match self.seeder.add(infohash, content, &metainfo).await {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(Found::Added),
             Err(SeedError::Refused(why)) => {
                 error!(%infohash, why, "torrent refused by the seeder");
-                Ok(false)
+                Ok(Found::NotNeeded)
             }
             Err(error) => Err(error.into()),
         }

@@ -285,6 +285,28 @@ async fn a_content_that_is_gone_with_its_torrent_file_is_reported() {
 }
 
 #[tokio::test]
+async fn torrents_are_not_packaged_again_when_most_files_are_missing() {
+    let mut env = TestEnv::new().await;
+    let mut files = vec![];
+    for byte in 1..=12 {
+        let row = env.ready(&format!("http://example.org/{byte}"), byte).await;
+        env.session.remove(row.infohash.unwrap()).await.unwrap();
+        files.push(env.torrent_file(row.infohash.unwrap()));
+    }
+    for file in &files {
+        std::fs::rename(file, file.with_extension("kept")).unwrap();
+    }
+    env.woken();
+    assert_eq!(env.seed.restore().await.unwrap(), Restored { failed: 12, ..Restored::default() });
+    assert_eq!(env.woken(), []);
+    for file in &files[1..] {
+        std::fs::rename(file.with_extension("kept"), file).unwrap();
+    }
+    assert_eq!(env.seed.restore().await.unwrap(), Restored { added: 11, failed: 1, removed: 0 });
+    assert!(matches!(env.woken()[..], [Task::Package(_)]));
+}
+
+#[tokio::test]
 async fn a_torrent_without_a_file_and_requests_is_deleted() {
     let mut env = TestEnv::new().await;
     let row = env.ready("http://example.org/", 1).await;
