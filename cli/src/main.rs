@@ -8,9 +8,9 @@ mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{Target, cancel, config, get, health, list, magnet, revoke, status, torrent};
+use crate::commands::{Target, cancel, completions, config, get, health, list, magnet, revoke, status, torrent};
 
 /// Turns a URL into a torrent: fetches it through your proxy, packages it, seeds it.
 ///
@@ -48,6 +48,8 @@ enum Command {
     Health(health::Arguments),
     /// Print every setting with its documentation and value.
     Config(config::Arguments),
+    /// Print the completions for a shell.
+    Completions(completions::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
             Command::Revoke(arguments) => revoke::run(arguments).await,
             Command::Health(arguments) => health::run(arguments).await,
             Command::Config(arguments) => config::run(arguments),
+            Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
         }
     });
     match result {

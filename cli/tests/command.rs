@@ -193,6 +193,18 @@ async fn the_example_of_an_env_file_has_every_setting() {
 }
 
 #[tokio::test]
+async fn bash_completes_the_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = proxytorrent(folder.path(), &["completions", "bash"], &[]).await;
+    assert_eq!(script.status.code(), Some(0), "{}", text(&script.stderr));
+    std::fs::write(folder.path().join("script"), &script.stdout).unwrap();
+    let asked = "source ./script; COMP_WORDS=(proxytorrent get --no); COMP_CWORD=2; _proxytorrent proxytorrent --no get; \
+                 echo \"${COMPREPLY[*]}\"";
+    let output = Command::new("bash").args(["-c", asked]).current_dir(folder.path()).output().await.unwrap();
+    assert_eq!(text(&output.stdout).trim(), "--no-wait --no-webseed", "{}", text(&output.stderr));
+}
+
+#[tokio::test]
 async fn the_server_runs_on_when_its_output_is_closed() {
     let folder = tempfile::tempdir().unwrap();
     let (port, seeder) = (free_port().to_string(), format!("127.0.0.1:{}", free_port()));

@@ -1,6 +1,7 @@
 //! The client commands, one file each.
 
 pub(crate) mod cancel;
+pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod get;
 pub(crate) mod health;
