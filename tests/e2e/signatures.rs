@@ -172,8 +172,12 @@ async fn the_command_line_signs_calls_and_lists_requests() {
         proxytorrent(&["get", &origin.file(10, n, &format!("{n}.bin")), "-o", folder.to_str().unwrap()]).await;
     }
     let lines = proxytorrent(&["list"]).await;
-    let names: Vec<_> = lines.lines().map(|line| line.split_once('\t').unwrap().1).collect();
-    assert_eq!(names, ["ready\t10\t2.bin", "ready\t10\t1.bin", "ready\t10\t0.bin"]);
+    for (line, n) in lines.lines().zip([2, 1, 0]) {
+        let [id, "ready", "10", created, name] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let row: Value = serde_json::from_str(&proxytorrent(&["status", id]).await).unwrap();
+        assert_eq!((&row["created_at"], name), (&created.into(), format!("{n}.bin").as_str()));
+    }
+    assert_eq!(lines.lines().count(), 3);
     assert_eq!(proxytorrent(&["list", "--status", "failed"]).await, "");
     let line = proxytorrent(&["list", "-n", "1", "--json"]).await;
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["file_name"], "2.bin");

@@ -71,7 +71,7 @@ fn line(item: &Value) -> String {
     let name: String = name.chars().filter(|c| !c.is_control()).collect();
     let (id, status, created) = (text("id"), text("status"), text("created_at"));
     if std::io::stdout().is_terminal() {
-        return format!("{id}\t{status:9}\t{size:>12}\t{created}\t{name}");
+        return format!("{id}\t{status:9}\t{size:>12}\t{created:24}\t{name}");
     }
     format!("{id}\t{status}\t{size}\t{created}\t{name}")
 }
