@@ -113,6 +113,16 @@ impl TestEnv {
         row
     }
 
+    /// As [`TestEnv::ready`], and then deletes the torrent's file and removes the torrent from the session.
+    async fn ready_without_file(&mut self) -> (FetchRequest, InfoHash) {
+        let row = self.ready("http://example.org/", 1).await;
+        let infohash = row.infohash.unwrap();
+        self.session.remove(infohash).await.unwrap();
+        std::fs::remove_file(self.torrent_file(infohash)).unwrap();
+        self.woken();
+        (row, infohash)
+    }
+
     async fn row(&self, id: RequestId) -> FetchRequest {
         self.stores.requests.get(id).await.unwrap().unwrap()
     }
@@ -268,12 +278,8 @@ async fn a_ready_request_is_packaged_again_if_its_torrent_file_is_gone() {
 #[tokio::test]
 async fn a_content_that_is_gone_with_its_torrent_file_is_reported() {
     let mut env = TestEnv::new().await;
-    let row = env.ready("http://example.org/", 1).await;
-    let infohash = row.infohash.unwrap();
-    env.session.remove(infohash).await.unwrap();
-    std::fs::remove_file(env.torrent_file(infohash)).unwrap();
+    let (row, _) = env.ready_without_file().await;
     std::fs::remove_file(env.content_file(ContentHash::new([1; 32]))).unwrap();
-    env.woken();
     assert_eq!(env.seed.restore().await.unwrap(), Restored { failed: 1, ..Restored::default() });
     let reported = tokio::time::timeout(Duration::from_secs(10), env.stores.contents.unreadable()).await.unwrap();
     assert_eq!(reported, ContentHash::new([1; 32]));
@@ -309,10 +315,7 @@ async fn torrents_are_not_packaged_again_when_most_files_are_missing() {
 #[tokio::test]
 async fn a_torrent_without_a_file_and_requests_is_deleted() {
     let mut env = TestEnv::new().await;
-    let row = env.ready("http://example.org/", 1).await;
-    let infohash = row.infohash.unwrap();
-    env.session.remove(infohash).await.unwrap();
-    std::fs::remove_file(env.torrent_file(infohash)).unwrap();
+    let (row, infohash) = env.ready_without_file().await;
     env.stores.requests.cancel(row.id, &row.owner, env.now()).await.unwrap();
     env.woken();
     assert_eq!(env.seed.restore().await.unwrap(), Restored::default());

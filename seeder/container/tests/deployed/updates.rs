@@ -62,6 +62,7 @@ async fn an_update_under_load_loses_no_request_and_a_broken_one_is_rolled_back()
     ids.extend(more);
 
     let (ended, more) = update_under_load(&stack, &origin, "unchanged").await;
+    // The message of CloudFormation.
     assert_eq!(ended, "No updates are to be performed.");
     ids.extend(more);
 
