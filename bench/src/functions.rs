@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::emulator::Account;
-use tests::lambda::Function;
+use tests::lambda::{Function, event};
 use tests::{Origin, root};
 
 use crate::report;
@@ -46,28 +46,22 @@ impl Bench {
     /// Calls a new process of a queue's function with these batches, each a list of requests.
     async fn consume(&self, name: &str, what: &str, task: &str, batches: &[&[String]]) {
         let mut function = self.start(name).await;
-        let before = function.usage();
-        let started = Instant::now();
+        let (before, started) = (function.cpu_ms(), Instant::now());
         for batch in batches {
             let records = batch.iter().map(|id| json!({ "messageId": id, "body": json!({ task: id }).to_string() }));
             let event = json!({ "Records": records.collect::<Vec<_>>() });
             let response = function.invoke(event, Duration::from_secs(900)).await.expect("a response");
             assert_eq!(response, json!({ "batchItemFailures": [] }));
         }
-        show(&format!("{name}, {what}"), &function, before.cpu, started, u32::try_from(batches.len()).expect("few"));
+        show(&format!("{name}, {what}"), &function, before, started, u32::try_from(batches.len()).expect("few"));
     }
 }
 
-fn event(name: &str) -> Value {
-    let text = std::fs::read_to_string(root().join(format!("events/{name}.json"))).expect("an event");
-    serde_json::from_str(&text).expect("JSON")
-}
-
-fn show(name: &str, function: &Function, before: Duration, started: Instant, calls: u32) {
-    let usage = function.usage();
-    let cpu = usage.cpu.saturating_sub(before).as_secs_f64() * 1000.0 / f64::from(calls);
+/// Reports what `calls` calls have used since the CPU time `before`.
+fn show(name: &str, function: &Function, before: f64, started: Instant, calls: u32) {
+    let cpu = (function.cpu_ms() - before) / f64::from(calls);
     let took = started.elapsed().as_secs_f64() * 1000.0 / f64::from(calls);
-    let peak = usage.peak_bytes as f64 / 1e6;
+    let peak = function.peak_mb();
     report(name, &format!("CPU {cpu:.1} ms, took {took:.1} ms, at most {peak:.0} MB of memory"));
 }
 
@@ -77,13 +71,13 @@ pub async fn run() {
     let environment = account.environment().await;
     let mut bench = Bench { environment, origin: Origin::start().await, files: 0 };
     let mut create = bench.start("create_request").await;
-    let (before, started) = (create.usage().cpu, Instant::now());
+    let (before, started) = (create.cpu_ms(), Instant::now());
     let small = bench.create(&mut create, 1000, CALLS as usize).await;
     show("create_request", &create, before, started, CALLS);
     let large = bench.create(&mut create, LARGE, 6).await;
 
     let mut status = bench.start("get_request").await;
-    let (before, started) = (status.usage().cpu, Instant::now());
+    let (before, started) = (status.cpu_ms(), Instant::now());
     for id in &small {
         let mut event = event("get_request");
         let path = format!("/v1/requests/{id}");
@@ -101,7 +95,7 @@ pub async fn run() {
     bench.consume("package_torrent", "1 kB", "package", &small.chunks(1).collect::<Vec<_>>()).await;
     bench.consume("package_torrent", "50 MiB", "package", &large.chunks(1).collect::<Vec<_>>()).await;
     let mut sweep = bench.start("sweep").await;
-    let (before, started) = (sweep.usage().cpu, Instant::now());
+    let (before, started) = (sweep.cpu_ms(), Instant::now());
     for _ in 0..5 {
         sweep.invoke(event("sweep"), Duration::from_secs(55)).await.expect("a response");
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::lambda::Function;
+use tests::lambda::{Function, event};
 use tests::root;
 
 use crate::{median, report};
@@ -70,10 +70,6 @@ async fn measure(name: &str, binary: PathBuf, event: Option<Value>) {
 pub async fn run() {
     println!();
     let folder = root().join("target/function");
-    let event = |name: &str| -> Value {
-        let text = std::fs::read_to_string(root().join(format!("events/{name}.json"))).expect("an event");
-        serde_json::from_str(&text).expect("JSON")
-    };
     measure("a function that does nothing", folder.join("examples/hello"), Some(event("page"))).await;
     let sources = std::fs::read_dir(root().join("functions/src/bin")).expect("the functions");
     let mut names: Vec<_> = sources.map(|entry| entry.expect("an entry").path()).collect();

@@ -18,7 +18,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::PATIENCE;
+use crate::process::{cpu_ms, memory_mb};
+use crate::{PATIENCE, root};
 
 /// The outcome of an invocation: the function's response, or the error that it reported.
 pub type Invoked = Result<Value, Value>;
@@ -29,13 +30,10 @@ struct Runtime {
     responses: mpsc::UnboundedSender<Invoked>,
 }
 
-/// What a process has used.
-#[derive(Debug, Clone, Copy)]
-pub struct Usage {
-    /// The most memory so far, in bytes.
-    pub peak_bytes: u64,
-    /// Time on a core, of user and system.
-    pub cpu: Duration,
+/// Returns the sample event of a function, in `events/`.
+pub fn event(function: &str) -> Value {
+    let text = std::fs::read_to_string(root().join(format!("events/{function}.json"))).expect("an event");
+    serde_json::from_str(&text).expect("JSON")
 }
 
 /// A running function binary. It is killed when it is dropped.
@@ -125,21 +123,14 @@ impl Function {
         polled.expect("it runs").duration_since(self.started)
     }
 
-    /// Returns what the process has used since its start.
-    pub fn usage(&self) -> Usage {
-        let read = |file: &str| {
-            let path = format!("/proc/{}/{file}", self.process.id().expect("it runs"));
-            std::fs::read_to_string(path).expect("it runs")
-        };
-        let status = read("status");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-        let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
-        // The name of the program, in parentheses, may contain spaces.
-        let stat = read("stat");
-        let fields: Vec<_> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
-        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
-        let per_second = rustix::param::clock_ticks_per_second();
-        Usage { peak_bytes: peak * 1024, cpu: Duration::from_millis(ticks * 1000 / per_second) }
+    /// Returns the most memory that the process has used so far, in MB.
+    pub fn peak_mb(&self) -> f64 {
+        memory_mb(self.process.id().expect("it runs"), "VmHWM")
+    }
+
+    /// Returns the CPU time that the process has used so far, in milliseconds.
+    pub fn cpu_ms(&self) -> f64 {
+        cpu_ms(self.process.id().expect("it runs"))
     }
 
     /// Waits for the next line that the function writes to standard output.

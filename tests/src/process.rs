@@ -34,6 +34,22 @@ pub fn free_port() -> u16 {
     std::net::TcpListener::bind("[::]:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }
 
+/// Returns a value of `/proc/PID/status` in MB: `VmRSS` (current) or `VmHWM` (peak).
+pub(crate) fn memory_mb(pid: u32, what: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with(what)).expect("the line");
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).expect("a number") / 1000.0
+}
+
+/// Returns the CPU time that a process has used so far, in milliseconds.
+pub(crate) fn cpu_ms(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let fields: Vec<f64> =
+        stat.rsplit(')').next().expect("fields").split_whitespace().filter_map(|f| f.parse().ok()).collect();
+    // Of the numbers after the state letter, utime and stime are the 11th and 12th (proc(5)), in ticks of 10 ms.
+    (fields[10] + fields[11]) * 10.0
+}
+
 /// Waits until `check` returns `Some`, and returns the value. Panics after [`PATIENCE`].
 pub async fn eventually<T>(what: &str, check: impl AsyncFn() -> Option<T>) -> T {
     eventually_every(POLL, what, check).await

@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::api_client::ApiClient;
-use crate::process::PATIENCE;
+use crate::process::{PATIENCE, cpu_ms, memory_mb};
 
 /// Returns the path of the program under test: the `proxytorrent` that cargo built in the same profile as this test.
 /// The setup script in `.config/nextest.toml` builds it before the tests run.
@@ -123,18 +123,12 @@ impl TestServer {
 
     /// Returns a value of `/proc/PID/status` in MB: `VmRSS` (current) or `VmHWM` (peak).
     pub fn memory_mb(&self, what: &str) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with(what)).expect("the line");
-        line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).expect("a number") / 1000.0
+        memory_mb(self.pid(), what)
     }
 
     /// Returns the CPU time used so far, in milliseconds.
     pub fn cpu_ms(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
-        let fields: Vec<f64> =
-            stat.rsplit(')').next().expect("fields").split_whitespace().filter_map(|f| f.parse().ok()).collect();
-        // Of the numbers after the state letter, utime and stime are the 11th and 12th (proc(5)), in ticks of 10 ms.
-        (fields[10] + fields[11]) * 10.0
+        cpu_ms(self.pid())
     }
 
     /// Kills the server (SIGKILL) and starts it again on the same data.

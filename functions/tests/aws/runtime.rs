@@ -13,7 +13,7 @@ use axum::routing::get;
 use domain::Status;
 use serde_json::{Value, json};
 use telemetry::metrics::METRICS;
-use tests::lambda::Function;
+use tests::lambda::{Function, event};
 use tests::{content, eventually, sha256};
 use tokio::net::TcpListener;
 
@@ -30,11 +30,6 @@ async fn start_with(env: &TestEnv, binary: &str, settings: &[(&str, &str)]) -> F
     environment.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let path = Path::new(env!("CARGO_BIN_EXE_sweep")).with_file_name(binary);
     Function::start(&path, |_| environment).await
-}
-
-fn event(function: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../events/{function}.json"));
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
 fn message(body: &Value) -> Value {
