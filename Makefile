@@ -113,6 +113,12 @@ delete: ## Delete a stack from AWS; tables of requests and torrents, and the buc
 	@scripts/setup lambda
 	$(sam) delete --stack-name $(stack)
 
+page: ## Build the libraries of the web page from the packages of tests/node
+	@scripts/setup test
+	cp tests/node/libraries.js .tools/node/libraries.in.js
+	cd .tools/node && node_modules/.bin/esbuild libraries.in.js --bundle --format=esm --minify --legal-comments=none \
+	  --outfile=../../shared/api/page/libraries.js
+
 fmt: ## Format the code
 	cargo fmt --all
 
@@ -157,4 +163,4 @@ clean: ## Delete the build output and the installed tools
 	@! [ -d .tools/images ] || buildah --root .tools/images/root --runroot .tools/images/run rm --all >/dev/null
 	rm -rf target .tools
 
-.PHONY: help run run-aws lambda-watch sam-build validate deb test unit deny audit sbom test-deploy lint deploy logs redrive backup restore delete fmt bench bench-swarm check-memory setup clean
+.PHONY: help run run-aws lambda-watch sam-build validate deb test unit deny audit sbom test-deploy lint deploy logs redrive backup restore delete page fmt bench bench-swarm check-memory setup clean

@@ -112,7 +112,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let health = health::checks(stores, &fetcher, &session, findings, restored.clone());
     let limit = UploadLimit::new(session.clone(), settings.torrent.upload_rate_limit.get_u32());
     let webseed = webseed(&settings, stores, &session, limit.clone())?;
-    let api = Api { health, metrics, estimate, webseed, ..api(&settings, &backend, address)? };
+    let api = Api { health, metrics, estimate, webseed, events: true, ..api(&settings, &backend, address)? };
     if settings.torrent.webseed.is_none() && api.webseed_base.is_none() {
         info!("torrents name no webseed, because it would send contents unencrypted (TORRENT__WEBSEED, PUBLIC_URL)");
     }

@@ -40,7 +40,7 @@ const ALONE: [fn() -> Endpoint; 13] = [
 ];
 
 /// Endpoints of a long-running process: a function cannot stream, and does not live long enough to count.
-const OF_A_PROCESS: [fn() -> Endpoint; 3] = [events, metrics, webseed];
+const OF_A_PROCESS: [fn() -> Endpoint; 4] = [events, metrics, webseed, download];
 
 /// Returns every endpoint.
 pub(crate) fn all() -> impl Iterator<Item = Endpoint> {
@@ -128,9 +128,16 @@ pub fn get_content() -> Endpoint {
     Endpoint::of_api().route("GET /requests/{id}/content", get(requests::content::content))
 }
 
-/// `GET /requests/{id}/events`.
+/// `GET /requests/{id}/events` and `GET /requests/events`.
 fn events() -> Endpoint {
-    Endpoint::of_api().route("GET /requests/{id}/events", get(requests::events::events))
+    Endpoint::of_api()
+        .route("GET /requests/{id}/events", get(requests::events::events))
+        .route("GET /requests/events", get(requests::events::events_of_several))
+}
+
+/// `GET /download/{id}/{expires_at}/{key}`: the content, for a browser.
+fn download() -> Endpoint {
+    Endpoint::public().route("GET /download/{id}/{expires_at}/{key}", get(requests::download_link::download))
 }
 
 /// `GET /webseed/{id}/{key}`: the content, for peers.
@@ -162,9 +169,9 @@ pub fn docs() -> Endpoint {
         .route("GET /openapi.json", get(docs::openapi))
 }
 
-/// `GET /`.
+/// `GET /` and `/page/{file}`: the web page.
 pub fn page() -> Endpoint {
-    Endpoint::public().route("GET /", get(service::page::page))
+    Endpoint::public().route("GET /", get(service::page::page)).route("GET /page/{file}", get(service::page::file))
 }
 
 #[cfg(test)]

@@ -54,9 +54,8 @@ async fn request_middleware(State(api): State<Arc<Api>>, mut request: Request, n
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    // Never log the query, which contains the passkey in tracker URLs, or the path of a webseed, which contains its
-    // key.
-    let shown = if path.starts_with("/webseed/") { "/webseed/…" } else { &path };
+    // Never log the query, which contains the passkey in tracker URLs, or a path that contains a key.
+    let shown = without_key(&path);
     let span = info_span!("http", request_id = %id, method = %request.method(), path = shown);
     let started = Instant::now();
     let anybody = !api.authenticator.is_on();
@@ -92,6 +91,12 @@ async fn request_middleware(State(api): State<Arc<Api>>, mut request: Request, n
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
     response
+}
+
+/// Returns the path for the log: without the key in the paths of webseeds and download links.
+fn without_key(path: &str) -> &str {
+    let secret = ["/webseed/", "/download/"].into_iter().find(|start| path.starts_with(start));
+    secret.unwrap_or(path)
 }
 
 /// Authenticates the caller, and puts the [`Principal`] into the extensions of the call.

@@ -28,6 +28,7 @@ pub(crate) fn endpoints() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(requests::magnet::magnet))
         .routes(routes!(requests::content::content))
         .routes(routes!(requests::events::events))
+        .routes(routes!(requests::events::events_of_several))
         .routes(routes!(service::passkeys::revoke))
         .routes(routes!(service::health::health))
 }

@@ -1,4 +1,4 @@
-//! Tracker passkeys: issue, verification, and revocation (`DELETE /v1/passkeys`). Webseed keys.
+//! Tracker passkeys: issue, verification, and revocation (`DELETE /v1/passkeys`). Keys of webseeds and download links.
 //!
 //! The passkey tells the tracker for which request a peer announces. It is a request's id and a MAC over the request,
 //! its owner, its torrent and the owner's *generation*. So it is valid for that one torrent, while the request is
@@ -155,6 +155,25 @@ impl Passkeys {
         mac
     }
 
+    /// Returns the key of a link to the content of this request that is valid until `expires_at`: 32 hexadecimal
+    /// digits.
+    pub fn of_download(&self, id: RequestId, expires_at: Timestamp) -> String {
+        hex::encode(&self.download_key(id, expires_at).finalize().into_bytes()[..16])
+    }
+
+    /// Whether `key` is the key of the link to the content of this request that is valid until `expires_at`, compared
+    /// in constant time.
+    pub fn opens_download(&self, id: RequestId, expires_at: Timestamp, key: &str) -> bool {
+        let mac = || self.download_key(id, expires_at);
+        hex::decode(key).is_ok_and(|key| key.len() == 16 && mac().verify_truncated_left(&key).is_ok())
+    }
+
+    fn download_key(&self, id: RequestId, expires_at: Timestamp) -> Hmac<Sha256> {
+        let mut mac = self.keyed();
+        mac.update(format!("download\n{id}\n{}", expires_at.as_millis()).as_bytes());
+        mac
+    }
+
     fn keyed(&self) -> Hmac<Sha256> {
         Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length")
     }
@@ -179,6 +198,17 @@ mod tests {
         for bad in ["", "00", &key[2..], &format!("{key}00"), "not hex"] {
             assert!(!passkeys.opens_content(one, bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_key_of_a_download_link_depends_on_request_and_expiry() {
+        let (passkeys, id, at) = (Passkeys::new(b"secret", []), RequestId::new(), Timestamp::from_millis(1000));
+        let key = passkeys.of_download(id, at);
+        assert!(passkeys.opens_download(id, at, &key));
+        assert!(!passkeys.opens_download(RequestId::new(), at, &key));
+        assert!(!passkeys.opens_download(id, Timestamp::from_millis(1001), &key));
+        assert!(!passkeys.opens_download(id, at, &passkeys.of_content(id)), "the key of the webseed");
+        assert!(!passkeys.opens_download(id, at, ""));
     }
 
     #[test]

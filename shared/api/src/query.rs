@@ -38,6 +38,14 @@ impl Query {
         parsed
     }
 
+    /// As [`Query::value`]; an absent parameter is an error as well.
+    pub fn required<T: FromStr>(&mut self, name: &str, wrong: &str) -> Option<T> {
+        if !self.values.contains_key(name) {
+            self.errors.push(FieldError { field: name.into(), code: "missing", detail: wrong.into() });
+        }
+        self.value(name, wrong)
+    }
+
     /// Removes and parses a whole number in this range. Returns `None` if it is absent or invalid.
     pub fn number(&mut self, name: &str, range: RangeInclusive<u32>) -> Option<u32> {
         let detail = format!("must be a whole number from {} to {}", range.start(), range.end());

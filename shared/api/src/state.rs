@@ -61,6 +61,8 @@ pub struct Api {
     pub webseed: Option<Webseed>,
     /// The base of webseed URLs; `None`: torrents name none.
     pub webseed_base: Option<Url>,
+    /// Whether the endpoints of Server-Sent Events are served, which a function cannot do.
+    pub events: bool,
 }
 
 /// What the settings alone do not say about a deployment.
@@ -78,8 +80,8 @@ pub struct Deployment {
 }
 
 impl Api {
-    /// The state with these ports, settings and deployment; without health checks, metrics, estimate and webseed,
-    /// which the caller sets.
+    /// The state with these ports, settings and deployment; without health checks, metrics, estimate, webseed and
+    /// events, which the caller sets.
     pub fn new(
         stores: &Stores,
         guards: Arc<dyn Guards>,
@@ -118,6 +120,7 @@ impl Api {
             estimate: Estimate::default(),
             webseed: None,
             webseed_base: deployment.webseed_base,
+            events: false,
         }
     }
 }

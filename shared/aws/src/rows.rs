@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use domain::{Content, ContentHash, Failure, FetchRequest, FetchSpec, FileName, RequestId, Status, Timestamp, UserId};
+use domain::{
+    Content, ContentHash, Failure, FetchRequest, FetchSpec, FileName, Received, RequestId, Status, Timestamp, UserId,
+};
 use ports::StoreError;
 
 use crate::dynamo::{Item, n, number, optional, parsed, s, text, time, timestamp};
@@ -45,6 +47,8 @@ pub(crate) fn state(row: &FetchRequest) -> Vec<(&'static str, Option<AttributeVa
     let mut attributes = vec![
         ("status", Some(s(row.status))),
         ("progress", Some(n(row.progress))),
+        ("received_bytes", row.received.map(|received| n(received.bytes))),
+        ("total_bytes", row.received.and_then(|received| received.total).map(n)),
         ("retry_count", Some(n(row.retry_count))),
         ("sha256", row.spec.sha256.map(s)),
         ("content_hash", content.map(|c| s(c.hash))),
@@ -158,6 +162,10 @@ pub(crate) fn read(item: &Item) -> Result<FetchRequest, StoreError> {
         history: Duration::from_secs(number(item, "history")?),
         status: parsed(item, "status")?,
         progress: number(item, "progress")?,
+        received: match optional(item, "received_bytes", number)? {
+            Some(bytes) => Some(Received { bytes, total: optional(item, "total_bytes", number)? }),
+            None => None,
+        },
         retry_count: number(item, "retry_count")?,
         content,
         checkpoint: optional(item, "checkpoint", |item, name| text(item, name).map(str::to_owned))?,

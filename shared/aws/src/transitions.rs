@@ -1,6 +1,8 @@
 //! Transitions as updates of an item, with their condition.
 
-use domain::{Completed, Due, FromNow, Lease, RequestId, Retries, Status, Step, Timestamp, Transition, Update};
+use domain::{
+    Completed, Due, FromNow, Lease, Received, RequestId, Retries, Status, Step, Timestamp, Transition, Update,
+};
 use ports::Condition;
 
 use crate::dynamo::{Change, n, s, time, time_to_live};
@@ -65,6 +67,9 @@ fn state(mut change: Change, id: RequestId, transition: &Transition, now: Timest
     };
     if let Some(progress) = transition.progress {
         change = change.set("progress", n(progress));
+    }
+    if let Some(Received { bytes, total }) = transition.received {
+        change = change.set("received_bytes", n(bytes)).set("total_bytes", total.map(n));
     }
     change = match transition.retries {
         Retries::Keep => change,

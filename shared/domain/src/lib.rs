@@ -17,7 +17,7 @@ pub use file_name::FileName;
 pub use ids::{ContentHash, Fingerprint, InfoHash, InfoHashV2, LeaseToken, ParseHashError, RequestId};
 pub use media_type::{MediaType, ParseMediaTypeError};
 pub use principal::{Principal, UserId};
-pub use request::{Content, FetchRequest, FetchSpec, HISTORY, KEPT_UNTIL_CANCELLED, Method};
+pub use request::{Content, FetchRequest, FetchSpec, HISTORY, KEPT_UNTIL_CANCELLED, Method, Progress, Received};
 pub use status::{Status, Step};
 pub use text_enum::UnknownText;
 pub use timestamp::{Timestamp, millis};

@@ -122,6 +122,30 @@ pub struct Content {
     pub fetched_at: Timestamp,
 }
 
+/// How much of a content the fetch has received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// The bytes so far.
+    pub bytes: u64,
+    /// The bytes in all; `None`: the origin has not declared them.
+    pub total: Option<u64>,
+}
+
+/// How far a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The progress over all steps, 0 to 100.
+    pub percent: u8,
+    /// How much of the content was received; `None`: as before.
+    pub received: Option<Received>,
+}
+
+impl From<u8> for Progress {
+    fn from(percent: u8) -> Self {
+        Self { percent, received: None }
+    }
+}
+
 /// A request: one row of the store. [`Transition`](crate::Transition) declares how it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchRequest {
@@ -143,6 +167,8 @@ pub struct FetchRequest {
     pub status: Status,
     /// The progress over all steps, 0 to 100.
     pub progress: u8,
+    /// How much of the content the last fetch has received; `None` until its first heartbeat.
+    pub received: Option<Received>,
     /// The number of retries.
     pub retry_count: u32,
     /// The content, once it is fetched.
@@ -186,6 +212,7 @@ impl FetchRequest {
             history: HISTORY,
             status: Status::Queued,
             progress: 0,
+            received: None,
             retry_count: 0,
             content: None,
             checkpoint: None,
@@ -245,7 +272,8 @@ impl FetchRequest {
 
     /// Whether its owner sees a difference from `seen`: another status, progress or number of retries.
     pub fn has_progressed_since(&self, seen: &Self) -> bool {
-        (self.status, self.progress, self.retry_count) != (seen.status, seen.progress, seen.retry_count)
+        let seen = (seen.status, seen.progress, seen.received, seen.retry_count);
+        (self.status, self.progress, self.received, self.retry_count) != seen
     }
 }
 

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use crate::{
-    Content, ContentHash, Failure, FailureCode, FetchRequest, InfoHash, InfoHashV2, LeaseToken, Method, Status, Step,
-    Timestamp,
+    Content, ContentHash, Failure, FailureCode, FetchRequest, InfoHash, InfoHashV2, LeaseToken, Method, Progress,
+    Received, Status, Step, Timestamp,
 };
 
 /// What a transition does to an optional value.
@@ -78,6 +78,8 @@ pub struct Transition {
     pub to: Option<Status>,
     /// The progress in percent.
     pub progress: Option<u8>,
+    /// How much of the content was received; `None`: as before.
+    pub received: Option<Received>,
     /// The number of retries.
     pub retries: Retries,
     /// What the content must hash to.
@@ -127,6 +129,7 @@ impl Transition {
             from,
             to,
             progress: None,
+            received: None,
             retries: Retries::Keep,
             sha256: Update::Keep,
             content: Update::Keep,
@@ -150,10 +153,15 @@ impl Transition {
     }
 
     /// The holder of the lease extends it and reports its progress.
-    pub fn heartbeat(progress: u8, lease_end: Timestamp) -> Self {
+    pub fn heartbeat(progress: Progress, lease_end: Timestamp) -> Self {
         let from = &[Status::Fetching, Status::Packaging, Status::Seeding];
-        let progress = Some(progress);
-        Self { progress, lease: Lease::Keep, ..Self::new("heartbeat", from, None, Due::At(lease_end)) }
+        let Progress { percent, received } = progress;
+        Self {
+            progress: Some(percent),
+            received,
+            lease: Lease::Keep,
+            ..Self::new("heartbeat", from, None, Due::At(lease_end))
+        }
     }
 
     /// The content is stored.
@@ -358,7 +366,9 @@ impl Transition {
         };
         let mut all: Vec<_> = Step::ALL.iter().map(|step| Self::claim(*step, LeaseToken::new(), later)).collect();
         all.extend([
-            Self::heartbeat(5, later),
+            Self::heartbeat(5.into(), later),
+            Self::heartbeat(Progress { percent: 6, received: Some(Received { bytes: 60, total: None }) }, later),
+            Self::heartbeat(Progress { percent: 7, received: Some(Received { bytes: 70, total: Some(900) }) }, later),
             Self::fetched(content.clone(), now),
             Self::suspend("{}".into(), now),
             Self::requeue(later),
@@ -402,6 +412,7 @@ impl Transition {
         assert!(self.starts_from(row.status), "{} does not start from {}", self.name, row.status);
         row.status = self.to.unwrap_or(row.status);
         row.progress = self.progress.unwrap_or(row.progress);
+        row.received = self.received.or(row.received);
         row.retry_count = match self.retries {
             Retries::Keep => row.retry_count,
             Retries::Increment => row.retry_count + 1,

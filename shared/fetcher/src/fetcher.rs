@@ -27,7 +27,7 @@ use crate::transfer::checkpoint::{Checkpoint, sha256_from};
 use crate::transfer::declared::Declared;
 use crate::transfer::download::{Download, Stop};
 use crate::transfer::limits::TransferLimits;
-use crate::transfer::progress::Progress;
+use crate::transfer::progress::TransferProgress;
 use crate::transfer::receive::{End, Received, receive};
 use crate::transfer::sniff::SniffBuffer;
 use crate::transfer::stream_hasher::StreamHasher;
@@ -91,7 +91,7 @@ struct Run<'a> {
     fetcher: &'a Fetcher,
     session: &'a Session<'a>,
     outbound: &'a OutboundRequest,
-    progress: &'a Progress,
+    progress: &'a TransferProgress,
 }
 
 /// A transfer that is about to receive its body.
@@ -152,7 +152,7 @@ impl Fetcher {
         owner: &UserId,
         spec: &FetchSpec,
         staged: &mut dyn StagedUpload,
-        progress: &Progress,
+        progress: &TransferProgress,
         from: Option<&Checkpoint>,
         pause: &CancellationToken,
     ) -> Result<Transfer, FetchError> {

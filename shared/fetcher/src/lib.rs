@@ -21,4 +21,4 @@ pub use fetcher::{Fetched, Fetcher, Transfer};
 pub use policy::addresses::{DENIED, Denied};
 pub use policy::guard::Guard;
 pub use transfer::checkpoint::Checkpoint;
-pub use transfer::progress::Progress;
+pub use transfer::progress::TransferProgress;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Content, Failure, FailureCode, FetchRequest, RequestId, Step, Timestamp, Transition, Update};
-use fetcher::{Checkpoint, FetchError, Fetcher, Progress, Transfer};
+use domain::{Content, Failure, FailureCode, FetchRequest, Progress, RequestId, Step, Timestamp, Transition, Update};
+use fetcher::{Checkpoint, FetchError, Fetcher, Transfer, TransferProgress};
 use ports::{Claim, Clock, Contents, Requests, Share, StagedUpload, StoreError, Stores, Task, TaskQueue, UploadToken};
 use serde::{Deserialize, Serialize};
 use settings::Settings;
@@ -196,13 +196,16 @@ impl Fetch {
         from: Option<&Checkpoint>,
         stopping: &CancellationToken,
     ) -> Result<Result<Transfer, FetchError>, Lost> {
-        let progress = Progress::default();
-        let percent = || u8::try_from(u16::from(progress.percent()) * u16::from(RECEIVED) / 100).unwrap_or(RECEIVED);
+        let transfer = TransferProgress::default();
+        let progress = || {
+            let percent = u16::from(transfer.percent()) * u16::from(RECEIVED) / 100;
+            Progress { percent: u8::try_from(percent).unwrap_or(RECEIVED), received: transfer.received() }
+        };
         tokio::select! {
             // A fetch that is complete is not discarded.
             biased;
-            fetched = self.fetcher.fetch(&claim.request.owner, &claim.request.spec, staged, &progress, from, stopping) => Ok(fetched),
-            () = lease::keep(&*self.requests, &*self.clock, claim, percent) => Err(Lost),
+            fetched = self.fetcher.fetch(&claim.request.owner, &claim.request.spec, staged, &transfer, from, stopping) => Ok(fetched),
+            () = lease::keep(&*self.requests, &*self.clock, claim, progress) => Err(Lost),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use domain::Progress;
 use ports::{Claim, Clock, Requests, StoreError};
 use tracing::warn;
 
@@ -11,36 +12,42 @@ use crate::LEASE;
 /// How often the progress is reported and a cancel noticed.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often the bytes of a content of unknown size are reported, whose progress in percent does not change.
+const BYTES_INTERVAL: Duration = Duration::from_secs(3);
+
 /// Runs `work` to its end while the lease is extended, also if the claim is lost meanwhile.
 pub(crate) async fn during<T>(
     requests: &dyn Requests,
     clock: &dyn Clock,
     claim: &Claim,
-    progress: u8,
+    percent: u8,
     work: impl Future<Output = T>,
 ) -> T {
     let mut work = pin!(work);
     tokio::select! {
         biased;
         done = &mut work => done,
-        () = keep(requests, clock, claim, || progress) => work.await,
+        () = keep(requests, clock, claim, || percent.into()) => work.await,
     }
 }
 
-/// Extends the lease and reports the progress (0 to 100). Returns when the claim is lost: the request was cancelled, or
+/// Extends the lease and reports the progress. Returns when the claim is lost: the request was cancelled, or
 /// another worker claimed it.
-pub(crate) async fn keep(requests: &dyn Requests, clock: &dyn Clock, claim: &Claim, progress: impl Fn() -> u8) {
-    let mut shown = claim.request.progress;
+pub(crate) async fn keep(requests: &dyn Requests, clock: &dyn Clock, claim: &Claim, progress: impl Fn() -> Progress) {
+    let mut shown = Progress { percent: claim.request.progress, received: claim.request.received };
     let mut written = Instant::now();
     loop {
         // The interval of the checks.
         tokio::time::sleep(TICK).await;
         let now = clock.now();
-        let percent = progress();
+        let current = progress();
         // The monotonic clock, since the wall clock may be set.
-        let lost = if percent != shown || written.elapsed() >= LEASE / 3 {
-            (shown, written) = (percent, Instant::now());
-            match requests.heartbeat(claim, percent, now, LEASE).await {
+        let since = written.elapsed();
+        let more_bytes = current.received.is_some_and(|received| Some(received) != shown.received);
+        let due = current.percent != shown.percent || more_bytes && since >= BYTES_INTERVAL || since >= LEASE / 3;
+        let lost = if due {
+            (shown, written) = (current, Instant::now());
+            match requests.heartbeat(claim, current, now, LEASE).await {
                 Err(StoreError::ClaimLost(_)) => true,
                 Err(error) => {
                     warn!(%error, request.id = %claim.request.id, "lease not extended");

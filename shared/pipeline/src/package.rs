@@ -211,7 +211,7 @@ impl Package {
                 runtime.block_on(contents.read_at(hash, offset, buffer))
             })
         });
-        let kept = lease::keep(&*self.requests, &*self.clock, claim, || claim.request.progress);
+        let kept = lease::keep(&*self.requests, &*self.clock, claim, || claim.request.progress.into());
         tokio::select! {
             biased;
             pieces = &mut hashing => Ok(pieces??),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{
-    ContentHash, FetchRequest, Fingerprint, InfoHash, LeaseToken, RequestId, Status, Step, Timestamp, Transition,
-    UserId,
+    ContentHash, FetchRequest, Fingerprint, InfoHash, LeaseToken, Progress, RequestId, Status, Step, Timestamp,
+    Transition, UserId,
 };
 
 use crate::{Check, StoreError, Task};
@@ -144,7 +144,13 @@ pub trait Requests: Check + Deduplication + WebhookQueue {
     }
 
     /// Extends the lease to `now + lease` and writes the progress; [`StoreError::ClaimLost`] if it is not held any more.
-    async fn heartbeat(&self, claim: &Claim, progress: u8, now: Timestamp, lease: Duration) -> Result<(), StoreError> {
+    async fn heartbeat(
+        &self,
+        claim: &Claim,
+        progress: Progress,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
         self.save(claim, &Transition::heartbeat(progress, now + lease), now).await.map(drop)
     }
 

@@ -1,19 +1,21 @@
-//! `GET /v1/requests/{id}/content`: the content.
+//! `GET /v1/requests/{id}/content`: the content, or a link to it.
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use domain::Principal;
+use axum::{Extension, Json};
+use domain::{Content, Principal};
 use http::header::{CACHE_CONTROL, HeaderMap, LOCATION};
 use http::{Method, StatusCode};
 
-use utoipa::ToSchema;
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
-use super::Id;
+use super::{Id, download_link};
 use crate::download;
 use crate::problem::{Problem, ReadyErrors};
+use crate::query::Query;
 use crate::state::Api;
 
 /// Bytes per read from the content store.
@@ -25,12 +27,30 @@ const CHUNK: usize = 256 * 1024;
 #[expect(dead_code, reason = "documents bodies")]
 pub(crate) struct Binary(Vec<u8>);
 
+/// A link to the content that is valid for an hour, without credentials.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ContentLink {
+    /// An absolute URL, or a path on this host.
+    url: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents the parameters")]
+pub(crate) struct ContentParameters {
+    /// Return a link to the content as JSON, a `ContentLink`, instead of the content. The link is valid for an hour
+    /// and needs no credentials: a browser cannot send a token with a download.
+    #[param(default = false)]
+    link: Option<bool>,
+}
+
 #[utoipa::path(
     get,
     path = "/requests/{id}/content",
     tag = "requests",
     summary = "Download the content",
     params(
+        ContentParameters,
         ("id" = String, Path, description = "The request's id"),
         ("Range" = Option<String>, Header, description = "One byte range (RFC 9110, 14.2); more return the whole"),
         ("If-None-Match" = Option<String>, Header, description = "The ETag of the content that the client has"),
@@ -39,9 +59,8 @@ pub(crate) struct Binary(Vec<u8>);
     responses(
         (
             status = 200,
-            description = "The content",
-            content_type = "*/*",
-            body = inline(Binary),
+            description = "The content, or with `link` a `ContentLink`",
+            content((inline(Binary) = "*/*"), (ContentLink = "application/json")),
             headers(("ETag" = String, description = "The strong validator of the content"))
         ),
         (
@@ -68,19 +87,39 @@ pub(crate) async fn content(
     State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,
     Id(id): Id,
+    RawQuery(query): RawQuery,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let mut query = Query::parse(query.as_deref());
+    let wants_link = query.value("link", "must be true or false").unwrap_or(false);
+    query.finish()?;
     let (row, _) = super::ready_torrent(&api, &principal, id).await?;
     let content = row.content.ok_or_else(Problem::not_found)?;
     // The link is signed for GET only.
     if method == Method::GET
-        && let Some(link) =
+        && let Some(url) =
             api.contents.link(content.hash, content.file_name.as_str(), content.media_type.as_str()).await?
     {
-        let headers = [(LOCATION, link), (CACHE_CONTROL, "private, no-store".to_owned())];
+        if wants_link {
+            return Ok(Json(ContentLink { url }).into_response());
+        }
+        let headers = [(LOCATION, url), (CACHE_CONTROL, "private, no-store".to_owned())];
         return Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response());
     }
+    if wants_link {
+        return Ok(Json(ContentLink { url: download_link::path(&api, id) }).into_response());
+    }
+    stored(&api, &content, &method, &headers).await
+}
+
+/// Returns the response with a content from the store.
+pub(super) async fn stored(
+    api: &Api,
+    content: &Content,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     // Finds a removed file, which a read does not while it is open.
     if api.contents.size(content.hash).await?.is_none() {
         return Err(Problem::content_unavailable());
@@ -95,5 +134,5 @@ pub(crate) async fn content(
             }
         })
     };
-    download::respond(&content, &method, &headers, body, |chunks| chunks).await
+    download::respond(content, method, headers, body, |chunks| chunks).await
 }

@@ -85,12 +85,15 @@ impl ToSchema for FailureName {
     "status": "ready",
     "url": "https://example.org/report.pdf",
     "method": "GET",
+    "header_names": [],
     "format": "v1",
     "ttl": 86400,
     "keep": 2_592_000,
     "webseed": true,
     "callback_url": null,
     "progress": 100,
+    "received_bytes": 48213,
+    "total_bytes": 48213,
     "retry_count": 0,
     "created_at": "2026-11-24T05:48:09.432Z",
     "updated_at": "2026-11-24T05:48:11.017Z",
@@ -124,6 +127,8 @@ pub(crate) struct RequestView {
     url: Url,
     #[schema(value_type = MethodName)]
     method: Method,
+    /// The names of the headers for the origin. Their values may be secret.
+    header_names: Vec<String>,
     #[schema(value_type = FormatName)]
     format: TorrentFormat,
     /// How long after `ready` identical requests may reuse the content, in seconds.
@@ -137,6 +142,10 @@ pub(crate) struct RequestView {
     /// The progress over all steps, 0 to 100.
     #[schema(maximum = 100)]
     progress: u8,
+    /// The bytes of content that the last fetch has received, at most some seconds old.
+    received_bytes: u64,
+    /// How many that will be; null until the origin has declared it.
+    total_bytes: Option<u64>,
     /// The number of retries so far.
     retry_count: u32,
     #[schema(value_type = String, format = DateTime)]
@@ -218,18 +227,21 @@ impl Links {
 impl RequestView {
     /// The request in this row.
     pub fn new(api: &Api, row: FetchRequest) -> Self {
-        let content = row.content.as_ref();
+        let (content, received) = (row.content.as_ref(), row.received);
         let kept_until_cancelled = row.is_kept_until_cancelled();
         Self {
             id: row.id,
             status: row.status,
             method: row.spec.method,
+            header_names: row.spec.headers.iter().map(|(name, _)| name.clone()).collect(),
             format: row.spec.format,
             ttl: u32::try_from(row.spec.ttl.as_secs()).unwrap_or(u32::MAX),
             keep: if kept_until_cancelled { 0 } else { row.keep_for.as_secs() },
             webseed: row.spec.webseed,
             callback_url: row.spec.callback_url,
             progress: row.progress,
+            received_bytes: content.map(|content| content.size).or(received.map(|r| r.bytes)).unwrap_or_default(),
+            total_bytes: content.map(|content| content.size).or(received.and_then(|received| received.total)),
             retry_count: row.retry_count,
             created_at: row.created_at,
             updated_at: row.updated_at,

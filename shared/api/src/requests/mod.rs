@@ -3,6 +3,7 @@
 pub(crate) mod cancel;
 pub(crate) mod content;
 pub(crate) mod create;
+pub(crate) mod download_link;
 pub(crate) mod events;
 pub(crate) mod get;
 mod links;

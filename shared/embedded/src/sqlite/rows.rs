@@ -3,7 +3,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use domain::{Content, ContentHash, Failure, FetchRequest, FetchSpec, FileName, RequestId, Timestamp, UserId};
+use domain::{
+    Content, ContentHash, Failure, FetchRequest, FetchSpec, FileName, Received, RequestId, Timestamp, UserId,
+};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -63,6 +65,10 @@ pub(crate) fn unsigned(row: &SqliteRow, column: &str) -> sqlx::Result<u64> {
     u64::try_from(number).map_err(|error| sqlx::Error::ColumnDecode { index: column.to_owned(), source: error.into() })
 }
 
+fn optional_unsigned(row: &SqliteRow, column: &str) -> sqlx::Result<Option<u64>> {
+    if row.try_get::<Option<i64>, _>(column)?.is_some() { unsigned(row, column).map(Some) } else { Ok(None) }
+}
+
 /// Returns a number as SQLite stores it, at most [`i64::MAX`].
 pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -111,6 +117,10 @@ pub(crate) fn read(row: &SqliteRow) -> sqlx::Result<FetchRequest> {
         history: Duration::from_secs(unsigned(row, "history")?),
         status: text(row, "status")?,
         progress: row.try_get("progress")?,
+        received: match optional_unsigned(row, "received_bytes")? {
+            Some(bytes) => Some(Received { bytes, total: optional_unsigned(row, "total_bytes")? }),
+            None => None,
+        },
         retry_count: row.try_get("retry_count")?,
         content,
         checkpoint: row.try_get("checkpoint")?,

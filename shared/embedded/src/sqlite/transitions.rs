@@ -1,6 +1,6 @@
 //! Transitions as SQL: one `UPDATE` with its condition.
 
-use domain::{Completed, Due, FromNow, Lease, RequestId, Retries, Timestamp, Transition, Update, millis};
+use domain::{Completed, Due, FromNow, Lease, Received, RequestId, Retries, Timestamp, Transition, Update, millis};
 use ports::Condition;
 use sqlx::query_builder::Separated;
 use sqlx::sqlite::Sqlite;
@@ -71,6 +71,10 @@ fn assign(columns: &mut Assignments<'_>, transition: &Transition, now: Timestamp
     }
     if let Some(progress) = transition.progress {
         columns.set("progress", progress);
+    }
+    if let Some(Received { bytes, total }) = transition.received {
+        columns.set("received_bytes", signed(bytes));
+        columns.set("total_bytes", total.map(signed));
     }
     match transition.retries {
         Retries::Keep => {}

@@ -14,7 +14,7 @@ use super::checkpoint::Checkpoint;
 use super::digests::{DeclaredDigest, Digests};
 use super::limits::TransferLimits;
 use super::min_rate::{MinRate, TooSlow};
-use super::progress::Progress;
+use super::progress::TransferProgress;
 use super::range::{ask_for_rest, content_range, strong_validator};
 use crate::connection::classify::classify;
 use crate::connection::response::check_status;
@@ -60,7 +60,7 @@ pub(crate) struct Download<'a> {
     limits: &'a TransferLimits,
     session: &'a Session<'a>,
     outbound: &'a OutboundRequest,
-    progress: &'a Progress,
+    progress: &'a TransferProgress,
     response: Response,
     received: u64,
     /// The validator that identifies the content on resume. `None`: the download cannot be resumed.
@@ -81,7 +81,7 @@ impl<'a> Download<'a> {
         (sender, limits): (&'a Sender, &'a TransferLimits),
         session: &'a Session<'a>,
         outbound: &'a OutboundRequest,
-        progress: &'a Progress,
+        progress: &'a TransferProgress,
         response: Response,
     ) -> Self {
         let headers = response.headers();

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use domain::{ContentHash, Failure, FailureCode, FetchRequest, InfoHash, RequestId, Status, Step, Transition, UserId};
+use domain::{
+    ContentHash, Failure, FailureCode, FetchRequest, InfoHash, Progress, Received, RequestId, Status, Step, Transition,
+    UserId,
+};
 use futures::future::{join, join_all};
 
 use super::{LEASE, NOW, content, request};
@@ -127,7 +130,8 @@ pub async fn a_waiter_returns_when_the_row_changes<R: Requests>(store: &R) {
     let (waited, claim) = join(store.wait_for_change(&row, timeout), claimed(store, row.id, Step::Fetch)).await;
     let waited = waited.unwrap().expect("the row");
     assert_eq!(waited.status, Status::Fetching);
-    let (waited, beat) = join(store.wait_for_change(&waited, timeout), store.heartbeat(&claim, 40, NOW, LEASE)).await;
+    let (waited, beat) =
+        join(store.wait_for_change(&waited, timeout), store.heartbeat(&claim, 40.into(), NOW, LEASE)).await;
     beat.unwrap();
     let waited = waited.unwrap().expect("the row");
     assert_eq!(waited.progress, 40);
@@ -276,7 +280,7 @@ pub async fn an_expired_lease_can_be_claimed_and_its_former_holder_cannot_write<
 
     let fetched = Transition::fetched(content(ContentHash::new([1; 32]), later), later);
     assert!(matches!(store.save(&first, &fetched, later).await, Err(StoreError::ClaimLost(_))));
-    assert!(matches!(store.heartbeat(&first, 5, later, LEASE).await, Err(StoreError::ClaimLost(_))));
+    assert!(matches!(store.heartbeat(&first, 5.into(), later, LEASE).await, Err(StoreError::ClaimLost(_))));
 
     let (saved, _) = store.save(&second, &fetched, later).await.unwrap();
     let again = store.save(&second, &fetched, later).await;
@@ -290,8 +294,15 @@ pub async fn a_heartbeat_keeps_the_claim_and_shows_the_progress<R: Requests>(sto
     store.create(&row).await.unwrap();
     let claim = claimed(store, row.id, Step::Fetch).await;
     let middle = NOW + LEASE / 2;
-    store.heartbeat(&claim, 42, middle, LEASE).await.unwrap();
-    assert_eq!(store.get(row.id).await.unwrap().unwrap().progress, 42);
+    let received = Some(Received { bytes: 100, total: Some(240) });
+    store.heartbeat(&claim, Progress { percent: 42, received }, middle, LEASE).await.unwrap();
+    let shown = store.get(row.id).await.unwrap().unwrap();
+    assert_eq!((shown.progress, shown.received), (42, received));
+    let received = Some(Received { bytes: 300, total: None });
+    store.heartbeat(&claim, Progress { percent: 42, received }, middle, LEASE).await.unwrap();
+    store.heartbeat(&claim, 90.into(), middle, LEASE).await.unwrap();
+    let shown = store.get(row.id).await.unwrap().unwrap();
+    assert_eq!((shown.progress, shown.received), (90, received), "a heartbeat without bytes leaves those before");
     assert!(store.claim(row.id, Step::Fetch, NOW + LEASE, LEASE).await.unwrap().is_none());
     assert!(store.claim(row.id, Step::Fetch, middle + LEASE, LEASE).await.unwrap().is_some());
 }
@@ -304,7 +315,7 @@ pub async fn a_cancel_ends_a_claimed_request<R: Requests>(store: &R) {
     let cancelled = store.cancel(row.id, &row.owner, NOW).await.unwrap().unwrap();
     assert_eq!(cancelled.status, Status::Cancelled);
     assert_eq!(cancelled.completed_at, Some(NOW));
-    assert!(matches!(store.heartbeat(&claim, 5, NOW, LEASE).await, Err(StoreError::ClaimLost(_))));
+    assert!(matches!(store.heartbeat(&claim, 5.into(), NOW, LEASE).await, Err(StoreError::ClaimLost(_))));
     let fetched = Transition::fetched(content(ContentHash::new([1; 32]), NOW), NOW);
     assert!(matches!(store.save(&claim, &fetched, NOW).await, Err(StoreError::ClaimLost(_))));
     assert_eq!(store.get(row.id).await.unwrap().unwrap().status, Status::Cancelled);
