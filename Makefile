@@ -115,9 +115,13 @@ delete: ## Delete a stack from AWS; tables of requests and torrents, and the buc
 
 page: ## Build the libraries of the web page from the packages of tests/node
 	@scripts/setup test
-	cp tests/node/libraries.js .tools/node/libraries.in.js
-	cd .tools/node && node_modules/.bin/esbuild libraries.in.js --bundle --format=esm --minify --legal-comments=none \
-	  --outfile=../../shared/api/page/libraries.js
+	scripts/build-page shared/api/page
+
+screenshots: ## Take the pictures of the web page for docs/images
+	@scripts/setup test
+	cargo nextest run --workspace --cargo-quiet -E 'test(the_page_is_accessible)'
+	@mkdir -p docs/images
+	cp target/screenshots/page-*.png docs/images
 
 fmt: ## Format the code
 	cargo fmt --all
@@ -163,4 +167,4 @@ clean: ## Delete the build output and the installed tools
 	@! [ -d .tools/images ] || buildah --root .tools/images/root --runroot .tools/images/run rm --all >/dev/null
 	rm -rf target .tools
 
-.PHONY: help run run-aws lambda-watch sam-build validate deb test unit deny audit sbom test-deploy lint deploy logs redrive backup restore delete page fmt bench bench-swarm check-memory setup clean
+.PHONY: help run run-aws lambda-watch sam-build validate deb test unit deny audit sbom test-deploy lint deploy logs redrive backup restore delete page screenshots fmt bench bench-swarm check-memory setup clean

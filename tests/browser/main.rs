@@ -1,5 +1,4 @@
 //! Tests of the web page in headless Chromium, with a real server behind it.
 
-mod browser;
 mod page;
 mod safety;

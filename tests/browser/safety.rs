@@ -5,11 +5,10 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use http::HeaderValue;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use proxytorrent_tests::browser::Browser;
 use proxytorrent_tests::{TestServer, eventually};
 use serde_json::json;
 use tokio::net::TcpListener;
-
-use crate::browser::Browser;
 
 /// File names that would run a script if the page took them as HTML, or that look like something else.
 const NAMES: [&str; 5] = [
@@ -60,7 +59,6 @@ async fn names_and_urls_of_strangers_are_only_text() {
     let added = "return document.querySelectorAll('#app img, #app script').length";
     assert_eq!(browser.script(added).await, 1, "the logo only");
     assert_eq!(browser.console().await, [""; 0]);
-    browser.stop().await;
 }
 
 #[tokio::test]
@@ -89,5 +87,4 @@ async fn the_policy_of_the_page_stops_scripts_that_are_not_its_own() {
     assert!(refusals.contains("127.0.0.1:9"), "{refusals}");
     assert_eq!(browser.script("return window.trusted ?? false").await, true, "texts do not become scripts");
     assert_eq!(browser.script("return window.hacked ?? null").await, serde_json::Value::Null);
-    browser.stop().await;
 }

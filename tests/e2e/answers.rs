@@ -1,5 +1,7 @@
 //! HTTP responses: contents, webseeds, the OpenAPI document, CORS and security headers, metrics, retention.
 
+use std::ops::Deref;
+
 use metainfo::Value as Bencode;
 use proxytorrent_tests::clients::{aria2, libtorrent, without_trackers};
 use proxytorrent_tests::{Origin, TestServer, content, eventually, read_json, sha256};
@@ -14,6 +16,11 @@ async fn ask(server: &TestServer, method: Method, path: &str, headers: &[(&str, 
     request.send().await.expect("a response")
 }
 
+/// Returns a header of a response. Panics if it is missing.
+fn header<'a>(answer: &'a Response, name: &str) -> &'a str {
+    answer.headers()[name].to_str().expect("text")
+}
+
 #[tokio::test]
 async fn content_is_served_whole_and_by_range_and_is_never_executed() {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
@@ -21,9 +28,8 @@ async fn content_is_served_whole_and_by_range_and_is_never_executed() {
     let path = format!("/v1/requests/{}/content", row["id"].as_str().unwrap());
     let bytes = content(1_000_000, 1);
     let whole = ask(&server, Method::GET, &path, &[]).await;
-    let header = |answer: &Response, name: &str| answer.headers()[name].to_str().unwrap().to_owned();
-    let etag = header(&whole, "etag");
-    assert_eq!((whole.status().as_u16(), header(&whole, "content-length")), (200, "1000000".into()));
+    let etag = header(&whole, "etag").to_owned();
+    assert_eq!((whole.status().as_u16(), header(&whole, "content-length")), (200, "1000000"));
     assert_eq!(header(&whole, "x-content-type-options"), "nosniff");
     assert!(header(&whole, "content-security-policy").starts_with("sandbox"));
     assert!(header(&whole, "content-disposition").starts_with("attachment; filename="));
@@ -31,7 +37,7 @@ async fn content_is_served_whole_and_by_range_and_is_never_executed() {
     assert_eq!(whole.bytes().await.unwrap(), bytes);
 
     let head = ask(&server, Method::HEAD, &path, &[]).await;
-    assert_eq!((head.status().as_u16(), header(&head, "content-length")), (200, "1000000".into()));
+    assert_eq!((head.status().as_u16(), header(&head, "content-length")), (200, "1000000"));
     assert_eq!(head.bytes().await.unwrap().len(), 0);
 
     for (range, first, last) in
@@ -40,14 +46,14 @@ async fn content_is_served_whole_and_by_range_and_is_never_executed() {
         let part = ask(&server, Method::GET, &path, &[("range", range), ("if-range", &etag)]).await;
         assert_eq!(
             (part.status().as_u16(), header(&part, "content-range")),
-            (206, format!("bytes {first}-{last}/1000000"))
+            (206, format!("bytes {first}-{last}/1000000").as_str())
         );
         assert_eq!(part.bytes().await.unwrap(), bytes[first..=last]);
     }
     let changed = ask(&server, Method::GET, &path, &[("range", "bytes=0-0"), ("if-range", "\"another\"")]).await;
     assert_eq!(changed.status(), 200, "a different ETag gets the whole content");
     let outside = ask(&server, Method::GET, &path, &[("range", "bytes=1000000-")]).await;
-    assert_eq!((outside.status().as_u16(), header(&outside, "content-range")), (416, "bytes */1000000".into()));
+    assert_eq!((outside.status().as_u16(), header(&outside, "content-range")), (416, "bytes */1000000"));
     assert_eq!(read_json(outside).await["code"], "range_not_satisfiable");
     assert_eq!(ask(&server, Method::GET, &path, &[("if-none-match", &etag)]).await.status(), 304);
 }
@@ -246,8 +252,70 @@ async fn a_path_lists_its_allowed_methods() {
         assert_eq!(answer.status(), 405);
         assert_eq!(answer.headers()["allow"], allowed);
     }
-    let answer: Value = read_json(server.call(Method::GET, "/", None).await).await;
-    assert_eq!(answer["docs"], "/docs");
+}
+
+#[tokio::test]
+async fn the_root_is_a_page_for_browsers_and_a_summary_for_programs() {
+    let server = TestServer::start().await;
+    let summary = server.call(Method::GET, "/", None).await;
+    assert_eq!(header(&summary, "vary"), "accept");
+    assert_eq!(read_json(summary).await["docs"], "/docs");
+    let browser = [("accept", "text/html,application/xhtml+xml,*/*;q=0.8")];
+    let page = ask(&server, Method::GET, "/", &browser).await;
+    assert_eq!((header(&page, "content-type"), header(&page, "vary")), ("text/html; charset=utf-8", "accept"));
+    let policy = header(&page, "content-security-policy");
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';") && !policy.contains("unsafe"), "{policy}");
+    let etag = header(&page, "etag").to_owned();
+    let again = ask(&server, Method::GET, "/", &[browser[0], ("if-none-match", &etag)]).await;
+    assert_eq!(again.status(), 304);
+    let text = page.text().await.unwrap();
+    let files = text.split("\"page/").skip(1).map(|rest| rest.split('"').next().unwrap());
+    for file in files {
+        let file = server.call(Method::GET, &format!("/page/{file}"), None).await;
+        assert_eq!((file.status().as_u16(), header(&file, "cache-control")), (200, "no-cache"), "{}", file.url());
+        assert_eq!(header(&file, "x-content-type-options"), "nosniff");
+    }
+    for missing in ["/page/none.js", "/page/..%2findex.html", "/page/"] {
+        assert_eq!(server.call(Method::GET, missing, None).await.status(), 404, "{missing}");
+    }
+}
+
+#[tokio::test]
+async fn a_download_link_is_for_one_request_and_one_hour() {
+    let users = [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "alice:alices-token-0000")];
+    let (server, origin) = (TestServer::with(&users).await, Origin::start().await);
+    let alice = server.deref().clone().with_token("alices-token-0000");
+    let ready = alice.fetch(&origin.file(1000, 1, "a.bin")).await;
+    let id = ready["id"].as_str().unwrap();
+    let path = format!("/v1/requests/{id}/content-link");
+    assert_eq!(server.call(Method::GET, &path, None).await.status(), 401, "only the owner gets the link");
+    let link = alice.json(Method::GET, &path, None).await["url"].as_str().unwrap().to_owned();
+    let whole = server.call(Method::GET, &link, None).await;
+    assert!(header(&whole, "content-disposition").starts_with("attachment"));
+    assert_eq!(whole.bytes().await.unwrap(), content(1000, 1));
+    let part = ask(&server, Method::GET, &link, &[("range", "bytes=10-19")]).await;
+    assert_eq!((part.status().as_u16(), part.bytes().await.unwrap().as_ref()), (206, &content(1000, 1)[10..20]));
+    let fields: Vec<_> = link.split('/').collect();
+    let [_, "download", _, expires_at, key] = fields[..] else { panic!("{link}") };
+    let other = alice.fetch(&origin.file(1000, 2, "b.bin")).await;
+    let later = expires_at.parse::<i64>().unwrap() + 1;
+    for forged in [
+        format!("/download/{}/{expires_at}/{key}", other["id"].as_str().unwrap()),
+        format!("/download/{id}/{later}/{key}"),
+        format!("/download/{id}/{expires_at}/{}", "0".repeat(32)),
+        format!("/download/{id}/never/{key}"),
+    ] {
+        assert_eq!(server.call(Method::GET, &forged, None).await.status(), 404, "{forged}");
+    }
+    let script = ask(&server, Method::GET, &link, &[("sec-fetch-dest", "script")]).await;
+    assert_eq!(script.status(), 403, "a page cannot run it");
+    alice.call(Method::DELETE, "/v1/passkeys", None).await;
+    assert_eq!(server.call(Method::GET, &link, None).await.status(), 404, "the links are revoked");
+    let link = alice.json(Method::GET, &path, None).await["url"].as_str().unwrap().to_owned();
+    assert_eq!(server.call(Method::GET, &link, None).await.status(), 200);
+    alice.call(Method::DELETE, &format!("/v1/requests/{id}"), None).await;
+    assert_eq!(server.call(Method::GET, &link, None).await.status(), 404, "the request has ended");
+    assert_eq!(alice.call(Method::GET, &path, None).await.status(), 410);
 }
 
 #[tokio::test]

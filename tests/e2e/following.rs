@@ -1,5 +1,6 @@
 //! Following requests: lists with cursors, long polling, server-sent events, webhooks.
 
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -85,13 +86,7 @@ async fn events_report_each_change_and_end_with_the_request() {
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     server.until(&id, |row| row["progress"] == 45).await;
     origin.open_gate();
-    let text =
-        tokio::time::timeout(Duration::from_secs(60), stream.text()).await.expect("the stream ends").expect("text");
-    let rows: Vec<Value> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("data: "))
-        .map(|row| serde_json::from_str(row).unwrap())
-        .collect();
+    let (text, rows) = rest(stream).await;
     let mut told: Vec<_> = rows.iter().map(|row| row["status"].as_str().unwrap()).collect();
     assert!(rows.iter().any(|row| row["progress"] == 45), "{text}");
     told.dedup();
@@ -99,6 +94,43 @@ async fn events_report_each_change_and_end_with_the_request() {
     assert!(text.starts_with("event: status\n"), "{text}");
     let dummy_key = server.call(Method::GET, "/v1/requests/01a20583-ba94-7002-8c0b-bbdc5e108857/events", None).await;
     assert_eq!(dummy_key.status(), 404);
+}
+
+#[tokio::test]
+async fn one_stream_follows_several_requests_of_their_owner() {
+    let users = [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "alice:a-token,bob:b-token")];
+    let (server, origin) = (TestServer::with(&users).await, Origin::start().await);
+    let (alice, bob) = (server.deref().clone().with_token("a-token"), server.deref().clone().with_token("b-token"));
+    let one = alice.create(json!({ "url": origin.url("/gated/1000000/1") })).await;
+    let two = alice.create(json!({ "url": origin.url("/status/404") })).await;
+    let strangers = bob.create(json!({ "url": origin.url("/gated/1000000/2") })).await;
+    alice.failed(&two).await;
+    let stream = alice.call(Method::GET, &format!("/v1/requests/events?ids={one},{two},{strangers}"), None).await;
+    assert_eq!(
+        (stream.status().as_u16(), &stream.headers()["content-type"]),
+        (200, &"text/event-stream".parse().unwrap())
+    );
+    alice.until(&one, |row| row["received_bytes"] == 500_000).await;
+    origin.open_gate();
+    let (text, rows) = rest(stream).await;
+    let of = |id: &str| rows.iter().filter(|row| row["id"] == id).map(|row| row["status"].clone()).collect::<Vec<_>>();
+    assert_eq!((of(&one).last(), of(&two)), (Some(&json!("ready")), vec![json!("failed")]), "{text}");
+    assert_eq!(of(&strangers).len(), 0, "{text}");
+    let bytes = |row: &Value| row["received_bytes"] == 500_000 && row["total_bytes"] == 1_000_000;
+    assert!(rows.iter().any(bytes), "{text}");
+    let too_many: Vec<_> = (0..101).map(|n| format!("01a20583-ba94-7002-8c0b-{n:012}")).collect();
+    for bad in ["", "?ids=", "?ids=x", &format!("?ids={}", too_many.join(","))] {
+        assert_eq!(alice.call(Method::GET, &format!("/v1/requests/events{bad}"), None).await.status(), 422, "{bad}");
+    }
+}
+
+/// Reads a stream of events to its end, and returns its text and the requests in it.
+async fn rest(stream: reqwest::Response) -> (String, Vec<Value>) {
+    let text = tokio::time::timeout(Duration::from_secs(60), stream.text()).await;
+    let text = text.expect("the stream ends").expect("text");
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let rows = data.map(|row| serde_json::from_str(row).unwrap()).collect();
+    (text, rows)
 }
 
 #[tokio::test]

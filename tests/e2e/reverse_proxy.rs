@@ -1,74 +1,24 @@
 //! Reverse proxy: the server behind nginx with its default settings, under a path prefix.
 
 use std::fs;
-use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use futures::StreamExt;
 use metainfo::Value as Bencode;
-use proxytorrent_tests::documents::code_blocks;
+use proxytorrent_tests::nginx::{Nginx, behind_nginx};
 use proxytorrent_tests::{Origin, TestServer, eventually, free_port, read_json, root};
 use reqwest::redirect;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::process::{Child, Command};
 
-/// nginx in front of a server: `http://127.0.0.1:PORT/pt/` is the server's `/`.
-struct Nginx {
-    _process: Child,
-    _folder: TempDir,
-}
-
-impl Nginx {
-    /// nginx as `docs/operations.md` shows it.
-    fn start(port: u16, server: &str) -> Self {
-        let location = code_blocks("docs/operations.md", "nginx").remove(0).replace("http://127.0.0.1:8000", server);
-        Self::with(|_| format!("server {{\n listen 127.0.0.1:{port};\n {location}\n }}\n"))
-    }
-
-    /// nginx with the server that `server` returns for its folder.
-    fn with(server: impl FnOnce(&Path) -> String) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (server, path) = (server(folder.path()), folder.path().display());
-        let config = format!(
-            "daemon off; master_process off; pid {path}/pid; error_log {path}/error.log;\n\
-             events {{}}\n\
-             http {{\n\
-               access_log off;\n\
-               client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi;\n\
-               uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;\n\
-               {server}\
-             }}\n"
-        );
-        fs::write(folder.path().join("nginx.conf"), config).expect("written");
-        let process = Command::new("nginx")
-            .arg("-c")
-            .arg(folder.path().join("nginx.conf"))
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("nginx");
-        Self { _process: process, _folder: folder }
-    }
-}
-
-async fn behind_nginx(extra: &[(&str, &str)]) -> (TestServer, Nginx, String, reqwest::Client) {
-    let port = free_port();
-    let public = format!("http://127.0.0.1:{port}/pt");
-    let internal = free_port().to_string();
-    let server =
-        TestServer::with(&[&[("PUBLIC_URL", public.as_str()), ("PORT", internal.as_str())], extra].concat()).await;
-    let nginx = Nginx::start(port, &format!("http://127.0.0.1:{internal}"));
-    let client =
-        reqwest::Client::builder().no_proxy().redirect(redirect::Policy::limited(3)).build().expect("a client");
-    eventually("nginx responds", async || client.get(format!("{public}/v1/health")).send().await.ok()).await;
-    (server, nginx, public, client)
+/// Returns a client that follows redirects.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().redirect(redirect::Policy::limited(3)).build().expect("a client")
 }
 
 #[tokio::test]
 async fn every_link_works_under_a_path_prefix() {
-    let (server, _nginx, public, client) = behind_nginx(&[]).await;
+    let (server, _nginx, public) = behind_nginx(&[]).await;
+    let client = client();
     let origin = Origin::start().await;
     let base = public.strip_suffix("/pt").expect("a path");
     let get = async |url: String| {
@@ -109,7 +59,8 @@ async fn every_link_works_under_a_path_prefix() {
 
 #[tokio::test]
 async fn events_are_not_buffered() {
-    let (_server, _nginx, public, client) = behind_nginx(&[]).await;
+    let (_server, _nginx, public) = behind_nginx(&[]).await;
+    let client = client();
     assert_events_arrive(&public, &client).await;
 }
 
@@ -163,7 +114,8 @@ async fn assert_events_arrive(public: &str, client: &reqwest::Client) {
 
 /// Announces two peers through nginx. Returns the first compact peer entry in the response to the second one.
 async fn announced_address(trusted: &[(&str, &str)]) -> Vec<u8> {
-    let (server, _nginx, public, client) = behind_nginx(trusted).await;
+    let (server, _nginx, public) = behind_nginx(trusted).await;
+    let client = client();
     let origin = Origin::start().await;
     let row: Value = server.fetch(&origin.file(1_000, 1, "a.bin")).await;
     let torrent = server.save_torrent(row["id"].as_str().expect("an id")).await;

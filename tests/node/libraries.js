@@ -1,5 +1,7 @@
-export { h, render, Fragment } from "preact";
-export { useEffect, useMemo, useReducer, useRef, useState, useCallback } from "preact/hooks";
+// What the web page uses of packages from npm. `make page` builds shared/api/page/libraries.js from it.
+
+export { render } from "preact";
+export { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { h } from "preact";
 import htm from "htm";
 export const html = htm.bind(h);

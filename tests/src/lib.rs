@@ -1,15 +1,17 @@
-//! What the tests of all crates share: an origin with generated content, the server process, BitTorrent clients, an
-//! emulated AWS account, and the runtime API of Lambda.
+//! What the tests of all crates share: an origin with generated content, the server process, BitTorrent clients, a web
+//! browser, an emulated AWS account, and the runtime API of Lambda.
 //!
 //! Every process that a test starts here is stopped when its handle is dropped.
 
 mod api_client;
+pub mod browser;
 pub mod clients;
 pub mod documents;
 #[cfg(feature = "aws")]
 pub mod emulator;
 mod image;
 pub mod lambda;
+pub mod nginx;
 mod origin;
 mod process;
 mod server;

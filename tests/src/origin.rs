@@ -44,6 +44,7 @@ impl Origin {
             .route("/bytes/{size}/{seed}/{name}", get(bytes))
             .route("/{size}/{seed}", get(unnamed))
             .route("/gated/{size}/{seed}", get(gated))
+            .route("/gated/{size}/{seed}/{name}", get(gated_named))
             .route("/undeclared/{size}/{seed}", get(undeclared))
             .route("/silent/{n}", get(silent))
             .route("/delayed/{milliseconds}/{n}", get(delayed))
@@ -146,6 +147,10 @@ async fn gated(State(shared): State<Shared>, Path((size, seed)): Path<(usize, u6
         Body::from_stream(stream),
     )
         .into_response()
+}
+
+async fn gated_named(state: State<Shared>, Path((size, seed, _)): Path<(usize, u64, String)>) -> Response {
+    gated(state, Path((size, seed))).await
 }
 
 fn futures_stream(

@@ -1,100 +1,35 @@
 // The page: the form, the list of requests, and what both share.
 
-import { Follower, call, callJson, isActive, settings, token } from "./client.js";
+import { call, callJson, idempotencyKey, isActive, settings, token, whenUnauthorized } from "./client.js";
 import { ConfirmDialog, MagnetDialog, TokenDialog } from "./dialogs.js";
 import { NewRequests } from "./form.js";
-import { html, render, useCallback, useEffect, useMemo, useRef, useState } from "./libraries.js";
+import { html, render, useCallback, useEffect, useRef, useState } from "./libraries.js";
 import { problemText } from "./problem.js";
 import { nameOf } from "./request.js";
 import { Requests } from "./requests.js";
+import { useRequests } from "./store.js";
 import { language, t } from "./text.js";
-
-/** The requests on a page of the list. */
-const PAGE = 50;
-
-/** How often the list is read again, for requests that were created elsewhere, in milliseconds. */
-const REFRESH_INTERVAL = 60_000;
 
 /** How long a message is shown, in milliseconds. */
 const MESSAGE_TIME = 6000;
 
-/** Returns the loaded requests, and what loads and changes them. `onEnd` is called when a request ends. */
-function useRequests(listener) {
-  const [loaded, setLoaded] = useState(new Map());
-  const [cursor, setCursor] = useState(null);
-  const [loading, setLoading] = useState(true);
-  const known = useRef(new Map());
-  const listeners = useRef(listener);
-  listeners.current = listener;
+/** The dialogs for a request, by kind: whether they fit its status. */
+const FITS = {
+  magnet: (request) => request.status === "ready",
+  delete: (request) => request.status === "ready",
+  cancel: isActive,
+};
 
-  const add = useCallback((requests) => {
-    const all = new Map(known.current);
-    const ended = [];
-    for (const request of requests) {
-      const old = all.get(request.id);
-      // A page of the list may be older than an event.
-      if (old && old.updated_at > request.updated_at) continue;
-      if (old && isActive(old) && !isActive(request)) ended.push(request);
-      all.set(request.id, request);
-    }
-    known.current = all;
-    setLoaded(all);
-    ended.forEach((request) => listeners.current.onEnd(request));
-  }, []);
-  const remove = useCallback((gone) => {
-    known.current = new Map([...known.current].filter(([id]) => !gone(id)));
-    setLoaded(known.current);
-  }, []);
-  const load = useCallback(async (cursor) => {
-    try {
-      const page = await callJson("GET", `/requests?limit=${PAGE}${cursor ? `&cursor=${cursor}` : ""}`);
-      add(page.items);
-      listeners.current.onProblem(null);
-      return page.next_cursor;
-    } catch (problem) {
-      listeners.current.onProblem(problem);
-      return cursor;
-    } finally {
-      setLoading(false);
-    }
-  }, []);
-  const reload = useCallback(async () => {
-    const next = await load(null);
-    // The older pages that are loaded stay.
-    setCursor((cursor) => (known.current.size > PAGE ? cursor : next));
-  }, []);
-  const older = useCallback(async () => {
-    setLoading(true);
-    setCursor(await load(cursor));
-  }, [cursor]);
-  const read = useCallback(async (id) => add([await callJson("GET", `/requests/${id}`)]), []);
-
-  const follower = useMemo(
-    () =>
-      new Follower({
-        onRequest: (request) => add([request]),
-        onGone: (gone) => remove((id) => id === gone),
-        onProblem: (problem) => listeners.current.onProblem(problem),
-      }),
-    [],
-  );
-  useEffect(() => follower.follow([...loaded.values()].filter(isActive).map(({ id }) => id)), [loaded]);
-
-  const clear = useCallback(() => {
-    follower.stop();
-    remove(() => true);
-    setCursor(null);
-  }, []);
-  // Newest first: an id begins with the time.
-  const requests = useMemo(() => [...loaded.values()].sort((a, b) => (a.id < b.id ? 1 : -1)), [loaded]);
-  return { requests, loading, reload, older: cursor && older, read, clear };
-}
+/** Moves the focus to the heading of the list, when what had it is gone. */
+const focusList = () => document.getElementById("requests").focus();
 
 function App() {
   const [message, setMessage] = useState(null);
-  const [lost, setLost] = useState(null);
+  const [lost, setLost] = useState({});
   const [dialog, setDialog] = useState(null);
+  // Why the token is asked for: "" if there was none yet, null if it is not asked for.
   const [refused, setRefused] = useState(settings.authentication && !token.get() ? "" : null);
+  const repeated = useRef(new Map());
 
   const say = useCallback((text, isError = false) => setMessage({ text, isError }), []);
   useEffect(() => {
@@ -102,43 +37,37 @@ function App() {
     const timer = setTimeout(() => setMessage(null), MESSAGE_TIME);
     return () => clearTimeout(timer);
   }, [message]);
+  useEffect(() => whenUnauthorized((problem) => setRefused(token.get() ? problemText(problem) : "")), []);
+  useEffect(() => {
+    // What another app shared is in the form now: a reload must not fill it again.
+    if (location.search) history.replaceState(null, "", location.pathname);
+  }, []);
 
-  const onProblem = (problem) => {
-    const reason = problem?.status === 0 ? t("connection_lost") : problem && problemText(problem);
-    setLost(problem?.status === 401 ? null : reason);
-    if (problem?.status === 401) setRefused(token.get() ? problemText(problem) : "");
+  const onProblem = (part, problem) => {
+    const text = problem && problem.status !== 401 ? problemText(problem) : null;
+    setLost((lost) => ({ ...lost, [part]: text }));
   };
   const onEnd = (request) => {
     const name = nameOf(request);
     if (request.status === "ready") say(t("now_ready", { name }));
     if (request.status === "failed") say(t("now_failed", { name }), true);
   };
-  const { requests, loading, reload, older, read, clear } = useRequests({ onProblem, onEnd });
+  const { requests, isLoaded, isLoading, older, add, read, remove, clear } = useRequests(refused === null, {
+    onProblem,
+    onEnd,
+  });
 
+  /** Runs an action, and shows its error. */
   const act = async (action) => {
     try {
-      await action(say);
+      await action();
     } catch (problem) {
-      if (problem.status === 401) onProblem(problem);
-      else say(problemText(problem), true);
+      if (problem.status !== 401) say(problemText(problem), true);
     }
   };
-
-  useEffect(() => {
-    if (refused !== null) return undefined;
-    reload();
-    const refresh = () => !document.hidden && reload();
-    const timer = setInterval(refresh, REFRESH_INTERVAL);
-    document.addEventListener("visibilitychange", refresh);
-    return () => (clearInterval(timer), document.removeEventListener("visibilitychange", refresh));
-  }, [refused]);
-  useEffect(() => {
-    // What another app shared is in the form now: a reload must not fill it again.
-    if (location.search) history.replaceState(null, "", location.pathname);
-  }, []);
-
   const enter = (value) => {
     token.set(value);
+    clear();
     setRefused(null);
   };
   const signOut = () => {
@@ -146,21 +75,27 @@ function App() {
     clear();
     setRefused("");
   };
-  const remove = ({ request }) =>
+  const end = (id) =>
     act(async () => {
-      setDialog(null);
-      document.getElementById("requests").focus();
-      await call("DELETE", `/requests/${request.id}`);
-      await read(request.id);
+      focusList();
+      await call("DELETE", `/requests/${id}`);
+      await read(id);
     });
-  const again = ({ url, format, ttl, keep, webseed, callback_url }) =>
+  const again = ({ id, url, format, ttl, keep, webseed, sha256, callback_url }) =>
     act(async () => {
-      const body = { url, format, ttl, keep, webseed, ...(callback_url && { callback_url }) };
-      const created = await callJson("POST", "/requests", { body });
-      await read(created.id);
-      document.getElementById("requests").focus();
+      const body = { url, format, ttl, keep, webseed };
+      if (sha256) body.sha256 = sha256;
+      if (callback_url) body.callback_url = callback_url;
+      if (!repeated.current.has(id)) repeated.current.set(id, idempotencyKey());
+      const headers = { "idempotency-key": repeated.current.get(id) };
+      const created = await callJson("POST", "/requests", { body, headers });
+      focusList();
+      await read(created.id, true);
     });
 
+  const shown = requests.find(({ id }) => id === dialog?.id);
+  const kind = shown && FITS[dialog.kind](shown) ? dialog.kind : null;
+  const problem = Object.values(lost).find(Boolean);
   return html`
     <header class="top">
       <img src="page/icon.svg" alt="" width="40" height="40" />
@@ -168,30 +103,37 @@ function App() {
         <h1>${t("title")}</h1>
         <p>${t("subtitle")}</p>
       </div>
-      <nav>
-        <a href="docs/">${t("api")}</a>
-        ${settings.authentication && refused === null && html`<button class="quiet" onClick=${signOut}>${t("sign_out")}</button>`}
-      </nav>
+      ${settings.authentication && refused === null && html`
+        <button class="quiet" onClick=${signOut}>${t("sign_out")}</button>
+      `}
     </header>
     <main>
-      <${NewRequests} onCreated=${(id) => act(() => read(id))} />
-      ${lost && html`<p class="lost" role="alert">${lost}</p>`}
+      <${NewRequests} onCreated=${(id) => act(() => read(id, true))} />
+      <div role="alert">${problem && html`<p class="lost">${problem} ${t("trying_again")}</p>`}</div>
       <${Requests}
-        requests=${requests} loading=${loading} onOlder=${older} act=${act} onDialog=${setDialog} onAgain=${again}
+        requests=${requests} isLoaded=${isLoaded} isLoading=${isLoading} onOlder=${older} onAgain=${again}
+        onDialog=${(kind, { id }) => setDialog({ kind, id })} onGone=${(gone) => remove((id) => id === gone)}
+        onRead=${(request) => add([request])} act=${act} say=${say}
       />
+      ${message && html`
+        <div class="message ${message.isError ? "error" : ""}">
+          <span dir="auto">${message.text}</span>
+          <button class="quiet" onClick=${() => setMessage(null)}>${t("close")}</button>
+        </div>
+      `}
     </main>
-    <div class="message ${message?.isError ? "error" : ""}" role="status" hidden=${!message}>
-      <span dir="auto">${message?.text}</span>
-      <button class="quiet" onClick=${() => setMessage(null)}>${t("close")}</button>
-    </div>
+    <footer>
+      <span>${t("title")} ${settings.version}</span>
+      <a href="docs">${t("api")}</a>
+    </footer>
+    <p class="for-screen-readers" role="status">${message?.text}</p>
     ${refused !== null && html`<${TokenDialog} problem=${refused} onToken=${enter} />`}
-    ${dialog?.kind === "magnet" && html`
-      <${MagnetDialog} request=${dialog.request} name=${nameOf(dialog.request)} onClose=${() => setDialog(null)} />
+    ${kind === "magnet" && html`
+      <${MagnetDialog} request=${shown} name=${nameOf(shown)} onClose=${() => setDialog(null)} />
     `}
-    ${["cancel", "delete"].includes(dialog?.kind) && html`
+    ${(kind === "cancel" || kind === "delete") && html`
       <${ConfirmDialog}
-        kind=${dialog.kind} name=${nameOf(dialog.request)} onConfirm=${() => remove(dialog)}
-        onClose=${() => setDialog(null)}
+        key=${kind} kind=${kind} name=${nameOf(shown)} onConfirm=${() => end(shown.id)} onClose=${() => setDialog(null)}
       />
     `}
   `;

@@ -11,7 +11,7 @@ export default {
   fetch: "Fetch",
   options: "Options",
   keep: "Seed for",
-  keep_default: "{duration} (default)",
+  by_default: "{what} (default)",
   keep_forever: "Until deleted",
   keep_forever_default: "Until deleted (default)",
   format: "Torrent format",
@@ -40,7 +40,8 @@ export default {
   no_match: "None of the {count} newest requests matches.",
   no_match_at_all: "No request matches.",
   older: "Show older requests",
-  connection_lost: "The connection is lost. Trying again…",
+  found: "{count} found",
+  trying_again: "Trying again…",
 
   queued: "Waiting",
   fetching: "Fetching",
@@ -101,8 +102,14 @@ export default {
   token: "Token",
   token_enter: "Continue",
 
-  unreachable: "The server does not answer. Check the connection and try again.",
-  retry_after: "Try again in {duration}.",
+  token_wrong: "A token has only letters, digits and signs of ASCII, and no spaces.",
+
+  unreachable: "The server does not respond.",
+  unexpected: "The server responded with the status {status}.",
+  retry_after: "Try again {when}.",
+
+  // The server's own texts are English.
+  problems: {},
 
   failures: {
     unsupported_scheme: "Only http and https URLs can be fetched.",

@@ -1,7 +1,7 @@
 // Errors of the API in words.
 
 import { Problem } from "./client.js";
-import { duration, t } from "./text.js";
+import { problemTranslation, soon, t } from "./text.js";
 
 /**
  * Returns an error as a text for people: what the server says, each field that is not valid, and when to try again.
@@ -11,8 +11,9 @@ import { duration, t } from "./text.js";
 export function problemText(error) {
   if (!(error instanceof Problem)) throw error;
   if (error.status === 0) return t("unreachable");
-  const fields = error.errors.map(({ field, detail }) => `${field} ${detail}`);
-  const texts = [fields.length > 0 ? fields.join("; ") : error.message];
-  if (error.retryAfter) texts.push(t("retry_after", { duration: duration(error.retryAfter) }));
-  return texts.join(". ");
+  const fields = error.errors.map(({ field, detail }) => `${field} ${detail}`).join("; ");
+  const said = fields || error.message || t("unexpected", { status: error.status });
+  const translation = problemTranslation(error.code);
+  const text = translation ? `${translation} (${said})` : said;
+  return error.retryAfter ? `${text}. ${t("retry_after", { when: soon(error.retryAfter) })}` : text;
 }

@@ -4,9 +4,9 @@ import { call, callJson, isActive } from "./client.js";
 import { copyMagnet } from "./dialogs.js";
 import { html, useEffect, useRef, useState } from "./libraries.js";
 import { problemText } from "./problem.js";
-import { date, duration, failureText, number, percent, size, t } from "./text.js";
+import { bytes, date, duration, failureText, number, percent, size, t } from "./text.js";
 
-/** How often the swarm of a request whose details are open is read, in milliseconds. */
+/** How often a request whose details are open is read, for its swarm, in milliseconds. */
 const SWARM_INTERVAL = 10_000;
 
 /**
@@ -27,36 +27,52 @@ export function nameOf(request) {
   }
 }
 
-/** Returns how many seconds the fetch still takes, from how its progress has grown so far; null if that is not known. */
-function useTimeLeft(request) {
+/** Returns how many seconds the fetch still takes, at the rate of its bytes so far; null if that is not known. */
+function useTimeLeft({ status, received_bytes: received, total_bytes: total }) {
   const first = useRef(null);
-  if (request.status !== "fetching") {
-    first.current = null;
-    return null;
-  }
-  const now = { at: Date.now(), bytes: request.received_bytes };
-  first.current ??= now;
-  const bytes = now.bytes - first.current.bytes;
-  if (!request.total_bytes || bytes <= 0 || now.at - first.current.at < 1000) return null;
-  return ((request.total_bytes - now.bytes) * (now.at - first.current.at)) / bytes / 1000;
+  const now = { at: Date.now(), received };
+  // A fetch that starts anew has fewer bytes.
+  if (status !== "fetching" || !first.current || received < first.current.received) first.current = now;
+  const bytes = received - first.current.received;
+  const ms = now.at - first.current.at;
+  return total && bytes > 0 && ms >= 1000 ? ((total - received) * ms) / bytes / 1000 : null;
+}
+
+/** Returns a ref of an element that has the focus again when a change of its status removes what had it. */
+function useKeptFocus(status) {
+  const element = useRef(null);
+  const had = useRef(false);
+  useEffect(() => {
+    const { current } = element;
+    const entered = () => (had.current = true);
+    const left = (event) => event.relatedTarget && (had.current = current.contains(event.relatedTarget));
+    current.addEventListener("focusin", entered);
+    current.addEventListener("focusout", left);
+    return () => (current.removeEventListener("focusin", entered), current.removeEventListener("focusout", left));
+  }, []);
+  useEffect(() => {
+    if (had.current && document.activeElement === document.body) element.current.querySelector("h3").focus();
+  }, [status]);
+  return element;
 }
 
 /**
- * A request. `act` runs what a button does, and shows its errors; `onDialog` opens a dialog; `onAgain` creates the same
- * request again.
+ * A request. `act` runs what a button does, and shows its errors; `say` shows a message; `onDialog` opens a dialog;
+ * `onAgain` creates the same request again.
  */
-export function Request({ request, act, onDialog, onAgain }) {
+export function Request({ request, act, say, onDialog, onAgain, onRead, onGone }) {
   const [open, setOpen] = useState(false);
-  const name = nameOf(request);
+  const element = useKeptFocus(request.status);
   const left = useTimeLeft(request);
+  const name = nameOf(request);
   const id = `request-${request.id}`;
   const active = isActive(request);
   const ended = !active && request.status !== "ready";
   return html`
-    <li class="request ${request.status}">
+    <li class="request ${request.status}" ref=${element}>
       <article aria-labelledby=${id}>
         <header>
-          <h3 id=${id} dir="auto">${name}</h3>
+          <h3 id=${id} dir="auto" tabindex="-1">${name}</h3>
           <span class="status">${t(request.status)}</span>
         </header>
         <p class="source">
@@ -67,17 +83,17 @@ export function Request({ request, act, onDialog, onAgain }) {
         ${request.error_code && html`<${Failure} request=${request} />`}
         <div class="actions">
           ${request.status === "ready" && html`
-            <${ReadyActions} request=${request} act=${act} onDialog=${onDialog} describedby=${id} />
+            <${ReadyActions} request=${request} act=${act} say=${say} onDialog=${onDialog} describedby=${id} />
           `}
           ${active && html`
-            <button onClick=${() => onDialog({ kind: "cancel", request })} aria-describedby=${id}>${t("cancel")}</button>
+            <button onClick=${() => onDialog("cancel", request)} aria-describedby=${id}>${t("cancel")}</button>
           `}
           ${ended && html`<${Again} request=${request} onAgain=${onAgain} describedby=${id} />`}
           <button class="quiet last" aria-expanded=${String(open)} aria-describedby=${id} onClick=${() => setOpen(!open)}>
             ${t("details")}
           </button>
         </div>
-        ${open && html`<${Details} request=${request} />`}
+        ${open && html`<${Details} request=${request} onRead=${onRead} onGone=${onGone} />`}
       </article>
     </li>
   `;
@@ -94,16 +110,16 @@ function facts(request) {
 
 function Progress({ request, name, left }) {
   const { progress, received_bytes: received, total_bytes: total, status } = request;
-  const texts = [];
+  const unknown = status === "queued" || (status === "fetching" && !total);
+  const texts = unknown ? [] : [percent(progress)];
   if (status === "fetching" && received > 0) {
     texts.push(total ? t("received", { received: size(received), total: size(total) }) : size(received));
   }
   if (left !== null) texts.push(t("left", { duration: duration(left) }));
-  const unknown = status === "queued" || (status === "fetching" && !total);
   return html`
     <div class="progress">
       <progress max="100" value=${unknown ? null : progress} aria-label=${t("progress_of", { name })} />
-      <span>${unknown ? "" : percent(progress)} ${texts.join(", ")}</span>
+      <span>${texts.join(", ")}</span>
     </div>
   `;
 }
@@ -119,11 +135,11 @@ function Failure({ request }) {
   `;
 }
 
-function ReadyActions({ request, act, onDialog, describedby }) {
+function ReadyActions({ request, act, say, onDialog, describedby }) {
   const copy = () =>
-    act(async (say) => {
+    act(async () => {
       if (await copyMagnet(request.id)) say(t("copied"));
-      else onDialog({ kind: "magnet", request });
+      else onDialog("magnet", request);
     });
   const torrent = () =>
     act(async () => {
@@ -135,15 +151,15 @@ function ReadyActions({ request, act, onDialog, describedby }) {
     });
   const content = () =>
     act(async () => {
-      const { url } = await callJson("GET", `/requests/${request.id}/content?link=true`);
+      const { url } = await callJson("GET", `/requests/${request.id}/content-link`);
       download(url, nameOf(request));
     });
   return html`
     <button class="primary" onClick=${copy} aria-describedby=${describedby}>${t("copy_magnet")}</button>
     <button onClick=${torrent} aria-describedby=${describedby}>${t("torrent")}</button>
     <button onClick=${content} aria-describedby=${describedby}>${t("content")}</button>
-    <button onClick=${() => onDialog({ kind: "magnet", request })} aria-describedby=${describedby}>${t("qr")}</button>
-    <button onClick=${() => onDialog({ kind: "delete", request })} aria-describedby=${describedby}>${t("delete")}</button>
+    <button onClick=${() => onDialog("magnet", request)} aria-describedby=${describedby}>${t("qr")}</button>
+    <button onClick=${() => onDialog("delete", request)} aria-describedby=${describedby}>${t("delete")}</button>
   `;
 }
 
@@ -156,31 +172,44 @@ function download(url, name) {
 }
 
 function Again({ request, onAgain, describedby }) {
+  const [busy, setBusy] = useState(false);
   // The API does not return headers and bodies, which may have secrets.
   const whole = request.method === "GET" && request.header_names.length === 0;
+  const again = async () => {
+    setBusy(true);
+    await onAgain(request);
+    setBusy(false);
+  };
   return html`
-    <button disabled=${!whole} onClick=${() => onAgain(request)} aria-describedby=${describedby}>${t("again")}</button>
+    <button disabled=${!whole || busy} onClick=${again} aria-describedby=${describedby}>${t("again")}</button>
     ${!whole && html`<p class="hint">${t("again_not")}</p>`}
   `;
 }
 
-function Details({ request }) {
+function Details({ request, onRead, onGone }) {
   const [swarm, setSwarm] = useState(null);
   const [error, setError] = useState(null);
   useEffect(() => {
     if (request.status !== "ready") return undefined;
     const controller = new AbortController();
+    const { signal } = controller;
     const read = async () => {
       if (document.hidden) return;
       try {
-        setSwarm((await callJson("GET", `/requests/${request.id}`, { signal: controller.signal })).swarm ?? null);
+        const current = await callJson("GET", `/requests/${request.id}`, { signal });
+        setSwarm(current.swarm ?? null);
         setError(null);
+        // A ready request may have expired.
+        onRead(current);
       } catch (problem) {
-        if (!controller.signal.aborted) setError(problemText(problem));
+        if (signal.aborted) return;
+        if (problem.status === 404) onGone(request.id);
+        if (problem.status === 401) clearInterval(timer);
+        setError(problemText(problem));
       }
     };
-    read();
     const timer = setInterval(read, SWARM_INTERVAL);
+    read();
     return () => (clearInterval(timer), controller.abort());
   }, [request.id, request.status]);
   const rows = details(request, swarm, error);
@@ -197,7 +226,7 @@ function details(request, swarm, error) {
     ["detail_url", request.url],
     ["detail_final_url", request.final_url !== request.url && request.final_url],
     ["detail_type", request.content_type],
-    ["detail_size", request.content_size !== null && `${number(request.content_size)} B`],
+    ["detail_size", request.content_size !== null && bytes(request.content_size)],
     ["detail_sha256", request.content_hash],
     ["detail_infohash", request.infohash],
     ["detail_infohash_v2", request.infohash_v2],

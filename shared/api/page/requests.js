@@ -1,7 +1,7 @@
 // The list of requests, with search and older pages.
 
 import { isActive } from "./client.js";
-import { html, useState } from "./libraries.js";
+import { html, useEffect, useRef, useState } from "./libraries.js";
 import { Request } from "./request.js";
 import { number, t } from "./text.js";
 
@@ -22,15 +22,21 @@ const matches = (request, text) =>
   );
 
 /** The list. `requests` are the loaded ones, newest first; `onOlder` loads more, if there are more. */
-export function Requests({ requests, loading, onOlder, ...actions }) {
+export function Requests({ requests, isLoaded, isLoading, onOlder, ...actions }) {
   const [search, setSearch] = useState("");
   const [filter, setFilter] = useState("all");
+  const heading = useRef(null);
+  const hasOlder = Boolean(onOlder);
+  useEffect(() => {
+    // The button is gone that loaded the last ones.
+    if (isLoaded && !hasOlder && document.activeElement === document.body && requests.length > 50) heading.current.focus();
+  }, [hasOlder]);
   const text = search.trim().toLowerCase();
   const shown = requests.filter(FILTERS[filter]).filter((request) => !text || matches(request, text));
   return html`
     <section aria-labelledby="requests">
       <div class="list-header">
-        <h2 id="requests" tabindex="-1">${t("requests")}</h2>
+        <h2 id="requests" ref=${heading} tabindex="-1">${t("requests")}</h2>
         <label class="inline">${t("search")}
           <input type="search" value=${search} onInput=${(event) => setSearch(event.currentTarget.value)} />
         </label>
@@ -40,19 +46,20 @@ export function Requests({ requests, loading, onOlder, ...actions }) {
           </select>
         </label>
       </div>
+      <p class="for-screen-readers" role="status">${text && t("found", { count: number(shown.length) })}</p>
       ${shown.length > 0 && html`
         <ul class="requests">
           ${shown.map((request) => html`<${Request} key=${request.id} request=${request} ...${actions} />`)}
         </ul>
       `}
-      ${shown.length === 0 && html`<p class="empty">${emptyText(requests, loading, onOlder)}</p>`}
-      ${onOlder && html`<button class="older" disabled=${loading} onClick=${onOlder}>${t("older")}</button>`}
+      ${shown.length === 0 && html`<p class="empty">${emptyText(requests, isLoaded, onOlder)}</p>`}
+      ${onOlder && html`<button class="older" disabled=${isLoading} onClick=${onOlder}>${t("older")}</button>`}
     </section>
   `;
 }
 
-function emptyText(requests, loading, onOlder) {
-  if (loading) return t("loading");
+function emptyText(requests, isLoaded, onOlder) {
+  if (!isLoaded) return t("loading");
   if (requests.length === 0) return t("empty");
   return onOlder ? t("no_match", { count: number(requests.length) }) : t("no_match_at_all");
 }

@@ -11,7 +11,7 @@ export default {
   fetch: "Скачать",
   options: "Параметры",
   keep: "Раздавать",
-  keep_default: "{duration} (по умолчанию)",
+  by_default: "{what} (по умолчанию)",
   keep_forever: "До удаления",
   keep_forever_default: "До удаления (по умолчанию)",
   format: "Формат торрента",
@@ -40,7 +40,8 @@ export default {
   no_match: "Среди новых запросов ({count}) ничего не найдено.",
   no_match_at_all: "Ничего не найдено.",
   older: "Показать более старые",
-  connection_lost: "Соединение потеряно. Повторная попытка…",
+  found: "Найдено: {count}",
+  trying_again: "Повторная попытка…",
 
   queued: "Ожидает",
   fetching: "Скачивается",
@@ -52,7 +53,7 @@ export default {
   expired: "Истёк",
   retrying: "Повторная попытка ({count})",
   progress_of: "Ход выполнения: {name}",
-  left: "осталось примерно {duration}",
+  left: "осталось: {duration}",
   received: "{received} из {total}",
   until: "раздаётся до {date}",
   until_deleted: "раздаётся до удаления",
@@ -101,8 +102,24 @@ export default {
   token: "Токен",
   token_enter: "Продолжить",
 
-  unreachable: "Сервер не отвечает. Проверьте соединение и попробуйте снова.",
-  retry_after: "Попробуйте снова через {duration}.",
+  token_wrong: "В токене могут быть только буквы, цифры и знаки ASCII, без пробелов.",
+
+  unreachable: "Сервер не отвечает.",
+  unexpected: "Сервер ответил со статусом {status}.",
+  retry_after: "Попробуйте снова {when}.",
+
+  problems: {
+    unauthorized: "Токен не подходит.",
+    validation_failed: "Сервер не принял данные.",
+    rate_limited: "Слишком много запросов.",
+    quota_exceeded: "Достигнут предел запросов или места.",
+    storage_full: "На диске сервера нет места.",
+    store_unavailable: "Хранилище сервера недоступно.",
+    not_ready: "Запрос ещё не готов.",
+    request_gone: "Запрос уже завершён.",
+    request_not_found: "Такого запроса нет.",
+    content_unavailable: "Сохранённое содержимое не читается.",
+  },
 
   failures: {
     unsupported_scheme: "Скачать можно только ссылки http и https.",

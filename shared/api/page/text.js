@@ -31,6 +31,14 @@ export function t(key, values = {}) {
  */
 export const failureText = (code) => (code && texts.failures[code]) ?? null;
 
+/**
+ * Returns the translation of the code of an error of the API, or null: then what the server says is in the language of
+ * the page, or the code is not known.
+ * @param {string | null} code
+ * @returns {string | null}
+ */
+export const problemTranslation = (code) => (code && texts.problems[code]) ?? null;
+
 const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
 
 /**
@@ -43,6 +51,14 @@ export function size(bytes) {
   const format = { style: "unit", unit: UNITS[power], unitDisplay: power ? "short" : "long", maximumFractionDigits: 1 };
   return new Intl.NumberFormat(locale, format).format(bytes / 1000 ** power);
 }
+
+/**
+ * Returns an exact number of bytes for people.
+ * @param {number} value
+ * @returns {string}
+ */
+export const bytes = (value) =>
+  new Intl.NumberFormat(locale, { style: "unit", unit: "byte", unitDisplay: "long" }).format(value);
 
 /**
  * Returns a whole number for people.
@@ -58,16 +74,32 @@ export const number = (value) => new Intl.NumberFormat(locale).format(value);
  */
 export const percent = (value) => new Intl.NumberFormat(locale, { style: "percent" }).format(value / 100);
 
+const TIMES = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+
+/** Returns a duration in seconds as a whole number of its largest unit. */
+function inLargestUnit(seconds) {
+  const [unit, length] = TIMES.find(([, length]) => seconds >= length) ?? TIMES.at(-1);
+  return { unit, count: Math.max(1, Math.round(seconds / length)) };
+}
+
 /**
- * Returns a duration for people, in its largest unit.
+ * Returns a duration for people, such as "7 days".
  * @param {number} seconds
  * @returns {string}
  */
 export function duration(seconds) {
-  const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
-  const [unit, length] = units.find(([, length]) => seconds >= length) ?? units[3];
-  const format = { style: "unit", unit, unitDisplay: "long" };
-  return new Intl.NumberFormat(locale, format).format(Math.max(1, Math.round(seconds / length)));
+  const { unit, count } = inLargestUnit(seconds);
+  return new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay: "long" }).format(count);
+}
+
+/**
+ * Returns a time in the future for people, such as "in 7 seconds".
+ * @param {number} seconds
+ * @returns {string}
+ */
+export function soon(seconds) {
+  const { unit, count } = inLargestUnit(seconds);
+  return new Intl.RelativeTimeFormat(locale).format(count, unit);
 }
 
 /**

@@ -46,11 +46,11 @@ pub(crate) async fn respond(
     let size = content.size;
     // The hash identifies the bytes: a strong validator (RFC 9110, 8.8.1).
     let etag = format!("\"{}\"", content.hash);
-    let known = asked
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.split(',').any(|one| one.trim().trim_start_matches("W/") == etag || one.trim() == "*"));
+    if is_loaded_as_code(asked) {
+        let detail = "a page must not load a content as a script or a style";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "not_code", detail));
+    }
+    let known = is_known(asked, &etag);
     let mut headers = HeaderMap::new();
     let mut set = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -98,6 +98,22 @@ pub(crate) async fn respond(
     })?;
     let body = futures::stream::iter(start.map(Ok)).chain(body).boxed();
     Ok((status, headers, Body::from_stream(send(body))).into_response())
+}
+
+/// Whether the client has what has this ETag (RFC 9110, 13.1.2).
+pub(crate) fn is_known(asked: &HeaderMap, etag: &str) -> bool {
+    let values = asked.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
+    tags.any(|tag| tag.trim_start_matches("W/") == etag || tag == "*")
+}
+
+/// Whether a browser asks for a content in order to run it or to apply it to a page (W3C Fetch Metadata). The policy of
+/// the web page allows scripts of this origin.
+fn is_loaded_as_code(asked: &HeaderMap) -> bool {
+    const CODE: [&str; 7] =
+        ["audioworklet", "paintworklet", "script", "serviceworker", "sharedworker", "style", "worker"];
+    let destination = asked.get("sec-fetch-dest").and_then(|value| value.to_str().ok());
+    destination.is_some_and(|destination| CODE.contains(&destination))
 }
 
 /// Returns the bytes of a range in chunks of at most `chunk` bytes. `read` fills a chunk with the bytes from an offset on.

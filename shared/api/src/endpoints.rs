@@ -123,9 +123,11 @@ pub fn get_magnet() -> Endpoint {
     Endpoint::of_api().route("GET /requests/{id}/magnet", get(requests::magnet::magnet))
 }
 
-/// `GET /requests/{id}/content`.
+/// `GET /requests/{id}/content` and `GET /requests/{id}/content-link`.
 pub fn get_content() -> Endpoint {
-    Endpoint::of_api().route("GET /requests/{id}/content", get(requests::content::content))
+    Endpoint::of_api()
+        .route("GET /requests/{id}/content", get(requests::content::content))
+        .route("GET /requests/{id}/content-link", get(requests::content_link::content_link))
 }
 
 /// `GET /requests/{id}/events` and `GET /requests/events`.
@@ -137,7 +139,7 @@ fn events() -> Endpoint {
 
 /// `GET /download/{id}/{expires_at}/{key}`: the content, for a browser.
 fn download() -> Endpoint {
-    Endpoint::public().route("GET /download/{id}/{expires_at}/{key}", get(requests::download_link::download))
+    Endpoint::public().route("GET /download/{id}/{expires_at}/{key}", get(requests::content_link::download))
 }
 
 /// `GET /webseed/{id}/{key}`: the content, for peers.

@@ -27,6 +27,7 @@ pub(crate) fn endpoints() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(requests::torrent::torrent))
         .routes(routes!(requests::magnet::magnet))
         .routes(routes!(requests::content::content))
+        .routes(routes!(requests::content_link::content_link))
         .routes(routes!(requests::events::events))
         .routes(routes!(requests::events::events_of_several))
         .routes(routes!(service::passkeys::revoke))

@@ -156,21 +156,41 @@ impl Passkeys {
     }
 
     /// Returns the key of a link to the content of this request that is valid until `expires_at`: 32 hexadecimal
-    /// digits.
-    pub fn of_download(&self, id: RequestId, expires_at: Timestamp) -> String {
-        hex::encode(&self.download_key(id, expires_at).finalize().into_bytes()[..16])
+    /// digits. A revocation invalidates it.
+    pub(crate) async fn of_download(
+        &self,
+        guards: &dyn Reservations,
+        now: Timestamp,
+        row: &FetchRequest,
+        expires_at: Timestamp,
+    ) -> Result<String, StoreError> {
+        let generation = self.generation(guards, &row.owner, now).await?;
+        Ok(hex::encode(&self.download_mac(row, expires_at, &generation).finalize().into_bytes()[..16]))
     }
 
-    /// Whether `key` is the key of the link to the content of this request that is valid until `expires_at`, compared
-    /// in constant time.
-    pub fn opens_download(&self, id: RequestId, expires_at: Timestamp, key: &str) -> bool {
-        let mac = || self.download_key(id, expires_at);
-        hex::decode(key).is_ok_and(|key| key.len() == 16 && mac().verify_truncated_left(&key).is_ok())
+    /// Whether `key` is the key of the link to the content of this request that is valid until `expires_at`, and the
+    /// owner is still a configured user.
+    pub(crate) async fn opens_download(
+        &self,
+        guards: &dyn Reservations,
+        now: Timestamp,
+        row: &FetchRequest,
+        expires_at: Timestamp,
+        key: &str,
+    ) -> Result<bool, StoreError> {
+        let Some(key) = hex::decode(key).ok().filter(|key| key.len() == 16) else { return Ok(false) };
+        if !self.users.contains(&row.owner) {
+            return Ok(false);
+        }
+        let generation = self.generation(guards, &row.owner, now).await?;
+        Ok(self.download_mac(row, expires_at, &generation).verify_truncated_left(&key).is_ok())
     }
 
-    fn download_key(&self, id: RequestId, expires_at: Timestamp) -> Hmac<Sha256> {
+    fn download_mac(&self, row: &FetchRequest, expires_at: Timestamp, generation: &str) -> Hmac<Sha256> {
         let mut mac = self.keyed();
-        mac.update(format!("download\n{id}\n{}", expires_at.as_millis()).as_bytes());
+        let (id, owner, expires_at) = (row.id, &row.owner, expires_at.as_millis());
+        // The owner comes last: only this field may contain any character.
+        mac.update(format!("download\n{id}\n{expires_at}\n{generation}\n{owner}").as_bytes());
         mac
     }
 
@@ -198,17 +218,6 @@ mod tests {
         for bad in ["", "00", &key[2..], &format!("{key}00"), "not hex"] {
             assert!(!passkeys.opens_content(one, bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn the_key_of_a_download_link_depends_on_request_and_expiry() {
-        let (passkeys, id, at) = (Passkeys::new(b"secret", []), RequestId::new(), Timestamp::from_millis(1000));
-        let key = passkeys.of_download(id, at);
-        assert!(passkeys.opens_download(id, at, &key));
-        assert!(!passkeys.opens_download(RequestId::new(), at, &key));
-        assert!(!passkeys.opens_download(id, Timestamp::from_millis(1001), &key));
-        assert!(!passkeys.opens_download(id, at, &passkeys.of_content(id)), "the key of the webseed");
-        assert!(!passkeys.opens_download(id, at, ""));
     }
 
     #[test]

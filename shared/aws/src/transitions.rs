@@ -68,9 +68,13 @@ fn state(mut change: Change, id: RequestId, transition: &Transition, now: Timest
     if let Some(progress) = transition.progress {
         change = change.set("progress", n(progress));
     }
-    if let Some(Received { bytes, total }) = transition.received {
-        change = change.set("received_bytes", n(bytes)).set("total_bytes", total.map(n));
-    }
+    change = match transition.received {
+        Update::Keep => change,
+        Update::Set(Received { bytes, total }) => {
+            change.set("received_bytes", n(bytes)).set("total_bytes", total.map(n))
+        }
+        Update::Clear => change.set("received_bytes", None).set("total_bytes", None),
+    };
     change = match transition.retries {
         Retries::Keep => change,
         Retries::Increment => change.add("retry_count", 1),

@@ -78,8 +78,8 @@ pub struct Transition {
     pub to: Option<Status>,
     /// The progress in percent.
     pub progress: Option<u8>,
-    /// How much of the content was received; `None`: as before.
-    pub received: Option<Received>,
+    /// How much of the content was received.
+    pub received: Update<Received>,
     /// The number of retries.
     pub retries: Retries,
     /// What the content must hash to.
@@ -129,7 +129,7 @@ impl Transition {
             from,
             to,
             progress: None,
-            received: None,
+            received: Update::Keep,
             retries: Retries::Keep,
             sha256: Update::Keep,
             content: Update::Keep,
@@ -158,7 +158,7 @@ impl Transition {
         let Progress { percent, received } = progress;
         Self {
             progress: Some(percent),
-            received,
+            received: received.map_or(Update::Keep, Update::Set),
             lease: Lease::Keep,
             ..Self::new("heartbeat", from, None, Due::At(lease_end))
         }
@@ -196,6 +196,7 @@ impl Transition {
     /// The fetch failed and is tried again at `due_at`, from the checkpoint if there is one.
     pub fn retry_fetch(failure: Failure, checkpoint: Option<String>, due_at: Timestamp) -> Self {
         Self {
+            received: if checkpoint.is_some() { Update::Keep } else { Update::Clear },
             retries: Retries::Increment,
             failure: Update::Set(failure),
             checkpoint: checkpoint.map_or(Update::Clear, Update::Set),
@@ -292,6 +293,7 @@ impl Transition {
         }
         Self {
             progress: Some(0),
+            received: Update::Clear,
             retries: Retries::Reset,
             sha256: row.content.as_ref().map_or(Update::Keep, |content| Update::Set(content.hash)),
             content: Update::Clear,
@@ -412,7 +414,7 @@ impl Transition {
         assert!(self.starts_from(row.status), "{} does not start from {}", self.name, row.status);
         row.status = self.to.unwrap_or(row.status);
         row.progress = self.progress.unwrap_or(row.progress);
-        row.received = self.received.or(row.received);
+        self.received.apply(&mut row.received);
         row.retry_count = match self.retries {
             Retries::Keep => row.retry_count,
             Retries::Increment => row.retry_count + 1,

@@ -12,7 +12,8 @@ use crate::LEASE;
 /// How often the progress is reported and a cancel noticed.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often the bytes of a content of unknown size are reported, whose progress in percent does not change.
+/// How often the received bytes are reported while the percentage stays the same, as it does for a content of unknown
+/// size.
 const BYTES_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Runs `work` to its end while the lease is extended, also if the claim is lost meanwhile.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tests::browser::Browser;
 use tests::clients::{aria2, libtorrent, without_trackers};
 use tests::{Image, Origin, content, root, sha256};
 use tokio::process::Command;
@@ -20,7 +21,23 @@ use crate::stack::{PATIENCE, Stack};
 async fn a_request_is_fetched_packaged_and_seeded_on_aws() {
     let stack = Stack::deploy(&[]).await;
     main_job(&stack).await;
+    page(&stack).await;
     stack.stop().await;
+}
+
+/// The web page, which polls here, and follows a link to S3 for a content.
+async fn page(stack: &Stack) {
+    let (origin, browser) = (Origin::start().await, Browser::start().await);
+    browser.goto(&stack.url).await.unwrap();
+    browser.enter("#token", "emulated").await;
+    browser.press("Continue").await;
+    browser.enter("#urls", &origin.file(5000, 9, "report.bin")).await;
+    browser.press("Fetch").await;
+    browser.sees("report.bin is ready").await;
+    browser.enter("input[type=search]", "report.bin").await;
+    browser.press("Content").await;
+    assert_eq!(browser.downloaded("report.bin").await.1, content(5000, 9));
+    assert_eq!(browser.console().await, [""; 0]);
 }
 
 #[tokio::test]

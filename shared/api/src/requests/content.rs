@@ -1,21 +1,19 @@
-//! `GET /v1/requests/{id}/content`: the content, or a link to it.
+//! `GET /v1/requests/{id}/content`: the content.
 
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State};
+use axum::Extension;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use domain::{Content, Principal};
 use http::header::{CACHE_CONTROL, HeaderMap, LOCATION};
 use http::{Method, StatusCode};
 
-use serde::Serialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
-use super::{Id, download_link};
+use super::Id;
 use crate::download;
 use crate::problem::{Problem, ReadyErrors};
-use crate::query::Query;
 use crate::state::Api;
 
 /// Bytes per read from the content store.
@@ -27,30 +25,12 @@ const CHUNK: usize = 256 * 1024;
 #[expect(dead_code, reason = "documents bodies")]
 pub(crate) struct Binary(Vec<u8>);
 
-/// A link to the content that is valid for an hour, without credentials.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ContentLink {
-    /// An absolute URL, or a path on this host.
-    url: String,
-}
-
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "documents the parameters")]
-pub(crate) struct ContentParameters {
-    /// Return a link to the content as JSON, a `ContentLink`, instead of the content. The link is valid for an hour
-    /// and needs no credentials: a browser cannot send a token with a download.
-    #[param(default = false)]
-    link: Option<bool>,
-}
-
 #[utoipa::path(
     get,
     path = "/requests/{id}/content",
     tag = "requests",
     summary = "Download the content",
     params(
-        ContentParameters,
         ("id" = String, Path, description = "The request's id"),
         ("Range" = Option<String>, Header, description = "One byte range (RFC 9110, 14.2); more return the whole"),
         ("If-None-Match" = Option<String>, Header, description = "The ETag of the content that the client has"),
@@ -59,8 +39,9 @@ pub(crate) struct ContentParameters {
     responses(
         (
             status = 200,
-            description = "The content, or with `link` a `ContentLink`",
-            content((inline(Binary) = "*/*"), (ContentLink = "application/json")),
+            description = "The content",
+            content_type = "*/*",
+            body = inline(Binary),
             headers(("ETag" = String, description = "The strong validator of the content"))
         ),
         (
@@ -87,13 +68,9 @@ pub(crate) async fn content(
     State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,
     Id(id): Id,
-    RawQuery(query): RawQuery,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let mut query = Query::parse(query.as_deref());
-    let wants_link = query.value("link", "must be true or false").unwrap_or(false);
-    query.finish()?;
     let (row, _) = super::ready_torrent(&api, &principal, id).await?;
     let content = row.content.ok_or_else(Problem::not_found)?;
     // The link is signed for GET only.
@@ -101,14 +78,8 @@ pub(crate) async fn content(
         && let Some(url) =
             api.contents.link(content.hash, content.file_name.as_str(), content.media_type.as_str()).await?
     {
-        if wants_link {
-            return Ok(Json(ContentLink { url }).into_response());
-        }
         let headers = [(LOCATION, url), (CACHE_CONTROL, "private, no-store".to_owned())];
         return Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response());
-    }
-    if wants_link {
-        return Ok(Json(ContentLink { url: download_link::path(&api, id) }).into_response());
     }
     stored(&api, &content, &method, &headers).await
 }

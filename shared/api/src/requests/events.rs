@@ -77,8 +77,9 @@ pub(crate) async fn events(
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents the parameters")]
 pub(crate) struct EventsParameters {
-    /// The ids of the requests, 1 to 100, separated by commas.
-    ids: String,
+    /// The ids of the requests, separated by commas.
+    #[param(style = Form, explode = false, min_items = 1, max_items = 100, value_type = Vec<Uuid>)]
+    ids: Vec<RequestId>,
 }
 
 #[utoipa::path(

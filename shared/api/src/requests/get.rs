@@ -90,6 +90,7 @@ impl ToSchema for FailureName {
     "ttl": 86400,
     "keep": 2_592_000,
     "webseed": true,
+    "sha256": null,
     "callback_url": null,
     "progress": 100,
     "received_bytes": 48213,
@@ -137,6 +138,9 @@ pub(crate) struct RequestView {
     keep: u64,
     /// Whether the torrent may name a webseed.
     webseed: bool,
+    /// The SHA-256 that the content must have, 64 hexadecimal digits.
+    #[schema(value_type = Option<String>)]
+    sha256: Option<ContentHash>,
     #[schema(value_type = Option<String>)]
     callback_url: Option<Url>,
     /// The progress over all steps, 0 to 100.
@@ -238,6 +242,7 @@ impl RequestView {
             ttl: u32::try_from(row.spec.ttl.as_secs()).unwrap_or(u32::MAX),
             keep: if kept_until_cancelled { 0 } else { row.keep_for.as_secs() },
             webseed: row.spec.webseed,
+            sha256: row.spec.sha256,
             callback_url: row.spec.callback_url,
             progress: row.progress,
             received_bytes: content.map(|content| content.size).or(received.map(|r| r.bytes)).unwrap_or_default(),

@@ -2,8 +2,8 @@
 
 pub(crate) mod cancel;
 pub(crate) mod content;
+pub(crate) mod content_link;
 pub(crate) mod create;
-pub(crate) mod download_link;
 pub(crate) mod events;
 pub(crate) mod get;
 mod links;

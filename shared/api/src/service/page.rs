@@ -7,20 +7,19 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH, VARY,
-};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, VARY};
 use http::{HeaderName, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::download;
 use crate::problem::Problem;
 use crate::state::{Api, prefix, public_path};
 
 /// What the page may load and do: its own files and this API only; no inline script or style, no frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-                      require-trusted-types-for 'script'";
+                      require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The file that `GET /` returns to a browser.
 const INDEX: &str = include_str!("../../page/index.html");
@@ -35,21 +34,24 @@ macro_rules! files {
     };
 }
 
-static FILES: [(&str, &str, &[u8]); 16] = files! {
+static FILES: [(&str, &str, &[u8]); 19] = files! {
     "app.js": "text/javascript; charset=utf-8",
     "client.js": "text/javascript; charset=utf-8",
     "dialogs.js": "text/javascript; charset=utf-8",
     "en.js": "text/javascript; charset=utf-8",
+    "follower.js": "text/javascript; charset=utf-8",
     "form.js": "text/javascript; charset=utf-8",
     "icon-192.png": "image/png",
     "icon-512.png": "image/png",
     "icon.svg": "image/svg+xml",
     "libraries.js": "text/javascript; charset=utf-8",
+    "licenses.txt": "text/plain; charset=utf-8",
     "manifest.webmanifest": "application/manifest+json",
     "problem.js": "text/javascript; charset=utf-8",
     "request.js": "text/javascript; charset=utf-8",
     "requests.js": "text/javascript; charset=utf-8",
     "ru.js": "text/javascript; charset=utf-8",
+    "store.js": "text/javascript; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "text.js": "text/javascript; charset=utf-8",
 };
@@ -110,7 +112,7 @@ fn summary(api: &Api) -> Value {
 /// Returns a file of the page, or 304 if the client has it.
 fn respond(asked: &HeaderMap, media_type: &str, bytes: Vec<u8>) -> Response {
     let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&bytes)[..16]));
-    let known = asked.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes());
+    let known = download::is_known(asked, &etag);
     let headers = [
         (ETAG, etag),
         // A new version of the service has other files with the same names.
@@ -150,25 +152,31 @@ mod tests {
         assert_eq!(files.filter(|name| name != "index.html").collect::<BTreeSet<_>>(), served);
     }
 
-    /// Returns the keys of the texts in a language that are indented by this many spaces.
-    fn keys(language: &str, indent: usize) -> BTreeSet<String> {
+    /// Returns the keys of the texts in a language; of a section, if it is not empty.
+    fn keys(language: &str, section: &str) -> BTreeSet<String> {
         let text = std::fs::read_to_string(folder().join(language)).unwrap();
-        let indented = text.lines().filter_map(|line| line.strip_prefix(&" ".repeat(indent)));
+        let (indent, lines) = if section.is_empty() {
+            ("  ", text.as_str())
+        } else {
+            let (_, rest) = text.split_once(&format!("\n  {section}: {{\n")).unwrap();
+            ("    ", rest.split_once("\n  },").unwrap().0)
+        };
+        let indented = lines.lines().filter_map(|line| line.strip_prefix(indent));
         let keys = indented.filter(|line| !line.starts_with(' ')).filter_map(|line| line.split_once(": "));
         keys.map(|(key, _)| key.to_owned()).collect()
     }
 
     #[test]
     fn every_language_has_the_same_texts() {
-        assert_eq!(keys("en.js", 2), keys("ru.js", 2));
-        assert!(keys("en.js", 2).contains("title"));
+        assert_eq!(keys("en.js", ""), keys("ru.js", ""));
+        assert!(keys("en.js", "").contains("title"));
     }
 
     #[test]
     fn every_failure_code_has_a_text_in_every_language() {
         let codes: BTreeSet<_> = FailureCode::ALL.iter().map(ToString::to_string).collect();
         for language in ["en.js", "ru.js"] {
-            assert_eq!(keys(language, 4), codes, "{language}");
+            assert_eq!(keys(language, "failures"), codes, "{language}");
         }
     }
 

@@ -16,8 +16,8 @@ use crate::state::Api;
     path = "/passkeys",
     tag = "requests",
     summary = "Revoke your tracker passkeys",
-    description = "Invalidates the passkeys in all your `.torrent` files and magnet links: the tracker refuses them. \
-                   Download them again to get new passkeys.",
+    description = "Invalidates the passkeys in all your `.torrent` files and magnet links, which the tracker then \
+                   refuses, and all your links to contents. Download them again to get new ones.",
     responses((status = 204, description = "The passkeys are revoked"), OwnErrors)
 )]
 pub(crate) async fn revoke(

@@ -72,9 +72,13 @@ fn assign(columns: &mut Assignments<'_>, transition: &Transition, now: Timestamp
     if let Some(progress) = transition.progress {
         columns.set("progress", progress);
     }
-    if let Some(Received { bytes, total }) = transition.received {
-        columns.set("received_bytes", signed(bytes));
-        columns.set("total_bytes", total.map(signed));
+    match transition.received {
+        Update::Keep => {}
+        Update::Set(Received { bytes, total }) => {
+            columns.set("received_bytes", signed(bytes));
+            columns.set("total_bytes", total.map(signed));
+        }
+        Update::Clear => columns.expression("received_bytes = NULL, total_bytes = NULL"),
     }
     match transition.retries {
         Retries::Keep => {}

@@ -8,13 +8,14 @@ use fantoccini::elements::Element;
 use fantoccini::key::Key;
 use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
 use fantoccini::{Client, ClientBuilder, Locator};
-use proxytorrent_tests::{eventually, root};
-use reqwest::Method;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use url::{ParseError, Url};
+
+use crate::process::{PATIENCE, eventually, root};
 
 /// The size of the window of a desktop.
 pub const DESKTOP: (u32, u32) = (1100, 900);
@@ -23,11 +24,22 @@ pub const DESKTOP: (u32, u32) = (1100, 900);
 pub const PHONE: (u32, u32) = (390, 844);
 
 /// A running browser. It is stopped when it is dropped.
+#[derive(Debug)]
 pub struct Browser {
     client: Client,
     /// Its home folder.
     folder: TempDir,
-    _driver: Child,
+    driver: Child,
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The browser is in the process group of its driver, and would outlive it.
+        let group = self.driver.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(group) = group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 impl Deref for Browser {
@@ -81,6 +93,7 @@ impl Browser {
             .stderr(Stdio::null())
             .stdin(Stdio::null())
             .env("HOME", folder.path())
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .expect("chromedriver starts");
@@ -111,15 +124,10 @@ impl Browser {
             .connect(&format!("http://127.0.0.1:{port}"))
             .await
             .expect("the browser starts");
-        let browser = Self { client, folder, _driver: driver };
+        let browser = Self { client, folder, driver };
         let behavior = json!({ "behavior": "allow", "downloadPath": browser.folder.path().join("downloads") });
         browser.dev_tools("Browser.setDownloadBehavior", behavior).await;
         browser
-    }
-
-    /// Stops the browser. A browser outlives its driver otherwise.
-    pub async fn stop(self) {
-        self.client.clone().close().await.expect("it closes");
     }
 
     /// Runs a command of the Chrome DevTools Protocol.
@@ -142,7 +150,7 @@ impl Browser {
 
     /// Waits for an element and returns it.
     pub async fn element(&self, css: &str) -> Element {
-        let found = self.wait().at_most(proxytorrent_tests::PATIENCE).for_element(Locator::Css(css)).await;
+        let found = self.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await;
         found.unwrap_or_else(|error| panic!("{css}: {error}"))
     }
 
@@ -170,6 +178,25 @@ impl Browser {
     /// Waits until the page shows this text.
     pub async fn sees(&self, text: &str) {
         eventually(text, async || self.text().await.contains(text).then_some(())).await;
+    }
+
+    /// Waits until an element that this selects shows this text.
+    pub async fn sees_in(&self, css: &str, text: &str) {
+        let script = "const [css, text] = arguments;
+            return [...document.querySelectorAll(css)].some((element) => element.innerText.includes(text))";
+        eventually(&format!("{text} in {css}"), async || {
+            let found = self.execute(script, vec![json!(css), json!(text)]).await.ok()?;
+            (found == true).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until no dialog is open.
+    pub async fn has_no_dialog(&self) {
+        eventually("no dialog is open", async || {
+            (self.script("return document.querySelector('dialog[open]')").await == Value::Null).then_some(())
+        })
+        .await;
     }
 
     /// Returns the text that the page shows.
@@ -226,9 +253,4 @@ impl Browser {
         std::fs::write(&path, self.screenshot().await.expect("a picture")).expect("written");
         path
     }
-}
-
-/// Returns the request with this id as its owner sees it.
-pub async fn request(server: &proxytorrent_tests::ApiClient, id: &str) -> Value {
-    server.json(Method::GET, &format!("/v1/requests/{id}"), None).await
 }
