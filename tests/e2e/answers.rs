@@ -281,6 +281,24 @@ async fn the_root_is_a_page_for_browsers_and_a_summary_for_programs() {
 }
 
 #[tokio::test]
+async fn suffixes_lead_to_the_torrent_and_the_magnet_link() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let row = server.fetch(&origin.file(1000, 1, "a.bin")).await;
+    let id = row["id"].as_str().unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let get = async |suffix: &str| {
+        client.get(format!("{}/v1/requests/{id}{suffix}", server.url)).send().await.unwrap().bytes().await.unwrap()
+    };
+    assert_eq!(get(".torrent").await, server.torrent(id).await);
+    assert_eq!(get(".magnet").await, server.magnet(id).await + "\n");
+    for wrong in [".txt", ".torrent.torrent", "."] {
+        assert_eq!(server.call(Method::GET, &format!("/v1/requests/{id}{wrong}"), None).await.status(), 404, "{wrong}");
+    }
+    let wrong = server.call(Method::GET, &format!("/v1/requests/{id}/magnet?format=xml"), None).await;
+    assert_eq!(read_json(wrong).await["errors"][0]["field"], "format");
+}
+
+#[tokio::test]
 async fn a_download_link_is_for_one_request_and_one_hour() {
     let users = [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "alice:alices-token-0000")];
     let (server, origin) = (TestServer::with(&users).await, Origin::start().await);

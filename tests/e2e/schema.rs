@@ -1,7 +1,9 @@
 //! Conformance of the API to its OpenAPI document, checked by schemathesis.
 
+use std::path::{Path, PathBuf};
+
 use proxytorrent_tests::clients::libtorrent;
-use proxytorrent_tests::{Origin, TestServer, content, python, run, sha256, tool};
+use proxytorrent_tests::{Origin, TestServer, content, python, root, run, sha256, tool};
 
 use crate::proxies::Proxy;
 
@@ -42,25 +44,50 @@ async fn the_api_conforms_to_its_openapi_document() {
 
 #[tokio::test]
 async fn a_client_generated_by_openapi_python_client_does_the_main_job() {
+    let (server, origin, document, folder) = described().await;
+    let generated = folder.join("generated");
+    let generated = generated.to_str().unwrap();
+    let generator = python().with_file_name("openapi-python-client");
+    let arguments = ["generate", "--meta", "none", "--path", &document, "--output-path"];
+    let package = format!("{generated}/proxy_torrent_client");
+    std::fs::create_dir(generated).unwrap();
+    run(generator.to_str().unwrap(), &[&arguments[..], &[&package]].concat(), &folder).await;
+    let tool = tool("generated_client.py");
+    does_the_main_job(&server, &origin, &folder, python().to_str().unwrap(), &[tool.to_str().unwrap(), generated])
+        .await;
+}
+
+#[tokio::test]
+async fn a_client_generated_by_openapi_typescript_does_the_main_job() {
+    let (server, origin, document, folder) = described().await;
+    let node = root().join(".tools/node/node_modules");
+    std::os::unix::fs::symlink(&node, folder.join("node_modules")).unwrap();
+    std::fs::write(folder.join("package.json"), r#"{ "type": "module" }"#).unwrap();
+    std::fs::copy(tool("generated_client.ts"), folder.join("client.ts")).unwrap();
+    let bin = |name: &str| node.join(".bin").join(name).to_string_lossy().into_owned();
+    run(&bin("openapi-typescript"), &[&document, "-o", "api.d.ts"], &folder).await;
+    let arguments = ["--strict", "--target", "es2022", "--module", "nodenext", "--skipLibCheck", "--types", "node"];
+    run(&bin("tsc"), &[&arguments[..], &["client.ts"]].concat(), &folder).await;
+    does_the_main_job(&server, &origin, &folder, "node", &["client.js"]).await;
+}
+
+/// Returns a server, an origin, the path of the server's OpenAPI document, and the folder that has it.
+async fn described() -> (TestServer, Origin, String, PathBuf) {
     let settings = [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "tester:a-token")];
     let (server, origin) = (TestServer::with(&settings).await, Origin::start().await);
     let folder = server.scratch("client");
     let document = folder.join("openapi.json");
     let description = server.http.get(format!("{}/openapi.json", server.url)).send().await.unwrap();
     std::fs::write(&document, description.bytes().await.unwrap()).unwrap();
-    let (document, generated) = (document.to_str().unwrap(), folder.join("generated"));
-    let generated = generated.to_str().unwrap();
-    let generator = python().with_file_name("openapi-python-client");
-    let arguments = ["generate", "--meta", "none", "--path", document, "--output-path"];
-    let package = format!("{generated}/proxy_torrent_client");
-    std::fs::create_dir(generated).unwrap();
-    run(generator.to_str().unwrap(), &[&arguments[..], &[&package]].concat(), &folder).await;
+    (server, origin, document.to_string_lossy().into_owned(), folder)
+}
 
+/// Runs a program with a generated client, and downloads what it hands out.
+async fn does_the_main_job(server: &TestServer, origin: &Origin, folder: &Path, program: &str, words: &[&str]) {
     let (url, torrent) = (origin.file(50_000, 1, "a file.bin"), folder.join("one.torrent"));
-    let tool = tool("generated_client.py");
     let torrent = torrent.to_str().unwrap();
-    let arguments = [tool.to_str().unwrap(), generated, &server.url, "a-token", &url, torrent];
-    let printed = run(python().to_str().unwrap(), &arguments, &folder).await;
+    let arguments = [words, &[&server.url, "a-token", &url, torrent]].concat();
+    let printed = run(program, &arguments, folder).await;
     let lines: Vec<_> = printed.lines().collect();
     let [magnet, "blocked_address" | "origin_status", "validation_failed"] = lines[..] else { panic!("{printed}") };
     for source in [torrent, magnet] {

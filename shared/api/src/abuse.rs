@@ -10,10 +10,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use domain::UserId;
-use http::StatusCode;
 use ports::client_network;
 
 use crate::problem::Problem;
+use crate::problem_code::ProblemCode;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -101,7 +101,7 @@ pub(crate) struct TooMany {
 
 impl TooMany {
     pub fn problem(self, detail: &str) -> Problem {
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(self.retry_after)
+        Problem::new(ProblemCode::RateLimited, detail).retry_after(self.retry_after)
     }
 }
 

@@ -1,15 +1,16 @@
 //! Protection against malicious web pages: security headers, CORS, and a check of `Host` against DNS rebinding.
 
+use http::Method;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
     HOST, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, REFERRER_POLICY, RETRY_AFTER,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use http::{Method, StatusCode};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::{Host, Url};
 
 use crate::problem::Problem;
+use crate::problem_code::ProblemCode;
 
 /// The default security headers of a response. An endpoint may set other values.
 const SECURITY: [(HeaderName, &str); 5] = [
@@ -72,7 +73,7 @@ pub(crate) fn check_host(headers: &HeaderMap, public: &Url) -> Result<(), Proble
         return Ok(());
     }
     let detail = "unknown host: use an IP address, localhost, or the host of PUBLIC_URL";
-    Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", detail))
+    Err(Problem::new(ProblemCode::UnknownHost, detail))
 }
 
 #[cfg(test)]

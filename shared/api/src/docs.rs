@@ -12,6 +12,7 @@ use utoipa_swagger_ui::Config;
 
 use crate::openapi;
 use crate::problem::Problem;
+use crate::problem_code::ProblemCode;
 use crate::state::Api;
 
 /// The content security policy of Swagger UI, which needs inline styles.
@@ -45,6 +46,6 @@ pub(crate) async fn file(path: Result<Path<String>, PathRejection>) -> Response 
             ([(CONTENT_TYPE, file.content_type), (CONTENT_SECURITY_POLICY, POLICY.into())], file.bytes.into_owned())
                 .into_response()
         }
-        _ => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path").into_response(),
+        _ => Problem::new(ProblemCode::NotFound, "there is nothing at this path").into_response(),
     }
 }

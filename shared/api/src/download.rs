@@ -19,6 +19,7 @@ use ports::StoreError;
 use tracing::warn;
 
 use crate::problem::Problem;
+use crate::problem_code::ProblemCode;
 
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
@@ -48,7 +49,7 @@ pub(crate) async fn respond(
     let etag = format!("\"{}\"", content.hash);
     if is_loaded_as_code(asked) {
         let detail = "a page must not load a content as a script or a style";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "not_code", detail));
+        return Err(Problem::new(ProblemCode::NotCode, detail));
     }
     let known = is_known(asked, &etag);
     let mut headers = HeaderMap::new();
@@ -82,8 +83,7 @@ pub(crate) async fn respond(
         ByteRange::Unsatisfiable => {
             let detail = format!("the range is outside the content, which has {size} bytes");
             let length = HeaderValue::from_str(&format!("bytes */{size}")).map(|value| vec![(CONTENT_RANGE, value)]);
-            return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail)
-                .with_headers(length.unwrap_or_default()));
+            return Err(Problem::new(ProblemCode::RangeNotSatisfiable, detail).with_headers(length.unwrap_or_default()));
         }
     };
     set(CONTENT_LENGTH, &(last + 1 - first).to_string());

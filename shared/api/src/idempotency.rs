@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use domain::{FetchRequest, RequestId, Timestamp, UserId};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName};
 use ports::{Requests, Reservations};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::problem::Problem;
+use crate::problem_code::ProblemCode;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -59,7 +60,7 @@ pub(crate) async fn check(
     let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
     let Some(key) = key else {
         let detail = "Idempotency-Key must have 1 to 255 printable ASCII characters";
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_idempotency_key", detail));
+        return Err(Problem::new(ProblemCode::InvalidIdempotencyKey, detail));
     };
     let name = name(&row.owner, key);
     let now = row.created_at;
@@ -71,7 +72,7 @@ pub(crate) async fn check(
         serde_json::from_str(&there).map_err(|error| ports::StoreError::unavailable("idempotency", error))?;
     if earlier.body != noted.body {
         let detail = "this Idempotency-Key was used with another body";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail));
+        return Err(Problem::new(ProblemCode::IdempotencyKeyReused, detail));
     }
     let created_at = Timestamp::from_millis(earlier.created_at);
     if requests.get(earlier.id).await?.is_some() {
@@ -85,7 +86,7 @@ pub(crate) async fn check(
         return Ok(Key::New(name));
     }
     let detail = "a call with this Idempotency-Key is in progress";
-    Err(Problem::new(StatusCode::CONFLICT, "idempotency_key_in_use", detail).retry_after(1))
+    Err(Problem::new(ProblemCode::IdempotencyKeyInUse, detail).retry_after(1))
 }
 
 /// Returns the name under which a key is stored: a hash, which bounds its length and separates the users.

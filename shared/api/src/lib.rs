@@ -20,6 +20,7 @@ mod middleware;
 mod openapi;
 mod passkey;
 mod problem;
+mod problem_code;
 mod query;
 mod requests;
 mod router;

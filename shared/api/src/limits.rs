@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use domain::{Timestamp, UserId};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue};
 use ports::{Clock, Decision, Limit, RateLimiter, Requests, Reservations, StoreError, client_network};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
 use crate::problem::Problem;
+use crate::problem_code::ProblemCode;
 
 /// The largest body of a call, in bytes: a DynamoDB item (400 KB) must have room for it beside its other attributes.
 pub(crate) const MAX_BODY: usize = 256 * 1024;
@@ -89,9 +90,7 @@ impl Limits {
         }
         let which: Vec<_> = full().map(|((name, limit), _)| format!("{name} ({})", limit.max)).collect();
         let detail = format!("too many requests: the limit {} is reached", which.join(", "));
-        Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
-            .retry_after(seconds(wait).max(1))
-            .with_headers(headers))
+        Err(Problem::new(ProblemCode::RateLimited, detail).retry_after(seconds(wait).max(1)).with_headers(headers))
     }
 
     /// Serializes creation per user while quotas are on, so that each count includes the previous request. Returns
@@ -130,7 +129,7 @@ impl Limits {
         }
         let load = requests.quota_usage(user).await?;
         let refuse = |detail| {
-            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail);
+            let problem = Problem::new(ProblemCode::QuotaExceeded, detail);
             Err(problem.retry_after(MINUTE.as_secs()))
         };
         if active > 0 && load.active >= active {

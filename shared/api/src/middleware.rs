@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::client_address::ClientAddress;
 use crate::limits::MAX_BODY;
 use crate::problem::Problem;
+use crate::problem_code::ProblemCode;
 use crate::state::Api;
 use crate::{browser, metrics};
 
@@ -28,15 +29,14 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Adds the middleware and fallbacks that all endpoints share.
 pub(crate) fn with_common_layers(routes: Router<Arc<Api>>, api: Arc<Api>) -> Router {
     let routes = routes
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
+        .fallback(async || Problem::new(ProblemCode::NotFound, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not support this method")
+            Problem::new(ProblemCode::MethodNotAllowed, "this path does not support this method")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CatchPanicLayer::custom(|_| {
             // The panic hook has logged the cause.
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error of this service")
-                .into_response()
+            Problem::new(ProblemCode::Internal, "internal error of this service").into_response()
         }));
     let routes = match browser::cors(&api.server.cors_origins, api.authenticator.token_header()) {
         Some(cors) => routes.layer(cors),
@@ -125,14 +125,14 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, 
     let patience = Duration::from_secs(api.server.client_timeout.get());
     let Ok(body) = timeout(patience, axum::body::to_bytes(body, MAX_BODY)).await else {
         let detail = "the body was not received in time (CLIENT_TIMEOUT)";
-        return Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail).into_response();
+        return Problem::new(ProblemCode::BodyTimeout, detail).into_response();
     };
     let body = match body {
         Ok(body) => body,
         Err(error) if is_length_limit(&error) => return too_large().into_response(),
         Err(_) => {
             let detail = "the body could not be read: it ended too early, or its chunks are malformed";
-            return Problem::new(StatusCode::BAD_REQUEST, "malformed_body", detail).into_response();
+            return Problem::new(ProblemCode::MalformedBody, detail).into_response();
         }
     };
     match api.authenticator.check(&parts, &body, &*api.guards, &*api.clock).await {
@@ -159,7 +159,7 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, 
 
 fn too_large() -> Problem {
     let detail = format!("the body must have at most {MAX_BODY} bytes");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+    Problem::new(ProblemCode::BodyTooLarge, detail)
 }
 
 /// Whether reading a body failed because it is larger than the limit.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use domain::Method;
 use http::HeaderName;
 use utoipa::PartialSchema;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     HeaderBuilder, InfoBuilder, LicenseBuilder, Object, ObjectBuilder, OneOfBuilder, OpenApi, OpenApiBuilder, Ref,
@@ -14,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::problem::{FieldError, ProblemBody};
+use crate::problem_code::ProblemCode;
 use crate::requests::{self, MAX_HEADERS};
 use crate::service;
 use crate::state::{Api, prefix, public_path};
@@ -57,7 +59,8 @@ pub(crate) fn describe(api: &Api) -> OpenApi {
 fn description(title: &str, version: &str) -> OpenApi {
     let info = InfoBuilder::new().title(title).version(version).description(Some(
         "Fetches a URL through a proxy, packages the content as a torrent, seeds it, and returns the `.torrent` file \
-         and the magnet link. Errors are `application/problem+json` (RFC 9457).",
+         and the magnet link. Errors are `application/problem+json` (RFC 9457). A method that a path does not have gets \
+         405 with `Allow`.",
     ));
     let info = info
         .license(Some(LicenseBuilder::new().name("MIT or Apache-2.0").identifier(Some("MIT OR Apache-2.0")).build()));
@@ -92,6 +95,7 @@ fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
     let schemas = &mut document.components.get_or_insert_with(Default::default).schemas;
     schemas.insert("Problem".into(), ProblemBody::schema());
     schemas.insert("FieldError".into(), FieldError::schema());
+    schemas.insert("ProblemCode".into(), ProblemCode::schema());
     if let Some(RefOr::T(Schema::Object(mut create))) = schemas.remove("CreateRequest") {
         if let Some(RefOr::T(Schema::Object(ttl))) = create.properties.get_mut("ttl") {
             ttl.maximum = usize::try_from(max_ttl).ok().map(utoipa::Number::UInt);
@@ -117,8 +121,11 @@ fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
         }
         document.webhooks = Some(webhook::describe());
     }
-    for path in document.paths.paths.values_mut() {
-        let operations = [&mut path.get, &mut path.post, &mut path.patch, &mut path.delete];
+    for (name, path) in &mut document.paths.paths {
+        if name.ends_with("/torrent") || name.ends_with("/content") {
+            path.head = path.get.as_ref().map(head);
+        }
+        let operations = [&mut path.get, &mut path.head, &mut path.post, &mut path.patch, &mut path.delete];
         for operation in operations.into_iter().flatten() {
             for (status, response) in &mut operation.responses.responses {
                 if let RefOr::T(response) = response {
@@ -127,6 +134,21 @@ fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
             }
         }
     }
+}
+
+/// Returns the description of HEAD on the path of this GET: the same headers, without a body.
+fn head(get: &Operation) -> Operation {
+    let mut head = get.clone();
+    head.operation_id = get.operation_id.as_ref().map(|id| format!("head_{id}"));
+    head.summary = get.summary.as_ref().map(|summary| format!("{summary}: the headers only"));
+    for response in head.responses.responses.values_mut() {
+        if let RefOr::T(response) = response {
+            response.content.clear();
+        }
+    }
+    // No redirect: a presigned link is for GET only.
+    head.responses.responses.remove("307");
+    head
 }
 
 /// Adds the headers that responses with this status may have on every endpoint.

@@ -10,6 +10,8 @@ use serde_json::json;
 use tracing::error;
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::problem_code::ProblemCode;
+
 /// The most validation errors in one response.
 const MOST_ERRORS: usize = 100;
 
@@ -48,8 +50,7 @@ pub(crate) struct ProblemBody {
     status: u16,
     /// The text of the error, for people.
     detail: String,
-    /// The code of the error, for programs; stable.
-    code: String,
+    code: ProblemCode,
     /// The path of the call.
     instance: String,
     /// The validation errors, field by field.
@@ -129,8 +130,7 @@ errors! {
 /// An error response. The middleware [renders](Problem::render) its body, since it knows the path.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
-    status: StatusCode,
-    code: &'static str,
+    code: ProblemCode,
     detail: String,
     errors: Vec<FieldError>,
     retry_after: Option<u64>,
@@ -138,30 +138,30 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), errors: vec![], retry_after: None, headers: vec![] }
+    pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), errors: vec![], retry_after: None, headers: vec![] }
     }
 
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.code.status()
     }
 
     pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "request_not_found", "you have no request with this id")
+        Self::new(ProblemCode::RequestNotFound, "you have no request with this id")
     }
 
     pub fn content_unavailable() -> Self {
         let detail = "the stored content cannot be read; it is fetched again if the origin still has it: retry later";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "content_unavailable", detail).retry_after(5)
+        Self::new(ProblemCode::ContentUnavailable, detail).retry_after(5)
     }
 
     pub fn storage_full() -> Self {
         let detail = "the service has no storage space left; retry later";
-        Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", detail).retry_after(60)
+        Self::new(ProblemCode::StorageFull, detail).retry_after(60)
     }
 
     pub fn unauthorized(detail: &str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+        Self::new(ProblemCode::Unauthorized, detail)
     }
 
     /// A 401 for a call with neither a token nor a signature.
@@ -184,7 +184,7 @@ impl Problem {
         let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let detail = format!("not valid: {}{more}", fields.join(", "));
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail) }
+        Self { errors, ..Self::new(ProblemCode::ValidationFailed, detail) }
     }
 
     /// Sets `Retry-After`, in seconds.
@@ -206,11 +206,11 @@ impl Problem {
     /// Writes the problem into the body of `response`, which was made from it.
     pub fn render(self, response: &mut Response, path: &str) {
         let mut body = json!({
-            "type": format!("urn:proxytorrent:problem:{}", self.code),
-            "title": self.status.canonical_reason().unwrap_or_default(),
-            "status": self.status.as_u16(),
+            "type": format!("urn:proxytorrent:problem:{}", self.code.as_str()),
+            "title": self.status().canonical_reason().unwrap_or_default(),
+            "status": self.status().as_u16(),
             "detail": self.detail,
-            "code": self.code,
+            "code": self.code.as_str(),
             "instance": path,
         });
         if !self.errors.is_empty() {
@@ -222,11 +222,11 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
+        let mut response = self.status().into_response();
         let headers = response.headers_mut();
         headers.remove(CONTENT_LENGTH);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.status() == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"proxytorrent\""));
         }
         headers.extend(self.headers.iter().cloned());
@@ -244,7 +244,6 @@ impl From<StoreError> for Problem {
             return Self::storage_full();
         }
         error!(%error, "store failed");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "a store of this service is unavailable")
-            .retry_after(5)
+        Self::new(ProblemCode::StoreUnavailable, "a store of this service is unavailable").retry_after(5)
     }
 }

@@ -15,7 +15,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use domain::{Content, InfoHash, RequestId, Status};
 use futures::StreamExt;
-use http::{Extensions, HeaderMap, Method, StatusCode};
+use http::{Extensions, HeaderMap, Method};
 use ipnet::IpNet;
 use ports::{Clock, Requests, StoreError, Stores, UploadLimiter, VerifiedReader};
 use settings::Settings;
@@ -25,6 +25,7 @@ use crate::client_limit::ClientLimit;
 use crate::download::{self, Chunks};
 use crate::passkey::Passkeys;
 use crate::problem::Problem;
+use crate::problem_code::ProblemCode;
 
 /// Bytes per read. A response that its client does not read holds about two chunks.
 const CHUNK: usize = 64 * 1024;
@@ -103,7 +104,7 @@ impl Webseed {
         // Before anything is read: a flood of calls must not reach the stores.
         let download = self.downloads.start(client.0).ok_or_else(|| {
             let detail = "too many downloads at once; retry later";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_downloads", detail).retry_after(10)
+            Problem::new(ProblemCode::TooManyDownloads, detail).retry_after(10)
         })?;
         let ready = Ready { requests: self.requests.clone(), clock: self.clock.clone(), id };
         let (content, infohash) = ready.content().await?.ok_or_else(not_found)?;
@@ -153,7 +154,7 @@ impl Ready {
 }
 
 pub(crate) fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no content at this path")
+    Problem::new(ProblemCode::NotFound, "there is no content at this path")
 }
 
 /// `GET /webseed/{id}/{key}` of a server that serves nothing else.

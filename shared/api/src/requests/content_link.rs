@@ -9,12 +9,13 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 use domain::{Principal, RequestId, Status, Timestamp};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Id, content};
 use crate::problem::{Problem, ReadyErrors};
+use crate::problem_code::ProblemCode;
 use crate::state::{Api, public_path};
 
 /// The validity of a link to this service. Links of a bucket have the same.
@@ -64,7 +65,7 @@ pub(crate) async fn download(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let not_found = || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no content at this path");
+    let not_found = || Problem::new(ProblemCode::NotFound, "there is no content at this path");
     let Path((id, expires_at, key)) = path.map_err(|_| not_found())?;
     let (id, expires_at) = (id.parse::<RequestId>().map_err(|_| not_found())?, Timestamp::from_millis(expires_at));
     let now = api.clock.now();
@@ -74,7 +75,7 @@ pub(crate) async fn download(
     }
     if now > expires_at {
         let detail = "the link has expired: get a new one with GET /v1/requests/{id}/content-link";
-        return Err(Problem::new(StatusCode::GONE, "link_expired", detail));
+        return Err(Problem::new(ProblemCode::LinkExpired, detail));
     }
     let content = row.content.filter(|_| row.status == Status::Ready).ok_or_else(not_found)?;
     content::stored(&api, &content, &method, &headers).await

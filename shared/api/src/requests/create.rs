@@ -22,6 +22,7 @@ use super::validation::{self, Limits};
 use crate::client_address::ClientAddress;
 use crate::idempotency::{self, Earlier, Key};
 use crate::problem::{CreateErrors, Problem};
+use crate::problem_code::ProblemCode;
 use crate::state::{Api, request_path};
 
 /// A created request.
@@ -143,7 +144,7 @@ async fn accept(
 ) -> Result<Created, Problem> {
     if !is_json(headers) {
         let detail = "the body must be application/json";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+        return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
     }
     let limits = Limits {
         format: api.torrent.format,

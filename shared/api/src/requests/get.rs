@@ -4,12 +4,16 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{RawQuery, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use domain::{
     ContentHash, FailureCode, FetchRequest, InfoHash, InfoHashV2, Method, Principal, RequestId, Status, Timestamp,
     TorrentFormat,
 };
+use http::StatusCode;
+use http::header::LOCATION;
 use ports::Transferred;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -17,7 +21,6 @@ use url::Url;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use super::Id;
 use crate::problem::{OwnErrors, Problem};
 use crate::query::Query;
 use crate::state::{Api, request_path};
@@ -284,15 +287,22 @@ pub(crate) struct GetParameters {
     path = "/requests/{id}",
     tag = "requests",
     summary = "Get the status of a request",
+    description = "`/requests/{id}.torrent` and `/requests/{id}.magnet` redirect (308) to the `.torrent` file and to the \
+                   magnet link as text.",
     params(("id" = String, Path, description = "The request's id"), GetParameters),
     responses((status = 200, description = "The request", body = RequestView), OwnErrors)
 )]
 pub(crate) async fn get(
     State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,
-    Id(id): Id,
+    path: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
-) -> Result<Json<RequestView>, Problem> {
+) -> Result<Response, Problem> {
+    let Path(name) = path.map_err(|_| Problem::not_found())?;
+    if let Some(location) = location_of_suffix(&name) {
+        return Ok((StatusCode::PERMANENT_REDIRECT, [(LOCATION, location)]).into_response());
+    }
+    let id = name.parse().map_err(|_| Problem::not_found())?;
     let mut query = Query::parse(query.as_deref());
     let wait = query.number("wait", 0..=MAX_WAIT).unwrap_or(0);
     query.finish()?;
@@ -302,7 +312,19 @@ pub(crate) async fn get(
         api.estimate.note(at, at.since(row.created_at));
     }
     let swarm = swarm(&api, &row).await;
-    Ok(Json(RequestView { swarm, ..RequestView::new(&api, row) }))
+    Ok(Json(RequestView { swarm, ..RequestView::new(&api, row) }).into_response())
+}
+
+/// Returns where `{id}.torrent` or `{id}.magnet` is. It is relative to the path of the call (RFC 9110, 10.2.2), so that it
+/// works below any path.
+fn location_of_suffix(name: &str) -> Option<String> {
+    let (id, suffix) = name.split_once('.')?;
+    let id: RequestId = id.parse().ok()?;
+    match suffix {
+        "torrent" => Some(format!("{id}/torrent")),
+        "magnet" => Some(format!("{id}/magnet?format=text")),
+        _ => None,
+    }
 }
 
 /// Returns the swarm of a ready request. A failure must not hide the request.

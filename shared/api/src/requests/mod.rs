@@ -19,10 +19,10 @@ pub(crate) use validation::MAX_HEADERS;
 
 use axum::extract::{FromRequestParts, Path};
 use domain::{FetchRequest, InfoHash, Principal, RequestId, Status, Torrent};
-use http::StatusCode;
 use http::request::Parts;
 
 use crate::problem::Problem;
+use crate::problem_code::ProblemCode;
 use crate::state::Api;
 
 /// The request id in the path. A text that is not an id gives 404, like an unknown id.
@@ -51,22 +51,22 @@ async fn ready_torrent(api: &Api, principal: &Principal, id: RequestId) -> Resul
         Status::Ready => row.infohash,
         Status::Cancelled | Status::Expired => {
             let detail = format!("the request is {}: its torrent is no longer available", row.status);
-            return Err(Problem::new(StatusCode::GONE, "request_gone", detail));
+            return Err(Problem::new(ProblemCode::RequestGone, detail));
         }
         Status::Failed => {
             let why = row.failure.as_ref().map_or("", |failure| &failure.message);
             let detail = format!("the request has failed and has no torrent: {why}");
-            return Err(Problem::new(StatusCode::CONFLICT, "request_failed", detail));
+            return Err(Problem::new(ProblemCode::RequestFailed, detail));
         }
         Status::Queued | Status::Fetching | Status::Packaging | Status::Seeding => {
             let detail = format!("the request is {}: retry when it is ready", row.status);
-            return Err(Problem::new(StatusCode::CONFLICT, "not_ready", detail).retry_after(1));
+            return Err(Problem::new(ProblemCode::NotReady, detail).retry_after(1));
         }
     };
     let torrent = match infohash {
         Some(infohash) => api.torrents.get(infohash).await?,
         None => None,
     };
-    let gone = || Problem::new(StatusCode::GONE, "request_gone", "the torrent no longer exists");
+    let gone = || Problem::new(ProblemCode::RequestGone, "the torrent no longer exists");
     torrent.map(|torrent| (row, torrent)).ok_or_else(gone)
 }

@@ -6,7 +6,6 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use domain::Principal;
-use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use metainfo::MetainfoExtras;
 use ports::StoreError;
@@ -15,6 +14,7 @@ use super::content::Binary;
 use super::{Id, links};
 use crate::download::disposition;
 use crate::problem::{Problem, ReadyErrors};
+use crate::problem_code::ProblemCode;
 use crate::state::Api;
 
 #[utoipa::path(
@@ -41,7 +41,7 @@ pub(crate) async fn torrent(
     Id(id): Id,
 ) -> Result<Response, Problem> {
     let (row, torrent) = super::ready_torrent(&api, &principal, id).await?;
-    let gone = || Problem::new(StatusCode::GONE, "request_gone", "the torrent no longer exists");
+    let gone = || Problem::new(ProblemCode::RequestGone, "the torrent no longer exists");
     let metainfo = api.torrents.metainfo_file(torrent.infohash).await?.ok_or_else(gone)?;
     let handout = MetainfoExtras {
         trackers: links::trackers(&api, &row, &torrent).await?,

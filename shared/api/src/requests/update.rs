@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::{Extension, Json};
 use domain::{FetchRequest, Principal};
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use serde::Deserialize;
 use tracing::info;
 use utoipa::ToSchema;
@@ -16,6 +16,7 @@ use super::create::is_json;
 use super::get::RequestView;
 use super::validation;
 use crate::problem::{Problem, UpdateErrors};
+use crate::problem_code::ProblemCode;
 use crate::state::Api;
 
 /// The fields of a request to change.
@@ -47,13 +48,13 @@ pub(crate) async fn update(
 ) -> Result<Json<RequestView>, Problem> {
     if !is_json(&headers) {
         let detail = "the body must be application/json";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+        return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
     }
     let keep_for = validation::read_changes(&body)?;
     let now = api.clock.now();
     let gone = |row: &FetchRequest| {
         let detail = format!("the request is {}: its content is no longer kept", row.status);
-        Problem::new(StatusCode::GONE, "request_gone", detail)
+        Problem::new(ProblemCode::RequestGone, detail)
     };
     // A ready row whose retention is over is shown as expired: it must not become ready again.
     let seen = super::find_owned(&api, &principal, id).await?;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use domain::{ContentHash, FetchSpec, KEPT_UNTIL_CANCELLED, Method, TorrentFormat, UnknownText};
-use http::StatusCode;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue,
     IF_RANGE, RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -13,6 +12,7 @@ use url::Url;
 
 use crate::limits::MAX_BODY;
 use crate::problem::{FieldError, Problem};
+use crate::problem_code::ProblemCode;
 
 /// The longest URL and header value, in bytes.
 const MAX_TEXT: usize = 8 * 1024;
@@ -180,7 +180,7 @@ fn retention(seconds: u64) -> Duration {
 }
 
 fn malformed(detail: String) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "malformed_json", detail)
+    Problem::new(ProblemCode::MalformedJson, detail)
 }
 
 fn text(value: Value, max: usize) -> Result<String, Wrong> {

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::download;
 use crate::problem::Problem;
+use crate::problem_code::ProblemCode;
 use crate::state::{Api, prefix, public_path};
 
 /// What the page may load and do: its own files and this API only; no inline script or style, no frame.
@@ -73,7 +74,7 @@ pub(crate) async fn file(path: Result<Path<String>, PathRejection>, headers: Hea
     let file = path.ok().and_then(|Path(wanted)| FILES.iter().find(|(name, ..)| *name == wanted));
     match file {
         Some((_, media_type, bytes)) => respond(&headers, media_type, bytes.to_vec()),
-        None => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path").into_response(),
+        None => Problem::new(ProblemCode::NotFound, "there is nothing at this path").into_response(),
     }
 }
 
