@@ -11,7 +11,7 @@ sam-build-in-a-hurry = echo "sam build"; mkdir -p target; \
   || { cat target/sam-build.log; exit 1; }
 images-in-a-hurry = scripts/build-images --build-arg CARGO_PROFILE_RELEASE_LTO=off --build-arg CARGO_PROFILE_RELEASE_OPT_LEVEL=0
 # The tests have built the program.
-deb-in-a-hurry = .tools/cargo/bin/cargo-deb --package proxytorrent \
+deb-in-a-hurry = scripts/package-files target/debug/proxytorrent && .tools/cargo/bin/cargo-deb --package proxytorrent \
   --profile dev --no-build --no-strip --fast --quiet --output target/proxytorrent.deb >/dev/null
 
 lint-infra = .tools/python/bin/cfn-lint template.yaml infra/*.yaml && \
@@ -40,6 +40,8 @@ lambda-watch: ## As run-aws, and rebuild a function when its source changes
 
 deb: ## Build the Debian package, and one with the debug symbols
 	@scripts/setup deb
+	cargo build --release --locked --package proxytorrent
+	scripts/package-files target/release/proxytorrent
 	.tools/cargo/bin/cargo-deb --package proxytorrent --dbgsym -- --locked
 
 test: ## Run every check and every test

@@ -82,6 +82,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 17] = [
             "proxytorrent-domain",
             "proxytorrent-embedded",
             "proxytorrent-fetcher",
+            "proxytorrent-metainfo",
             "proxytorrent-pipeline",
             "proxytorrent-ports",
             "proxytorrent-seeder",

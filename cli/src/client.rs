@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use domain::ContentHash;
 use reqwest::{Body, Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -39,6 +40,10 @@ pub(crate) struct Request {
     pub id: String,
     pub status: domain::Status,
     pub progress: u8,
+    #[serde(default)]
+    pub received_bytes: u64,
+    pub total_bytes: Option<u64>,
+    pub content_hash: Option<ContentHash>,
     pub content_size: Option<u64>,
     pub file_name: Option<String>,
     pub error_code: Option<String>,
@@ -112,6 +117,11 @@ impl Client {
     pub async fn torrent(&self, id: &str) -> Result<Vec<u8>, CommandError> {
         let response = self.send(Method::GET, &format!("/{id}/torrent"), None).await?;
         Ok(response.bytes().await.map_err(|e| unreachable(&e))?.to_vec())
+    }
+
+    /// Returns the response with the content of a ready request.
+    pub async fn content(&self, id: &str) -> Result<Response, CommandError> {
+        self.send(Method::GET, &format!("/{id}/content"), None).await
     }
 
     /// Returns the magnet link of a ready request.
@@ -190,7 +200,7 @@ impl Client {
     }
 }
 
-fn unreachable(error: &reqwest::Error) -> CommandError {
+pub(crate) fn unreachable(error: &reqwest::Error) -> CommandError {
     let mut why = String::new();
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {

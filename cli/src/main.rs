@@ -5,17 +5,22 @@ mod commands;
 mod error;
 mod progress;
 mod serve;
+mod wait;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{Target, cancel, completions, config, get, health, list, magnet, revoke, status, torrent};
+use crate::commands::{
+    Target, cancel, completions, config, content, doctor, get, health, keygen, list, magnet, man, revoke, status,
+    torrent, verify, watch,
+};
 
 /// Turns a URL into a torrent: fetches it through your proxy, packages it, seeds it.
 ///
 /// The client commands call the server in CLIENT__SERVER with the bearer token in CLIENT__TOKEN, or sign their calls
-/// with CLIENT__KEY_SECRET and CLIENT__KEY_ID.
+/// with CLIENT__KEY_SECRET and CLIENT__KEY_ID. Settings are read from the environment, from .env in the working directory,
+/// and from ~/.config/proxytorrent/config.toml, where CLIENT__SERVER is `server` in the table [client].
 #[derive(Debug, Parser)]
 #[command(name = "proxytorrent", version, after_help = EXIT_CODES)]
 struct Arguments {
@@ -40,6 +45,10 @@ enum Command {
     Torrent(torrent::Arguments),
     /// Print the magnet link of a ready request.
     Magnet(Target),
+    /// Save the content of a ready request.
+    Content(content::Arguments),
+    /// Follow a request until it is ready or has ended.
+    Watch(Target),
     /// Cancel a request, and its seeding if no other request needs it.
     Cancel(Target),
     /// Revoke the tracker passkeys in all torrents and magnet links that you got so far.
@@ -48,8 +57,17 @@ enum Command {
     Health(health::Arguments),
     /// Print every setting with its documentation and value.
     Config(config::Arguments),
+    /// Check settings, storage, ports, proxy, addresses and clock of this machine, and say what to do.
+    Doctor(doctor::Arguments),
+    /// Generate a token or a signing key, and print the settings of server and client.
+    Keygen(keygen::Arguments),
+    /// Check a file against a .torrent file, without a server.
+    Verify(verify::Arguments),
     /// Print the completions for a shell.
     Completions(completions::Arguments),
+    /// Write the manual pages to a folder.
+    #[command(hide = true)]
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -69,10 +87,19 @@ fn main() -> ExitCode {
             Command::List(arguments) => list::run(arguments).await,
             Command::Torrent(arguments) => torrent::run(arguments).await,
             Command::Magnet(target) => magnet::run(target).await,
+            Command::Content(arguments) => content::run(arguments).await,
+            Command::Watch(target) => watch::run(target).await,
             Command::Cancel(target) => cancel::run(target).await,
             Command::Revoke(arguments) => revoke::run(arguments).await,
             Command::Health(arguments) => health::run(arguments).await,
             Command::Config(arguments) => config::run(arguments),
+            Command::Doctor(arguments) => doctor::run(arguments).await,
+            Command::Keygen(arguments) => {
+                keygen::run(&arguments);
+                Ok(())
+            }
+            Command::Verify(arguments) => verify::run(&arguments),
+            Command::Man(arguments) => man::run(arguments, Arguments::command()),
             Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
         }
     });

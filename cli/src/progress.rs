@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use domain::Status;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::client::Request;
 
@@ -13,23 +13,58 @@ pub(crate) enum Display {
     Lines(Option<(Status, u8)>),
 }
 
+/// The bar of a transfer with a known size, and what it has in place of the rest until the size is known.
+const TRANSFER: &str = "{msg:>10} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {left}";
+const STEP: &str = "{msg:>10} {spinner} {bytes:.dim}";
+
+/// Returns the style of a bar.
+fn style(template: &str) -> ProgressStyle {
+    let left = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+        let left = humantime::format_duration(std::time::Duration::from_secs(state.eta().as_secs()));
+        let _ = write!(text, "{left} left");
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("left", left).progress_chars("=> ")
+}
+
 impl Display {
     pub fn new() -> Self {
         if !std::io::stderr().is_terminal() {
             return Self::Lines(None);
         }
-        let bar = ProgressBar::new(100);
-        if let Ok(style) = ProgressStyle::with_template("{msg:>10} [{bar:40}] {pos:>3}% {elapsed}") {
-            bar.set_style(style.progress_chars("=> "));
+        Self::Bar(ProgressBar::no_length().with_style(style(STEP)))
+    }
+
+    /// A display of the transfer of a content with this size; without a terminal it shows nothing.
+    pub fn of_transfer(size: Option<u64>) -> Self {
+        let display = Self::new();
+        if let (Self::Bar(bar), Some(size)) = (&display, size) {
+            bar.set_message("saving");
+            bar.set_length(size);
+            bar.set_style(style(TRANSFER));
         }
-        Self::Bar(bar)
+        display
+    }
+
+    /// Adds bytes to the transfer.
+    pub fn add(&self, bytes: u64) {
+        if let Self::Bar(bar) = self {
+            bar.inc(bytes);
+        }
     }
 
     pub fn show(&mut self, request: &Request) {
         match self {
             Self::Bar(bar) => {
                 bar.set_message(request.status.as_str());
-                bar.set_position(request.progress.into());
+                let total = request.total_bytes.filter(|_| request.status == Status::Fetching);
+                // A fetch that starts anew has fewer bytes.
+                if bar.length() != total || request.received_bytes < bar.position() {
+                    bar.set_style(style(if total.is_some() { TRANSFER } else { STEP }));
+                    bar.reset();
+                    total.map_or_else(|| bar.unset_length(), |total| bar.set_length(total));
+                }
+                bar.set_position(request.received_bytes);
             }
             Self::Lines(shown) => {
                 // Not a line per percent.

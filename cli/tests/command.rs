@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tests::{ApiClient, Origin, TestServer, eventually, free_port, program, root};
+use serde_json::{Value, json};
+use tests::{ApiClient, Origin, TestServer, content, eventually, free_port, program, root};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
@@ -68,6 +69,228 @@ async fn get_fetches_several_urls_and_reports_each_failure() {
     let output = proxytorrent(&folder, &arguments, &[("CLIENT__SERVER", &server.url)]).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     server.until(text(&output.stdout).trim(), |row| row["status"] == "fetching").await;
+}
+
+#[tokio::test]
+async fn get_saves_the_content_sends_headers_and_prints_json() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let (folder, bytes) = (server.scratch("cwd"), content(10_000, 1));
+    let url = origin.file(10_000, 1, "a.bin");
+    let get = async |arguments: &[&str]| {
+        let arguments = [&["get", "--server", &server.url], arguments].concat();
+        proxytorrent(&folder, &arguments, &[]).await
+    };
+    let output = get(&["--content", "--json", "--header", "Accept-Language: de", "-o", "out", &url]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let row: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(row["magnet_link"].as_str().unwrap().starts_with("magnet:?"));
+    assert_eq!((&row["torrent_file"], &row["content_file"]), (&json!("out/a.bin.torrent"), &json!("out/a.bin")));
+    assert_eq!(row["header_names"], json!(["accept-language"]));
+    assert_eq!(std::fs::read(folder.join("out/a.bin")).unwrap(), bytes);
+
+    let output = get(&["--magnet", &url]).await;
+    assert!(text(&output.stdout).starts_with("magnet:?"), "{}", text(&output.stderr));
+    assert!(!folder.join("a.bin.torrent").exists());
+
+    let id = row["id"].as_str().unwrap();
+    let save =
+        async |into: &str| proxytorrent(&folder, &["content", id, "-o", into, "--server", &server.url], &[]).await;
+    let again = save("out").await;
+    assert_eq!((again.status.code(), text(&again.stdout).trim()), (Some(0), "out/a.bin"), "the same file is kept");
+    std::fs::write(folder.join("a.bin"), "mine").unwrap();
+    let refused = save(".").await;
+    assert_eq!(refused.status.code(), Some(5));
+    assert!(text(&refused.stderr).contains("another file with this name exists"), "{}", text(&refused.stderr));
+    assert_eq!(std::fs::read(folder.join("a.bin")).unwrap(), b"mine");
+}
+
+#[tokio::test]
+async fn an_interrupted_content_leaves_no_file() {
+    // The content is far larger than what the buffers of a connection hold.
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let row = server.fetch(&origin.file(40_000_000, 1, "a.bin")).await;
+    let folder = server.scratch("cwd");
+    let mut command = Command::new(program());
+    command.args(["content", row["id"].as_str().unwrap(), "-o", "out", "--server", &server.url]);
+    let mut child = command.env_clear().current_dir(&folder).kill_on_drop(true).spawn().unwrap();
+    let files = || std::fs::read_dir(folder.join("out")).map_or(0, Iterator::count);
+    eventually("the file has begun", async || (files() == 1).then_some(())).await;
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let status = child.wait().await.unwrap();
+    if status.code() == Some(130) {
+        assert_eq!(files(), 0);
+    } else {
+        // It was complete before the signal.
+        assert_eq!(std::fs::read(folder.join("out/a.bin")).unwrap().len(), 40_000_000);
+    }
+}
+
+#[tokio::test]
+async fn watch_follows_a_request_to_its_end() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let watch = async |id: &str| proxytorrent(server.folder(), &["watch", id, "--server", &server.url], &[]).await;
+    let good = server.create(json!({ "url": origin.url("/gated/1000000/1") })).await;
+    let (output, ()) = tokio::join!(watch(&good), async {
+        server.until(&good, |row| row["progress"] == 45).await;
+        origin.open_gate();
+    });
+    assert_eq!((output.status.code(), text(&output.stdout).trim()), (Some(0), "ready"), "{}", text(&output.stderr));
+    let bad = server.create(json!({ "url": origin.url("/status/404") })).await;
+    let output = watch(&bad).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("(origin_status)"), "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn verify_finds_a_damaged_file() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let row = server.fetch(&origin.file(200_000, 1, "a.bin")).await;
+    let torrent = server.save_torrent(row["id"].as_str().unwrap()).await;
+    let (folder, bytes) = (server.scratch("cwd"), content(200_000, 1));
+    let verify = async |path: &str| {
+        let output = proxytorrent(&folder, &["verify", torrent.to_str().unwrap(), path], &[]).await;
+        (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let mut damaged = bytes.clone();
+    damaged[100_000] ^= 1;
+    for (bytes, code, said) in [
+        (&bytes[..], 0, "ok ./a.bin"),
+        (&damaged, 1, "piece 4 of 7 differs"),
+        (&bytes[1..], 1, "it has 199999 bytes, and the file of the torrent 200000"),
+        (&[], 1, "it has 0 bytes"),
+    ] {
+        std::fs::write(folder.join("a.bin"), bytes).unwrap();
+        let (found, printed) = verify(".").await;
+        assert!(found == code && printed.contains(said), "{said}: {found} {printed}");
+    }
+    let (code, printed) = verify("missing").await;
+    assert!(code == 2 && printed.contains("missing: No such file"), "{printed}");
+    let wrong = proxytorrent(&folder, &["verify", "a.bin", "a.bin"], &[]).await;
+    assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong.stderr));
+}
+
+#[tokio::test]
+async fn generated_keys_and_the_configuration_file_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("proxytorrent/config.toml");
+    std::fs::create_dir(config.parent().unwrap()).unwrap();
+    let home = [("XDG_CONFIG_HOME", folder.path().to_str().unwrap())];
+    for options in [&["keygen", "alice"][..], &["keygen", "--signing", "alice"]] {
+        let printed = text(&proxytorrent(folder.path(), options, &[]).await.stdout);
+        let settings: Vec<_> = printed.lines().filter_map(|line| line.split_once('=')).collect();
+        let (server_settings, client_settings) = settings.split_at(1);
+        let auth = [("SECURITY__AUTH_ENABLED", "true"), server_settings[0]];
+        let server = TestServer::with(&auth).await;
+        let keys = client_settings
+            .iter()
+            .map(|(name, value)| format!("{} = '{value}'\n", name.strip_prefix("CLIENT__").unwrap().to_lowercase()));
+        std::fs::write(&config, format!("[client]\nserver = '{}'\n{}", server.url, keys.collect::<String>())).unwrap();
+        let list = proxytorrent(folder.path(), &["list"], &home).await;
+        assert_eq!(list.status.code(), Some(0), "{}", text(&list.stderr));
+        let refused = proxytorrent(folder.path(), &["list", "--server", &server.url], &[]).await;
+        assert_eq!(refused.status.code(), Some(4), "without the file");
+    }
+    std::fs::write(&config, "[client]\nservr = 'x'\n").unwrap();
+    let wrong = proxytorrent(folder.path(), &["list"], &home).await;
+    assert!(text(&wrong.stderr).contains("CLIENT__SERVR"), "{}", text(&wrong.stderr));
+    let named = proxytorrent(folder.path(), &["keygen", "a b"], &[]).await;
+    assert_eq!(named.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn serve_listens_where_its_options_say() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let mut command = Command::new(program());
+    command.args(["serve", "--dev", "--host", "127.0.0.2", "--port", &port.to_string()]).env_clear();
+    command.env("PORT", "1").env("SEEDER__LISTEN", "127.0.0.1:0").current_dir(folder.path()).kill_on_drop(true);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    assert!(first.contains(&format!(" serves http://127.0.0.2:{port} ")), "{first}");
+    child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_manual_pages_have_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = proxytorrent(folder.path(), &["man", "pages"], &[]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let help = text(&proxytorrent(folder.path(), &["--help"], &[]).await.stdout);
+    let commands = commands(&help);
+    assert!(commands.len() > 15, "{help}");
+    for name in commands {
+        let page = folder.path().join(format!("pages/proxytorrent-{name}.1"));
+        assert!(std::fs::read_to_string(&page).unwrap().contains(".SH SYNOPSIS"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn doctor_says_what_is_wrong_and_what_to_do() {
+    let (folder, port, peers) = (tempfile::tempdir().unwrap(), free_port().to_string(), free_port());
+    let listen = format!("127.0.0.1:{peers}");
+    let doctor = async |extra: &[(&str, &str)]| {
+        let base = [("PORT", port.as_str()), ("SEEDER__LISTEN", &listen), ("STORAGE__BASE_PATH", "data")];
+        let output = proxytorrent(folder.path(), &["doctor", "--dev"], &[&base, extra].concat()).await;
+        (output.status.code().unwrap(), text(&output.stdout))
+    };
+    let (code, printed) = doctor(&[]).await;
+    assert_eq!(code, 0, "{printed}");
+    let free = format!("ok       server    it does not run; 127.0.0.1:{port} is free");
+    for line in [free.as_str(), "ok       storage   data takes files", "warning  proxy     there is none"] {
+        assert!(printed.contains(line), "{line}\n{printed}");
+    }
+    assert!(!folder.path().join("data").exists(), "it changes nothing");
+
+    let taken = std::net::TcpListener::bind(&listen).unwrap();
+    let proxy = free_port().to_string();
+    let proxy = [("PROXY__PROXY_ENABLED", "true"), ("PROXY__PROXY_HOST", "127.0.0.1"), ("PROXY__PROXY_PORT", &proxy)];
+    let (code, printed) = doctor(&[&proxy[..], &[("STORAGE__MIN_FREE", "9000000000000000000")]].concat()).await;
+    assert_eq!(code, 1, "{printed}");
+    for line in ["failed   seeder    it cannot listen on", "failed   proxy     ", "free some space"] {
+        assert!(printed.contains(line), "{line}\n{printed}");
+    }
+    drop(taken);
+    let (code, printed) = doctor(&[("PORT", "many")]).await;
+    assert!(code == 1 && printed.contains("failed   settings  PORT"), "{printed}");
+
+    let server = TestServer::with(&[("PORT", &port), ("SEEDER__LISTEN", &listen)]).await;
+    let (code, printed) = doctor(&[("CLIENT__SERVER", &server.url)]).await;
+    assert_eq!(code, 0, "{printed}");
+    for line in ["it runs on 127.0.0.1", "it accepts connections on", "ok       clock     it differs"] {
+        assert!(printed.contains(line), "{line}\n{printed}");
+    }
+}
+
+#[tokio::test]
+async fn the_reference_in_the_manual_is_that_of_help() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = async |arguments: &[&str]| {
+        let output = proxytorrent(folder.path(), arguments, &[]).await;
+        text(&output.stdout).lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim().to_owned()
+    };
+    let overview = help(&["--help"]).await;
+    let mut reference = format!("```text\n{overview}\n```\n");
+    for command in commands(&overview) {
+        let text = help(&[command, "--help"]).await;
+        reference += &format!("\n### {command}\n\n```text\n{text}\n```\n");
+    }
+    let path = root().join("docs/command-line.md");
+    let manual = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = manual.split_once("<!-- help -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- /help -->").unwrap();
+    let current = format!("{before}<!-- help -->\n{reference}<!-- /help -->{after}");
+    if manual != current {
+        std::fs::write(&path, current).unwrap();
+        panic!("docs/command-line.md was out of date and has been rewritten: check the difference and commit it");
+    }
+}
+
+/// Returns the names of the commands in the help.
+fn commands(help: &str) -> Vec<&str> {
+    let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let first_lines = commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    first_lines.map(|line| line.split_whitespace().next().unwrap()).filter(|name| *name != "help").collect()
 }
 
 #[tokio::test]

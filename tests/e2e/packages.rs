@@ -41,6 +41,10 @@ async fn the_debian_package_has_the_program_and_a_hardened_service() {
     let version = run(&format!("{path}/usr/bin/proxytorrent"), &["--version"], folder.path()).await;
     assert_eq!(version.trim(), format!("proxytorrent {}", env!("CARGO_PKG_VERSION")));
 
+    for file in ["man/man1/proxytorrent-get.1.gz", "bash-completion/completions/proxytorrent"] {
+        assert!(installed.join("usr/share").join(file).exists(), "{file}");
+    }
+
     // The settings have secrets, and an upgrade keeps them.
     let settings = "etc/proxytorrent/proxytorrent.env";
     assert_eq!(installed.join(settings).metadata().unwrap().permissions().mode() & 0o777, 0o600);

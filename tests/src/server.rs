@@ -1,7 +1,7 @@
 //! A server process.
 
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
@@ -107,6 +107,11 @@ impl TestServer {
     /// Returns the data folder.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// Returns the working directory of the server.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Creates a folder for the test's files and returns its path.

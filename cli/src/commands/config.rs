@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use settings::{Profile, Settings};
+use settings::Settings;
 
+use super::profile;
 use crate::error::CommandError;
 
 #[derive(Debug, clap::Args)]
@@ -15,7 +16,7 @@ pub(crate) struct Arguments {
 
 /// Prints the settings as a documented `.env` file. The error names the settings that are not valid.
 pub(crate) fn run(arguments: Arguments) -> Result<(), CommandError> {
-    let (settings, problems) = Settings::describe(arguments.dev.then_some(Profile::Development))?;
+    let (settings, problems) = Settings::describe(&profile(arguments.dev))?;
     // The reader may stop before the end.
     let mut output = std::io::stdout().lock();
     let mut section = String::new();

@@ -1,31 +1,27 @@
 //! `proxytorrent get`: fetches URLs, saves the `.torrent` files and prints the magnet links.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use domain::{FileName, Status, TorrentFormat};
+use domain::{FileName, TorrentFormat};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
-use super::save_torrent;
-use crate::client::{Client, Request, Server, parse_url};
+use super::{content, interrupted, save_torrent};
+use crate::client::{Client, Server, parse_url};
 use crate::error::CommandError;
 use crate::progress::Display;
-
-/// The first and the longest pause between polls: short at first, for small contents.
-const FIRST_WAIT: Duration = Duration::from_millis(20);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
-
-/// How long a server may be out of reach, such as during a restart, while requests are waited for.
-const OUTAGE: Duration = Duration::from_secs(120);
+use crate::wait::Waiter;
 
 const EXAMPLES: &str = "Examples:
   proxytorrent get https://example.org/report.pdf
   proxytorrent get --keep 7d -o torrents https://example.org/a.iso https://example.org/b.iso
+  proxytorrent get --content -o downloads https://example.org/report.pdf
+  proxytorrent get --magnet https://example.org/report.pdf | head -1
+  proxytorrent get --header 'Accept-Language: de' https://example.org/
   proxytorrent get --no-wait https://example.org/large.iso
 
 The server decides how large a content may be and which types it may have (`proxytorrent config`: FETCHER__MAX_SIZE,
@@ -33,6 +29,7 @@ FETCHER__MIME_WHITELIST).";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(crate) struct Arguments {
     /// What to fetch: http or https URLs
     #[arg(value_name = "URL", value_parser = parse_url, required = true)]
@@ -43,6 +40,18 @@ pub(crate) struct Arguments {
     /// Print the ids of the requests and do not wait for them
     #[arg(long, conflicts_with = "output")]
     no_wait: bool,
+    /// Save the content, too
+    #[arg(long, conflicts_with_all = ["no_wait", "magnet"])]
+    content: bool,
+    /// Print the magnet links and save no file
+    #[arg(long, conflicts_with_all = ["no_wait", "output"])]
+    magnet: bool,
+    /// Print each ready request as a line of JSON, with its magnet link and the files that were saved
+    #[arg(long, conflicts_with = "no_wait")]
+    json: bool,
+    /// A header for the origin, such as `Accept-Language: de`; may be repeated
+    #[arg(long, value_name = "NAME: VALUE", value_parser = parse_header)]
+    header: Vec<(String, String)>,
     /// v1 or hybrid [default: the server's]
     #[arg(long)]
     format: Option<TorrentFormat>,
@@ -71,10 +80,18 @@ fn parse_seconds(text: &str) -> Result<u64, String> {
     time.map(|time| time.as_secs()).ok_or_else(refused)
 }
 
+/// Returns the name and the value of a header.
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("it has no colon: write NAME: VALUE")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
 impl Arguments {
     fn body(&self, url: &Url) -> Value {
         let mut body = json!({ "url": url });
+        let headers: BTreeMap<_, _> = self.header.iter().cloned().collect();
         let fields = [
+            ("headers", (!headers.is_empty()).then(|| json!(headers))),
             ("format", self.format.map(|format| json!(format))),
             ("ttl", self.ttl.map(|ttl| json!(ttl))),
             ("keep", self.keep.map(|keep| json!(keep))),
@@ -95,15 +112,18 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         return Err(CommandError::start("--sha256 is the hash of one content: give one URL"));
     }
     let client = Client::new(arguments.server.clone())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::start)?;
-    if !arguments.no_wait {
+    if !arguments.no_wait && !arguments.magnet {
         check_folder(&arguments.output)?;
     }
-    let run =
-        Run { client, unfinished: RefCell::default(), saved: RefCell::default(), unreachable_since: Cell::default() };
+    let run = Run {
+        waiter: Waiter::new(&client),
+        client: &client,
+        unfinished: RefCell::default(),
+        saved: RefCell::default(),
+    };
     tokio::select! {
         done = run.get(&arguments) => done,
-        _ = interrupt.recv() => Err(run.interrupted()),
+        signal = interrupted() => Err(signal.err().unwrap_or_else(|| run.interrupted())),
     }
 }
 
@@ -119,16 +139,16 @@ fn print(line: &str) {
 }
 
 /// The requests of one run.
-struct Run {
-    client: Client,
+struct Run<'a> {
+    client: &'a Client,
+    waiter: Waiter<'a>,
     /// The ids of the requests that are not saved and have not failed.
     unfinished: RefCell<Vec<String>>,
     /// The names of the files of this run, so that none replaces another.
     saved: RefCell<HashSet<String>>,
-    unreachable_since: Cell<Option<Instant>>,
 }
 
-impl Run {
+impl Run<'_> {
     /// Creates the requests and, unless `no_wait`, saves their torrents. A request that fails does not stop the others.
     async fn get(&self, arguments: &Arguments) -> Result<(), CommandError> {
         let mut seen = HashSet::new();
@@ -147,7 +167,7 @@ impl Run {
             }
         }
         for (url, id) in created {
-            let saved = self.save(&id, &arguments.output).await;
+            let saved = self.save(&id, arguments).await;
             self.unfinished.borrow_mut().retain(|one| *one != id);
             if let Err(error) = saved {
                 failures.add(url, error);
@@ -167,16 +187,35 @@ impl Run {
         ))
     }
 
-    async fn save(&self, id: &str, folder: &Path) -> Result<(), CommandError> {
+    /// Waits until a request is ready, saves what is wanted and prints it.
+    async fn save(&self, id: &str, arguments: &Arguments) -> Result<(), CommandError> {
         let mut display = Display::new();
-        let request = self.wait(id, &mut display).await;
+        let request = self.waiter.wait(id, &mut display).await;
         display.finish();
         let request = request?;
-        let torrent = self.patiently(None, async || self.client.torrent(id).await).await?;
         let name = self.new_name(request.file_name.as_deref().unwrap_or("download"));
-        let path = save_torrent(folder, &name, &torrent)?;
-        eprintln!("saved {} ({} bytes of content)", path.display(), request.content_size.unwrap_or_default());
-        print(&self.patiently(None, async || self.client.magnet(id).await).await?);
+        let mut files = vec![];
+        if !arguments.magnet {
+            let torrent = self.waiter.patiently(None, async || self.client.torrent(id).await).await?;
+            files.push(("torrent_file", save_torrent(&arguments.output, &name, &torrent)?));
+        }
+        if arguments.content {
+            files.push(("content_file", content::save(self.client, &request, &arguments.output, &name).await?));
+        }
+        let link = self.waiter.patiently(None, async || self.client.magnet(id).await).await?;
+        if arguments.json {
+            let mut row = self.waiter.patiently(None, async || self.client.get_json(id).await).await?;
+            row["magnet_link"] = json!(link);
+            for (field, path) in files {
+                row[field] = json!(path.to_string_lossy());
+            }
+            print(&row.to_string());
+            return Ok(());
+        }
+        for (_, path) in files {
+            eprintln!("saved {} ({} bytes of content)", path.display(), request.content_size.unwrap_or_default());
+        }
+        print(&link);
         Ok(())
     }
 
@@ -187,58 +226,6 @@ impl Run {
         let name = FileName::sanitize(name).unwrap_or_default().to_string();
         let names = std::iter::once(name.clone()).chain((2..).map(|number| format!("{name} ({number})")));
         names.into_iter().find(|name| saved.insert(name.clone())).unwrap_or(name)
-    }
-
-    /// Waits until the request is ready; an error if it ends otherwise.
-    async fn wait(&self, id: &str, display: &mut Display) -> Result<Request, CommandError> {
-        let mut pause = FIRST_WAIT;
-        loop {
-            let request = self.patiently(Some(display), async || self.client.get(id).await).await?;
-            display.show(&request);
-            match request.status {
-                Status::Ready => return Ok(request),
-                Status::Failed => {
-                    let code = request.error_code.as_deref().unwrap_or("unknown");
-                    let why = request.error_message.unwrap_or_default();
-                    return Err(CommandError::Failed(format!("request {} failed: {why} ({code})", request.id)));
-                }
-                Status::Cancelled | Status::Expired => {
-                    return Err(CommandError::Failed(format!("request {} is {}", request.id, request.status)));
-                }
-                Status::Queued | Status::Fetching | Status::Packaging | Status::Seeding => {}
-            }
-            // The interval of the polls.
-            tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(LONGEST_WAIT);
-        }
-    }
-
-    /// Repeats a call while the server is out of reach, for up to [`OUTAGE`].
-    async fn patiently<T>(
-        &self,
-        display: Option<&Display>,
-        call: impl AsyncFn() -> Result<T, CommandError>,
-    ) -> Result<T, CommandError> {
-        loop {
-            let error = match call().await {
-                Err(error @ (CommandError::Unreachable(_) | CommandError::Unavailable(_))) => error,
-                done => {
-                    self.unreachable_since.set(None);
-                    return done;
-                }
-            };
-            let Some(since) = self.unreachable_since.get() else {
-                self.unreachable_since.set(Some(Instant::now()));
-                let note = format!("{error}; trying again");
-                display.map_or_else(|| eprintln!("{note}"), |display| display.note(&note));
-                continue;
-            };
-            if since.elapsed() > OUTAGE {
-                return Err(error);
-            }
-            // Back-off.
-            tokio::time::sleep(LONGEST_WAIT).await;
-        }
     }
 }
 

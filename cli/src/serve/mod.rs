@@ -7,7 +7,7 @@ mod metrics;
 mod workers;
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Swe
 use ports::{Stores, UploadLimiter};
 use seeder::http::Process;
 use seeder::{Reader, Registration, SeedSession, UploadLimit};
-use settings::{Profile, Settings};
+use settings::{Override, Profile, Settings};
 use telemetry::Recorder;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -27,6 +27,7 @@ use url::Url;
 use self::backend::{Backend, tracker_secret};
 use self::fair_queue::Bounds;
 use self::workers::{Steps, Workers};
+use crate::commands::profile;
 use crate::error::CommandError;
 
 /// The most rows of each kind in one sweep.
@@ -42,11 +43,26 @@ pub(crate) struct Arguments {
     /// Use the development profile: no authentication, no proxy, loopback only (as PROFILE=development).
     #[arg(long)]
     dev: bool,
+    /// The address to listen on, instead of HOST
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<IpAddr>,
+    /// The port to listen on, instead of PORT
+    #[arg(long)]
+    port: Option<u16>,
+}
+
+impl Arguments {
+    /// Returns the settings that the options replace.
+    fn overrides(&self) -> Vec<Override> {
+        let host = self.host.map(|host| ("HOST", host.to_string()));
+        let port = self.port.map(|port| ("PORT", port.to_string()));
+        profile(self.dev).into_iter().chain(host).chain(port).collect()
+    }
 }
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
-    let settings = Settings::load(arguments.dev.then_some(Profile::Development))?;
+    let settings = Settings::load(&arguments.overrides())?;
     telemetry::start(&settings);
     for warning in &settings.warnings {
         warn!("{warning}");

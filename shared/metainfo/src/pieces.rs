@@ -144,6 +144,11 @@ impl Pieces {
     pub const fn piece_length(&self) -> u32 {
         self.piece_length
     }
+
+    /// Returns the SHA-1 hashes of the pieces, concatenated (BEP 3, `pieces`).
+    pub fn v1_hashes(&self) -> &[u8] {
+        &self.v1
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! All settings: name, documentation, default and parser, in one table per section.
 //!
-//! The value of `SECTION__NAME` comes from the environment, otherwise from `.env`, otherwise from the default.
+//! The value of `SECTION__NAME` comes from the environment, otherwise from `.env`, otherwise from the user's configuration
+//! file (`config_file.rs`), otherwise from the default.
 //! Invalid values, unknown names in a known section and contradictions are errors at start-up; all of them are
 //! reported at once. Only this crate reads the environment.
 //!
@@ -8,6 +9,7 @@
 //! (`PROFILE=development`) turns authentication and the proxy off and binds to loopback addresses only.
 
 mod choices;
+mod config_file;
 mod proxy;
 mod proxy_address;
 mod sections;
@@ -23,6 +25,8 @@ pub use sections::{
 };
 pub use source::{Description, Problems};
 pub use value::{BearerToken, Bounded, HostName, InterfaceName, List, LogLevel, NamedSecret, PieceLength, PowerOfTwo};
+
+use std::collections::BTreeMap;
 
 use source::Source;
 
@@ -57,6 +61,9 @@ pub struct Settings {
 
 pub use sections::Proxy;
 
+/// A setting by its full name, such as `PORT`, and its value: an option of a command line.
+pub type Override = (&'static str, String);
+
 /// The role of a process. It decides which secrets are required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -71,14 +78,14 @@ pub enum Role {
 }
 
 impl Settings {
-    /// Reads `.env` in the working directory and the environment. `profile` overrides `PROFILE`.
-    pub fn load(profile: Option<Profile>) -> Result<Self, Problems> {
-        Self::read(Source::from_environment(profile)?, Role::AllInOne).0
+    /// Reads the configuration file, `.env` in the working directory, and the environment.
+    pub fn load(overrides: &[Override]) -> Result<Self, Problems> {
+        Self::read(Source::of_user(overrides)?, Role::AllInOne).0
     }
 
-    /// Like [`Settings::load`], for a process of this role.
+    /// Reads `.env` in the working directory and the environment, for a process of this role.
     pub fn load_role(role: Role) -> Result<Self, Problems> {
-        Self::read(Source::from_environment(None)?, role).0
+        Self::read(Source::from_environment(BTreeMap::new(), &[])?, role).0
     }
 
     /// Reads only these variables, for tests and tools.
@@ -90,9 +97,9 @@ impl Settings {
 
     /// Returns every setting with its documentation, default and current value (secrets masked), and the problems, if
     /// there are any.
-    pub fn describe(profile: Option<Profile>) -> Result<(Vec<Description>, Option<Problems>), Problems> {
-        let (settings, mut descriptions) = Self::read(Source::from_environment(profile)?, Role::AllInOne);
-        let mut client = Source::from_environment(profile)?;
+    pub fn describe(overrides: &[Override]) -> Result<(Vec<Description>, Option<Problems>), Problems> {
+        let (settings, mut descriptions) = Self::read(Source::of_user(overrides)?, Role::AllInOne);
+        let mut client = Source::of_user(overrides)?;
         Client::read(&mut client);
         descriptions.extend(client.finish().1);
         Ok((descriptions, settings.err()))

@@ -366,9 +366,9 @@ impl Security {
 }
 
 impl Client {
-    /// Reads `.env` in the working directory and the environment.
+    /// Reads the configuration file, `.env` in the working directory, and the environment.
     pub fn load() -> Result<Self, Problems> {
-        let mut source = Source::from_environment(None)?;
+        let mut source = Source::of_user(&[])?;
         let client = Self::read(&mut source);
         source.refuse_unknown_names();
         if let Some(client) = &client {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::choices::Profile;
 use crate::value::Value;
+use crate::{Override, config_file};
 
 /// The description of one setting, for people.
 #[derive(Debug, Clone)]
@@ -43,8 +44,18 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn from_environment(profile: Option<Profile>) -> Result<Self, Problems> {
-        let mut values = BTreeMap::new();
+    /// Reads the user's configuration file, `.env` and the environment, which has precedence; `overrides` replace values
+    /// of all of them.
+    pub(crate) fn of_user(overrides: &[Override]) -> Result<Self, Problems> {
+        Self::from_environment(config_file::read().map_err(|problem| Problems(vec![problem]))?, overrides)
+    }
+
+    /// Reads `.env` and the environment, which has precedence over these values; `overrides` replace values of all of
+    /// them.
+    pub(crate) fn from_environment(
+        mut values: BTreeMap<String, String>,
+        overrides: &[Override],
+    ) -> Result<Self, Problems> {
         match dotenvy::from_filename_iter(".env") {
             Ok(lines) => {
                 for line in lines {
@@ -60,9 +71,7 @@ impl Source {
                 values.insert(name, value);
             }
         }
-        if let Some(profile) = profile {
-            values.insert("PROFILE".into(), profile.as_str().into());
-        }
+        values.extend(overrides.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         Self::from_pairs(values)
     }
 
