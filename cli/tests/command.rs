@@ -273,7 +273,7 @@ async fn the_reference_in_the_manual_is_that_of_help() {
     let mut reference = format!("```text\n{overview}\n```\n");
     for command in commands(&overview) {
         let text = help(&[command, "--help"]).await;
-        reference += &format!("\n### {command}\n\n```text\n{text}\n```\n");
+        reference.extend(["\n### ", command, "\n\n```text\n", &text, "\n```\n"]);
     }
     let path = root().join("docs/command-line.md");
     let manual = std::fs::read_to_string(&path).unwrap();

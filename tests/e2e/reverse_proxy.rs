@@ -1,13 +1,15 @@
 //! Reverse proxy: the server behind nginx with its default settings, under a path prefix.
 
 use std::fs;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::StreamExt;
 use metainfo::Value as Bencode;
-use proxytorrent_tests::nginx::{Nginx, behind_nginx};
-use proxytorrent_tests::{Origin, TestServer, eventually, free_port, read_json, root};
-use reqwest::redirect;
+use proxytorrent_tests::clients::aria2;
+use proxytorrent_tests::nginx::{Nginx, behind, behind_nginx};
+use proxytorrent_tests::{ApiClient, Origin, TestServer, content, eventually, free_port, read_json, root, sha256};
+use reqwest::{Method, redirect};
 use serde_json::{Value, json};
 
 /// Returns a client that follows redirects.
@@ -110,6 +112,68 @@ async fn assert_events_arrive(public: &str, client: &reqwest::Client) {
         last = String::from_utf8_lossy(&event.expect("bytes")).into_owned();
     }
     assert!(last.contains("\"ready\""), "{last}");
+}
+
+#[tokio::test]
+async fn a_trusted_reverse_proxy_names_the_user() {
+    let settings = [
+        ("SECURITY__AUTH_ENABLED", "true"),
+        ("SECURITY__USER_HEADER", "Remote-User"),
+        ("SECURITY__TRUSTED_PROXIES", "127.0.0.1"),
+        ("SECURITY__BEARER_TOKENS", "bob:bobs-token-000000"),
+    ];
+    let users = [("alice", "one"), ("bob", "two")];
+    let (server, _nginx, public) = behind(&settings, |port, server| Nginx::with_users(port, server, &users)).await;
+    let origin = Origin::start().await;
+    let list = async |user: Option<(&str, &str)>, header: Option<&str>| {
+        let mut call = server.http.get(format!("{public}/v1/requests"));
+        if let Some((name, password)) = user {
+            call = call.basic_auth(name, Some(password));
+        }
+        if let Some(name) = header {
+            call = call.header("remote-user", name);
+        }
+        let response = call.send().await.unwrap();
+        (response.status().as_u16(), response.bytes().await.unwrap())
+    };
+    let body = json!({ "url": origin.file(1000, 1, "a.bin") }).to_string();
+    let create = server.http.post(format!("{public}/v1/requests")).basic_auth("alice", Some("one"));
+    let created = create.header("content-type", "application/json").body(body).send().await.unwrap();
+    let id = read_json(created).await["id"].as_str().unwrap().to_owned();
+    let ids = async |user, header| {
+        let (status, bytes) = list(user, header).await;
+        assert_eq!(status, 200);
+        let page: Value = serde_json::from_slice(&bytes).unwrap();
+        page["items"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(Some(users[0]), None).await, [id.as_str()]);
+    assert_eq!(ids(Some(users[1]), None).await, [""; 0], "another user");
+    assert_eq!(ids(Some(users[1]), Some("alice")).await, [""; 0], "nginx replaces the header of a client");
+    assert_eq!(list(None, Some("alice")).await.0, 401);
+
+    // The header of a client that is not the proxy has no effect, also on the machine of the proxy.
+    let stranger = reqwest::Client::builder().no_proxy().local_address("127.0.0.2".parse::<IpAddr>().unwrap());
+    let direct = format!("http://127.0.0.1:{}", server.setting("PORT"));
+    let call = stranger.build().unwrap().get(format!("{direct}/v1/requests")).header("remote-user", "alice");
+    assert_eq!(call.send().await.unwrap().status(), 401);
+    let token = ApiClient::new(public.clone()).with_token("bobs-token-000000");
+    assert_eq!(token.call(Method::GET, "/v1/requests", None).await.status(), 401, "nginx wants a password");
+    let direct = ApiClient::new(direct).with_token("bobs-token-000000");
+    assert_eq!(direct.call(Method::GET, "/v1/requests", None).await.status(), 200);
+
+    // Peers need no password.
+    let alice = server.http.get(format!("{public}/v1/requests/{id}?wait=25")).basic_auth("alice", Some("one"));
+    eventually("the request is ready", async || {
+        let row = read_json(alice.try_clone().unwrap().send().await.unwrap()).await;
+        (row["status"] == "ready").then_some(())
+    })
+    .await;
+    let torrent = server.http.get(format!("{public}/v1/requests/{id}/torrent")).basic_auth("alice", Some("one"));
+    let path = server.scratch("peer").join("a.torrent");
+    fs::write(&path, torrent.send().await.unwrap().bytes().await.unwrap()).unwrap();
+    // libtorrent does not use a tracker on loopback below a path.
+    let downloaded = aria2(path.to_str().unwrap(), &server.scratch("down"), "a.bin").await;
+    assert_eq!(downloaded, sha256(&content(1000, 1)));
 }
 
 /// Announces two peers through nginx. Returns the first compact peer entry in the response to the second one.

@@ -25,6 +25,18 @@ impl Nginx {
         Self::with(|_| format!("server {{\n listen 127.0.0.1:{port};\n {location}\n }}\n"))
     }
 
+    /// As [`Nginx::start`], and it authenticates users with these names and passwords.
+    pub fn with_users(port: u16, server: &str, users: &[(&str, &str)]) -> Self {
+        let location = code_blocks("docs/operations.md", "nginx").remove(1).replace("http://127.0.0.1:8000", server);
+        Self::with(|folder| {
+            let file = folder.join("users");
+            let lines = users.iter().map(|(name, password)| format!("{name}:{{PLAIN}}{password}\n"));
+            fs::write(&file, lines.collect::<String>()).expect("written");
+            let location = location.replace("/etc/nginx/proxytorrent.users", &file.to_string_lossy());
+            format!("server {{\n listen 127.0.0.1:{port};\n {location}\n }}\n")
+        })
+    }
+
     /// Starts nginx with the server block that `server` returns for its folder.
     pub fn with(server: impl FnOnce(&Path) -> String) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
@@ -53,12 +65,17 @@ impl Nginx {
 
 /// Starts a server with these settings, and nginx in front of it. Returns them with the public URL.
 pub async fn behind_nginx(extra: &[(&str, &str)]) -> (TestServer, Nginx, String) {
+    behind(extra, Nginx::start).await
+}
+
+/// As [`behind_nginx`], with the nginx that `start` starts on this port for this server.
+pub async fn behind(extra: &[(&str, &str)], start: impl FnOnce(u16, &str) -> Nginx) -> (TestServer, Nginx, String) {
     let port = free_port();
     let public = format!("http://127.0.0.1:{port}/pt");
     let internal = free_port().to_string();
     let server =
         TestServer::with(&[&[("PUBLIC_URL", public.as_str()), ("PORT", internal.as_str())], extra].concat()).await;
-    let nginx = Nginx::start(port, &format!("http://127.0.0.1:{internal}"));
+    let nginx = start(port, &format!("http://127.0.0.1:{internal}"));
     let health = format!("{public}/v1/health");
     eventually("nginx responds", async || server.http.get(&health).send().await.ok()).await;
     (server, nginx, public)

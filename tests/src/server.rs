@@ -104,6 +104,12 @@ impl TestServer {
         Self { client: self.client.polling_every(poll), ..self }
     }
 
+    /// Returns the value of a setting of this test. Panics if it is not set.
+    pub fn setting(&self, name: &str) -> &str {
+        let found = self.settings.iter().rev().find(|(set, _)| set == name);
+        &found.expect("the setting is set").1
+    }
+
     /// Returns the data folder.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")

@@ -109,7 +109,7 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, 
         let detail = "too many failed authentications from your address; try again later";
         return too_many.problem(detail).into_response();
     }
-    if api.authenticator.is_nobody(&parts.headers) {
+    if api.authenticator.is_nobody(&parts) {
         // A call without a token is not a guess: it does not count as a failure.
         if !api.authenticator.shows_token(&parts.headers) {
             return Problem::missing_credentials().into_response();

@@ -28,7 +28,8 @@ const FIRST: &str = "0";
 /// derives the same ones.
 pub struct Passkeys {
     secret: Vec<u8>,
-    users: HashSet<UserId>,
+    /// `None`: every user is known.
+    users: Option<HashSet<UserId>>,
     generations: Mutex<HashMap<UserId, (String, Instant)>>,
 }
 
@@ -57,9 +58,13 @@ fn generation_key(user: &UserId) -> String {
 }
 
 impl Passkeys {
-    /// Creates an issuer for these users. `secret` is the key of the MACs.
-    pub fn new(secret: &[u8], users: impl IntoIterator<Item = UserId>) -> Self {
-        Self { secret: secret.to_vec(), users: users.into_iter().collect(), generations: Mutex::default() }
+    /// Creates an issuer for these users; for every user if they are `None`. `secret` is the key of the MACs.
+    pub fn new(secret: &[u8], users: Option<HashSet<UserId>>) -> Self {
+        Self { secret: secret.to_vec(), users, generations: Mutex::default() }
+    }
+
+    fn knows(&self, user: &UserId) -> bool {
+        self.users.as_ref().is_none_or(|users| users.contains(user))
     }
 
     /// Returns the passkey of a request with this torrent: 64 hexadecimal digits.
@@ -84,7 +89,7 @@ impl Passkeys {
         row: &FetchRequest,
         infohash: InfoHash,
     ) -> Result<bool, StoreError> {
-        if passkey.request != row.id || !self.users.contains(&row.owner) {
+        if passkey.request != row.id || !self.knows(&row.owner) {
             return Ok(false);
         }
         let generation = self.generation(guards, &row.owner, now).await?;
@@ -179,7 +184,7 @@ impl Passkeys {
         key: &str,
     ) -> Result<bool, StoreError> {
         let Some(key) = hex::decode(key).ok().filter(|key| key.len() == 16) else { return Ok(false) };
-        if !self.users.contains(&row.owner) {
+        if !self.knows(&row.owner) {
             return Ok(false);
         }
         let generation = self.generation(guards, &row.owner, now).await?;
@@ -201,7 +206,7 @@ impl Passkeys {
 
 impl fmt::Debug for Passkeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Passkeys").field("users", &self.users.len()).finish_non_exhaustive()
+        f.debug_struct("Passkeys").field("users", &self.users.as_ref().map(HashSet::len)).finish_non_exhaustive()
     }
 }
 
@@ -211,7 +216,7 @@ mod tests {
 
     #[test]
     fn each_request_has_a_separate_webseed_key() {
-        let (passkeys, one, other) = (Passkeys::new(b"secret", []), RequestId::new(), RequestId::new());
+        let (passkeys, one, other) = (Passkeys::new(b"secret", None), RequestId::new(), RequestId::new());
         let key = passkeys.of_content(one);
         assert!(passkeys.opens_content(one, &key));
         assert!(!passkeys.opens_content(other, &key));
@@ -224,7 +229,7 @@ mod tests {
     fn a_passkey_depends_on_request_owner_torrent_generation_and_secret() {
         let (id, other) = (RequestId::new(), RequestId::new());
         let mac = |secret: &[u8], id, owner: &str, byte, generation: &str| {
-            let passkeys = Passkeys::new(secret, []);
+            let passkeys = Passkeys::new(secret, None);
             passkeys.mac(id, &UserId::new(owner), InfoHash::new([byte; 20]), generation).finalize().into_bytes()
         };
         let macs: HashSet<_> = [

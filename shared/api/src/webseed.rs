@@ -71,7 +71,7 @@ impl Webseed {
         Self {
             requests: stores.requests.clone(),
             clock: stores.clock.clone(),
-            passkeys: Passkeys::new(tracker_secret, []),
+            passkeys: Passkeys::new(tracker_secret, None),
             reader,
             limiter,
             downloads: ClientLimit::new(downloads, MIN_PER_NETWORK.max(downloads / 8)),

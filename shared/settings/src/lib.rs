@@ -180,6 +180,7 @@ impl Settings {
         let security = &self.security;
         let nobody =
             security.bearer_tokens.is_empty() && security.hmac_secret.is_none() && security.hmac_keys.is_empty();
+        let nobody = nobody && security.user_header.is_none();
         if security.auth_enabled && nobody && matches!(role, Role::AllInOne | Role::Api) {
             refuse(
                 "SECURITY__BEARER_TOKENS",

@@ -109,6 +109,9 @@ section! {
         /// The header that holds the bearer token. In a header other than Authorization, the token may stand without
         /// Bearer.
         token_header: String = "Authorization";
+        /// The header in which the reverse proxies of SECURITY__TRUSTED_PROXIES name the user that they have
+        /// authenticated, such as Remote-User. They must remove it from the calls of clients. Empty: none.
+        user_header: Option<String> = "";
     }
 }
 
@@ -322,6 +325,15 @@ section! {
     }
 }
 
+/// Headers that have another meaning in calls.
+const RESERVED_HEADERS: [&str; 7] =
+    ["content-type", "content-length", "host", "x-signature", "x-timestamp", "x-nonce", "x-key-id"];
+
+/// Whether this is a usual name of a header, in lower case.
+fn is_header_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+}
+
 /// The shortest random token that counts as unguessable, in characters.
 const GOOD_TOKEN: usize = 16;
 
@@ -354,13 +366,31 @@ impl Security {
             refuse("SECURITY__BEARER_TOKENS", "has the same token twice: each token must belong to one user");
         }
         let header = self.token_header.to_ascii_lowercase();
-        let is_token = !header.is_empty() && header.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-        let taken = ["content-type", "content-length", "host", "x-signature", "x-timestamp", "x-nonce", "x-key-id"];
-        if !is_token || taken.contains(&header.as_str()) {
+        if !is_header_name(&header) || RESERVED_HEADERS.contains(&header.as_str()) {
             refuse(
                 "SECURITY__TOKEN_HEADER",
                 "is not a header that can hold the token; allowed: Authorization, X-Api-Token and similar names",
             );
+        }
+        if let Some(user_header) = &self.user_header {
+            self.refuse_user_header(&user_header.to_ascii_lowercase(), refuse);
+        }
+    }
+
+    /// Reports a header of the user that cannot work.
+    fn refuse_user_header(&self, header: &str, refuse: &mut dyn FnMut(&str, &str)) {
+        let mut refuse = |problem: &str| refuse("SECURITY__USER_HEADER", problem);
+        if !is_header_name(header)
+            || RESERVED_HEADERS.contains(&header)
+            || *header == self.token_header.to_ascii_lowercase()
+        {
+            refuse("is not a header that can hold the user; allowed: Remote-User, X-Forwarded-User and similar names");
+        }
+        if self.trusted_proxies.is_empty() {
+            refuse("needs the addresses of the reverse proxies that send it: set SECURITY__TRUSTED_PROXIES");
+        }
+        if !self.auth_enabled {
+            refuse("has no effect while authentication is off: set SECURITY__AUTH_ENABLED=true");
         }
     }
 }

@@ -1,7 +1,10 @@
-//! Authentication of callers: bearer tokens and HMAC signatures.
+//! Authentication of callers: bearer tokens, HMAC signatures, and users that a reverse proxy names.
 
 mod bearer;
 mod signature;
+mod user_header;
+
+use std::collections::HashSet;
 
 use domain::{Principal, UserId};
 use http::request::Parts;
@@ -12,6 +15,7 @@ use settings::ExposeSecret;
 use self::bearer::BearerTokens;
 use self::signature::SignatureKeys;
 pub use self::signature::sign;
+use self::user_header::UserHeader;
 use crate::problem::Problem;
 
 /// Authenticates callers. While authentication is off, every caller is the anonymous user.
@@ -24,6 +28,7 @@ pub struct Authenticator {
 struct Methods {
     tokens: BearerTokens,
     keys: SignatureKeys,
+    user_header: Option<UserHeader>,
 }
 
 impl Authenticator {
@@ -33,6 +38,7 @@ impl Authenticator {
         let methods = Methods {
             tokens: BearerTokens::new(header, settings.bearer_tokens.iter().map(|token| token.0.expose_secret())),
             keys: SignatureKeys::new(settings),
+            user_header: UserHeader::new(settings),
         };
         Self { methods: settings.auth_enabled.then_some(methods) }
     }
@@ -48,15 +54,21 @@ impl Authenticator {
         self.methods.is_some()
     }
 
-    /// Returns all users that can authenticate.
-    pub fn users(&self) -> Vec<UserId> {
+    /// Returns all users that can authenticate. `None`: a reverse proxy decides.
+    pub fn users(&self) -> Option<HashSet<UserId>> {
         match &self.methods {
-            None => vec![UserId::anonymous()],
-            Some(methods) => methods.tokens.users().chain(methods.keys.users()).collect(),
+            None => Some([UserId::anonymous()].into()),
+            Some(Methods { user_header: Some(_), .. }) => None,
+            Some(methods) => Some(methods.tokens.users().chain(methods.keys.users()).collect()),
         }
     }
 
-    /// Authenticates a call by its bearer token or its signature.
+    /// Whether a reverse proxy authenticates users, so that they need no token.
+    pub(crate) fn has_user_header(&self) -> bool {
+        self.methods.as_ref().is_some_and(|methods| methods.user_header.is_some())
+    }
+
+    /// Authenticates a call by its bearer token, its signature, or the user that a reverse proxy names.
     pub(crate) async fn check(
         &self,
         parts: &Parts,
@@ -71,7 +83,8 @@ impl Authenticator {
         if parts.headers.contains_key(signature::X_SIGNATURE) {
             return methods.keys.check(parts, body, guards, clock).await.map(|user| Principal { user });
         }
-        Err(Problem::wrong_credentials())
+        let user = methods.user_header.as_ref().and_then(|header| header.user(parts));
+        user.map(|user| Principal { user }).ok_or_else(Problem::wrong_credentials)
     }
 
     /// Whether the headers contain a token, valid or not.
@@ -79,11 +92,14 @@ impl Authenticator {
         self.methods.as_ref().is_some_and(|methods| headers.contains_key(&methods.tokens.header))
     }
 
-    /// Whether the headers alone show that authentication fails: no valid token, and no signature. The body of such a
-    /// call is not read.
-    pub(crate) fn is_nobody(&self, headers: &HeaderMap) -> bool {
+    /// Whether the head of a call alone shows that authentication fails: no valid token, no signature, and no user that a
+    /// reverse proxy names. The body of such a call is not read.
+    pub(crate) fn is_nobody(&self, parts: &Parts) -> bool {
+        let headers = &parts.headers;
         let nobody = |methods: &Methods| {
-            methods.tokens.check(headers).is_none() && !headers.contains_key(signature::X_SIGNATURE)
+            methods.tokens.check(headers).is_none()
+                && !headers.contains_key(signature::X_SIGNATURE)
+                && methods.user_header.as_ref().is_none_or(|header| header.user(parts).is_none())
         };
         self.methods.as_ref().is_some_and(nobody)
     }

@@ -88,7 +88,8 @@ fn accepts_html(headers: &HeaderMap) -> bool {
 fn settings(api: &Api) -> Value {
     json!({
         "api": prefix(api).trim_start_matches('/'),
-        "authentication": api.authenticator.is_on(),
+        // With a reverse proxy that authenticates, the page asks for a token only after a 401.
+        "authentication": api.authenticator.is_on() && !api.authenticator.has_user_header(),
         "token_header": api.authenticator.token_header().map(HeaderName::as_str),
         "events": api.events,
         "keep": api.keep,
