@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use domain::ContentHash;
+use domain::{ContentHash, RequestId};
+use reqwest::header::{LOCATION, RANGE};
+use reqwest::redirect::Policy;
 use reqwest::{Body, Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,6 +12,7 @@ use settings::ExposeSecret;
 use url::Url;
 
 use crate::error::CommandError;
+use crate::output::printable;
 
 /// How long the server may send nothing.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -37,7 +40,7 @@ pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
 /// The fields of a request that the commands use.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Request {
-    pub id: String,
+    pub id: RequestId,
     pub status: domain::Status,
     pub progress: u8,
     #[serde(default)]
@@ -88,50 +91,63 @@ impl Client {
         }
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10));
-        let http = http.read_timeout(READ_TIMEOUT).build();
+        let http = http.read_timeout(READ_TIMEOUT).redirect(Policy::none()).build();
         let http = http.map_err(|e| CommandError::Start(e.to_string()))?;
         Ok(Self { http, base, credentials: settings })
     }
 
     /// Creates a request. Returns its id.
-    pub async fn create(&self, body: &Value) -> Result<String, CommandError> {
+    pub async fn create(&self, body: &Value) -> Result<RequestId, CommandError> {
         #[derive(Deserialize)]
         struct Created {
-            id: String,
+            id: RequestId,
         }
         let created: Created = json(self.send(Method::POST, "", Some(body)).await?).await?;
         Ok(created.id)
     }
 
     /// Returns a request.
-    pub async fn get(&self, id: &str) -> Result<Request, CommandError> {
+    pub async fn get(&self, id: RequestId) -> Result<Request, CommandError> {
         json(self.send(Method::GET, &format!("/{id}"), None).await?).await
     }
 
     /// Returns a request as JSON.
-    pub async fn get_json(&self, id: &str) -> Result<Value, CommandError> {
+    pub async fn get_json(&self, id: RequestId) -> Result<Value, CommandError> {
         json(self.send(Method::GET, &format!("/{id}"), None).await?).await
     }
 
     /// Returns the `.torrent` file of a ready request.
-    pub async fn torrent(&self, id: &str) -> Result<Vec<u8>, CommandError> {
+    pub async fn torrent(&self, id: RequestId) -> Result<Vec<u8>, CommandError> {
         let response = self.send(Method::GET, &format!("/{id}/torrent"), None).await?;
         Ok(response.bytes().await.map_err(|e| unreachable(&e))?.to_vec())
     }
 
-    /// Returns the response with the content of a ready request.
-    pub async fn content(&self, id: &str) -> Result<Response, CommandError> {
-        self.send(Method::GET, &format!("/{id}/content"), None).await
+    /// Returns the response with the content of a ready request from this offset on, or with the whole.
+    pub async fn content(&self, id: RequestId, from: u64) -> Result<Response, CommandError> {
+        let range = (from > 0).then(|| format!("bytes={from}-"));
+        let path = format!("v1/requests/{id}/content");
+        let response = self.call_with(Method::GET, &path, None, range.as_deref()).await?;
+        let Some(link) = location(&response) else { return Ok(response) };
+        // A presigned link, such as of S3: without the credentials of this server.
+        let mut request = self.http.get(link);
+        if let Some(range) = range {
+            request = request.header(RANGE, range);
+        }
+        let response = request.send().await.map_err(|error| unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(CommandError::Unavailable(format!("the store of the contents answered {}", response.status())))
     }
 
     /// Returns the magnet link of a ready request.
-    pub async fn magnet(&self, id: &str) -> Result<String, CommandError> {
+    pub async fn magnet(&self, id: RequestId) -> Result<String, CommandError> {
         #[derive(Deserialize)]
         struct Magnet {
             magnet_link: String,
         }
         let magnet: Magnet = json(self.send(Method::GET, &format!("/{id}/magnet"), None).await?).await?;
-        Ok(magnet.magnet_link)
+        Ok(printable(&magnet.magnet_link))
     }
 
     /// Returns a page of the caller's requests, newest first.
@@ -140,7 +156,7 @@ impl Client {
     }
 
     /// Cancels a request.
-    pub async fn cancel(&self, id: &str) -> Result<(), CommandError> {
+    pub async fn cancel(&self, id: RequestId) -> Result<(), CommandError> {
         self.send(Method::DELETE, &format!("/{id}"), None).await.map(drop)
     }
 
@@ -164,6 +180,22 @@ impl Client {
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response, CommandError> {
+        let response = self.call_with(method, path, body, None).await?;
+        match location(&response) {
+            None => Ok(response),
+            // Credentials are for one server only.
+            Some(url) => Err(CommandError::Refused(format!("it redirects to {url}: set CLIENT__SERVER to its URL"))),
+        }
+    }
+
+    /// Calls the API. Returns the response if it is a success or a redirect.
+    async fn call_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        range: Option<&str>,
+    ) -> Result<Response, CommandError> {
         let url = self.url(path)?;
         let body = body.map(Value::to_string).unwrap_or_default();
         let mut request = self.http.request(method.clone(), url.clone());
@@ -178,11 +210,14 @@ impl Client {
             let headers = api::sign(secret, credentials.key_id.as_deref(), signed, SystemTime::now().into(), &nonce);
             request = request.headers(headers.map_err(|e| CommandError::Start(format!("CLIENT__KEY_ID: {e}")))?);
         }
+        if let Some(range) = range {
+            request = request.header(RANGE, range);
+        }
         if !body.is_empty() {
             request = request.header("content-type", "application/json").body(Body::from(body));
         }
         let response = request.send().await.map_err(|e| unreachable(&e))?;
-        if response.status().is_success() {
+        if response.status().is_success() || location(&response).is_some() {
             return Ok(response);
         }
         let status = response.status();
@@ -196,8 +231,15 @@ impl Client {
             Err(_) => format!("it answered {status}"),
         };
         let is_passing = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+        let why = printable(&why);
         Err(if is_passing.contains(&status) { CommandError::Unavailable(why) } else { CommandError::Refused(why) })
     }
+}
+
+/// Returns where a response redirects to, or `None` if it does not redirect.
+fn location(response: &Response) -> Option<Url> {
+    let location = response.headers().get(LOCATION).filter(|_| response.status().is_redirection())?;
+    response.url().join(location.to_str().ok()?).ok()
 }
 
 pub(crate) fn unreachable(error: &reqwest::Error) -> CommandError {

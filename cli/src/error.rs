@@ -19,8 +19,9 @@ pub(crate) enum CommandError {
     Unavailable(String),
     #[error("the server refused: {0}")]
     Refused(String),
-    #[error("{0}")]
-    Interrupted(String),
+    /// With the exit code of a process that the signal ended.
+    #[error("{what}")]
+    Interrupted { what: String, code: u8 },
     /// With the exit code of the last one.
     #[error("{count} of {all} URLs failed")]
     Several { count: usize, all: usize, code: u8 },
@@ -42,9 +43,7 @@ impl CommandError {
             Self::Unreachable(_) | Self::Unavailable(_) => 3,
             Self::Refused(_) => 4,
             Self::Write { .. } => 5,
-            // As a shell reports a process that SIGINT ended.
-            Self::Interrupted(_) => 130,
-            Self::Several { code, .. } => *code,
+            Self::Interrupted { code, .. } | Self::Several { code, .. } => *code,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod client;
 mod commands;
 mod error;
+mod output;
 mod progress;
 mod serve;
 mod wait;
@@ -15,6 +16,7 @@ use crate::commands::{
     Target, cancel, completions, config, content, doctor, get, health, keygen, list, magnet, man, revoke, status,
     torrent, verify, watch,
 };
+use crate::error::CommandError;
 
 /// Turns a URL into a torrent: fetches it through your proxy, packages it, seeds it.
 ///
@@ -28,7 +30,7 @@ struct Arguments {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done · 1 the request failed or was cancelled · 2 wrong usage or settings · \
+const EXIT_CODES: &str = "Exit codes: 0 done · 1 the request failed or was cancelled, or a check failed · 2 wrong usage or settings · \
 3 the server cannot be reached or is unavailable · 4 the server refused · 5 a file cannot be written · 130 interrupted";
 
 #[derive(Debug, Subcommand)]
@@ -51,7 +53,7 @@ enum Command {
     Watch(Target),
     /// Cancel a request, and its seeding if no other request needs it.
     Cancel(Target),
-    /// Revoke the tracker passkeys in all torrents and magnet links that you got so far.
+    /// Revoke the tracker passkeys in all torrents and magnet links that you got so far, and the links to contents.
     Revoke(revoke::Arguments),
     /// Print the health of the server as JSON. The exit code is 1 if it is unhealthy.
     Health(health::Arguments),
@@ -94,15 +96,16 @@ fn main() -> ExitCode {
             Command::Health(arguments) => health::run(arguments).await,
             Command::Config(arguments) => config::run(arguments),
             Command::Doctor(arguments) => doctor::run(arguments).await,
-            Command::Keygen(arguments) => {
-                keygen::run(&arguments);
-                Ok(())
-            }
+            Command::Keygen(arguments) => keygen::run(&arguments),
             Command::Verify(arguments) => verify::run(&arguments),
             Command::Man(arguments) => man::run(arguments, Arguments::command()),
             Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
         }
     });
+    if matches!(result, Err(CommandError::Interrupted { .. })) {
+        // Without waiting for a thread that still reads a file.
+        runtime.shutdown_background();
+    }
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -46,6 +46,13 @@ impl Display {
         display
     }
 
+    /// Sets the bytes of the transfer.
+    pub fn set(&self, bytes: u64) {
+        if let Self::Bar(bar) = self {
+            bar.set_position(bytes);
+        }
+    }
+
     /// Adds bytes to the transfer.
     pub fn add(&self, bytes: u64) {
         if let Self::Bar(bar) = self {

@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use domain::Status;
+use domain::{RequestId, Status};
 
 use crate::client::{Client, Request};
 use crate::error::CommandError;
+use crate::output::printable;
 use crate::progress::Display;
 
 /// The first and the longest pause between polls: short at first, for small contents.
@@ -18,7 +19,7 @@ const OUTAGE: Duration = Duration::from_secs(120);
 
 /// Waits for requests of one server, also while the server restarts.
 pub(crate) struct Waiter<'a> {
-    client: &'a Client,
+    pub client: &'a Client,
     unreachable_since: Cell<Option<Instant>>,
 }
 
@@ -28,7 +29,7 @@ impl<'a> Waiter<'a> {
     }
 
     /// Waits until the request is ready; an error if it ends otherwise.
-    pub async fn wait(&self, id: &str, display: &mut Display) -> Result<Request, CommandError> {
+    pub async fn wait(&self, id: RequestId, display: &mut Display) -> Result<Request, CommandError> {
         let mut pause = FIRST_WAIT;
         loop {
             let request = self.patiently(Some(display), async || self.client.get(id).await).await?;
@@ -37,7 +38,7 @@ impl<'a> Waiter<'a> {
                 Status::Ready => return Ok(request),
                 Status::Failed => {
                     let code = request.error_code.as_deref().unwrap_or("unknown");
-                    let why = request.error_message.unwrap_or_default();
+                    let why = printable(&request.error_message.unwrap_or_default());
                     return Err(CommandError::Failed(format!("request {} failed: {why} ({code})", request.id)));
                 }
                 Status::Cancelled | Status::Expired => {

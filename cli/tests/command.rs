@@ -2,12 +2,16 @@
 
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::StreamExt;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tests::{ApiClient, Origin, TestServer, content, eventually, free_port, program, root};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
+use tokio::sync::Notify;
 
 async fn proxytorrent(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(program());
@@ -104,26 +108,99 @@ async fn get_saves_the_content_sends_headers_and_prints_json() {
     assert_eq!(std::fs::read(folder.join("a.bin")).unwrap(), b"mine");
 }
 
+/// A server that sends half of a content, and then nothing until `gate` is notified. Counts the calls of the content.
+async fn stalling(gate: Arc<Notify>, calls: Arc<AtomicUsize>) -> String {
+    let bytes = content(10_000, 1);
+    let row = json!({
+        "id": STALLING, "status": "ready", "progress": 100, "content_size": bytes.len(), "file_name": "a.bin",
+        "content_hash": tests::sha256(&bytes), "error_message": "\u{1b}]0;x\u{7}", "total_bytes": null,
+    });
+    let send = async move |headers: axum::http::HeaderMap| {
+        let from = headers.get("range").map_or(0, |range| {
+            range.to_str().unwrap().trim_start_matches("bytes=").trim_end_matches('-').parse::<usize>().unwrap()
+        });
+        calls.fetch_add(1, Ordering::SeqCst);
+        let (half, rest) = (bytes[from..].len() / 2, bytes.len() - from);
+        let (first, second) = (bytes[from..][..half].to_vec(), bytes[from + half..].to_vec());
+        let (gate, whole) = (gate.clone(), from > 0);
+        let parts = futures::stream::iter([first, second]).enumerate().then(move |(number, part)| {
+            let gate = gate.clone();
+            async move {
+                if number == 1 && !whole {
+                    gate.notified().await;
+                    return Err(std::io::Error::other("the connection breaks"));
+                }
+                Ok(part)
+            }
+        });
+        let status = if from > 0 { 206 } else { 200 };
+        let body = axum::body::Body::from_stream(parts);
+        axum::http::Response::builder().status(status).header("content-length", rest).body(body).unwrap()
+    };
+    let path = format!("/v1/requests/{STALLING}");
+    let router = axum::Router::new()
+        .route(&path, axum::routing::get(async move || axum::Json(row.clone())))
+        .route(&format!("{path}/content"), axum::routing::get(send));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    url
+}
+
+const STALLING: &str = "01a20583-ba94-7002-8c0b-bbdc5e108857";
+
 #[tokio::test]
 async fn an_interrupted_content_leaves_no_file() {
-    // The content is far larger than what the buffers of a connection hold.
-    let (server, origin) = (TestServer::start().await, Origin::start().await);
-    let row = server.fetch(&origin.file(40_000_000, 1, "a.bin")).await;
-    let folder = server.scratch("cwd");
-    let mut command = Command::new(program());
-    command.args(["content", row["id"].as_str().unwrap(), "-o", "out", "--server", &server.url]);
-    let mut child = command.env_clear().current_dir(&folder).kill_on_drop(true).spawn().unwrap();
-    let files = || std::fs::read_dir(folder.join("out")).map_or(0, Iterator::count);
-    eventually("the file has begun", async || (files() == 1).then_some(())).await;
-    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
-    kill_process(pid, Signal::INT).unwrap();
-    let status = child.wait().await.unwrap();
-    if status.code() == Some(130) {
-        assert_eq!(files(), 0);
-    } else {
-        // It was complete before the signal.
-        assert_eq!(std::fs::read(folder.join("out/a.bin")).unwrap().len(), 40_000_000);
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        let server = stalling(Arc::default(), Arc::default()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(program());
+        command.args(["content", STALLING, "-o", "out", "--server", &server]).env_clear();
+        let mut child = command.current_dir(&folder).kill_on_drop(true).spawn().unwrap();
+        let files = || std::fs::read_dir(folder.path().join("out")).map_or(0, Iterator::count);
+        eventually("the file has begun", async || (files() == 1).then_some(())).await;
+        let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+        assert_eq!((child.wait().await.unwrap().code(), files()), (Some(code), 0));
     }
+}
+
+#[tokio::test]
+async fn a_content_continues_after_a_broken_connection() {
+    let (gate, calls) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (server, folder) = (stalling(gate.clone(), calls.clone()).await, tempfile::tempdir().unwrap());
+    let half = async || {
+        let sizes = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len());
+        sizes.into_iter().any(|size| size == 5_000).then_some(())
+    };
+    let arguments = ["content", STALLING, "--server", &server];
+    let (output, ()) = tokio::join!(proxytorrent(folder.path(), &arguments, &[]), async {
+        eventually("the first half is saved", half).await;
+        gate.notify_one();
+    });
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(std::fs::read(folder.path().join("a.bin")).unwrap(), content(10_000, 1));
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn an_id_is_checked_before_it_is_part_of_a_path() {
+    let server = TestServer::start().await;
+    let wrong = proxytorrent(server.folder(), &["cancel", "../passkeys", "--server", &server.url], &[]).await;
+    assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong.stderr));
+}
+
+#[tokio::test]
+async fn credentials_are_not_sent_where_a_server_redirects_to() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let elsewhere = axum::response::Redirect::temporary(&format!("http://127.0.0.1:{port}/v1/requests"));
+    let router = axum::Router::new().fallback(async move || elsewhere.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let output = proxytorrent(folder.path(), &["list", "--server", &url], &[("CLIENT__TOKEN", "secret")]).await;
+    assert_eq!(output.status.code(), Some(4));
+    assert!(text(&output.stderr).contains("set CLIENT__SERVER to its URL"), "{}", text(&output.stderr));
 }
 
 #[tokio::test]
@@ -191,9 +268,20 @@ async fn generated_keys_and_the_configuration_file_work() {
         let refused = proxytorrent(folder.path(), &["list", "--server", &server.url], &[]).await;
         assert_eq!(refused.status.code(), Some(4), "without the file");
     }
-    std::fs::write(&config, "[client]\nservr = 'x'\n").unwrap();
-    let wrong = proxytorrent(folder.path(), &["list"], &home).await;
-    assert!(text(&wrong.stderr).contains("CLIENT__SERVR"), "{}", text(&wrong.stderr));
+    for (line, named) in [("[client]\nservr = 'x'\n", "CLIENT__SERVR"), ("[cleint]\nserver = 'x'\n", "CLEINT__SERVER")]
+    {
+        std::fs::write(&config, line).unwrap();
+        let wrong = proxytorrent(folder.path(), &["list"], &home).await;
+        assert_eq!(wrong.status.code(), Some(2));
+        assert!(text(&wrong.stderr).contains(named), "{}", text(&wrong.stderr));
+    }
+    // The file of a folder from elsewhere must not get the token of the user.
+    std::fs::write(&config, "[client]\nserver = 'https://files.example.org'\ntoken = 'mine'\n").unwrap();
+    std::fs::write(folder.path().join(".env"), "CLIENT__SERVER=http://127.0.0.1:9\n").unwrap();
+    let refused = proxytorrent(folder.path(), &["list"], &home).await;
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("is set in .env"), "{}", text(&refused.stderr));
+    std::fs::remove_file(folder.path().join(".env")).unwrap();
     let named = proxytorrent(folder.path(), &["keygen", "a b"], &[]).await;
     assert_eq!(named.status.code(), Some(2));
 }
@@ -257,7 +345,7 @@ async fn doctor_says_what_is_wrong_and_what_to_do() {
     let server = TestServer::with(&[("PORT", &port), ("SEEDER__LISTEN", &listen)]).await;
     let (code, printed) = doctor(&[("CLIENT__SERVER", &server.url)]).await;
     assert_eq!(code, 0, "{printed}");
-    for line in ["it runs on 127.0.0.1", "it accepts connections on", "ok       clock     it differs"] {
+    for line in ["it runs on 127.0.0.1", "it listens, and has 0 torrents", "ok       clock     it differs"] {
         assert!(printed.contains(line), "{line}\n{printed}");
     }
 }
@@ -356,7 +444,9 @@ async fn failures_set_the_exit_code_and_print_a_message() {
         (vec!["get", good.as_str(), "--server", url, "--no-wait", "-o", "out"], 2, "cannot be used with"),
         (vec!["list", "--status", "bogus", "--server", url], 2, "queued, fetching, packaging, seeding, ready"),
         (vec!["list", "-n", "0", "--server", url], 2, "a number from 1"),
-        (vec!["status", "nonsense", "--server", url], 4, "you have no request with this id"),
+        (vec!["status", "nonsense", "--server", url], 2, "invalid value 'nonsense' for '<ID>'"),
+        (vec!["status", STALLING, "--server", url], 4, "you have no request with this id"),
+        (vec!["get", good.as_str(), "--header", "A: 1", "--header", "a: 2"], 2, "is given twice"),
     ] {
         let output = proxytorrent(&folder, &arguments, &[]).await;
         let stderr = text(&output.stderr);

@@ -325,6 +325,8 @@ async fn a_download_link_is_for_one_request_and_one_hour() {
     ] {
         assert_eq!(server.call(Method::GET, &forged, None).await.status(), 404, "{forged}");
     }
+    let head = ask(&server, Method::HEAD, &link, &[("range", "bytes=10-19")]).await;
+    assert_eq!((head.status().as_u16(), header(&head, "content-length")), (200, "1000"), "ranges are for GET only");
     let script = ask(&server, Method::GET, &link, &[("sec-fetch-dest", "script")]).await;
     assert_eq!(script.status(), 403, "a page cannot run it");
     alice.call(Method::DELETE, "/v1/passkeys", None).await;

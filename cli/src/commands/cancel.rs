@@ -5,5 +5,5 @@ use crate::client::Client;
 use crate::error::CommandError;
 
 pub(crate) async fn run(target: Target) -> Result<(), CommandError> {
-    Client::new(target.server)?.cancel(&target.id).await
+    Client::new(target.server)?.cancel(target.id).await
 }

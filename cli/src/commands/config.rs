@@ -4,8 +4,8 @@ use std::io::Write;
 
 use settings::Settings;
 
-use super::profile;
 use crate::error::CommandError;
+use crate::serve::profile;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -1,17 +1,19 @@
 //! `proxytorrent content`: saves the content of a ready request.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::cell::RefCell;
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use domain::{ContentHash, FileName};
+use domain::ContentHash;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use super::{Target, interruptible};
 use crate::client::{Client, Request, unreachable};
 use crate::error::CommandError;
+use crate::output::{file_name, is_content, keep, new_file, print};
 use crate::progress::Display;
+use crate::wait::Waiter;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -26,60 +28,77 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let Target { id, server } = arguments.target;
     let client = Client::new(server)?;
     interruptible(async {
-        let request = client.get(&id).await?;
-        let name = request.file_name.clone().unwrap_or_else(|| "download".to_owned());
-        println!("{}", save(&client, &request, &arguments.output, &name).await?.display());
-        Ok(())
+        let request = client.get(id).await?;
+        print(save(&Waiter::new(&client), &request, &arguments.output).await?.display())
     })
     .await
 }
 
-/// Saves the content of a request under this name in a folder, which is created if necessary. Returns the path. An
-/// existing file is kept: it is an error unless it is the content.
-pub(super) async fn save(
-    client: &Client,
-    request: &Request,
-    folder: &Path,
-    name: &str,
-) -> Result<PathBuf, CommandError> {
-    // The name comes from the server and is not trusted.
-    let path = folder.join(FileName::sanitize(name).unwrap_or_default().to_string());
+/// Saves the content of a request in a folder, which is created if necessary. Returns the path. An existing file is kept:
+/// it is an error unless it is the content.
+pub(super) async fn save(waiter: &Waiter<'_>, request: &Request, folder: &Path) -> Result<PathBuf, CommandError> {
+    let path = folder.join(file_name(request.file_name.as_deref()));
     let failed = |source: io::Error| CommandError::Write { path: path.clone(), source };
-    let hash = request.content_hash;
-    if path.exists() {
-        let same = hash.is_some() && hash_of(&path).map_err(failed)? == hash;
+    if std::fs::symlink_metadata(&path).is_ok() {
+        let (file, size, hash) = (path.clone(), request.content_size, request.content_hash);
+        // On a thread of its own, so that the command can be interrupted.
+        let same = tokio::task::spawn_blocking(move || is_content(&file, size, hash)).await;
         let exists = || io::Error::new(io::ErrorKind::AlreadyExists, "another file with this name exists");
+        let same = same.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)?;
         return if same { Ok(path) } else { Err(failed(exists())) };
     }
-    std::fs::create_dir_all(folder).map_err(failed)?;
     // Until it is complete, it has a temporary name, and is removed when the command is interrupted.
-    let mut file = NamedTempFile::new_in(folder).map_err(failed)?;
-    let mut response = client.content(&request.id).await?;
+    let file = RefCell::new(new_file(folder).map_err(failed)?);
     let display = Display::of_transfer(request.content_size);
-    let mut hasher = Sha256::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&error))? {
-        hasher.update(&chunk);
-        file.write_all(&chunk).map_err(failed)?;
-        display.add(chunk.len() as u64);
-    }
+    let hash = waiter.patiently(None, async || receive(waiter.client, request, &file, &display).await).await;
     display.finish();
-    if hash.is_some_and(|hash| hash != ContentHash::new(hasher.finalize().into())) {
+    if request.content_hash.is_some_and(|expected| hash.as_ref().is_ok_and(|hash| *hash != expected)) {
         return Err(CommandError::Failed(format!("the received content of {} does not have its SHA-256", request.id)));
     }
-    let kept = file.persist_noclobber(&path).map_err(|error| failed(error.error))?;
-    // As a file that a shell creates.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    kept.set_permissions(mode).map_err(failed)?;
+    hash?;
+    keep(file.into_inner(), &path).map_err(failed)?;
     Ok(path)
 }
 
-/// Returns the hash of a file.
-fn hash_of(path: &Path) -> io::Result<Option<ContentHash>> {
-    let (mut file, mut hasher, mut buffer) = (File::open(path)?, Sha256::new(), vec![0; 256 * 1024]);
+/// Receives the rest of a content into a file. Returns the hash of the whole.
+async fn receive(
+    client: &Client,
+    request: &Request,
+    file: &RefCell<NamedTempFile>,
+    display: &Display,
+) -> Result<ContentHash, CommandError> {
+    let failed = |source: io::Error| CommandError::Write { path: file.borrow().path().to_owned(), source };
+    let mut hasher = Sha256::new();
+    let had = hash_received(file, &mut hasher).map_err(failed)?;
+    let mut response = client.content(request.id, had).await?;
+    if response.status() != reqwest::StatusCode::PARTIAL_CONTENT && had > 0 {
+        // The server has ignored the range.
+        hasher = Sha256::new();
+        let whole = file.borrow_mut().rewind().and_then(|()| file.borrow().as_file().set_len(0));
+        whole.map_err(failed)?;
+    }
+    display.set(file.borrow_mut().stream_position().map_err(failed)?);
+    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&error))? {
+        hasher.update(&chunk);
+        let written = file.borrow_mut().write_all(&chunk);
+        written.map_err(failed)?;
+        display.add(chunk.len() as u64);
+    }
+    Ok(ContentHash::new(hasher.finalize().into()))
+}
+
+/// Hashes what a file has. Returns its length, where the next write goes.
+fn hash_received(file: &RefCell<NamedTempFile>, hasher: &mut Sha256) -> io::Result<u64> {
+    let mut file = file.borrow_mut();
+    file.rewind()?;
+    let (mut buffer, mut length) = (vec![0; 256 * 1024], 0);
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(Some(ContentHash::new(hasher.finalize().into()))),
-            read => hasher.update(&buffer[..read]),
+            0 => return Ok(length),
+            read => {
+                hasher.update(&buffer[..read]);
+                length += read as u64;
+            }
         }
     }
 }

@@ -4,15 +4,18 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use fetcher::{Fetcher, ProxyHealth};
+use fetcher::ProxyHealth;
 use reqwest::Response;
 use rustix::fs::statvfs;
 use serde_json::Value;
 use settings::Settings;
 use url::{Host, Url};
 
-use super::profile;
 use crate::error::CommandError;
+use crate::output::print;
+use crate::serve::{fetcher, profile};
+
+const MB: u64 = 1_000_000;
 
 /// How long the server may take to respond.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,7 +52,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
                 ("failed ", text)
             }
         };
-        println!("{mark}  {name:9} {text}");
+        // The exit code says whether all is well, also to a reader that has enough.
+        let _ = print(format_args!("{mark}  {name:9} {text}"));
     };
     let settings = match Settings::load(&profile(arguments.dev)) {
         Ok(settings) => settings,
@@ -67,12 +71,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     show("storage", storage(&settings));
     let running = Running::find(&settings).await;
     show("server", server(&settings, running.as_ref()));
-    for address in &settings.seeder.listen {
-        show("seeder", seeder(*address, running.is_some()));
-    }
+    show("seeder", seeder(&settings, running.as_ref()));
     show("proxy", proxy(&settings).await);
     show("addresses", addresses(&settings));
-    show("clock", clock().await);
+    if let Some(finding) = clock().await {
+        show("clock", finding);
+    }
     if failed == 0 { Ok(()) } else { Err(failures(failed)) }
 }
 
@@ -80,27 +84,35 @@ fn failures(count: usize) -> CommandError {
     CommandError::Failed(format!("{count} checks failed"))
 }
 
+/// Checks each folder of the settings.
 fn storage(settings: &Settings) -> Finding {
-    let folder = &settings.storage.base_path;
-    // The server creates it: then its parent must take it.
-    let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
-    let shown = folder.display();
-    if let Err(error) = tempfile::tempfile_in(existing) {
-        let advice = "give the user of the server write access, or set STORAGE__BASE_PATH";
-        return Bad(format!("no file can be written to {shown}: {error}; {advice}"));
-    }
-    match statvfs(existing) {
-        Ok(disk) => {
-            let free = disk.f_bavail * disk.f_frsize;
-            let reserved = settings.storage.min_free.map_or(0, settings::Bounded::get);
-            let text = format!("{shown} takes files, {} MB are free", free / 1_000_000);
-            if free > reserved {
-                return Good(text);
-            }
-            Bad(format!("{text}, and STORAGE__MIN_FREE reserves {} MB: free some space", reserved / 1_000_000))
+    let storage = &settings.storage;
+    let mut free = vec![];
+    for folder in [storage.base_path.clone(), storage.contents(), storage.torrents()] {
+        // The server creates it: then its parent must take it.
+        let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+        let shown = folder.display();
+        if let Err(error) = tempfile::tempfile_in(existing) {
+            let advice = "give the user of the server write access, or set STORAGE__BASE_PATH";
+            return Bad(format!("no file can be written to {shown}: {error}; {advice}"));
         }
-        Err(error) => Bad(format!("the free space of {shown} is not known: {error}")),
+        let disk = match statvfs(existing) {
+            Ok(disk) => disk,
+            Err(error) => return Bad(format!("the free space of {shown} is not known: {error}")),
+        };
+        let reserved = storage.min_free.map_or_else(
+            || embedded::default_min_free(disk.f_blocks.saturating_mul(disk.f_frsize)),
+            settings::Bounded::get,
+        );
+        let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if bytes < reserved {
+            let (bytes, reserved) = (bytes / MB, reserved / MB);
+            return Bad(format!("{bytes} MB are free in {shown}, of which {reserved} MB must stay: free some space"));
+        }
+        free.push(bytes);
     }
+    let free = free.into_iter().min().unwrap_or_default() / MB;
+    Good(format!("{} takes files, {free} MB are free", storage.base_path.display()))
 }
 
 /// A server that runs on the configured address.
@@ -152,32 +164,48 @@ fn server(settings: &Settings, running: Option<&Running>) -> Finding {
     }
 }
 
-fn seeder(address: SocketAddr, runs: bool) -> Finding {
-    if runs {
-        let reached = std::net::TcpStream::connect_timeout(&loopback(address), PATIENCE);
-        return match reached {
-            Ok(_) => Good(format!("it accepts connections on {address}")),
-            Err(error) => Bad(format!("it does not accept connections on {address}: {error} (SEEDER__LISTEN)")),
+fn seeder(settings: &Settings, running: Option<&Running>) -> Finding {
+    if let Some(Running { health }) = running {
+        let seeder = &health["checks"]["seeder"];
+        return match seeder["detail"].as_str() {
+            Some(detail) => Bad(detail.to_owned()),
+            None => Good(format!("it listens, and has {} torrents", seeder["torrents"])),
         };
     }
-    let bound = TcpListener::bind(address).map(drop).and_then(|()| UdpSocket::bind(address).map(drop));
-    match bound {
-        Ok(()) => Good(format!("{address} is free")),
-        Err(error) => Bad(format!("it cannot listen on {address}: {error}; set SEEDER__LISTEN")),
+    if settings.seeder.port_file.is_some() {
+        return Good("its port is in SEEDER__PORT_FILE".to_owned());
     }
+    for address in &settings.seeder.listen {
+        let bound = TcpListener::bind(address).map(drop).and_then(|()| UdpSocket::bind(address).map(drop));
+        if let Err(error) = bound {
+            return Bad(format!("it cannot listen on {address}: {error}; set SEEDER__LISTEN"));
+        }
+    }
+    Good(format!("it does not run; {} is free", listed(&settings.seeder.listen)))
+}
+
+fn listed(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 async fn proxy(settings: &Settings) -> Finding {
-    // An interface is not needed to reach the proxies themselves.
-    let fetcher = match Fetcher::new(&settings.fetcher, &settings.proxy, None) {
+    let fetcher = match fetcher(settings) {
         Ok(fetcher) => fetcher,
         Err(error) => return Bad(error.to_string()),
     };
-    match fetcher.check_proxy().await {
-        Ok(ProxyHealth::Disabled) => Doubtful("there is none: origins see the address of this machine".to_owned()),
-        Ok(ProxyHealth::Working { working, of }) if working == of => Good(format!("{working} of {of} work")),
-        Ok(ProxyHealth::Working { working, of }) => Doubtful(format!("{working} of {of} work")),
-        Err(failure) => Bad(format!("{}: check PROXY__PROXY_HOST, PROXY__PROXY_PORT or PROXY__URLS", failure.message)),
+    let interface = settings.seeder.interface.as_ref();
+    match (fetcher.check_proxy().await, interface) {
+        (Ok(ProxyHealth::Disabled), Some(interface)) => {
+            Good(format!("there is none: fetches use the interface {}", interface.as_str()))
+        }
+        (Ok(ProxyHealth::Disabled), None) => {
+            Doubtful("there is none: origins see the address of this machine".to_owned())
+        }
+        (Ok(ProxyHealth::Working { working, of }), _) if working == of => Good(format!("{working} of {of} work")),
+        (Ok(ProxyHealth::Working { working, of }), _) => Doubtful(format!("{working} of {of} work")),
+        (Err(failure), _) => {
+            Bad(format!("{}: check PROXY__PROXY_HOST, PROXY__PROXY_PORT or PROXY__URLS", failure.message))
+        }
     }
 }
 
@@ -189,8 +217,14 @@ fn addresses(settings: &Settings) -> Finding {
     } else {
         &settings.seeder.public_address
     };
-    let seeder = named.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    if named.iter().all(|address| address.ip().is_loopback()) {
+    let seeder = match &settings.seeder.public_ip_file {
+        Some(file) => format!("the address in {}", file.display()),
+        None => listed(named),
+    };
+    if settings.seeder.proxy.is_some() {
+        return Good("peers cannot connect to the seeder: it connects to them, through SEEDER__PROXY".to_owned());
+    }
+    if settings.seeder.public_ip_file.is_none() && named.iter().all(|address| address.ip().is_loopback()) {
         return Doubtful(format!("the seeder is at {seeder}: clients on other machines need another SEEDER__LISTEN"));
     }
     match public {
@@ -212,20 +246,22 @@ fn is_local(url: &Url) -> bool {
     }
 }
 
-/// Compares the clock with that of the server of the client commands, which may be another machine.
-async fn clock() -> Finding {
-    let Ok(client) = settings::Client::load() else {
-        return Bad("the settings of the client are not valid: `proxytorrent health` says why".to_owned());
+/// Compares the clock with that of the server of the client commands. Returns `None` if that is on this machine.
+async fn clock() -> Option<Finding> {
+    let client = match settings::Client::load() {
+        Ok(client) => client,
+        Err(problems) => return Some(Bad(problems.to_string())),
     };
     let server = client.server;
     let response = get(server.as_str()).await;
     let date =
         response.and_then(|response| httpdate::parse_http_date(response.headers().get("date")?.to_str().ok()?).ok());
     let Some(date) = date else {
-        return Doubtful(format!("not compared: {server} (CLIENT__SERVER) does not respond"));
+        let text = format!("not compared: {server} (CLIENT__SERVER) does not respond");
+        return (!is_local(&server)).then_some(Doubtful(text));
     };
     let now = SystemTime::now();
     let difference = now.duration_since(date).unwrap_or_else(|error| error.duration());
     let text = format!("it differs from that of {server} by {} s", difference.as_secs());
-    if difference < SKEW { Good(text) } else { Bad(format!("{text}: signed calls are refused; set the time")) }
+    Some(if difference < SKEW { Good(text) } else { Bad(format!("{text}: signed calls are refused; set the time")) })
 }

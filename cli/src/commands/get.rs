@@ -2,17 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use domain::{FileName, TorrentFormat};
+use domain::{RequestId, TorrentFormat};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{content, interrupted, save_torrent};
+use super::{content, interrupted};
 use crate::client::{Client, Server, parse_url};
 use crate::error::CommandError;
+use crate::output::{file_name, print, save_torrent};
 use crate::progress::Display;
 use crate::wait::Waiter;
 
@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     /// Print each ready request as a line of JSON, with its magnet link and the files that were saved
     #[arg(long, conflicts_with = "no_wait")]
     json: bool,
-    /// A header for the origin, such as `Accept-Language: de`; may be repeated
+    /// A header for the origin, such as `Accept-Language: de`; one option for each header
     #[arg(long, value_name = "NAME: VALUE", value_parser = parse_header)]
     header: Vec<(String, String)>,
     /// v1 or hybrid [default: the server's]
@@ -108,6 +108,12 @@ impl Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
+    let mut names = HashSet::new();
+    if let Some((name, _)) = arguments.header.iter().find(|(name, _)| !names.insert(name.to_ascii_lowercase())) {
+        return Err(CommandError::Start(format!(
+            "--header {name} is given twice: write all values in one, with commas"
+        )));
+    }
     if arguments.sha256.is_some() && arguments.urls.len() > 1 {
         return Err(CommandError::start("--sha256 is the hash of one content: give one URL"));
     }
@@ -115,15 +121,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     if !arguments.no_wait && !arguments.magnet {
         check_folder(&arguments.output)?;
     }
-    let run = Run {
-        waiter: Waiter::new(&client),
-        client: &client,
-        unfinished: RefCell::default(),
-        saved: RefCell::default(),
-    };
+    let run = Run { waiter: Waiter::new(&client), client: &client, unfinished: RefCell::default() };
     tokio::select! {
         done = run.get(&arguments) => done,
-        signal = interrupted() => Err(signal.err().unwrap_or_else(|| run.interrupted())),
+        error = interrupted() => Err(run.interrupted(error)),
     }
 }
 
@@ -133,19 +134,12 @@ fn check_folder(folder: &Path) -> Result<(), CommandError> {
     written.map(drop).map_err(|source| CommandError::Write { path: folder.to_owned(), source })
 }
 
-/// Prints a line. A reader that has enough, such as `head`, must not stop the rest.
-fn print(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
 /// The requests of one run.
 struct Run<'a> {
     client: &'a Client,
     waiter: Waiter<'a>,
     /// The ids of the requests that are not saved and have not failed.
-    unfinished: RefCell<Vec<String>>,
-    /// The names of the files of this run, so that none replaces another.
-    saved: RefCell<HashSet<String>>,
+    unfinished: RefCell<Vec<RequestId>>,
 }
 
 impl Run<'_> {
@@ -157,17 +151,17 @@ impl Run<'_> {
         let mut created = vec![];
         for url in urls {
             match self.client.create(&arguments.body(url)).await {
-                Ok(id) if arguments.no_wait => print(&id),
+                Ok(id) if arguments.no_wait => print(id)?,
                 Ok(id) => {
                     eprintln!("request {id}");
-                    self.unfinished.borrow_mut().push(id.clone());
+                    self.unfinished.borrow_mut().push(id);
                     created.push((url, id));
                 }
                 Err(error) => failures.add(url, error),
             }
         }
         for (url, id) in created {
-            let saved = self.save(&id, arguments).await;
+            let saved = self.save(id, arguments).await;
             self.unfinished.borrow_mut().retain(|one| *one != id);
             if let Err(error) = saved {
                 failures.add(url, error);
@@ -176,31 +170,36 @@ impl Run<'_> {
         failures.result()
     }
 
-    fn interrupted(&self) -> CommandError {
-        let ids = self.unfinished.borrow().join(", ");
-        if ids.is_empty() {
-            return CommandError::Interrupted("interrupted".to_owned());
+    /// Adds to the error of an interrupt what happens to the requests.
+    fn interrupted(&self, error: CommandError) -> CommandError {
+        let ids: Vec<_> = self.unfinished.borrow().iter().map(ToString::to_string).collect();
+        match error {
+            CommandError::Interrupted { code, .. } if !ids.is_empty() => {
+                let what = format!(
+                    "interrupted; the server continues {}: `proxytorrent status ID` shows a request, `proxytorrent \
+                     cancel ID` cancels it",
+                    ids.join(", ")
+                );
+                CommandError::Interrupted { what, code }
+            }
+            error => error,
         }
-        CommandError::Interrupted(format!(
-            "interrupted; the server continues {ids}: `proxytorrent status ID` shows a request, `proxytorrent cancel ID` \
-             cancels it"
-        ))
     }
 
     /// Waits until a request is ready, saves what is wanted and prints it.
-    async fn save(&self, id: &str, arguments: &Arguments) -> Result<(), CommandError> {
+    async fn save(&self, id: RequestId, arguments: &Arguments) -> Result<(), CommandError> {
         let mut display = Display::new();
         let request = self.waiter.wait(id, &mut display).await;
         display.finish();
         let request = request?;
-        let name = self.new_name(request.file_name.as_deref().unwrap_or("download"));
         let mut files = vec![];
         if !arguments.magnet {
             let torrent = self.waiter.patiently(None, async || self.client.torrent(id).await).await?;
+            let name = file_name(request.file_name.as_deref());
             files.push(("torrent_file", save_torrent(&arguments.output, &name, &torrent)?));
         }
         if arguments.content {
-            files.push(("content_file", content::save(self.client, &request, &arguments.output, &name).await?));
+            files.push(("content_file", content::save(&self.waiter, &request, &arguments.output).await?));
         }
         let link = self.waiter.patiently(None, async || self.client.magnet(id).await).await?;
         if arguments.json {
@@ -209,23 +208,12 @@ impl Run<'_> {
             for (field, path) in files {
                 row[field] = json!(path.to_string_lossy());
             }
-            print(&row.to_string());
-            return Ok(());
+            return print(row);
         }
         for (_, path) in files {
             eprintln!("saved {} ({} bytes of content)", path.display(), request.content_size.unwrap_or_default());
         }
-        print(&link);
-        Ok(())
-    }
-
-    /// Returns the name, or if this run has used it, with a number such as `name (2)`.
-    fn new_name(&self, name: &str) -> String {
-        let mut saved = self.saved.borrow_mut();
-        // As the file will be named.
-        let name = FileName::sanitize(name).unwrap_or_default().to_string();
-        let names = std::iter::once(name.clone()).chain((2..).map(|number| format!("{name} ({number})")));
-        names.into_iter().find(|name| saved.insert(name.clone())).unwrap_or(name)
+        print(link)
     }
 }
 

@@ -1,8 +1,10 @@
 //! `proxytorrent keygen`: generates a token or a signing key.
 
 use clap::Args;
-use domain::UserId;
 use sha2::{Digest, Sha256};
+
+use crate::error::CommandError;
+use crate::output::print;
 
 const EXAMPLES: &str = "Examples:
   proxytorrent keygen alice             a token for the user alice
@@ -11,7 +13,7 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// The name of the user: letters, digits, `-`, `_` and `.`
+    /// The name of the user: letters, digits, `.`, `_`, `-` and `@`
     #[arg(value_parser = parse_name)]
     name: String,
     /// Generate a key that signs calls instead of a token
@@ -20,22 +22,20 @@ pub(crate) struct Arguments {
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
-    let is_good = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if is_good { Ok(text.to_owned()) } else { Err("use letters, digits, -, _ and .".to_owned()) }
+    // In a list of tokens, it would begin a hash.
+    let reserved = if text == "sha256" { Err("is reserved".to_owned()) } else { Ok(()) };
+    reserved.and_then(|()| settings::check_user_name(text)).map(|()| text.to_owned())
 }
 
 /// Prints the settings of the server and of the client. Of a token the server gets the hash only.
-pub(crate) fn run(arguments: &Arguments) {
-    let user = UserId::new(&arguments.name);
-    let secret = hex::encode(rand::random::<[u8; 32]>());
-    println!("# Settings of the server. Entries of several users are separated by commas.");
-    if arguments.signing {
-        println!("SECURITY__HMAC_KEYS={user}:{secret}");
-        println!("\n# Settings of the client");
-        println!("CLIENT__KEY_ID={user}\nCLIENT__KEY_SECRET={secret}");
+pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
+    let (user, secret) = (&arguments.name, hex::encode(rand::random::<[u8; 32]>()));
+    let (server, client) = if arguments.signing {
+        (format!("SECURITY__HMAC_KEYS={user}:{secret}"), format!("CLIENT__KEY_ID={user}\nCLIENT__KEY_SECRET={secret}"))
     } else {
-        println!("SECURITY__BEARER_TOKENS={user}:sha256:{}", hex::encode(Sha256::digest(&secret)));
-        println!("\n# Settings of the client");
-        println!("CLIENT__TOKEN={secret}");
-    }
+        let digest = hex::encode(Sha256::digest(&secret));
+        (format!("SECURITY__BEARER_TOKENS={user}:sha256:{digest}"), format!("CLIENT__TOKEN={secret}"))
+    };
+    print("# Settings of the server. Entries of several users are separated by commas.")?;
+    print(format_args!("{server}\n\n# Settings of the client\n{client}"))
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::client::{Client, Server};
 use crate::error::CommandError;
+use crate::output::{print, printable};
 
 /// The longest page that the server returns.
 const PAGE: usize = 100;
@@ -47,7 +48,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         let page = client.list(&format!("limit={}{filter}{cursor}", left.min(PAGE))).await?;
         if !has_header {
             has_header = true;
-            println!("{:36}\t{:9}\t{:>12}\t{:24}\tNAME", "ID", "STATUS", "SIZE", "CREATED");
+            print(format_args!("{:36}\t{:9}\t{:>12}\t{:24}\tNAME", "ID", "STATUS", "SIZE", "CREATED"))?;
         }
         for item in &page.items {
             let line = if arguments.json { item.to_string() } else { line(item) };
@@ -67,9 +68,8 @@ fn line(item: &Value) -> String {
     let text = |name: &str| item[name].as_str().unwrap_or_default();
     let size = item["content_size"].as_u64().map_or_else(|| "-".to_owned(), |size| size.to_string());
     let name = item["file_name"].as_str().unwrap_or_else(|| text("url"));
-    // Text from a server must not control the terminal.
-    let name: String = name.chars().filter(|c| !c.is_control()).collect();
-    let (id, status, created) = (text("id"), text("status"), text("created_at"));
+    let [id, status, created] = ["id", "status", "created_at"].map(|field| printable(text(field)));
+    let name = printable(name);
     if std::io::stdout().is_terminal() {
         return format!("{id}\t{status:9}\t{size:>12}\t{created:24}\t{name}");
     }

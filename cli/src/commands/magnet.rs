@@ -3,8 +3,8 @@
 use super::Target;
 use crate::client::Client;
 use crate::error::CommandError;
+use crate::output::print;
 
 pub(crate) async fn run(target: Target) -> Result<(), CommandError> {
-    println!("{}", Client::new(target.server)?.magnet(&target.id).await?);
-    Ok(())
+    print(Client::new(target.server)?.magnet(target.id).await?)
 }

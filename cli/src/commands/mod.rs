@@ -17,31 +17,42 @@ pub(crate) mod torrent;
 pub(crate) mod verify;
 pub(crate) mod watch;
 
-use std::path::{Path, PathBuf};
-
-use settings::{Override, Profile};
+use domain::RequestId;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::client::Server;
 use crate::error::CommandError;
 
-/// Returns the setting that the option `--dev` replaces.
-pub(crate) fn profile(dev: bool) -> Vec<Override> {
-    if dev { vec![("PROFILE", Profile::Development.as_str().to_owned())] } else { vec![] }
+/// Returns when the user or the system asks the command to end. The error says so, and has the exit code of a process
+/// that the signal ended. A second signal ends the process at once.
+async fn interrupted() -> CommandError {
+    let listen = |kind| signal(kind).map_err(CommandError::start);
+    let all = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()), listen(SignalKind::hangup()));
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = all else {
+        return CommandError::Start("cannot listen for signals".to_owned());
+    };
+    let kind = tokio::select! {
+        _ = interrupt.recv() => SignalKind::interrupt(),
+        _ = terminate.recv() => SignalKind::terminate(),
+        _ = hangup.recv() => SignalKind::hangup(),
+    };
+    let code = u8::try_from(128 + kind.as_raw_value()).unwrap_or(130);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        std::process::exit(code.into());
+    });
+    CommandError::Interrupted { what: "interrupted".to_owned(), code }
 }
 
-/// Returns when the user interrupts the command (SIGINT).
-async fn interrupted() -> Result<(), CommandError> {
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::start)?;
-    interrupt.recv().await;
-    Ok(())
-}
-
-/// Runs `work` to its end, or until the user interrupts the command. Files that are not complete are removed.
+/// Runs `work` to its end, or until the command is interrupted. Files that are not complete are removed.
 async fn interruptible(work: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
     tokio::select! {
         done = work => done,
-        signal = interrupted() => Err(signal.err().unwrap_or_else(|| CommandError::Interrupted("interrupted".into()))),
+        error = interrupted() => Err(error),
     }
 }
 
@@ -49,16 +60,7 @@ async fn interruptible(work: impl Future<Output = Result<(), CommandError>>) -> 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Target {
     /// The id of the request
-    id: String,
+    id: RequestId,
     #[command(flatten)]
     server: Server,
-}
-
-/// Saves a torrent as `<name>.torrent` in a folder, which is created if necessary. Returns the path.
-fn save_torrent(folder: &Path, name: &str, torrent: &[u8]) -> Result<PathBuf, CommandError> {
-    // The name comes from the server and is not trusted.
-    let name = domain::FileName::sanitize(name).unwrap_or_default().to_string();
-    let path = folder.join(format!("{name}.torrent"));
-    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, torrent));
-    written.map(|()| path.clone()).map_err(|source| CommandError::Write { path, source })
 }

@@ -2,6 +2,7 @@
 
 use crate::client::{Client, Server};
 use crate::error::CommandError;
+use crate::output::print;
 
 /// Options of `revoke`.
 #[derive(Debug, clap::Args)]
@@ -12,6 +13,5 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     Client::new(arguments.server)?.revoke_passkeys().await?;
-    println!("revoked: download torrents and magnet links again");
-    Ok(())
+    print("revoked: download torrents and magnet links again")
 }

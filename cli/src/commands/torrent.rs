@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::{Target, save_torrent};
+use super::Target;
 use crate::client::Client;
 use crate::error::CommandError;
+use crate::output::{file_name, print, save_torrent};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -18,9 +19,8 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let Target { id, server } = arguments.target;
     let client = Client::new(server)?;
-    let torrent = client.torrent(&id).await?;
-    let request = client.get(&id).await?;
-    let path = save_torrent(&arguments.output, request.file_name.as_deref().unwrap_or("download"), &torrent)?;
-    println!("{}", path.display());
-    Ok(())
+    let torrent = client.torrent(id).await?;
+    let request = client.get(id).await?;
+    let name = file_name(request.file_name.as_deref());
+    print(save_torrent(&arguments.output, &name, &torrent)?.display())
 }

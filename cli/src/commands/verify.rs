@@ -8,6 +8,7 @@ use domain::FileName;
 use metainfo::{Pieces, TorrentFormat, Value};
 
 use crate::error::CommandError;
+use crate::output::print;
 
 /// The length of a SHA-1 hash in bytes.
 const HASH: usize = 20;
@@ -40,8 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     if let Some(number) = pairs.position(|(found, expected)| found != expected) {
         return differs(format!("piece {} of {} differs", number + 1, torrent.pieces.len() / HASH));
     }
-    println!("ok {}", path.display());
-    Ok(())
+    print(format_args!("ok {}", path.display()))
 }
 
 /// What a torrent with one file says about it.

@@ -3,6 +3,7 @@
 use super::{Target, interruptible};
 use crate::client::Client;
 use crate::error::CommandError;
+use crate::output::print;
 use crate::progress::Display;
 use crate::wait::Waiter;
 
@@ -11,10 +12,9 @@ pub(crate) async fn run(target: Target) -> Result<(), CommandError> {
     let client = Client::new(target.server)?;
     interruptible(async {
         let mut display = Display::new();
-        let ended = Waiter::new(&client).wait(&target.id, &mut display).await;
+        let ended = Waiter::new(&client).wait(target.id, &mut display).await;
         display.finish();
-        println!("{}", ended?.status);
-        Ok(())
+        print(ended?.status)
     })
     .await
 }

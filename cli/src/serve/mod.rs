@@ -27,7 +27,6 @@ use url::Url;
 use self::backend::{Backend, tracker_secret};
 use self::fair_queue::Bounds;
 use self::workers::{Steps, Workers};
-use crate::commands::profile;
 use crate::error::CommandError;
 
 /// The most rows of each kind in one sweep.
@@ -49,6 +48,11 @@ pub(crate) struct Arguments {
     /// The port to listen on, instead of PORT
     #[arg(long)]
     port: Option<u16>,
+}
+
+/// Returns the setting that the option `--dev` replaces.
+pub(crate) fn profile(dev: bool) -> Vec<Override> {
+    if dev { vec![("PROFILE", Profile::Development.as_str().to_owned())] } else { vec![] }
 }
 
 impl Arguments {
@@ -168,7 +172,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
 }
 
 /// Creates the fetcher, bound to the network interface of the seeder.
-fn fetcher(settings: &Settings) -> Result<Fetcher, CommandError> {
+pub(crate) fn fetcher(settings: &Settings) -> Result<Fetcher, CommandError> {
     let mut interface: Option<Arc<dyn Interface>> = None;
     if let Some(name) = &settings.seeder.interface {
         let bound = BoundInterface::new(name.as_str());

@@ -70,7 +70,8 @@ pub(crate) async fn respond(
     }
     set(CONTENT_TYPE, content.media_type.as_str());
     set(REPR_DIGEST, &repr_digest(content.hash));
-    let range = asked.get(RANGE).and_then(|value| value.to_str().ok());
+    // Ranges are for GET only (RFC 9110, 14.2).
+    let range = asked.get(RANGE).filter(|_| method == Method::GET).and_then(|value| value.to_str().ok());
     // `If-Range` requires the strong comparison (RFC 9110, 13.1.5).
     let fresh = asked.get(IF_RANGE).is_none_or(|value| value.as_bytes() == etag.as_bytes());
     let (status, first, last) = match range.filter(|_| fresh).map_or(ByteRange::Whole, |range| parse_range(range, size))

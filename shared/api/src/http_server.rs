@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::HOST;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use ipnet::IpNet;
@@ -24,6 +25,8 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::client_limit::{ClientLimit, Permit};
+use crate::problem::Problem;
+use crate::problem_code::ProblemCode;
 
 /// How long connections may take to finish when the server stops.
 const GRACE: Duration = Duration::from_secs(1);
@@ -96,17 +99,10 @@ fn names_one_host<B>(request: &Request<B>) -> bool {
     request.version() < Version::HTTP_11 || request.headers().get_all(HOST).iter().count() == 1
 }
 
-fn no_host() -> Response<Body> {
-    let problem = serde_json::json!({
-        "type": "urn:proxytorrent:problem:bad_host",
-        "title": "Bad Request",
-        "status": 400,
-        "detail": "a call must have one Host header (RFC 9112, 3.2)",
-        "code": "bad_host",
-    });
-    let mut response = Response::new(Body::from(problem.to_string()));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+fn no_host(path: &str) -> Response<Body> {
+    let problem = Problem::new(ProblemCode::BadHost, "a call must have one Host header (RFC 9112, 3.2)");
+    let mut response = problem.clone().into_response();
+    problem.render(&mut response, path);
     response
 }
 
@@ -138,7 +134,9 @@ pub async fn serve(listener: TcpListener, router: Router, limits: HttpLimits, st
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
             let router = router.clone();
-            async move { if names_one_host(&request) { router.oneshot(request).await } else { Ok(no_host()) } }
+            async move {
+                if names_one_host(&request) { router.oneshot(request).await } else { Ok(no_host(request.uri().path())) }
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

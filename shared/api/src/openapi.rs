@@ -146,8 +146,10 @@ fn head(get: &Operation) -> Operation {
             response.content.clear();
         }
     }
-    // No redirect: a presigned link is for GET only.
-    head.responses.responses.remove("307");
+    // Presigned links and ranges are for GET only.
+    for status in ["206", "307", "416"] {
+        head.responses.responses.remove(status);
+    }
     head
 }
 

@@ -32,6 +32,8 @@ macro_rules! codes {
 }
 
 codes! {
+    /// The call does not have one Host header.
+    BadHost = "bad_host" BAD_REQUEST,
     /// The Idempotency-Key is not valid.
     InvalidIdempotencyKey = "invalid_idempotency_key" BAD_REQUEST,
     /// The body could not be read.
@@ -114,7 +116,7 @@ mod tests {
     fn the_manual_has_every_code() {
         let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/http-api.md");
         let manual = std::fs::read_to_string(manual).unwrap();
-        let (_, codes) = manual.split_once("## Problem codes").unwrap();
+        let (_, codes) = manual.split_once("## Problem details").unwrap();
         for code in ProblemCode::ALL {
             let row = format!("| {} | `{}` |", code.status().as_u16(), code.as_str());
             assert!(codes.contains(&row), "docs/http-api.md has no row {row}");

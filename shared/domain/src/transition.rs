@@ -187,6 +187,7 @@ impl Transition {
         let from = &[Status::Fetching, Status::Packaging];
         Self {
             progress: Some(0),
+            received: Update::Clear,
             content: Update::Clear,
             checkpoint: Update::Clear,
             ..Self::new("requeue", from, Some(Status::Queued), Due::At(due_at))

@@ -13,7 +13,7 @@ mod sqlite;
 pub use clock::SteadyClock;
 pub use data_folder::{FolderLock, OpenError, load_or_create_secret};
 pub use folder::contents::FolderContents;
-pub use folder::space::SpaceLimits;
+pub use folder::space::{SpaceLimits, default_min_free};
 pub use memory::seeders::MemorySeeders;
 pub use memory::swarm::MemorySwarm;
 pub use memory::task_queue::{ChannelTaskQueue, Delivery, TaskReceiver, channel};

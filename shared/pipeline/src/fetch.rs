@@ -197,6 +197,8 @@ impl Fetch {
         stopping: &CancellationToken,
     ) -> Result<Result<Transfer, FetchError>, Lost> {
         let transfer = TransferProgress::default();
+        // On AWS each write costs: the bytes are written with the heartbeats that are needed anyway.
+        let interval = if self.has_deadline { LEASE } else { lease::BYTES_INTERVAL };
         let progress = || {
             let percent = u16::from(transfer.percent()) * u16::from(RECEIVED) / 100;
             Progress { percent: u8::try_from(percent).unwrap_or(RECEIVED), received: transfer.received() }
@@ -205,7 +207,7 @@ impl Fetch {
             // A fetch that is complete is not discarded.
             biased;
             fetched = self.fetcher.fetch(&claim.request.owner, &claim.request.spec, staged, &transfer, from, stopping) => Ok(fetched),
-            () = lease::keep(&*self.requests, &*self.clock, claim, progress) => Err(Lost),
+            () = lease::keep(&*self.requests, &*self.clock, claim, interval, progress) => Err(Lost),
         }
     }
 

@@ -14,7 +14,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How often the received bytes are reported while the percentage stays the same, as it does for a content of unknown
 /// size.
-const BYTES_INTERVAL: Duration = Duration::from_secs(3);
+pub(crate) const BYTES_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Runs `work` to its end while the lease is extended, also if the claim is lost meanwhile.
 pub(crate) async fn during<T>(
@@ -28,13 +28,19 @@ pub(crate) async fn during<T>(
     tokio::select! {
         biased;
         done = &mut work => done,
-        () = keep(requests, clock, claim, || percent.into()) => work.await,
+        () = keep(requests, clock, claim, BYTES_INTERVAL, || percent.into()) => work.await,
     }
 }
 
-/// Extends the lease and reports the progress. Returns when the claim is lost: the request was cancelled, or
-/// another worker claimed it.
-pub(crate) async fn keep(requests: &dyn Requests, clock: &dyn Clock, claim: &Claim, progress: impl Fn() -> Progress) {
+/// Extends the lease and reports the progress; received bytes at this interval. Returns when the claim is lost: the
+/// request was cancelled, or another worker claimed it.
+pub(crate) async fn keep(
+    requests: &dyn Requests,
+    clock: &dyn Clock,
+    claim: &Claim,
+    bytes_interval: Duration,
+    progress: impl Fn() -> Progress,
+) {
     let mut shown = Progress { percent: claim.request.progress, received: claim.request.received };
     let mut written = Instant::now();
     loop {
@@ -45,7 +51,7 @@ pub(crate) async fn keep(requests: &dyn Requests, clock: &dyn Clock, claim: &Cla
         // The monotonic clock, since the wall clock may be set.
         let since = written.elapsed();
         let more_bytes = current.received.is_some_and(|received| Some(received) != shown.received);
-        let due = current.percent != shown.percent || more_bytes && since >= BYTES_INTERVAL || since >= LEASE / 3;
+        let due = current.percent != shown.percent || more_bytes && since >= bytes_interval || since >= LEASE / 3;
         let lost = if due {
             (shown, written) = (current, Instant::now());
             match requests.heartbeat(claim, current, now, LEASE).await {

@@ -211,7 +211,8 @@ impl Package {
                 runtime.block_on(contents.read_at(hash, offset, buffer))
             })
         });
-        let kept = lease::keep(&*self.requests, &*self.clock, claim, || claim.request.progress.into());
+        let kept =
+            lease::keep(&*self.requests, &*self.clock, claim, lease::BYTES_INTERVAL, || claim.request.progress.into());
         tokio::select! {
             biased;
             pieces = &mut hashing => Ok(pieces??),

@@ -4,19 +4,24 @@
 //! A table is a section, and a key a setting: `server` in `[client]` is `CLIENT__SERVER`. Keys above the tables are settings
 //! without a section, such as `port`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-/// Reads the file, if there is one. The error names the file.
-pub(crate) fn read() -> Result<BTreeMap<String, String>, String> {
+/// Reads the file, if there is one, which may have settings with these names. The error names the file.
+pub(crate) fn read(known: &BTreeSet<String>) -> Result<BTreeMap<String, String>, String> {
     let Some(path) = path() else { return Ok(BTreeMap::new()) };
-    match std::fs::read_to_string(&path) {
-        Ok(text) => parse(&text).map_err(|problem| format!("{}: {problem}", path.display())),
-        Err(error) if is_absent(&error) => Ok(BTreeMap::new()),
-        Err(error) => Err(format!("{}: cannot be read: {error}", path.display())),
-    }
+    let settings = match std::fs::read_to_string(&path) {
+        Ok(text) => parse(&text),
+        Err(error) if is_absent(&error, &path) => Ok(BTreeMap::new()),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    };
+    let settings = settings.and_then(|settings| match settings.keys().find(|name| !known.contains(*name)) {
+        Some(name) => Err(format!("{name} is not a setting: `proxytorrent config` lists them")),
+        None => Ok(settings),
+    });
+    settings.map_err(|problem| format!("{}: {problem}", path.display()))
 }
 
 /// Returns the path of the file; `None` if the user has no home folder, as a service.
@@ -26,16 +31,20 @@ fn path() -> Option<PathBuf> {
     Some(config.join(Path::new("proxytorrent/config.toml")))
 }
 
-/// Whether there is no file that this process could read. A hardened service cannot see home folders.
-fn is_absent(error: &std::io::Error) -> bool {
+/// Whether the error means that there is no file. A hardened service cannot see home folders.
+fn is_absent(error: &std::io::Error, path: &Path) -> bool {
     use std::io::ErrorKind;
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied)
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => true,
+        ErrorKind::PermissionDenied => std::fs::metadata(path).is_err(),
+        _ => false,
+    }
 }
 
 /// Returns the settings in a file by their full names. The error does not have the values, which may be secret.
 fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
         format!("line {line} is not TOML: {}", error.message())
     })?;
     let mut settings = BTreeMap::new();
@@ -89,9 +98,11 @@ mod tests {
 
     #[test]
     fn an_error_names_the_line_or_the_key_and_no_value() {
-        for (text, expected) in
-            [("[client]\ntoken = hidden", "line 2"), ("[client]\ntoken = { a = 'hidden' }", "token must be")]
-        {
+        for (text, expected) in [
+            ("[client]\ntoken = hidden", "line 2"),
+            ("[client]\ntoken = 'hidden'\ntoken = 'hidden'", "line 3"),
+            ("[client]\ntoken = { a = 'hidden' }", "token must be"),
+        ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(expected) && !error.contains("hidden"), "{error}");
         }

@@ -24,7 +24,10 @@ pub use sections::{
     Torrent, Tracker,
 };
 pub use source::{Description, Problems};
-pub use value::{BearerToken, Bounded, HostName, InterfaceName, List, LogLevel, NamedSecret, PieceLength, PowerOfTwo};
+pub use value::{
+    BearerToken, Bounded, HostName, InterfaceName, List, LogLevel, NamedSecret, PieceLength, PowerOfTwo,
+    check_user_name,
+};
 
 use std::collections::BTreeMap;
 
@@ -61,6 +64,40 @@ pub struct Settings {
 
 pub use sections::Proxy;
 
+impl Client {
+    /// Reads the configuration file, `.env` in the working directory, and the environment.
+    pub fn load() -> Result<Self, Problems> {
+        let mut source = user_source(&[])?;
+        let client = Self::read(&mut source);
+        source.refuse_unknown_names();
+        if let Some(client) = &client {
+            if client.token.is_some() && client.key_secret.is_some() {
+                source.refuse("CLIENT__TOKEN", "cannot be combined with CLIENT__KEY_SECRET: set one of the two");
+            }
+            if client.key_id.is_some() && client.key_secret.is_none() {
+                source.refuse("CLIENT__KEY_ID", "is set without its secret: set CLIENT__KEY_SECRET");
+            }
+        }
+        let (problems, _) = source.finish();
+        match (client, problems) {
+            (Some(client), None) => Ok(client),
+            (_, problems) => Err(problems.unwrap_or_default()),
+        }
+    }
+}
+
+/// Reads the user's configuration file, `.env` and the environment, which has precedence; `overrides` replace values of
+/// all of them.
+fn user_source(overrides: &[Override]) -> Result<Source, Problems> {
+    let empty = || Source::from_pairs([] as [(&str, &str); 0]);
+    let mut client = empty()?;
+    Client::read(&mut client);
+    let described = Settings::read(empty()?, Role::AllInOne).1.into_iter().chain(client.finish().1);
+    let known = described.map(|setting| setting.name).collect();
+    let file = config_file::read(&known).map_err(|problem| Problems(vec![problem]))?;
+    Source::from_environment(file, overrides)
+}
+
 /// A setting by its full name, such as `PORT`, and its value: an option of a command line.
 pub type Override = (&'static str, String);
 
@@ -80,7 +117,7 @@ pub enum Role {
 impl Settings {
     /// Reads the configuration file, `.env` in the working directory, and the environment.
     pub fn load(overrides: &[Override]) -> Result<Self, Problems> {
-        Self::read(Source::of_user(overrides)?, Role::AllInOne).0
+        Self::read(user_source(overrides)?, Role::AllInOne).0
     }
 
     /// Reads `.env` in the working directory and the environment, for a process of this role.
@@ -98,8 +135,8 @@ impl Settings {
     /// Returns every setting with its documentation, default and current value (secrets masked), and the problems, if
     /// there are any.
     pub fn describe(overrides: &[Override]) -> Result<(Vec<Description>, Option<Problems>), Problems> {
-        let (settings, mut descriptions) = Self::read(Source::of_user(overrides)?, Role::AllInOne);
-        let mut client = Source::of_user(overrides)?;
+        let (settings, mut descriptions) = Self::read(user_source(overrides)?, Role::AllInOne);
+        let mut client = user_source(overrides)?;
         Client::read(&mut client);
         descriptions.extend(client.finish().1);
         Ok((descriptions, settings.err()))

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::choices::{Encryption, Profile, ProxyResolve, ProxyType, SaltScope, StorageType};
 use crate::proxy_address::ProxyAddress;
-use crate::source::{Problems, Source};
+use crate::source::Source;
 use crate::value::{
     BearerToken, Bounded, HostName, InterfaceName, List, LogLevel, NamedSecret, PieceLength, PowerOfTwo,
 };
@@ -391,28 +391,6 @@ impl Security {
         }
         if !self.auth_enabled {
             refuse("has no effect while authentication is off: set SECURITY__AUTH_ENABLED=true");
-        }
-    }
-}
-
-impl Client {
-    /// Reads the configuration file, `.env` in the working directory, and the environment.
-    pub fn load() -> Result<Self, Problems> {
-        let mut source = Source::of_user(&[])?;
-        let client = Self::read(&mut source);
-        source.refuse_unknown_names();
-        if let Some(client) = &client {
-            if client.token.is_some() && client.key_secret.is_some() {
-                source.refuse("CLIENT__TOKEN", "cannot be combined with CLIENT__KEY_SECRET: set one of the two");
-            }
-            if client.key_id.is_some() && client.key_secret.is_none() {
-                source.refuse("CLIENT__KEY_ID", "is set without its secret: set CLIENT__KEY_SECRET");
-            }
-        }
-        let (problems, _) = source.finish();
-        match (client, problems) {
-            (Some(client), None) => Ok(client),
-            (_, problems) => Err(problems.unwrap_or_default()),
         }
     }
 }

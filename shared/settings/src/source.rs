@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::Override;
 use crate::choices::Profile;
 use crate::value::Value;
-use crate::{Override, config_file};
 
 /// The description of one setting, for people.
 #[derive(Debug, Clone)]
@@ -35,6 +35,21 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// Refuses a server in `.env`, the file of a folder, beside credentials in the configuration file of the user: a folder
+/// from elsewhere must not get them.
+fn refuse_other_server(user: &BTreeMap<String, String>, folder: &BTreeMap<String, String>) -> Result<(), Problems> {
+    let has_credentials = |values: &BTreeMap<String, String>| {
+        ["CLIENT__TOKEN", "CLIENT__KEY_SECRET"].iter().any(|name| values.contains_key(*name))
+    };
+    let server = folder.get("CLIENT__SERVER");
+    if server.is_none() || server == user.get("CLIENT__SERVER") || has_credentials(folder) || !has_credentials(user) {
+        return Ok(());
+    }
+    let problem = "CLIENT__SERVER: is set in .env, and the credentials in your configuration file are not for it: set \
+                   CLIENT__TOKEN in .env, too, or CLIENT__SERVER in the environment";
+    Err(Problems(vec![problem.to_owned()]))
+}
+
 pub(crate) struct Source {
     values: BTreeMap<String, String>,
     profile: Profile,
@@ -44,12 +59,6 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Reads the user's configuration file, `.env` and the environment, which has precedence; `overrides` replace values
-    /// of all of them.
-    pub(crate) fn of_user(overrides: &[Override]) -> Result<Self, Problems> {
-        Self::from_environment(config_file::read().map_err(|problem| Problems(vec![problem]))?, overrides)
-    }
-
     /// Reads `.env` and the environment, which has precedence over these values; `overrides` replace values of all of
     /// them.
     pub(crate) fn from_environment(
@@ -58,10 +67,10 @@ impl Source {
     ) -> Result<Self, Problems> {
         match dotenvy::from_filename_iter(".env") {
             Ok(lines) => {
-                for line in lines {
-                    let (name, value) = line.map_err(|error| Problems(vec![env_file_problem(&error)]))?;
-                    values.insert(name, value);
-                }
+                let lines: Result<BTreeMap<_, _>, _> = lines.collect();
+                let lines = lines.map_err(|error| Problems(vec![env_file_problem(&error)]))?;
+                refuse_other_server(&values, &lines)?;
+                values.extend(lines);
             }
             Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(_) => return Err(Problems(vec![".env: cannot be read".into()])),

@@ -267,13 +267,13 @@ impl Value for NamedSecret {
         if secret.is_empty() {
             return Err("has no secret after its name".into());
         }
-        check_user(name)?;
+        check_user_name(name)?;
         Ok(Self { name: name.into(), secret: secret.into() })
     }
 }
 
-/// Checks the name of a user. Two callers with the same name are the same user.
-fn check_user(name: &str) -> Result<(), String> {
+/// Checks the name of a user. Two callers with the same name are the same user. The error says what is allowed.
+pub fn check_user_name(name: &str) -> Result<(), String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
     match name {
         "hmac" => Err("has the name hmac, which is reserved for SECURITY__HMAC_SECRET".into()),
@@ -314,7 +314,7 @@ impl Value for BearerToken {
             if name == "sha256" {
                 return Err("has a digest without a name before it".into());
             }
-            check_user(name)?;
+            check_user_name(name)?;
             if token.is_empty() {
                 return Err("has no token after its name".into());
             }

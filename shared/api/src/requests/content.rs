@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::Id;
 use crate::download;
-use crate::problem::{Problem, ReadyErrors};
+use crate::problem::{Problem, ProblemBody, ReadyErrors};
 use crate::state::Api;
 
 /// Bytes per read from the content store.
@@ -60,7 +60,18 @@ pub(crate) struct Binary(Vec<u8>);
             headers(("Location" = String, description = "The link"))
         ),
         (status = 304, description = "Not modified: the client has the content (If-None-Match)"),
-        (status = 416, description = "The range is outside the content"),
+        (
+            status = 403,
+            description = "A page loads the content as a script, a style or a worker (Sec-Fetch-Dest)",
+            body = ProblemBody,
+            content_type = "application/problem+json"
+        ),
+        (
+            status = 416,
+            description = "The range is outside the content",
+            body = ProblemBody,
+            content_type = "application/problem+json"
+        ),
         ReadyErrors
     )
 )]

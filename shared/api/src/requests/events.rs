@@ -12,7 +12,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
 use domain::{FetchRequest, Principal, RequestId, Status};
-use futures::future::join_all;
+use futures::future::{join_all, ready};
 use futures::stream::select_all;
 use futures::{Stream, StreamExt};
 use http::{HeaderName, StatusCode};
@@ -131,26 +131,33 @@ impl FromStr for Ids {
 
 /// Returns the response that streams the changes of these requests until all have ended.
 fn stream(rows: impl IntoIterator<Item = FetchRequest>, api: &Arc<Api>) -> Response {
-    let events = select_all(rows.into_iter().map(|row| changes(row, api.clone()).boxed()));
+    let changes = select_all(rows.into_iter().map(|row| changes(row, api.clone()).boxed()));
+    // Without the changes of one request the client would see it stand still: it must connect again.
+    let events =
+        changes.take_while(|event| ready(event.is_some())).map(|event| Ok::<_, Infallible>(event.unwrap_or_default()));
     let events = Sse::new(events).keep_alive(KeepAlive::default());
     // Otherwise nginx buffers the events until the stream ends.
     ([(HeaderName::from_static("x-accel-buffering"), "no")], events).into_response()
 }
 
-/// Returns an event for the request as it is, and one for each change until it is ready or has ended.
-fn changes(row: FetchRequest, api: Arc<Api>) -> impl Stream<Item = Result<Event, Infallible>> {
+/// Returns an event for the request as it is, and one for each change until it is ready or has ended. Returns `None` if
+/// the row no longer exists or the store fails.
+fn changes(row: FetchRequest, api: Arc<Api>) -> impl Stream<Item = Option<Event>> {
     futures::stream::unfold(Next::This(Box::new(row)), move |next| {
         let api = api.clone();
         async move {
             let row = match next {
                 Next::This(row) => *row,
-                Next::After(seen) => changed(&api, &seen).await?,
+                Next::After(seen) => match changed(&api, &seen).await {
+                    Some(row) => row,
+                    None => return Some((None, Next::End)),
+                },
                 Next::End => return None,
             };
             let ended = row.status == Status::Ready || row.status.is_final();
             let next = if ended { Next::End } else { Next::After(Box::new(row.clone())) };
-            let event = Event::default().event("status").json_data(RequestView::new(&api, row)).ok()?;
-            Some((Ok(event), next))
+            let event = Event::default().event("status").json_data(RequestView::new(&api, row)).ok();
+            Some((event, next))
         }
     })
 }

@@ -290,7 +290,15 @@ pub(crate) struct GetParameters {
     description = "`/requests/{id}.torrent` and `/requests/{id}.magnet` redirect (308) to the `.torrent` file and to the \
                    magnet link as text.",
     params(("id" = String, Path, description = "The request's id"), GetParameters),
-    responses((status = 200, description = "The request", body = RequestView), OwnErrors)
+    responses(
+        (status = 200, description = "The request", body = RequestView),
+        (
+            status = 308,
+            description = "A redirect, for an id with a suffix",
+            headers(("Location" = String, description = "Where it is, relative to this path"))
+        ),
+        OwnErrors
+    )
 )]
 pub(crate) async fn get(
     State(api): State<Arc<Api>>,

@@ -45,6 +45,11 @@ pub(crate) struct Space {
     counted: Mutex<Option<Instant>>,
 }
 
+/// Returns the space that must stay free on a disk of this size by default: 1 %, at most 512 MiB. Both are in bytes.
+pub fn default_min_free(size: u64) -> u64 {
+    (size / 100).min(MAX_DEFAULT_FLOOR)
+}
+
 impl Space {
     /// Counts the files in the folder before it returns, if they are limited.
     pub fn new(folder: &Path, limits: SpaceLimits) -> Result<Self, OpenError> {
@@ -91,8 +96,8 @@ impl Space {
     /// Checks that the disk has space for `bytes` above the floor. Returns [`StoreError::Full`] if not.
     pub fn check_disk(&self, bytes: u64) -> Result<(), StoreError> {
         let disk = statvfs(&self.folder).map_err(|error| files::store_error(STORE, error.into()))?;
-        let default = (disk.f_blocks.saturating_mul(disk.f_frsize) / 100).min(MAX_DEFAULT_FLOOR);
-        let floor = self.limits.min_free.unwrap_or(default);
+        let size = disk.f_blocks.saturating_mul(disk.f_frsize);
+        let floor = self.limits.min_free.unwrap_or_else(|| default_min_free(size));
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         if free < floor.saturating_add(bytes) { Err(StoreError::Full { store: STORE }) } else { Ok(()) }
     }
