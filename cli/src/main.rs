@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    Target, cancel, completions, config, content, doctor, get, health, keygen, list, magnet, man, revoke, status,
-    torrent, verify, watch,
+    SaveTarget, Target, cancel, completions, config, content, doctor, get, health, keygen, list, magnet, man, revoke,
+    status, torrent, verify, watch,
 };
 use crate::error::CommandError;
 
@@ -44,11 +44,11 @@ enum Command {
     /// List your requests, newest first.
     List(list::Arguments),
     /// Save the .torrent file of a ready request.
-    Torrent(torrent::Arguments),
+    Torrent(SaveTarget),
     /// Print the magnet link of a ready request.
     Magnet(Target),
     /// Save the content of a ready request.
-    Content(content::Arguments),
+    Content(SaveTarget),
     /// Follow a request until it is ready or has ended.
     Watch(Target),
     /// Cancel a request, and its seeding if no other request needs it.

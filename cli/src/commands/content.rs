@@ -8,23 +8,14 @@ use domain::ContentHash;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use super::{Target, interruptible};
+use super::{SaveTarget, Target, interruptible};
 use crate::client::{Client, Request, unreachable};
 use crate::error::CommandError;
 use crate::output::{file_name, is_content, keep, new_file, print};
 use crate::progress::Display;
 use crate::wait::Waiter;
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
-    #[command(flatten)]
-    target: Target,
-    /// The folder to save the content in
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
-    output: PathBuf,
-}
-
-pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
+pub(crate) async fn run(arguments: SaveTarget) -> Result<(), CommandError> {
     let Target { id, server } = arguments.target;
     let client = Client::new(server)?;
     interruptible(async {

@@ -17,11 +17,23 @@ pub(crate) mod torrent;
 pub(crate) mod verify;
 pub(crate) mod watch;
 
+use std::path::PathBuf;
+
 use domain::RequestId;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::client::Server;
 use crate::error::CommandError;
+
+/// The arguments of commands that save a file of a request.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SaveTarget {
+    #[command(flatten)]
+    target: Target,
+    /// The folder to save the file in
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+}
 
 /// Returns when the user or the system asks the command to end. The error says so, and has the exit code of a process
 /// that the signal ended. A second signal ends the process at once.

@@ -125,5 +125,14 @@ mod tests {
         for code in FailureCode::ALL {
             assert!(codes.contains(&format!("`{code}`")), "docs/http-api.md has no {code}");
         }
+        let advice = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/troubleshooting.md");
+        let advice = std::fs::read_to_string(advice).unwrap();
+        let (of_requests, of_calls) = advice.split_once("## A call is refused").unwrap();
+        for code in FailureCode::ALL {
+            assert!(of_requests.contains(&format!("| `{code}` |")), "docs/troubleshooting.md has no {code}");
+        }
+        for code in ProblemCode::ALL {
+            assert!(of_calls.contains(&format!("`{}`", code.as_str())), "docs/troubleshooting.md has no {code:?}");
+        }
     }
 }
