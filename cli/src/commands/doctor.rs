@@ -52,7 +52,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
                 ("failed ", text)
             }
         };
-        // The exit code says whether all is well, also to a reader that has enough.
+        // A full or closed output must not hide the exit code.
         let _ = print(format_args!("{mark}  {name:9} {text}"));
     };
     let settings = match Settings::load(&profile(arguments.dev)) {
