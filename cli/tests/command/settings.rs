@@ -38,10 +38,15 @@ async fn generated_keys_and_the_configuration_file_work() {
     }
     // The file of a folder from elsewhere must not get the token of the user.
     std::fs::write(&config, "[client]\nserver = 'https://files.example.org'\ntoken = 'mine'\n").unwrap();
-    std::fs::write(folder.path().join(".env"), "CLIENT__SERVER=http://127.0.0.1:9\n").unwrap();
-    let refused = proxytorrent(folder.path(), &["list"], &home).await;
-    assert_eq!(refused.status.code(), Some(2));
-    assert!(text(&refused.stderr).contains("is set in .env"), "{}", text(&refused.stderr));
+    for name in ["CLIENT__SERVER", "client__server"] {
+        std::fs::write(folder.path().join(".env"), format!("{name}=http://127.0.0.1:9\n")).unwrap();
+        let refused = proxytorrent(folder.path(), &["list"], &home).await;
+        assert_eq!(refused.status.code(), Some(2), "{name}");
+        assert!(text(&refused.stderr).contains("is set in .env"), "{}", text(&refused.stderr));
+    }
+    let environment = [home[0], ("CLIENT__SERVER", "http://127.0.0.1:9")];
+    let used = proxytorrent(folder.path(), &["list"], &environment).await;
+    assert_eq!(used.status.code(), Some(3), "the server in the environment is meant: {}", text(&used.stderr));
     std::fs::remove_file(folder.path().join(".env")).unwrap();
     let named = proxytorrent(folder.path(), &["keygen", "a b"], &[]).await;
     assert_eq!(named.status.code(), Some(2));
@@ -52,7 +57,7 @@ async fn serve_listens_where_its_options_say() {
     let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
     let mut command = Command::new(program());
     command.args(["serve", "--dev", "--host", "127.0.0.2", "--port", &port.to_string()]).env_clear();
-    command.env("PORT", "1").env("SEEDER__LISTEN", "127.0.0.1:0").current_dir(folder.path()).kill_on_drop(true);
+    command.env("port", "1").env("SEEDER__LISTEN", "127.0.0.1:0").current_dir(folder.path()).kill_on_drop(true);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let first = lines.next_line().await.unwrap().unwrap();

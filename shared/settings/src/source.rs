@@ -35,14 +35,22 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// Values by the full names of their settings, in upper case.
+type Values = BTreeMap<String, String>;
+
+/// Returns the values with names in upper case: names may have any case.
+fn upper_case<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Values {
+    pairs.into_iter().map(|(name, value)| (name.into().to_ascii_uppercase(), value.into())).collect()
+}
+
 /// Refuses a server in `.env`, the file of a folder, beside credentials in the configuration file of the user: a folder
-/// from elsewhere must not get them.
-fn refuse_other_server(user: &BTreeMap<String, String>, folder: &BTreeMap<String, String>) -> Result<(), Problems> {
-    let has_credentials = |values: &BTreeMap<String, String>| {
-        ["CLIENT__TOKEN", "CLIENT__KEY_SECRET"].iter().any(|name| values.contains_key(*name))
-    };
+/// from elsewhere must not get them. A server in the environment is used in place of both.
+fn refuse_other_server(user: &Values, folder: &Values, environment: &Values) -> Result<(), Problems> {
+    let has_credentials =
+        |values: &Values| ["CLIENT__TOKEN", "CLIENT__KEY_SECRET"].iter().any(|name| values.contains_key(*name));
     let server = folder.get("CLIENT__SERVER");
-    if server.is_none() || server == user.get("CLIENT__SERVER") || has_credentials(folder) || !has_credentials(user) {
+    let is_used = server.is_some() && !environment.contains_key("CLIENT__SERVER");
+    if !is_used || server == user.get("CLIENT__SERVER") || has_credentials(folder) || !has_credentials(user) {
         return Ok(());
     }
     let problem = "CLIENT__SERVER: is set in .env, and the credentials in your configuration file are not for it: set \
@@ -51,7 +59,7 @@ fn refuse_other_server(user: &BTreeMap<String, String>, folder: &BTreeMap<String
 }
 
 pub(crate) struct Source {
-    values: BTreeMap<String, String>,
+    values: Values,
     profile: Profile,
     sections: BTreeSet<&'static str>,
     descriptions: Vec<Description>,
@@ -61,38 +69,32 @@ pub(crate) struct Source {
 impl Source {
     /// Reads `.env` and the environment, which has precedence over these values; `overrides` replace values of all of
     /// them.
-    pub(crate) fn from_environment(
-        mut values: BTreeMap<String, String>,
-        overrides: &[Override],
-    ) -> Result<Self, Problems> {
-        match dotenvy::from_filename_iter(".env") {
+    pub(crate) fn from_environment(mut values: Values, overrides: &[Override]) -> Result<Self, Problems> {
+        let folder = match dotenvy::from_filename_iter(".env") {
             Ok(lines) => {
-                let lines: Result<BTreeMap<_, _>, _> = lines.collect();
-                let lines = lines.map_err(|error| Problems(vec![env_file_problem(&error)]))?;
-                refuse_other_server(&values, &lines)?;
-                values.extend(lines);
+                let lines: Result<Vec<_>, _> = lines.collect();
+                upper_case(lines.map_err(|error| Problems(vec![env_file_problem(&error)]))?)
             }
-            Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => Values::new(),
             Err(_) => return Err(Problems(vec![".env: cannot be read".into()])),
-        }
-        for (name, value) in std::env::vars_os() {
-            if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
-                values.insert(name, value);
-            }
-        }
-        values.extend(overrides.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        };
+        let variables = std::env::vars_os();
+        let environment = upper_case(
+            variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        );
+        refuse_other_server(&values, &folder, &environment)?;
+        values.extend(folder);
+        values.extend(environment);
+        values.extend(upper_case(overrides.iter().cloned()));
         Self::from_pairs(values)
     }
 
     pub(crate) fn from_pairs<K: Into<String>, V: Into<String>>(
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, Problems> {
-        let values: BTreeMap<String, String> = pairs
-            .into_iter()
-            .map(|(name, value)| (name.into().to_ascii_uppercase(), value.into()))
-            // An empty value counts as unset.
-            .filter(|(_, value)| !value.trim().is_empty())
-            .collect();
+        let mut values = upper_case(pairs);
+        // An empty value counts as unset.
+        values.retain(|_, value| !value.trim().is_empty());
         let profile = match values.get("PROFILE") {
             Some(text) => Profile::parse(text).map_err(|p| Problems(vec![format!("PROFILE: {p}")]))?,
             None => Profile::Production,
