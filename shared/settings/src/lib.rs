@@ -8,6 +8,7 @@
 //! Two profiles differ in their defaults: `production` is secure and fails closed; `development`
 //! (`PROFILE=development`) turns authentication and the proxy off and binds to loopback addresses only.
 
+mod checks;
 mod choices;
 mod config_file;
 mod proxy;

@@ -1,0 +1,180 @@
+//! What the settings of a section mean together: derived values, and contradictions.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use url::Url;
+
+use crate::choices::{Encryption, ProxyType};
+use crate::sections::{Database, Fetcher, Security, Seeder, Storage, Torrent};
+use crate::value::BearerToken;
+
+/// Headers that have another meaning in calls.
+const RESERVED_HEADERS: [&str; 7] =
+    ["content-type", "content-length", "host", "x-signature", "x-timestamp", "x-nonce", "x-key-id"];
+
+/// Whether this is a usual name of a header, in lower case.
+fn is_header_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+}
+
+/// The shortest random token that counts as unguessable, in characters.
+const GOOD_TOKEN: usize = 16;
+
+impl Security {
+    /// Returns a warning if a token is so short that it can be guessed.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let short = |token: &BearerToken| {
+            let text = token.0.expose_secret();
+            text.split_once(':').map_or(text, |(_, token)| token).len() < GOOD_TOKEN
+        };
+        let warning =
+            || format!("SECURITY__BEARER_TOKENS: a token has fewer than {GOOD_TOKEN} characters and can be guessed");
+        self.bearer_tokens.iter().any(short).then(warning)
+    }
+
+    /// Reports keys and tokens that are ambiguous, and an unusable token header.
+    pub(crate) fn refuse_contradictions(&self, refuse: &mut dyn FnMut(&str, &str)) {
+        let mut keys = HashSet::new();
+        if !self.hmac_keys.iter().all(|key| keys.insert(&key.name)) {
+            refuse("SECURITY__HMAC_KEYS", "has the same id twice: each id must have one key");
+        }
+        let mut tokens = HashSet::new();
+        let token = |token: &BearerToken| {
+            let text = token.0.expose_secret();
+            text.split_once(':').map_or(text, |(_, token)| token).to_owned()
+        };
+        if !self.bearer_tokens.iter().all(|known| tokens.insert(token(known))) {
+            refuse("SECURITY__BEARER_TOKENS", "has the same token twice: each token must belong to one user");
+        }
+        let header = self.token_header.to_ascii_lowercase();
+        if !is_header_name(&header) || RESERVED_HEADERS.contains(&header.as_str()) {
+            refuse(
+                "SECURITY__TOKEN_HEADER",
+                "is not a header that can hold the token; allowed: Authorization, X-Api-Token and similar names",
+            );
+        }
+        if let Some(user_header) = &self.user_header {
+            self.refuse_user_header(&user_header.to_ascii_lowercase(), refuse);
+        }
+    }
+
+    /// Reports a header of the user that cannot work.
+    fn refuse_user_header(&self, header: &str, refuse: &mut dyn FnMut(&str, &str)) {
+        let mut refuse = |problem: &str| refuse("SECURITY__USER_HEADER", problem);
+        if !is_header_name(header)
+            || RESERVED_HEADERS.contains(&header)
+            || *header == self.token_header.to_ascii_lowercase()
+        {
+            refuse("is not a header that can hold the user; allowed: Remote-User, X-Forwarded-User and similar names");
+        }
+        if self.trusted_proxies.is_empty() {
+            refuse("needs the addresses of the reverse proxies that send it: set SECURITY__TRUSTED_PROXIES");
+        }
+        if !self.auth_enabled {
+            refuse("has no effect while authentication is off: set SECURITY__AUTH_ENABLED=true");
+        }
+    }
+}
+
+impl Torrent {
+    /// Whether torrents name this program and their creation time.
+    pub fn names_program(&self) -> bool {
+        self.creation_info.unwrap_or(!self.private_tracker)
+    }
+
+    /// Returns the base URL of webseeds; `None` if torrents name none. `public_url` is the URL of the API, if it serves
+    /// webseeds.
+    pub fn webseed_base<'a>(&'a self, public_url: Option<&'a Url>) -> Option<&'a Url> {
+        let base = self.webseed_url.as_ref().or(public_url)?;
+        let is_private = || self.encryption() != Encryption::Forced || base.scheme() == "https";
+        self.webseed.unwrap_or_else(is_private).then_some(base)
+    }
+
+    /// Returns the encryption of peer connections.
+    pub fn encryption(&self) -> Encryption {
+        let default = if self.encryption_enabled { Encryption::Forced } else { Encryption::Preferred };
+        self.encryption.unwrap_or(default)
+    }
+}
+
+impl Seeder {
+    /// Whether the address at which peers reach the seeder must be found: it listens on an unspecified one, and none is
+    /// configured.
+    pub fn has_no_public_address(&self) -> bool {
+        self.public_address.is_empty()
+            && self.public_ip_file.is_none()
+            && self.proxy.is_none()
+            && self.listen.iter().any(|address| address.ip().is_unspecified())
+    }
+
+    /// Refuses what contradicts a proxy for peers.
+    pub(crate) fn refuse_contradictions(&self, refuse: &mut impl FnMut(&str, &str)) {
+        let Some(proxy) = &self.proxy else { return };
+        if proxy.kind != ProxyType::Socks5 {
+            refuse("SEEDER__PROXY", "is no SOCKS5 proxy; allowed: socks5://user:password@host:1080");
+        }
+        if !self.connect_to_peers {
+            refuse(
+                "SEEDER__CONNECT_TO_PEERS",
+                "must be true with SEEDER__PROXY, since no peer can connect to the seeder",
+            );
+        }
+        for (name, is_set) in [
+            ("SEEDER__INTERFACE", self.interface.is_some()),
+            ("SEEDER__PORT_FILE", self.port_file.is_some()),
+            ("SEEDER__PUBLIC_ADDRESS", !self.public_address.is_empty()),
+            ("SEEDER__PUBLIC_IP_FILE", self.public_ip_file.is_some()),
+        ] {
+            if is_set {
+                refuse(name, "must be empty with SEEDER__PROXY, since no peer can connect to the seeder");
+            }
+        }
+    }
+}
+
+impl Storage {
+    /// Returns the folder of contents.
+    pub fn contents(&self) -> PathBuf {
+        self.content_path.clone().unwrap_or_else(|| self.base_path.join("content"))
+    }
+
+    /// Returns the folder of `.torrent` files.
+    pub fn torrents(&self) -> PathBuf {
+        self.torrent_path.clone().unwrap_or_else(|| self.base_path.join("torrents"))
+    }
+}
+
+impl Database {
+    /// Returns the database file of a `sqlite:` URL (`sqlite:///relative`, `sqlite:////absolute`, as `SQLAlchemy`
+    /// writes it), or the default one. The error does not quote the URL.
+    pub fn sqlite_path(&self, storage: &Storage) -> Result<PathBuf, String> {
+        let Some(url) = &self.database_url else { return Ok(storage.base_path.join("proxytorrent.db")) };
+        // Not quoted in errors: such URLs may contain passwords.
+        let (scheme, rest) = url.expose_secret().split_once("://").ok_or("is not a URL; allowed: sqlite:///path")?;
+        if scheme.split('+').next() != Some("sqlite") {
+            return Err("is a database other than SQLite, which is not supported yet; allowed: sqlite:///path".into());
+        }
+        let path = rest.strip_prefix('/').filter(|path| !path.is_empty());
+        let path = path.ok_or("has no file name; allowed: sqlite:///path")?;
+        // The default of the original, which many .env files contain: like our default, it follows the base path.
+        if path == "./data/proxytorrent.db" {
+            return Ok(storage.base_path.join("proxytorrent.db"));
+        }
+        Ok(Path::new(path).into())
+    }
+}
+
+impl Fetcher {
+    /// Returns the timeout to connect.
+    pub fn connect_timeout(&self) -> Duration {
+        Duration::from_secs(self.connect_timeout.get())
+    }
+
+    /// Returns the timeout to wait for the next byte.
+    pub fn read_timeout(&self) -> Duration {
+        Duration::from_secs(self.read_timeout.get())
+    }
+}
