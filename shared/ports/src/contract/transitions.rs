@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use domain::{ContentHash, FetchRequest, InfoHash, LeaseToken, RequestId, Status, Step, Timestamp, Transition, UserId};
+use domain::{
+    ContentHash, FetchRequest, InfoHash, LeaseToken, Progress, Received, RequestId, Status, Step, Timestamp,
+    Transition, UserId,
+};
 
 use super::{LEASE, NOW, content, request};
 use crate::{Applied, Condition, Requests};
@@ -30,23 +33,26 @@ async fn row_in<R: Requests>(store: &R, status: Status, callback: bool) -> Fetch
     row.spec.callback_url = callback.then(|| "https://alice.example/hook".parse().unwrap());
     store.create(&row).await.unwrap();
     let (infohash, content) = (InfoHash::new([2; 20]), content(ContentHash::new([1; 32]), NOW));
+    let received = Some(Received { bytes: 50, total: Some(100) });
     let to_ready = [
         Transition::claim(Step::Fetch, LeaseToken::new(), NOW + LEASE),
+        // So that a transition that clears the received bytes has some to clear.
+        Transition::heartbeat(Progress { percent: 40, received }, NOW + LEASE),
         Transition::fetched(content, NOW),
         Transition::packaged(infohash, None, NOW + LEASE),
         Transition::seeded(),
     ];
     let way: Vec<_> = match status {
         Status::Queued => vec![],
-        Status::Fetching => to_ready[..1].to_vec(),
-        Status::Packaging => to_ready[..2].to_vec(),
-        Status::Seeding => to_ready[..3].to_vec(),
+        Status::Fetching => to_ready[..2].to_vec(),
+        Status::Packaging => to_ready[..3].to_vec(),
+        Status::Seeding => to_ready[..4].to_vec(),
         Status::Ready => to_ready.to_vec(),
         Status::Expired => [&to_ready[..], &[Transition::expire(NOW)]].concat(),
-        Status::Cancelled => [&to_ready[..2], &[Transition::cancel(NOW)]].concat(),
+        Status::Cancelled => [&to_ready[..3], &[Transition::cancel(NOW)]].concat(),
         Status::Failed => {
             let failure = domain::Failure::new(domain::FailureCode::TooLarge, "too large");
-            [&to_ready[..1], &[Transition::fail(&row, failure, None, NOW)]].concat()
+            [&to_ready[..2], &[Transition::fail(&row, failure, None, NOW)]].concat()
         }
     };
     for transition in way {
