@@ -179,6 +179,20 @@ async fn a_request_can_be_cancelled_fetched_again_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_failed_request_can_be_fetched_again_more_than_once() {
+    let (server, origin, browser) = (TestServer::start().await, Origin::start().await, Browser::start().await);
+    let first = server.create(json!({ "url": origin.url("/status/404") })).await;
+    server.failed(&first).await;
+    browser.goto(&server.url).await.unwrap();
+    for count in 2..=3 {
+        let oldest = browser.element(".request:last-child .actions button:not(:disabled)").await;
+        oldest.click().await.unwrap();
+        eventually("a request is created", async || (requests(&server).await.len() == count).then_some(())).await;
+        browser.element(&format!(".request.failed:nth-last-child({count})")).await;
+    }
+}
+
+#[tokio::test]
 async fn older_requests_are_loaded_and_searched() {
     let (server, origin, browser) = (TestServer::start().await, Origin::start().await, Browser::start().await);
     for seed in 0..60 {

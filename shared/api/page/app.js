@@ -29,6 +29,7 @@ function App() {
   const [dialog, setDialog] = useState(null);
   // Why the token is asked for: "" if there was none yet, null if it is not asked for.
   const [refused, setRefused] = useState(settings.authentication && !token.get() ? "" : null);
+  // A call that is repeated after a lost response must not create a second request.
   const repeated = useRef(new Map());
 
   const say = useCallback((text, isError = false) => setMessage({ text, isError }), []);
@@ -89,12 +90,17 @@ function App() {
       if (!repeated.current.has(id)) repeated.current.set(id, idempotencyKey());
       const headers = { "idempotency-key": repeated.current.get(id) };
       const created = await callJson("POST", "/requests", { body, headers });
+      repeated.current.delete(id);
       focusList();
       await read(created.id, true);
     });
 
   const shown = requests.find(({ id }) => id === dialog?.id);
   const kind = shown && FITS[dialog.kind](shown) ? dialog.kind : null;
+  useEffect(() => {
+    // It must not open again when the request fits once more.
+    if (dialog && !kind) setDialog(null);
+  }, [dialog, kind]);
   const problem = Object.values(lost).find(Boolean);
   return html`
     <header class="top">

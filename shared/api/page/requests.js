@@ -26,10 +26,12 @@ export function Requests({ requests, isLoaded, isLoading, onOlder, ...actions })
   const [search, setSearch] = useState("");
   const [filter, setFilter] = useState("all");
   const heading = useRef(null);
+  const hadOlder = useRef(false);
   const hasOlder = Boolean(onOlder);
   useEffect(() => {
-    // The button is gone that loaded the last ones.
-    if (isLoaded && !hasOlder && document.activeElement === document.body && requests.length > 50) heading.current.focus();
+    // The button that loaded the last ones is gone, and had the focus.
+    if (hadOlder.current && !hasOlder && document.activeElement === document.body) heading.current.focus();
+    hadOlder.current = hasOlder;
   }, [hasOlder]);
   const text = search.trim().toLowerCase();
   const shown = requests.filter(FILTERS[filter]).filter((request) => !text || matches(request, text));

@@ -101,6 +101,7 @@ export function useRequests(isOn, listener) {
     if (!isOn) return undefined;
     let timer;
     let failures = 0;
+    let stopped = false;
     const refresh = async () => {
       clearTimeout(timer);
       let pause = REFRESH_INTERVAL;
@@ -118,7 +119,6 @@ export function useRequests(isOn, listener) {
       clearTimeout(timer);
       if (!stopped) timer = setTimeout(refresh, pause);
     };
-    let stopped = false;
     refresh();
     document.addEventListener("visibilitychange", refresh);
     window.addEventListener("online", refresh);
