@@ -19,6 +19,7 @@ macro_rules! codes {
             /// Every code.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
+            /// Returns the text in responses.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
@@ -92,11 +93,15 @@ codes! {
     StorageFull = "storage_full" INSUFFICIENT_STORAGE,
 }
 
+/// Returns the schema of stable codes.
+pub(crate) fn codes_schema(codes: impl Iterator<Item = &'static str>, what: &str) -> RefOr<Schema> {
+    let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes));
+    RefOr::T(schema.description(Some(format!("{what} More codes may come."))).into())
+}
+
 impl PartialSchema for ProblemCode {
     fn schema() -> RefOr<Schema> {
-        let codes = Self::ALL.iter().map(|code| code.as_str());
-        let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes));
-        RefOr::T(schema.description(Some("The code of an error, for programs; stable. More codes may come.")).into())
+        codes_schema(Self::ALL.iter().map(|code| code.as_str()), "The code of an error, for programs; stable.")
     }
 }
 

@@ -1,7 +1,6 @@
 //! Content store ([`Contents`]) in S3, with a touch record of each content in DynamoDB.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::presigning::PresigningConfig;
@@ -10,7 +9,7 @@ use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
 use moka::future::Cache;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use ports::{Check, Contents, Removal, StagedUpload, StagingEntry, StoreError, Unreadable, UploadToken};
+use ports::{Check, Contents, LINK_VALIDITY, Removal, StagedUpload, StagingEntry, StoreError, Unreadable, UploadToken};
 
 use crate::bucket::{Bucket, object_key, status, unavailable};
 use crate::staged::S3Staged;
@@ -18,9 +17,6 @@ use crate::touches::Touches;
 
 /// The number of bytes per read from S3. Concurrent readers of the same chunk share one call.
 const CHUNK: u64 = 4 << 20;
-
-/// The validity of a presigned link to a content.
-const LINK: Duration = Duration::from_secs(3600);
 
 /// The content store: S3 objects under `content/`.
 #[derive(Debug, Clone)]
@@ -200,7 +196,8 @@ impl Contents for S3Contents {
         file_name: &str,
         media_type: &str,
     ) -> Result<Option<String>, StoreError> {
-        let valid = PresigningConfig::expires_in(LINK).map_err(|error| StoreError::unavailable("S3", error))?;
+        let valid =
+            PresigningConfig::expires_in(LINK_VALIDITY).map_err(|error| StoreError::unavailable("S3", error))?;
         let get = self.bucket.client.get_object().bucket(&self.bucket.name).key(object_key(content));
         let get = get.response_content_disposition(disposition(file_name)).response_content_type(media_type);
         Ok(Some(get.presigned(valid).await.map_err(unavailable)?.uri().to_owned()))

@@ -1,11 +1,16 @@
 //! The store of contents, addressed by their SHA-256.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{ContentHash, RequestId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{Check, StoreError};
+
+/// The validity of a link to a content, of a store or of the API.
+pub const LINK_VALIDITY: Duration = Duration::from_secs(3600);
 
 /// The token of an upload that is not committed: a text without secrets, which only its store can read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +100,7 @@ pub trait Contents: Check {
     /// touched since.
     async fn list_unmodified(&self, part: u8, before: Timestamp) -> Result<Vec<ContentHash>, StoreError>;
 
-    /// Returns a temporary URL for a direct download from the store, with this file name and media type. `None`: the store
+    /// Returns a URL for a direct download from the store, valid for [`LINK_VALIDITY`], with this file name and media type. `None`: the store
     /// has no such URLs.
     async fn link(
         &self,

@@ -27,7 +27,7 @@ pub mod contract;
 
 pub use check::Check;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use contents::{Contents, Removal, StagedUpload, StagingEntry, UploadToken};
+pub use contents::{Contents, LINK_VALIDITY, Removal, StagedUpload, StagingEntry, UploadToken};
 pub use error::StoreError;
 pub use fleet::{Fleet, FleetMember, Place};
 pub use rate_limiter::{Decision, Limit, RateLimiter, Usage};

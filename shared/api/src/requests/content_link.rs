@@ -2,7 +2,6 @@
 //! token with a download. `GET /download/{id}/{expires_at}/{key}`: the content behind such a link.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -10,6 +9,7 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use domain::{Principal, RequestId, Status, Timestamp};
 use http::{HeaderMap, Method};
+use ports::LINK_VALIDITY;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -17,9 +17,6 @@ use super::{Id, content};
 use crate::problem::{Problem, ReadyErrors};
 use crate::problem_code::ProblemCode;
 use crate::state::{Api, public_path};
-
-/// The validity of a link to this service. Links of a bucket have the same.
-const VALID: Duration = Duration::from_secs(3600);
 
 /// A link to a content.
 #[derive(Serialize, ToSchema)]
@@ -53,7 +50,7 @@ pub(crate) async fn content_link(
         return Ok(Json(ContentLink { url }));
     }
     let now = api.clock.now();
-    let expires_at = now + VALID;
+    let expires_at = now + LINK_VALIDITY;
     let key = api.passkeys.of_download(&*api.guards, now, &row, expires_at).await?;
     let url = format!("{}/download/{id}/{}/{key}", public_path(&api), expires_at.as_millis());
     Ok(Json(ContentLink { url }))

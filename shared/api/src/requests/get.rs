@@ -18,10 +18,11 @@ use ports::Transferred;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use url::Url;
-use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::problem::{OwnErrors, Problem};
+use crate::problem_code::codes_schema;
 use crate::query::Query;
 use crate::state::{Api, request_path};
 
@@ -69,9 +70,7 @@ pub(crate) struct FailureName;
 
 impl PartialSchema for FailureName {
     fn schema() -> RefOr<Schema> {
-        let codes = FailureCode::ALL.iter().map(|code| code.as_str());
-        let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes));
-        RefOr::T(schema.description(Some("Why a request has failed, or its last try. More codes may come.")).into())
+        codes_schema(FailureCode::ALL.iter().map(|code| code.as_str()), "Why a request has failed, or its last try.")
     }
 }
 

@@ -1,12 +1,14 @@
 //! `GET /`: the web page for browsers, and a summary of the service as JSON for other clients. `GET /page/{file}`: the
 //! files of the page, which are part of this binary.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, VARY};
 use http::{HeaderName, StatusCode};
 use serde_json::{Value, json};
@@ -61,7 +63,7 @@ static FILES: [(&str, &str, &[u8]); 19] = files! {
 pub(crate) async fn page(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
     let mut response = if accepts_html(&headers) {
         let index = INDEX.replace(SETTINGS, &escape_attribute(&settings(&api).to_string()));
-        respond(&headers, "text/html; charset=utf-8", index.into_bytes())
+        respond(&headers, "text/html; charset=utf-8", etag(index.as_bytes()), index.into())
     } else {
         Json(summary(&api)).into_response()
     };
@@ -73,7 +75,11 @@ pub(crate) async fn page(State(api): State<Arc<Api>>, headers: HeaderMap) -> Res
 pub(crate) async fn file(path: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {
     let file = path.ok().and_then(|Path(wanted)| FILES.iter().find(|(name, ..)| *name == wanted));
     match file {
-        Some((_, media_type, bytes)) => respond(&headers, media_type, bytes.to_vec()),
+        Some(&(name, media_type, bytes)) => {
+            static ETAGS: LazyLock<HashMap<&str, String>> =
+                LazyLock::new(|| FILES.iter().map(|(name, _, bytes)| (*name, etag(bytes))).collect());
+            respond(&headers, media_type, ETAGS[name].clone(), Bytes::from_static(bytes))
+        }
         None => Problem::new(ProblemCode::NotFound, "there is nothing at this path").into_response(),
     }
 }
@@ -111,9 +117,12 @@ fn summary(api: &Api) -> Value {
     })
 }
 
+fn etag(bytes: &[u8]) -> String {
+    format!("\"{}\"", hex::encode(&Sha256::digest(bytes)[..16]))
+}
+
 /// Returns a file of the page, or 304 if the client has it.
-fn respond(asked: &HeaderMap, media_type: &str, bytes: Vec<u8>) -> Response {
-    let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&bytes)[..16]));
+fn respond(asked: &HeaderMap, media_type: &str, etag: String, bytes: Bytes) -> Response {
     let known = download::is_known(asked, &etag);
     let headers = [
         (ETAG, etag),
