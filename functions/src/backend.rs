@@ -8,7 +8,7 @@ use aws::{
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
-use pipeline::{Fetch, Notify};
+use pipeline::{Fetch, Links, Notify};
 use ports::{Clock, Contents, Guards, Requests, Seeders, Statistics, Stores, Swarm, SystemClock, TaskQueue, Torrents};
 use settings::{Role, Settings};
 
@@ -142,10 +142,11 @@ impl Backend {
         self.ports & port != 0
     }
 
-    /// The fetch step and, if there is a webhook secret, the notify step.
+    /// The fetch step and, if anyone may be notified, the notify step.
     pub fn fetch(&self) -> Result<(Fetch, Option<Notify>), Error> {
         let fetcher = fetcher::Fetcher::new(&self.settings.fetcher, &self.settings.proxy, None)?;
-        let notify = Notify::new(&self.stores, fetcher.clone(), &self.settings.security)?;
+        let links = Links { public_url: self.settings.server.public_url.clone(), torrent_files: None };
+        let notify = Notify::new(&self.stores, &fetcher, &self.settings, links)?;
         Ok((Fetch::new(&self.stores, fetcher, &self.settings, true), notify))
     }
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{
-    ContentHash, FetchRequest, Fingerprint, InfoHash, RequestId, Status, Timestamp, Torrent, TorrentState, Transition,
-    UserId,
+    ContentHash, FetchRequest, Fingerprint, InfoHash, Receivers, RequestId, Status, Timestamp, Torrent, TorrentState,
+    Transition, UserId,
 };
 use ports::{
-    Announce, Applied, Condition, ContentReference, Decision, IdenticalRequests, Limit, LiveTorrent, Peer, QuotaUsage,
-    Removal, RunningSeeder, StagedUpload, StagingEntry, StoreError, SwarmCounts, Task, Transferred, UploadToken,
+    Announce, Applied, Condition, ContentReference, Decision, DueNotification, IdenticalRequests, Limit, LiveTorrent,
+    Peer, QuotaUsage, Removal, RunningSeeder, StagedUpload, StagingEntry, StoreError, SwarmCounts, Task, Transferred,
+    UploadToken,
 };
 
 /// Takes the place of a port that a function does not use, so that its binary has no code for that store. Every call
@@ -104,10 +105,10 @@ denied! { Deduplication:
     add_waiter(RequestId, RequestId) -> bool;
 }
 
-denied! { WebhookQueue:
-    due_webhooks(Timestamp, u32) -> Vec<RequestId>;
-    claim_webhook(RequestId, Timestamp, Duration) -> Option<(FetchRequest, u32)>;
-    finish_webhook(RequestId, Option<Timestamp>) -> ();
+denied! { NotificationQueue:
+    due_notifications(Timestamp, u32) -> Vec<RequestId>;
+    claim_notification(RequestId, Timestamp, Duration) -> Option<DueNotification>;
+    finish_notification(RequestId, Option<(Timestamp, Receivers)>) -> ();
 }
 
 denied! { RateLimiter:

@@ -1,17 +1,11 @@
-//! Following requests: lists with cursors, long polling, server-sent events, webhooks.
+//! Following requests: lists with cursors, long polling, server-sent events.
 
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
-use proxytorrent_tests::{Origin, TestServer, eventually, read_json};
+use proxytorrent_tests::{Origin, TestServer, read_json};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sha2::Sha256;
-
-use crate::raw::{Peer, Raw};
 
 #[tokio::test]
 async fn a_user_pages_through_their_own_requests() {
@@ -131,84 +125,4 @@ async fn rest(stream: reqwest::Response) -> (String, Vec<Value>) {
     let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
     let rows = data.map(|row| serde_json::from_str(row).unwrap()).collect();
     (text, rows)
-}
-
-#[tokio::test]
-async fn a_webhook_is_signed_and_retried() {
-    let receiver = Raw::start(async |mut peer: Peer| {
-        let head = peer.request().await;
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
-        let body = peer.read(length.parse().expect("a number")).await;
-        peer.note(String::from_utf8(body).expect("text"));
-        let status = if peer.earlier == 0 { "500 Out of order" } else { "204 No Content" };
-        peer.send(format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")).await;
-    })
-    .await;
-    let origin = Origin::start().await;
-    let secret = [7; 32];
-    let setting = format!("whsec_{}", STANDARD.encode(secret));
-    let server = TestServer::with(&[("SECURITY__WEBHOOK_SECRET", &setting)]).await;
-    let body = json!({ "url": origin.file(10, 1, "a"), "callback_url": receiver.url("/hook") });
-    let id = server.create(body).await;
-    let row = server.ready(&id).await;
-    let seen =
-        eventually("the webhook is sent twice", async || (receiver.seen().len() == 4).then(|| receiver.seen())).await;
-    let header = |head: &str, name: &str| {
-        let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).expect("the header").1.to_owned()
-    };
-    let described = server.json(Method::GET, "/openapi.json", None).await;
-    let parameters = described["webhooks"]["request_ended"]["post"]["parameters"].as_array().unwrap();
-    let schemas = &described["components"]["schemas"];
-    for (head, body) in [(&seen[0], &seen[1]), (&seen[2], &seen[3])] {
-        assert!(head.starts_with("POST /hook "), "{head}");
-        let (message, time) = (header(head, "webhook-id"), header(head, "webhook-timestamp"));
-        let mut mac = Hmac::<Sha256>::new_from_slice(&secret).unwrap();
-        mac.update(format!("{message}.{time}.{body}").as_bytes());
-        assert_eq!(header(head, "webhook-signature"), format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())));
-        let told: Value = serde_json::from_str(body).expect("JSON");
-        assert_eq!((&told["type"], &told["data"]["id"]), (&json!("request.ready"), &json!(id)));
-        assert_eq!(told["data"]["infohash"], row["infohash"]);
-        // As the OpenAPI document describes it.
-        for parameter in parameters {
-            header(head, parameter["name"].as_str().unwrap());
-        }
-        let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-        assert_eq!(names(&told), names(&schemas["Webhook"]["properties"]));
-        assert_eq!(names(&told["data"]), names(&schemas["WebhookData"]["properties"]));
-    }
-    assert_eq!(header(&seen[0], "webhook-id"), header(&seen[2], "webhook-id"), "a retry has the same webhook-id");
-
-    let failing = json!({ "url": origin.url("/status/404"), "callback_url": receiver.url("/hook") });
-    let id = server.create(failing).await;
-    server.failed(&id).await;
-    let seen = eventually("the webhook of the failure is sent", async || {
-        (receiver.seen().len() == 6).then(|| receiver.seen())
-    })
-    .await;
-    let told: Value = serde_json::from_str(&seen[5]).expect("JSON");
-    assert_eq!((&told["type"], &told["data"]["error_code"]), (&json!("request.failed"), &json!("origin_status")));
-}
-
-#[tokio::test]
-async fn webhooks_need_a_secret_and_obey_the_address_rules() {
-    let origin = Origin::start().await;
-    let body = |url: &str| Some(json!({ "url": origin.file(10, 1, "a"), "callback_url": url }));
-    let server = TestServer::start().await;
-    let off = server.call(Method::POST, "/v1/requests", body("http://127.0.0.1:9999/")).await;
-    assert_eq!((off.status().as_u16(), &read_json(off).await["errors"][0]["code"]), (422, &json!("not_available")));
-
-    let server = TestServer::with(&[("SECURITY__WEBHOOK_SECRET", "a secret")]).await;
-    for (url, code) in [("ftp://h/", "unsupported_scheme"), ("http://u:p@h/", "credentials_not_allowed")] {
-        let wrong = read_json(server.call(Method::POST, "/v1/requests", body(url)).await).await;
-        assert_eq!(wrong["errors"][0]["code"], code, "{url}");
-    }
-    // Blocked callback URLs: the server itself, and an address that is not allowed. The request still becomes ready.
-    for url in [format!("{}/v1/requests", server.url), "http://127.0.0.2:9999/".to_owned()] {
-        let created = server.call(Method::POST, "/v1/requests", body(&url)).await;
-        let id = read_json(created).await["id"].as_str().unwrap().to_owned();
-        server.ready(&id).await;
-    }
-    let listed = read_json(server.call(Method::GET, "/v1/requests", None).await).await;
-    assert_eq!(listed["items"].as_array().unwrap().len(), 2, "the server did not call itself");
 }

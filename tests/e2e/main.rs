@@ -20,6 +20,7 @@ mod peers;
 mod privacy;
 mod proxies;
 mod raw;
+mod receivers;
 mod resuming;
 mod reverse_proxy;
 mod schema;

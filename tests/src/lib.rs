@@ -7,6 +7,7 @@ mod api_client;
 pub mod browser;
 pub mod clients;
 pub mod documents;
+pub mod download_client;
 #[cfg(feature = "aws")]
 pub mod emulator;
 mod image;

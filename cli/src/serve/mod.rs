@@ -4,6 +4,7 @@ mod backend;
 mod fair_queue;
 mod health;
 mod metrics;
+mod torrent_files;
 mod workers;
 
 use std::io::Write;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use api::{Api, Deployment, HttpLimits, Webseed};
 use fetcher::{BoundInterface, Fetcher, Interface};
-use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
+use pipeline::{CollectOrphans, Fetch, Links, Notify, Package, Release, Scrub, Seed, Sweep};
 use ports::{Stores, UploadLimiter};
 use seeder::http::Process;
 use seeder::{Reader, Registration, SeedSession, UploadLimit};
@@ -102,7 +103,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let recorder = settings.monitoring.metrics_enabled.then(|| Recorder::install(env!("CARGO_PKG_VERSION")));
     let recorder = recorder.transpose();
     let recorder = recorder.map_err(|error| CommandError::Start(format!("cannot record metrics: {error}")))?;
-    let steps = steps(stores, &fetcher, &session, &settings)?;
+    let api = api(&settings, &backend, address)?;
+    let steps = steps(stores, &fetcher, &session, &settings, links(&api))?;
     let findings = steps.scrub.findings.clone();
     // The last run may have left uploads that cannot be resumed.
     let discarded_uploads = steps.collect_orphans.clear_staging().await.map_err(CommandError::start)?;
@@ -132,8 +134,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let health = health::checks(stores, &fetcher, &session, findings, restored.clone());
     let limit = UploadLimit::new(session.clone(), settings.torrent.upload_rate_limit.get_u32());
     let webseed = webseed(&settings, stores, &session, limit.clone())?;
-    let api = Api { health, metrics, estimate, webseed, events: true, ..api(&settings, &backend, address)? };
-    if settings.torrent.webseed.is_none() && api.webseed_base.is_none() {
+    let api = Api { health, metrics, estimate, webseed, events: true, ..api };
+    if settings.torrent.webseed.is_none() && !api.links.names_webseed() {
         info!("torrents name no webseed, because it would send contents unencrypted (TORRENT__WEBSEED, PUBLIC_URL)");
     }
     print_banner(&settings, &api.public_url, &session);
@@ -204,6 +206,7 @@ fn steps(
     fetcher: &Fetcher,
     session: &Arc<SeedSession>,
     settings: &Settings,
+    links: Links,
 ) -> Result<Steps, CommandError> {
     Ok(Steps {
         fetch: Fetch::new(stores, fetcher.clone(), settings, false),
@@ -214,8 +217,16 @@ fn steps(
         sweep: Sweep::new(stores, SWEEP_LIMIT),
         collect_orphans: CollectOrphans::new(stores, 1),
         scrub: Scrub::new(stores, &settings.storage),
-        notify: Notify::new(stores, fetcher.clone(), &settings.security).map_err(CommandError::start)?,
+        notify: Notify::new(stores, fetcher, settings, links).map_err(CommandError::start)?,
     })
+}
+
+/// Returns what notifications link to.
+fn links(api: &Api) -> Links {
+    Links {
+        public_url: Some(api.public_url.clone()),
+        torrent_files: Some(Arc::new(torrent_files::OwnerTorrentFiles(api.links.clone()))),
+    }
 }
 
 /// The most fetches at once: in all, for one user, and for one user and host.

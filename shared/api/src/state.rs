@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::RequestId;
+use domain::{Receivers, RequestId};
 use ipnet::IpNet;
 use ports::{Clock, Contents, Guards, Requests, Seeders, Statistics, Stores, Swarm, TaskQueue, Torrents};
 use settings::Settings;
@@ -16,6 +16,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::passkey::Passkeys;
 use crate::running_fleet::RunningFleet;
+use crate::torrent_links::TorrentLinks;
 use crate::webseed::Webseed;
 
 /// The shared state of the handlers.
@@ -31,7 +32,8 @@ pub struct Api {
     pub swarm: Arc<dyn Swarm>,
     pub clock: Arc<dyn Clock>,
     pub authenticator: Authenticator,
-    pub passkeys: Passkeys,
+    pub passkeys: Arc<Passkeys>,
+    pub links: Arc<TorrentLinks>,
     pub health: HealthChecks,
     /// `None`: metrics are off.
     pub metrics: Option<Metrics>,
@@ -46,6 +48,8 @@ pub struct Api {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether webhooks are on: requests may have a `callback_url`.
     pub webhooks: bool,
+    /// The receivers of the operator, who are notified of every request.
+    pub receivers: Receivers,
     /// The URL under which clients reach this API; the base of tracker and webseed URLs.
     pub public_url: Url,
     pub fleet: RunningFleet,
@@ -59,8 +63,6 @@ pub struct Api {
     pub estimate: Estimate,
     /// `None`: another process serves webseeds, or none does.
     pub webseed: Option<Webseed>,
-    /// The base of webseed URLs; `None`: torrents name none.
-    pub webseed_base: Option<Url>,
     /// Whether the endpoints of Server-Sent Events are served, which a function cannot do.
     pub events: bool,
 }
@@ -90,6 +92,16 @@ impl Api {
         deployment: Deployment,
     ) -> Self {
         let authenticator = Authenticator::new(&settings.security);
+        let passkeys = Arc::new(Passkeys::new(&deployment.tracker_secret, authenticator.users()));
+        let links = TorrentLinks {
+            passkeys: passkeys.clone(),
+            guards: guards.clone(),
+            clock: stores.clock.clone(),
+            torrents: stores.torrents.clone(),
+            public_url: deployment.public_url.clone(),
+            announce_url: settings.torrent.announce_url.clone(),
+            webseed_base: deployment.webseed_base,
+        };
         Self {
             requests: stores.requests.clone(),
             torrents: stores.torrents.clone(),
@@ -99,7 +111,8 @@ impl Api {
             guards,
             swarm,
             clock: stores.clock.clone(),
-            passkeys: Passkeys::new(&deployment.tracker_secret, authenticator.users()),
+            passkeys,
+            links: Arc::new(links),
             authenticator,
             health: HealthChecks::new(),
             metrics: None,
@@ -111,6 +124,7 @@ impl Api {
             limits: Limits::new(&settings.rate_limit, &settings.limits),
             trusted_proxies: settings.security.trusted_proxies.clone(),
             webhooks: settings.security.webhook_secret.is_some(),
+            receivers: settings.receivers(),
             public_url: deployment.public_url,
             fleet: RunningFleet::new(deployment.seeders),
             keep: settings.storage.keep.get(),
@@ -119,7 +133,6 @@ impl Api {
             access_log: settings.monitoring.access_log,
             estimate: Estimate::default(),
             webseed: None,
-            webseed_base: deployment.webseed_base,
             events: false,
         }
     }

@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use domain::{
-    ContentHash, FailureCode, FetchRequest, Fingerprint, InfoHash, RequestId, Status, Step, Timestamp, Transition,
-    UserId,
+    ContentHash, FailureCode, FetchRequest, Fingerprint, InfoHash, Receivers, RequestId, Status, Step, Timestamp,
+    Transition, UserId,
 };
 use futures::future::try_join_all;
 use ports::{
-    Applied, Check, Condition, ContentReference, Deduplication, IdenticalRequests, QuotaUsage, Requests, StoreError,
-    Task, WebhookQueue,
+    Applied, Check, Condition, ContentReference, Deduplication, DueNotification, IdenticalRequests, NotificationQueue,
+    QuotaUsage, Requests, StoreError, Task,
 };
 use tokio::time::{Instant, sleep};
 
@@ -21,7 +21,7 @@ use crate::dynamo::{
     Change, Item, Query, Table, Written, key, n, number, optional, parsed, s, text, time, timestamp, unavailable,
 };
 use crate::rows::{self, INDEXED, SHARDS, read};
-use crate::transitions::{self, Callback};
+use crate::transitions::{self, HasReceivers};
 
 /// The maximum number of items that DynamoDB reads in one batch.
 const BATCH: u32 = 100;
@@ -266,27 +266,27 @@ impl Requests for DynamoRequests {
         transition: &Transition,
         now: Timestamp,
     ) -> Result<Applied, StoreError> {
-        let has_callback = match condition {
-            Condition::Held(claim) => Some(claim.request.spec.callback_url.is_some()),
-            Condition::Unchanged(seen) => Some(seen.spec.callback_url.is_some()),
+        let known = match condition {
+            Condition::Held(claim) => Some(!claim.request.receivers.is_empty()),
+            Condition::Unchanged(seen) => Some(!seen.receivers.is_empty()),
             _ => None,
         };
-        let tries = match has_callback {
-            _ if !transition.notifies() => &[Callback::Irrelevant][..],
-            Some(false) => &[Callback::Irrelevant],
-            Some(true) => &[Callback::Present],
-            // Most requests have no callback URL, so one write usually suffices.
-            None => &[Callback::Absent, Callback::Present],
+        let tries = match known {
+            _ if !transition.notifies() => &[HasReceivers::Irrelevant][..],
+            Some(false) => &[HasReceivers::Irrelevant],
+            Some(true) => &[HasReceivers::Yes],
+            // Most requests have no receiver, so one write usually suffices.
+            None => &[HasReceivers::No, HasReceivers::Yes],
         };
         let mut refused = None;
-        for callback in tries {
-            let change = transitions::update(id, condition, transition, *callback, now);
+        for has_receivers in tries {
+            let change = transitions::update(id, condition, transition, *has_receivers, now);
             match self.change(id, change).await? {
                 Written::Done(item) => return self.applied(id, &item).await,
                 Written::Refused(item) => {
-                    let has_callback = item.as_ref().is_some_and(|item| item.contains_key("callback_url"));
+                    let has_receivers = item.as_ref().is_some_and(|item| item.contains_key("receivers"));
                     refused = item;
-                    if !has_callback {
+                    if !has_receivers {
                         break;
                     }
                 }
@@ -397,35 +397,41 @@ impl Deduplication for DynamoRequests {
 }
 
 #[async_trait]
-impl WebhookQueue for DynamoRequests {
-    async fn due_webhooks(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+impl NotificationQueue for DynamoRequests {
+    async fn due_notifications(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
         let items = self.earliest("by_notification", ("notify_shard", "notify_at"), now, limit).await?;
         items.iter().map(|item| parsed(item, "id")).collect()
     }
 
-    async fn claim_webhook(
+    async fn claim_notification(
         &self,
         id: RequestId,
         now: Timestamp,
         lease: Duration,
-    ) -> Result<Option<(FetchRequest, u32)>, StoreError> {
+    ) -> Result<Option<DueNotification>, StoreError> {
         let change = Change::when("#notify_at <= :now").value("now", time(now));
         match self.change(id, change.set("notify_at", time(now + lease)).add("notify_tries", 1)).await? {
-            Written::Done(item) => {
-                match read(&item).and_then(|row| Ok((row, number::<u32>(&item, "notify_tries")? - 1))) {
-                    Ok(claimed) => Ok(Some(claimed)),
-                    Err(error) => self.quarantine(key("id", id), &error).await.map(|()| None),
-                }
-            }
+            Written::Done(item) => match due_notification(&item) {
+                Ok(claimed) => Ok(Some(claimed)),
+                Err(error) => self.quarantine(key("id", id), &error).await.map(|()| None),
+            },
             Written::Refused(_) => Ok(None),
         }
     }
 
-    async fn finish_webhook(&self, id: RequestId, next: Option<Timestamp>) -> Result<(), StoreError> {
-        let change = Change::when("attribute_exists(#id)").set("notify_at", next.map(time));
-        let shard = next.map(|_| s(rows::shard(id)));
-        self.change(id, change.set("notify_shard", shard)).await.map(drop)
+    async fn finish_notification(&self, id: RequestId, next: Option<(Timestamp, Receivers)>) -> Result<(), StoreError> {
+        let change = Change::when("attribute_exists(#id)")
+            .set("notify_at", next.map(|(at, _)| time(at)))
+            .set("notify_left", next.map(|(_, receivers)| s(receivers)))
+            .set("notify_shard", next.map(|_| s(rows::shard(id))));
+        self.change(id, change).await.map(drop)
     }
+}
+
+fn due_notification(item: &Item) -> Result<DueNotification, StoreError> {
+    let request = read(item)?;
+    let receivers = optional(item, "notify_left", parsed)?.unwrap_or(request.receivers);
+    Ok(DueNotification { request, receivers, tries: number::<u32>(item, "notify_tries")? - 1 })
 }
 
 #[async_trait]

@@ -32,6 +32,7 @@ pub(crate) fn constants(row: &FetchRequest) -> Vec<(&'static str, Option<Attribu
         ("format", Some(s(spec.format))),
         ("ttl", Some(n(spec.ttl.as_secs()))),
         ("callback_url", spec.callback_url.as_ref().map(s)),
+        ("receivers", Some(row.receivers).filter(|receivers| !receivers.is_empty()).map(s)),
         ("no_webseed", (!spec.webseed).then_some(AttributeValue::Bool(true))),
         ("fingerprint", Some(s(row.fingerprint))),
         ("keep_for", Some(n(row.keep_for.as_millis()))),
@@ -160,6 +161,7 @@ pub(crate) fn read(item: &Item) -> Result<FetchRequest, StoreError> {
         fingerprint: parsed(item, "fingerprint")?,
         keep_for: Duration::from_millis(number(item, "keep_for")?),
         history: Duration::from_secs(number(item, "history")?),
+        receivers: optional(item, "receivers", parsed)?.unwrap_or_default(),
         status: parsed(item, "status")?,
         progress: number(item, "progress")?,
         received: match optional(item, "received_bytes", number)? {

@@ -8,16 +8,16 @@ use ports::Condition;
 use crate::dynamo::{Change, n, s, time, time_to_live};
 use crate::rows::{INDEXED, shard};
 
-/// Whether an update must know if the request has a callback URL: only then a webhook becomes due, and an item stands in
+/// Whether an update must know if the request has receivers: only then a notification becomes due, and an item stands in
 /// the index by notification only as long as one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Callback {
+pub(crate) enum HasReceivers {
     /// The update is the same in either case, or the caller knows that there is none.
     Irrelevant,
     /// The request has none; the update is refused if it has.
-    Absent,
-    /// The request has one.
-    Present,
+    No,
+    /// The request has some.
+    Yes,
 }
 
 /// The update that applies a transition.
@@ -25,7 +25,7 @@ pub(crate) fn update(
     id: RequestId,
     condition: Condition<'_>,
     transition: &Transition,
-    callback: Callback,
+    has_receivers: HasReceivers,
     now: Timestamp,
 ) -> Change {
     let names: Vec<_> = (0..transition.from.len()).map(|i| format!(":from_{i}")).collect();
@@ -44,13 +44,14 @@ pub(crate) fn update(
             .value("seen", s(seen.status))
             .value("seen_at", time(seen.updated_at)),
     };
-    if callback == Callback::Absent {
-        change = change.and("attribute_not_exists(#callback_url)");
+    if has_receivers == HasReceivers::No {
+        change = change.and("attribute_not_exists(#receivers)");
     }
     change = state(change, id, transition, now);
     change = times(change, id, condition, transition, now);
-    if transition.notifies() && callback == Callback::Present {
+    if transition.notifies() && has_receivers == HasReceivers::Yes {
         change = change.set("notify_at", time(now)).set("notify_shard", s(shard(id)));
+        change = change.set("notify_tries", n(0)).set("notify_left", None);
     }
     change
 }

@@ -44,6 +44,7 @@ async fn seeders() -> (DynamoSeeders, Account) {
 }
 
 ports::requests_contract!(requests);
+ports::notifications_contract!(requests);
 ports::transitions_contract!(requests);
 ports::torrents_contract!(torrents);
 ports::statistics_contract!(statistics);

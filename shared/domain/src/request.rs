@@ -8,8 +8,8 @@ use url::Url;
 
 use crate::text_enum::text_enum;
 use crate::{
-    ContentHash, Failure, FailureCode, FileName, Fingerprint, InfoHash, InfoHashV2, MediaType, RequestId, Status,
-    Timestamp, TorrentFormat, UserId,
+    ContentHash, Failure, FailureCode, FileName, Fingerprint, InfoHash, InfoHashV2, MediaType, Receiver, Receivers,
+    RequestId, Status, Timestamp, TorrentFormat, UserId,
 };
 
 text_enum! {
@@ -163,6 +163,8 @@ pub struct FetchRequest {
     pub keep_for: Duration,
     /// The history: for how long after its end the row is kept, in whole seconds.
     pub history: Duration,
+    /// Who is notified when it is ready or has failed.
+    pub receivers: Receivers,
     /// The status.
     pub status: Status,
     /// The progress over all steps, 0 to 100.
@@ -200,11 +202,13 @@ pub const KEPT_UNTIL_CANCELLED: Duration = Duration::from_secs(100 * 365 * 24 * 
 pub const HISTORY: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl FetchRequest {
-    /// A new request: queued, due at once, with the default [`HISTORY`].
+    /// A new request: queued, due at once, with the default [`HISTORY`]. Its only receiver is its callback URL, if it has
+    /// one.
     pub fn new(owner: UserId, client_ip: Option<IpAddr>, spec: FetchSpec, keep_for: Duration, now: Timestamp) -> Self {
         Self {
             id: RequestId::new(),
             fingerprint: spec.fingerprint(&owner),
+            receivers: spec.callback_url.iter().map(|_| Receiver::Webhook).collect(),
             owner,
             client_ip,
             spec,

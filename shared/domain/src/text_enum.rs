@@ -69,7 +69,7 @@ pub(crate) use text_enum;
 
 #[cfg(test)]
 mod tests {
-    use crate::{FailureCode, Method, Status, TorrentFormat, TorrentState};
+    use crate::{FailureCode, Method, Receiver, Status, TorrentFormat, TorrentState};
 
     #[test]
     fn texts_read_back_and_are_distinct() {
@@ -84,6 +84,7 @@ mod tests {
         check(Status::ALL, Status::as_str);
         check(FailureCode::ALL, FailureCode::as_str);
         check(Method::ALL, Method::as_str);
+        check(Receiver::ALL, Receiver::as_str);
         check(TorrentFormat::ALL, TorrentFormat::as_str);
         check(TorrentState::ALL, TorrentState::as_str);
     }

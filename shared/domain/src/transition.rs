@@ -401,7 +401,7 @@ impl Transition {
         self.from.contains(&status)
     }
 
-    /// Whether it ends the request one way or the other that its owner wants to know of: a webhook is due then.
+    /// Whether it makes the request ready or failed: the notification of its receivers is due then.
     pub fn notifies(&self) -> bool {
         matches!(self.to, Some(Status::Ready | Status::Failed))
     }

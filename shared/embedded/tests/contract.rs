@@ -50,6 +50,7 @@ async fn swarm() -> (MemorySwarm, ()) {
 }
 
 ports::requests_contract!(requests);
+ports::notifications_contract!(requests);
 ports::transitions_contract!(requests);
 ports::torrents_contract!(torrents);
 ports::statistics_contract!(statistics);
@@ -61,9 +62,9 @@ ports::seeders_contract!(seeders);
 mod this_backend {
     use std::os::unix::fs::PermissionsExt;
 
-    use domain::{FailureCode, FetchRequest, Status, Step};
+    use domain::{FailureCode, FetchRequest, Receiver, Status, Step};
     use ports::contract::{LEASE, NOW, request};
-    use ports::{Contents, Requests, WebhookQueue};
+    use ports::{Contents, NotificationQueue, Requests};
     use sha2::{Digest, Sha256};
     use sqlx::ConnectOptions;
     use sqlx::sqlite::SqliteConnectOptions;
@@ -171,19 +172,19 @@ mod this_backend {
     }
 
     #[tokio::test]
-    async fn webhooks_are_not_delayed_when_the_clock_is_set_back() {
+    async fn notifications_are_not_delayed_when_the_clock_is_set_back() {
         let (requests, _folder) = requests().await;
         let hour = std::time::Duration::from_secs(3600);
         let mut row = request("alice", "https://example.org/");
-        row.spec.callback_url = Some("https://example.org/hook".parse().unwrap());
+        row.receivers = [Receiver::Webhook].into_iter().collect();
         requests.create(&row).await.unwrap();
         let claim = requests.claim(row.id, Step::Fetch, NOW, LEASE).await.unwrap().unwrap();
         let failure = domain::Failure::new(FailureCode::TooLarge, "x");
         let failed = domain::Transition::fail(&claim.request, failure, None, NOW + hour * 20);
         requests.save(&claim, &failed, NOW + hour * 20).await.unwrap();
-        assert_eq!(requests.due_webhooks(NOW, 10).await.unwrap(), []);
+        assert_eq!(requests.due_notifications(NOW, 10).await.unwrap(), []);
         requests.clamp_due_times(NOW, NOW + hour, NOW + hour * 15, LEASE).await.unwrap();
-        assert_eq!(requests.due_webhooks(NOW, 10).await.unwrap(), [row.id]);
+        assert_eq!(requests.due_notifications(NOW, 10).await.unwrap(), [row.id]);
     }
 
     #[tokio::test]
@@ -210,13 +211,13 @@ mod this_backend {
     }
 
     #[tokio::test]
-    async fn an_unreadable_row_has_no_webhook() {
+    async fn an_unreadable_row_has_no_notification() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.db");
         let database = Database::open(&path, DatabaseOptions::default()).await.unwrap();
         let requests = SqliteRequests::open(database).await.unwrap();
         let mut row = request("alice", "https://example.org/");
-        row.spec.callback_url = Some("https://example.org/hook".parse().unwrap());
+        row.receivers = [Receiver::Webhook].into_iter().collect();
         requests.create(&row).await.unwrap();
         let claim = requests.claim(row.id, Step::Fetch, NOW, LEASE).await.unwrap().unwrap();
         let failure = domain::Failure::new(FailureCode::TooLarge, "x");
@@ -224,9 +225,9 @@ mod this_backend {
         requests.save(&claim, &failed, NOW).await.unwrap();
         let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
         sqlx::query("UPDATE requests SET headers = 'nonsense'").execute(&mut connection).await.unwrap();
-        assert_eq!(requests.due_webhooks(NOW, 10).await.unwrap(), [row.id]);
-        assert_eq!(requests.claim_webhook(row.id, NOW, LEASE).await.unwrap(), None);
-        assert_eq!(requests.due_webhooks(NOW + LEASE * 2, 10).await.unwrap(), []);
+        assert_eq!(requests.due_notifications(NOW, 10).await.unwrap(), [row.id]);
+        assert_eq!(requests.claim_notification(row.id, NOW, LEASE).await.unwrap(), None);
+        assert_eq!(requests.due_notifications(NOW + LEASE * 2, 10).await.unwrap(), []);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! only a few chunks of a content are in memory at a time.
 
 mod connection;
+mod direct;
 mod error;
 mod fetcher;
 mod policy;
@@ -16,6 +17,7 @@ mod transfer;
 pub use connection::client::ClientError;
 pub use connection::interface::{BoundInterface, Interface};
 pub use connection::proxy::{ProxyHealth, ProxyStates};
+pub use direct::{DirectClient, DirectError};
 pub use error::FetchError;
 pub use fetcher::{Fetched, Fetcher, Transfer};
 pub use policy::addresses::{DENIED, Denied};

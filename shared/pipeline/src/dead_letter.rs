@@ -44,7 +44,7 @@ impl DeadLetter {
         crate::metrics::failed("dead_letter", failure.code, false);
         let failed = Transition::fail(&claim.request, failure, None, now);
         let (row, waiting) = self.requests.save(&claim, &failed, now).await?;
-        if row.spec.callback_url.is_some() {
+        if !row.receivers.is_empty() {
             self.tasks.enqueue(Task::Notify(id), Duration::ZERO).await?;
         }
         fetch::wake(&*self.requests, &*self.tasks, &waiting, now).await?;

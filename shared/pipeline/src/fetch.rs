@@ -322,7 +322,7 @@ impl Fetch {
             self.tasks.enqueue_for(Share::from(&row), Task::Fetch(row.id), at.since(now)).await?;
             return Ok(Outcome::Retried);
         }
-        if row.spec.callback_url.is_some() {
+        if !row.receivers.is_empty() {
             self.tasks.enqueue_for(Share::from(&row), Task::Notify(row.id), Duration::ZERO).await?;
         }
         wake(&*self.requests, &*self.tasks, &waiting, now).await?;

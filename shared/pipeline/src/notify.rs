@@ -1,24 +1,31 @@
-//! Webhook delivery (Standard Webhooks, standardwebhooks.com): signed, retried, and sent through the guard and the proxy.
+//! The notify step: tells the receivers of a request that it is ready or has failed. Each one is tried again until it is
+//! reached.
+
+mod client;
+mod folder;
+mod message;
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use domain::{FetchRequest, RequestId, Status, Timestamp};
-use fetcher::{FetchError, Fetcher};
-use hmac::{Hmac, KeyInit, Mac};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use ports::{Clock, Share, Stores, Task, TaskQueue, WebhookQueue};
-use serde_json::json;
-use settings::ExposeSecret;
-use sha2::Sha256;
-use tracing::{info, warn};
+use async_trait::async_trait;
+use domain::{FetchRequest, Receiver, Receivers, RequestId, Status};
+use fetcher::{ClientError, Fetcher};
+use futures::future::join_all;
+use ports::{Clock, DueNotification, NotificationQueue, Share, StoreError, Stores, Task, TaskQueue};
+use settings::{ExposeSecret, Settings};
+use tracing::{error, info, warn};
+use url::Url;
 
+use self::client::DownloadClient;
+use self::folder::WatchedFolder;
+use self::message::MessageService;
+use self::webhook::Webhook;
+pub use self::webhook::WebhookKey;
 use crate::{LEASE, Outcome, StepError};
 
-/// The waits between tries, as the specification suggests. After the last one the webhook is given up.
+/// The waits between tries, as Standard Webhooks suggests. After the last one the notification is given up.
 const WAITS: [Duration; 7] = [
     Duration::from_secs(5),
     Duration::from_secs(5 * 60),
@@ -29,7 +36,7 @@ const WAITS: [Duration; 7] = [
     Duration::from_secs(14 * 3600),
 ];
 
-/// The longest that a webhook waits for its next try.
+/// The longest that a notification waits for its next try.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(15 * 3600);
 
 /// The longest that a receiver may take to respond; shorter than the lease.
@@ -37,154 +44,168 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The notify step.
 #[derive(Clone)]
-#[expect(missing_docs, missing_debug_implementations, reason = "the ports it needs")]
+#[expect(missing_debug_implementations, reason = "ports have no Debug")]
 pub struct Notify {
-    pub webhooks: Arc<dyn WebhookQueue>,
-    pub tasks: Arc<dyn TaskQueue>,
-    pub clock: Arc<dyn Clock>,
-    pub fetcher: Fetcher,
-    pub key: WebhookKey,
+    notifications: Arc<dyn NotificationQueue>,
+    tasks: Arc<dyn TaskQueue>,
+    clock: Arc<dyn Clock>,
+    webhook: Option<Webhook>,
+    service: Option<Arc<MessageService>>,
+    client: Option<(Arc<DownloadClient>, Arc<dyn TorrentFiles>)>,
+    folder: Option<(WatchedFolder, Arc<dyn TorrentFiles>)>,
 }
 
-/// The key that signs webhooks.
-#[derive(Clone)]
-pub struct WebhookKey(Hmac<Sha256>);
-
-impl std::fmt::Debug for WebhookKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("WebhookKey(********)")
-    }
+/// The maker of `.torrent` files.
+#[async_trait]
+pub trait TorrentFiles: Send + Sync {
+    /// Returns the `.torrent` file of a ready request as its owner gets it; `None` if the torrent no longer exists.
+    async fn torrent_file(&self, request: &FetchRequest) -> Result<Option<Vec<u8>>, StoreError>;
 }
 
-impl WebhookKey {
-    /// The key of a secret such as `whsec_…`: base64 after the prefix, raw bytes without one. `None` if it is not valid or
-    /// empty.
-    pub fn new(secret: &str) -> Option<Self> {
-        let bytes = match secret.strip_prefix("whsec_") {
-            Some(encoded) => STANDARD.decode(encoded).ok()?,
-            None => secret.as_bytes().to_vec(),
-        };
-        if bytes.is_empty() {
-            return None;
-        }
-        Some(Self(Hmac::new_from_slice(&bytes).ok()?))
-    }
-
-    fn sign(&self, id: &str, timestamp: &str, body: &str) -> String {
-        let mut mac = self.0.clone();
-        mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
-        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
-    }
+/// What the settings alone do not say about a deployment.
+#[derive(Clone, Default)]
+#[expect(missing_debug_implementations, reason = "ports have no Debug")]
+pub struct Links {
+    /// The URL under which people reach the web page; `None`: messages have no link.
+    pub public_url: Option<Url>,
+    /// `None`: no BitTorrent client can be handed torrents, as on AWS.
+    pub torrent_files: Option<Arc<dyn TorrentFiles>>,
 }
 
-/// The webhook secret is not valid.
+/// The settings of the receivers are not valid.
 #[derive(Debug, thiserror::Error)]
-#[error("SECURITY__WEBHOOK_SECRET: what follows whsec_ must be base64 and not empty")]
-pub struct BadWebhookSecret;
+pub enum BadReceiver {
+    /// The secret cannot be decoded.
+    #[error("SECURITY__WEBHOOK_SECRET: what follows whsec_ must be base64 and not empty")]
+    WebhookSecret,
+    /// The URL of ntfy has no topic.
+    #[error("NOTIFY__URL: has no topic; allowed for ntfy: https://ntfy.example.org/TOPIC")]
+    NoTopic,
+    /// The template has an error.
+    #[error("NOTIFY__TEMPLATE: {0}")]
+    Template(String),
+    /// The folder cannot be used.
+    #[error("DOWNLOAD_CLIENT__FOLDER: files cannot be written there: {0}")]
+    Folder(std::io::Error),
+    /// There is no maker of `.torrent` files.
+    #[error("DOWNLOAD_CLIENT__PROGRAM and DOWNLOAD_CLIENT__FOLDER are for one machine, not for AWS")]
+    NoTorrentFiles,
+    /// The HTTP client cannot be created.
+    #[error(transparent)]
+    HttpClient(#[from] ClientError),
+}
 
 impl Notify {
-    /// The step on these ports; `None` if no webhook secret is set.
+    /// Returns the step with the receivers of these settings; `None` if there are none.
     pub fn new(
         stores: &Stores,
-        fetcher: Fetcher,
-        security: &settings::Security,
-    ) -> Result<Option<Self>, BadWebhookSecret> {
-        let Some(secret) = &security.webhook_secret else { return Ok(None) };
-        let key = WebhookKey::new(secret.expose_secret()).ok_or(BadWebhookSecret)?;
-        Ok(Some(Self {
-            webhooks: stores.requests.clone(),
+        fetcher: &Fetcher,
+        settings: &Settings,
+        links: Links,
+    ) -> Result<Option<Self>, BadReceiver> {
+        let Links { public_url, torrent_files } = links;
+        let download_client = &settings.download_client;
+        let needs_files = download_client.program.is_some() || download_client.folder.is_some();
+        let files = match torrent_files {
+            None if needs_files => return Err(BadReceiver::NoTorrentFiles),
+            files => files,
+        };
+        let mut step = Self {
+            notifications: stores.requests.clone(),
             tasks: stores.tasks.clone(),
             clock: stores.clock.clone(),
-            fetcher,
-            key,
-        }))
-    }
-
-    /// Delivers the webhook of this request, if it is due.
-    pub async fn run(&self, id: RequestId) -> Result<Outcome, StepError> {
-        let Some((row, tries)) = self.webhooks.claim_webhook(id, self.clock.now(), LEASE).await? else {
-            return Ok(Outcome::Nothing);
+            webhook: None,
+            service: MessageService::new(&settings.notify, fetcher, public_url)?.map(Arc::new),
+            client: None,
+            folder: None,
         };
-        let delivered = self.deliver(&row).await;
-        let now = self.clock.now();
-        let wait = match &delivered {
-            Ok(status) if (200..300).contains(status) => {
-                info!(request.id = %id, status, "webhook delivered");
-                None
-            }
-            // The receiver wants no more webhooks.
-            Ok(410) => None,
-            _ => WAITS.get(tries as usize),
-        };
-        if let Some(wait) = wait {
-            let why =
-                delivered.map_or_else(|error| error.to_string(), |status| format!("the receiver responded {status}"));
-            warn!(request.id = %id, why, tries = tries + 1, "webhook delivery failed, will retry");
-            self.webhooks.finish_webhook(id, Some(now + *wait)).await?;
-            self.tasks.enqueue_for(Share::from(&row), Task::Notify(id), *wait).await?;
-            return Ok(Outcome::Retried);
+        if let Some(secret) = &settings.security.webhook_secret {
+            let key = WebhookKey::new(secret.expose_secret()).ok_or(BadReceiver::WebhookSecret)?;
+            step.webhook = Some(Webhook { fetcher: fetcher.clone(), key });
         }
-        self.webhooks.finish_webhook(id, None).await?;
-        Ok(Outcome::Done)
+        if let Some(files) = files {
+            step.client = DownloadClient::new(download_client)?.map(|client| (Arc::new(client), files.clone()));
+            if let Some(folder) = &download_client.folder {
+                step.folder = Some((WatchedFolder::open(folder).map_err(BadReceiver::Folder)?, files));
+            }
+        }
+        let is_needed = !settings.receivers().is_empty() || step.webhook.is_some();
+        Ok(is_needed.then_some(step))
     }
 
-    async fn deliver(&self, row: &FetchRequest) -> Result<u16, FetchError> {
-        let Some(url) = &row.spec.callback_url else { return Ok(410) };
-        let body = payload(row, self.clock.wall());
-        // The same for every try, so that the receiver recognizes a repetition.
-        let message = format!("msg_{}_{}", row.id, event_status(row));
-        let timestamp = (self.clock.wall().as_millis() / 1000).to_string();
-        let signature = self.key.sign(&message, &timestamp, &body);
-        let headers = [
-            (CONTENT_TYPE, "application/json".to_owned()),
-            (HeaderName::from_static("webhook-id"), message),
-            (HeaderName::from_static("webhook-timestamp"), timestamp),
-            (HeaderName::from_static("webhook-signature"), signature),
-        ];
-        let headers: HeaderMap =
-            headers.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect();
-        self.fetcher.post(&row.owner, url, headers, body, TIMEOUT).await
+    /// Notifies the receivers of this request that were not reached yet, if that is due.
+    pub async fn run(&self, id: RequestId) -> Result<Outcome, StepError> {
+        let claimed = self.notifications.claim_notification(id, self.clock.now(), LEASE).await?;
+        let Some(DueNotification { request, receivers, tries }) = claimed else { return Ok(Outcome::Nothing) };
+        let notified = join_all(receivers.iter().map(async |receiver| {
+            let notified = self.notify(receiver, &request).await;
+            let result = if notified.is_ok() { "delivered" } else { "failed" };
+            let labels = [("receiver", receiver.as_str()), ("result", result)];
+            metrics::counter!("proxytorrent_notifications_total", &labels).increment(1);
+            match notified {
+                Ok(()) => info!(request.id = %id, %receiver, "notification delivered"),
+                Err(why) => warn!(request.id = %id, %receiver, why, tries = tries + 1, "notification failed"),
+            }
+            (result == "failed").then_some(receiver)
+        }));
+        let left: Receivers = notified.await.into_iter().flatten().collect();
+        if left.is_empty() {
+            self.notifications.finish_notification(id, None).await?;
+            return Ok(Outcome::Done);
+        }
+        let Some(wait) = WAITS.get(tries as usize) else {
+            error!(request.id = %id, receivers = %left, "notification given up");
+            self.notifications.finish_notification(id, None).await?;
+            return Ok(Outcome::Done);
+        };
+        self.notifications.finish_notification(id, Some((self.clock.now() + *wait, left))).await?;
+        self.tasks.enqueue_for(Share::from(&request), Task::Notify(id), *wait).await?;
+        Ok(Outcome::Retried)
+    }
+
+    /// Notifies one receiver. The error says why it was not reached.
+    async fn notify(&self, receiver: Receiver, request: &FetchRequest) -> Result<(), String> {
+        match receiver {
+            Receiver::Webhook => match &self.webhook {
+                Some(webhook) => webhook.send(request, self.clock.wall()).await,
+                None => Ok(()),
+            },
+            Receiver::Service => match &self.service {
+                Some(service) => service.send(request).await,
+                None => Ok(()),
+            },
+            Receiver::Client => match &self.client {
+                Some((client, files)) => match torrent_file(&**files, request).await? {
+                    Some(file) => client.add(request, &file).await,
+                    None => Ok(()),
+                },
+                None => Ok(()),
+            },
+            Receiver::Folder => match &self.folder {
+                Some((folder, files)) => match torrent_file(&**files, request).await? {
+                    Some(file) => folder.add(request, file).await,
+                    None => Ok(()),
+                },
+                None => Ok(()),
+            },
+        }
     }
 }
 
-/// The status in the event: ready or failed, as it was when the webhook became due.
-fn event_status(row: &FetchRequest) -> Status {
+/// Returns the `.torrent` file of a request; `None` if it is not ready any more, or has failed.
+async fn torrent_file(files: &dyn TorrentFiles, request: &FetchRequest) -> Result<Option<Vec<u8>>, String> {
+    if request.status != Status::Ready {
+        return Ok(None);
+    }
+    files.torrent_file(request).await.map_err(|error| error.to_string())
+}
+
+/// The status that is announced: ready or failed, as it was when the notification became due.
+fn announced(row: &FetchRequest) -> Status {
     if row.status == Status::Failed { Status::Failed } else { Status::Ready }
 }
 
-fn payload(row: &FetchRequest, now: Timestamp) -> String {
-    let content = row.content.as_ref();
-    json!({
-        "type": format!("request.{}", event_status(row)),
-        // A request that is packaged or fetched again meanwhile has none.
-        "timestamp": row.completed_at.unwrap_or(now),
-        "data": {
-            "id": row.id,
-            "status": event_status(row),
-            "url": row.spec.url,
-            "infohash": row.infohash,
-            "infohash_v2": row.infohash_v2,
-            "content_hash": content.map(|content| content.hash),
-            "content_size": content.map(|content| content.size),
-            "content_type": content.map(|content| content.media_type.as_str()),
-            "file_name": content.map(|content| content.file_name.as_str()),
-            "error_code": row.failure.as_ref().map(|failure| failure.code.as_str()),
-            "error_message": row.failure.as_ref().map(|failure| &failure.message),
-        },
-    })
-    .to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The example of the specification's reference libraries.
-    #[test]
-    fn signatures_are_those_of_the_specification() {
-        let key = WebhookKey::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let signature = key.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", "{\"test\": 2432232314}");
-        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
-        assert!(WebhookKey::new("whsec_not base64!").is_none() && WebhookKey::new("whsec_").is_none());
-    }
+/// Checks the HTTP status of a receiver's response.
+fn check_status(status: u16) -> Result<(), String> {
+    if (200..300).contains(&status) { Ok(()) } else { Err(format!("the receiver responded {status}")) }
 }

@@ -128,7 +128,7 @@ impl Package {
         }
         if let Some((task, delay)) = task {
             self.tasks.enqueue_for(Share::from(&row), task, delay).await?;
-        } else if row.spec.callback_url.is_some() {
+        } else if !row.receivers.is_empty() {
             self.tasks.enqueue_for(Share::from(&row), Task::Notify(id), Duration::ZERO).await?;
         }
         Ok(outcome)

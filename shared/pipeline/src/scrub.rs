@@ -259,7 +259,7 @@ impl Scrub {
             crate::metrics::failed("scrub", failure.code, false);
         }
         self.tasks.enqueue_for(share.clone(), Task::Release(id), Duration::ZERO).await?;
-        if row.spec.callback_url.is_some() {
+        if !row.receivers.is_empty() {
             self.tasks.enqueue_for(share, Task::Notify(id), Duration::ZERO).await?;
         }
         Ok(true)

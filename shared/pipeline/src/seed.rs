@@ -162,7 +162,7 @@ impl Seed {
             _ => crate::metrics::ready(),
         }
         info!(request.id = %id, %infohash, status = %row.status, "seeding ended");
-        if row.spec.callback_url.is_some() {
+        if !row.receivers.is_empty() {
             self.tasks.enqueue_for(Share::from(&row), Task::Notify(id), Duration::ZERO).await?;
         }
         Ok(())

@@ -68,7 +68,7 @@ impl Sweep {
             self.tasks.enqueue(task, Duration::ZERO).await?;
             swept.woken += 1;
         }
-        for id in self.requests.due_webhooks(now, self.limit).await? {
+        for id in self.requests.due_notifications(now, self.limit).await? {
             self.tasks.enqueue(Task::Notify(id), Duration::ZERO).await?;
             swept.woken += 1;
         }

@@ -32,7 +32,8 @@ pub use error::StoreError;
 pub use fleet::{Fleet, FleetMember, Place};
 pub use rate_limiter::{Decision, Limit, RateLimiter, Usage};
 pub use requests::{
-    Applied, Claim, Condition, ContentReference, Deduplication, IdenticalRequests, QuotaUsage, Requests, WebhookQueue,
+    Applied, Claim, Condition, ContentReference, Deduplication, DueNotification, IdenticalRequests, NotificationQueue,
+    QuotaUsage, Requests,
 };
 pub use reservations::{Guards, Reservations};
 pub use seeder::{SeedError, Seeder};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{
-    ContentHash, FetchRequest, Fingerprint, InfoHash, LeaseToken, Progress, RequestId, Status, Step, Timestamp,
-    Transition, UserId,
+    ContentHash, FetchRequest, Fingerprint, InfoHash, LeaseToken, Progress, Receivers, RequestId, Status, Step,
+    Timestamp, Transition, UserId,
 };
 
 use crate::{Check, StoreError, Task};
@@ -91,7 +91,7 @@ pub struct QuotaUsage {
 /// A row is *due* at a time, for the [step](Status::step) of its status. A claim moves that time to the end of a lease: a
 /// claimed row is a row that is not due until then. So a worker that crashes costs no more than its lease.
 #[async_trait]
-pub trait Requests: Check + Deduplication + WebhookQueue {
+pub trait Requests: Check + Deduplication + NotificationQueue {
     /// Stores a new request, which survives a power cut when this returns; [`StoreError::AlreadyExists`] if the id is taken.
     async fn create(&self, request: &FetchRequest) -> Result<(), StoreError>;
 
@@ -118,7 +118,8 @@ pub trait Requests: Check + Deduplication + WebhookQueue {
 
     /// Applies a transition to the row in one conditional write: if its status is one that the transition
     /// [starts from](Transition::starts_from), and the condition holds. Afterwards the row is as [`Transition::apply`] makes it.
-    /// A transition that [notifies](Transition::notifies) makes the webhook of a request with a callback URL due.
+    /// A transition that [notifies](Transition::notifies) makes the notification of all [receivers](FetchRequest::receivers)
+    /// due.
     async fn apply(
         &self,
         id: RequestId,
@@ -206,13 +207,13 @@ pub trait Requests: Check + Deduplication + WebhookQueue {
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Task>, StoreError>;
 
     /// Makes rows due at `now` whose due time is after `latest`. No step sets such a time: the clock was set back since. The
-    /// lease of a claimed row ends at `now + lease`; ready rows keep their expiry. Webhooks whose next try is after
-    /// `latest_webhook` become due, too. Returns how many rows were changed.
+    /// lease of a claimed row ends at `now + lease`; ready rows keep their expiry. Notifications whose next try is
+    /// after `latest_notification` become due, too. Returns how many rows were changed.
     async fn clamp_due_times(
         &self,
         now: Timestamp,
         latest: Timestamp,
-        latest_webhook: Timestamp,
+        latest_notification: Timestamp,
         lease: Duration,
     ) -> Result<u64, StoreError>;
 
@@ -257,20 +258,31 @@ pub trait Deduplication: Send + Sync {
     async fn add_waiter(&self, waiter: RequestId, first: RequestId) -> Result<bool, StoreError>;
 }
 
-/// The webhooks of requests that are ready or have failed and have a [callback URL](domain::FetchSpec::callback_url).
-#[async_trait]
-pub trait WebhookQueue: Send + Sync {
-    /// Returns up to `limit` requests whose webhook is due, the longest due first.
-    async fn due_webhooks(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError>;
+/// A claimed notification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueNotification {
+    /// The request that is ready or has failed.
+    pub request: FetchRequest,
+    /// The receivers that have not been notified yet.
+    pub receivers: Receivers,
+    /// The number of earlier tries.
+    pub tries: u32,
+}
 
-    /// Claims the webhook of a request until `now + lease`, if it is due. Returns the row and the number of earlier tries.
-    async fn claim_webhook(
+/// The notifications of requests that are ready or have failed and have [receivers](FetchRequest::receivers).
+#[async_trait]
+pub trait NotificationQueue: Send + Sync {
+    /// Returns up to `limit` requests whose notification is due, the longest due first.
+    async fn due_notifications(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError>;
+
+    /// Claims the notification of a request until `now + lease`, if it is due.
+    async fn claim_notification(
         &self,
         id: RequestId,
         now: Timestamp,
         lease: Duration,
-    ) -> Result<Option<(FetchRequest, u32)>, StoreError>;
+    ) -> Result<Option<DueNotification>, StoreError>;
 
-    /// Ends the claim: the webhook is done, or its next try is due at `next`.
-    async fn finish_webhook(&self, id: RequestId, next: Option<Timestamp>) -> Result<(), StoreError>;
+    /// Ends the claim: all receivers are notified, or the next try is due at `next.0` for the receivers `next.1`.
+    async fn finish_notification(&self, id: RequestId, next: Option<(Timestamp, Receivers)>) -> Result<(), StoreError>;
 }

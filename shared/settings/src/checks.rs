@@ -4,11 +4,13 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use domain::{Receiver, Receivers};
 use secrecy::ExposeSecret;
 use url::Url;
 
+use crate::Settings;
 use crate::choices::{Encryption, ProxyType};
-use crate::sections::{Database, Fetcher, Security, Seeder, Storage, Torrent};
+use crate::sections::{Database, DownloadClient, Fetcher, Notify, Security, Seeder, Storage, Torrent};
 use crate::value::BearerToken;
 
 /// Headers that have another meaning in calls.
@@ -132,6 +134,50 @@ impl Seeder {
                 refuse(name, "must be empty with SEEDER__PROXY, since no peer can connect to the seeder");
             }
         }
+    }
+}
+
+impl Notify {
+    /// Reports a service without a URL, and the reverse.
+    pub(crate) fn refuse_contradictions(&self, refuse: &mut impl FnMut(&str, &str)) {
+        match (&self.service, &self.url) {
+            (Some(_), None) => refuse("NOTIFY__URL", "must be set with NOTIFY__SERVICE: the URL of the service"),
+            (None, Some(_)) => {
+                refuse("NOTIFY__SERVICE", "must be set with NOTIFY__URL: ntfy, gotify, discord or apprise")
+            }
+            _ => {}
+        }
+    }
+}
+
+impl DownloadClient {
+    /// Reports a program without a URL, and the reverse.
+    pub(crate) fn refuse_contradictions(&self, refuse: &mut impl FnMut(&str, &str)) {
+        match (&self.program, &self.url) {
+            (Some(_), None) => refuse(
+                "DOWNLOAD_CLIENT__URL",
+                "must be set with DOWNLOAD_CLIENT__PROGRAM: the URL of the client's web interface",
+            ),
+            (None, Some(_)) => refuse(
+                "DOWNLOAD_CLIENT__PROGRAM",
+                "must be set with DOWNLOAD_CLIENT__URL: qbittorrent, transmission or rqbit",
+            ),
+            _ => {}
+        }
+    }
+}
+
+impl Settings {
+    /// Returns the receivers of the operator: those of every request.
+    pub fn receivers(&self) -> Receivers {
+        [
+            (Receiver::Service, self.notify.service.is_some()),
+            (Receiver::Client, self.download_client.program.is_some()),
+            (Receiver::Folder, self.download_client.folder.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(receiver, is_set)| is_set.then_some(receiver))
+        .collect()
     }
 }
 

@@ -92,3 +92,29 @@ words! {
         Filesystem = "filesystem",
     }
 }
+
+words! {
+    /// A service that sends messages to people.
+    NotificationService {
+        /// ntfy (docs.ntfy.sh).
+        Ntfy = "ntfy",
+        /// Gotify (gotify.net).
+        Gotify = "gotify",
+        /// A webhook of a Discord channel.
+        Discord = "discord",
+        /// The Apprise API (github.com/caronc/apprise-api).
+        Apprise = "apprise",
+    }
+}
+
+words! {
+    /// A BitTorrent client that takes torrents over HTTP.
+    ClientProgram {
+        /// qBittorrent, by its Web API.
+        Qbittorrent = "qbittorrent",
+        /// Transmission, by its RPC.
+        Transmission = "transmission",
+        /// rqbit, by its HTTP API.
+        Rqbit = "rqbit",
+    }
+}

@@ -13,16 +13,20 @@ mod choices;
 mod config_file;
 mod proxy;
 mod proxy_address;
+mod secret_url;
 mod sections;
 mod source;
 mod value;
 
-pub use choices::{Encryption, Profile, ProxyResolve, ProxyType, SaltScope, StorageType};
+pub use choices::{
+    ClientProgram, Encryption, NotificationService, Profile, ProxyResolve, ProxyType, SaltScope, StorageType,
+};
 pub use proxy_address::ProxyAddress;
 pub use secrecy::{ExposeSecret, SecretString};
+pub use secret_url::SecretUrl;
 pub use sections::{
-    Aws, Cache, Client, Database, Ecs, Fetcher, Limits, Monitoring, RateLimit, Security, Seeder, Server, Storage,
-    Torrent, Tracker,
+    Aws, Cache, Client, Database, DownloadClient, Ecs, Fetcher, Limits, Monitoring, Notify, RateLimit, Security,
+    Seeder, Server, Storage, Torrent, Tracker,
 };
 pub use source::{Description, Problems};
 pub use value::{
@@ -58,6 +62,8 @@ pub struct Settings {
     pub database: Database,
     pub aws: Aws,
     pub ecs: Ecs,
+    pub notify: Notify,
+    pub download_client: DownloadClient,
     pub monitoring: Monitoring,
     /// Warnings for the operator: settings that are valid and probably not intended.
     pub warnings: Vec<String>,
@@ -159,6 +165,8 @@ impl Settings {
             Database::read(&mut source),
             Aws::read(&mut source),
             Ecs::read(&mut source),
+            Notify::read(&mut source),
+            DownloadClient::read(&mut source),
             Monitoring::read(&mut source),
         );
         source.refuse_unknown_names();
@@ -178,6 +186,8 @@ impl Settings {
                 Some(database),
                 Some(aws),
                 Some(ecs),
+                Some(notify),
+                Some(download_client),
                 Some(monitoring),
             ) => Some(Self {
                 server,
@@ -194,6 +204,8 @@ impl Settings {
                 database,
                 aws,
                 ecs,
+                notify,
+                download_client,
                 monitoring,
                 warnings: source.warnings(),
             }),
@@ -259,6 +271,8 @@ impl Settings {
             );
         }
         self.seeder.refuse_contradictions(&mut refuse);
+        self.notify.refuse_contradictions(&mut refuse);
+        self.download_client.refuse_contradictions(&mut refuse);
         if self.seeder.interface.is_some() && self.seeder.listen.iter().any(|l| !l.ip().is_unspecified()) {
             refuse(
                 "SEEDER__LISTEN",

@@ -44,6 +44,10 @@ macro_rules! section {
     };
 }
 
+mod receivers;
+
+pub use receivers::{DownloadClient, Notify};
+
 section! {
     /// The API server.
     Server "" {

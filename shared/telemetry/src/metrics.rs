@@ -56,6 +56,12 @@ pub const METRICS: &[Metric] = &[
     ),
     metric("proxytorrent_http_requests_total", Kind::Counter, &["method", "route", "status"], "HTTP requests answered"),
     metric("proxytorrent_limited_total", Kind::Counter, &["limit"], "Requests refused by a rate limit on creations"),
+    metric(
+        "proxytorrent_notifications_total",
+        Kind::Counter,
+        &["receiver", "result"],
+        "Tries to notify receivers of requests",
+    ),
     metric("proxytorrent_peers", Kind::Gauge, &[], "Peers connected to the seeder"),
     metric(
         "proxytorrent_peers_not_connected_total",

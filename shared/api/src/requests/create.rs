@@ -157,6 +157,7 @@ async fn accept(
     let (spec, keep_for) = validation::read(body, &limits)?;
     let mut row = FetchRequest::new(user, client_ip, spec, keep_for, api.clock.now());
     row.history = Duration::from_secs(api.cache.history.get());
+    api.receivers.iter().for_each(|receiver| row.receivers.insert(receiver));
     let estimated_ready = api.estimate.seconds(&row.owner);
     let created = Created { id: row.id, status: row.status, estimated_ready, created_at: row.created_at };
     let key = idempotency::check(&*api.guards, &*api.requests, headers, body, &row, estimated_ready).await?;

@@ -99,7 +99,7 @@ pub(crate) async fn magnet(
     } else {
         api.fleet.get(api.clock.now()).await.addresses(torrent.infohash)
     };
-    let trackers = super::links::trackers(&api, &row, &torrent).await?;
+    let trackers = api.links.trackers(&row, torrent.infohash).await?;
     let magnet = Magnet {
         infohash: torrent.infohash,
         infohash_v2: torrent.infohash_v2,
@@ -107,7 +107,7 @@ pub(crate) async fn magnet(
         size: torrent.size,
         trackers,
         peers,
-        webseeds: super::links::webseeds(&api, &row),
+        webseeds: api.links.webseeds(&row),
     };
     let magnet_link = magnet.to_string();
     Ok(match format {

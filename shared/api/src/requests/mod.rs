@@ -6,7 +6,6 @@ pub(crate) mod content_link;
 pub(crate) mod create;
 pub(crate) mod events;
 pub(crate) mod get;
-mod links;
 pub(crate) mod list;
 pub(crate) mod magnet;
 pub(crate) mod torrent;

@@ -7,11 +7,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use domain::Principal;
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
-use metainfo::MetainfoExtras;
-use ports::StoreError;
 
+use super::Id;
 use super::content::Binary;
-use super::{Id, links};
 use crate::download::disposition;
 use crate::problem::{Problem, ReadyErrors};
 use crate::problem_code::ProblemCode;
@@ -42,13 +40,7 @@ pub(crate) async fn torrent(
 ) -> Result<Response, Problem> {
     let (row, torrent) = super::ready_torrent(&api, &principal, id).await?;
     let gone = || Problem::new(ProblemCode::RequestGone, "the torrent no longer exists");
-    let metainfo = api.torrents.metainfo_file(torrent.infohash).await?.ok_or_else(gone)?;
-    let handout = MetainfoExtras {
-        trackers: links::trackers(&api, &row, &torrent).await?,
-        webseeds: links::webseeds(&api, &row),
-        ..MetainfoExtras::default()
-    };
-    let bytes = handout.apply(&metainfo).map_err(|error| StoreError::unavailable("the torrent store", error))?;
+    let bytes = api.links.torrent_file(&row).await?.ok_or_else(gone)?;
     let headers = [
         (CONTENT_TYPE, "application/x-bittorrent".to_owned()),
         (CONTENT_DISPOSITION, disposition(&format!("{}.torrent", torrent.name))),

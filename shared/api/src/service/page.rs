@@ -100,7 +100,7 @@ fn settings(api: &Api) -> Value {
         "events": api.events,
         "keep": api.keep,
         "format": api.torrent.format.as_str(),
-        "webseed": api.webseed_base.is_some(),
+        "webseed": api.links.names_webseed(),
         "version": api.server.app_version,
     })
 }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{ContentHash, FetchRequest, Fingerprint, RequestId, Status, Step, Timestamp, Transition, UserId, millis};
+use domain::{
+    ContentHash, FetchRequest, Fingerprint, Receivers, RequestId, Status, Step, Timestamp, Transition, UserId, millis,
+};
 use futures::FutureExt;
 use ports::{
-    Applied, Check, Condition, ContentReference, Deduplication, IdenticalRequests, QuotaUsage, Requests, StoreError,
-    Task, WebhookQueue,
+    Applied, Check, Condition, ContentReference, Deduplication, DueNotification, IdenticalRequests, NotificationQueue,
+    QuotaUsage, Requests, StoreError, Task,
 };
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -114,8 +116,8 @@ impl Requests for SqliteRequests {
                     sqlx::query(
                         "INSERT INTO requests (id, owner, client_ip, url, method, headers, body, sha256, format, ttl, \
                          keep_for, fingerprint, status, progress, retry_count, created_at, updated_at, due_at, \
-                         callback_url, webseed, history) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
-                         ?, ?)",
+                         callback_url, webseed, history, receivers) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+                         ?, ?, ?, ?, ?, ?)",
                     )
                     .bind(row.id.to_string())
                     .bind(row.owner.as_str())
@@ -138,6 +140,7 @@ impl Requests for SqliteRequests {
                     .bind(row.spec.callback_url.as_ref().map(Url::as_str))
                     .bind(row.spec.webseed)
                     .bind(signed(row.history.as_secs()))
+                    .bind(row.receivers.to_string())
                     .execute(connection)
                     .await
                 }
@@ -263,7 +266,7 @@ impl Requests for SqliteRequests {
         &self,
         now: Timestamp,
         latest: Timestamp,
-        latest_webhook: Timestamp,
+        latest_notification: Timestamp,
         lease: Duration,
     ) -> Result<u64, StoreError> {
         let done = self.database.write(Durability::Written, move |connection| {
@@ -277,14 +280,14 @@ impl Requests for SqliteRequests {
             .execute(connection)
             .boxed()
         });
-        let webhooks = self.database.write(Durability::Written, move |connection| {
+        let notifications = self.database.write(Durability::Written, move |connection| {
             sqlx::query("UPDATE requests SET notify_at = ?1 WHERE notify_at > ?2")
                 .bind(now.as_millis())
-                .bind(latest_webhook.as_millis())
+                .bind(latest_notification.as_millis())
                 .execute(connection)
                 .boxed()
         });
-        Ok(done.await.map_err(unavailable)?.rows_affected() + webhooks.await.map_err(unavailable)?.rows_affected())
+        Ok(done.await.map_err(unavailable)?.rows_affected() + notifications.await.map_err(unavailable)?.rows_affected())
     }
 
     async fn list_expired(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
@@ -366,8 +369,8 @@ impl Deduplication for SqliteRequests {
 }
 
 #[async_trait]
-impl WebhookQueue for SqliteRequests {
-    async fn due_webhooks(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+impl NotificationQueue for SqliteRequests {
+    async fn due_notifications(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
         let query = sqlx::query("SELECT id FROM requests WHERE notify_at <= ? ORDER BY notify_at LIMIT ?")
             .bind(now.as_millis())
             .bind(limit);
@@ -375,13 +378,13 @@ impl WebhookQueue for SqliteRequests {
         self.readable(rows, |row| text(row, "id")).await
     }
 
-    async fn claim_webhook(
+    async fn claim_notification(
         &self,
         id: RequestId,
         now: Timestamp,
         lease: Duration,
-    ) -> Result<Option<(FetchRequest, u32)>, StoreError> {
-        // Most requests have no webhook, and a read is cheaper than a write.
+    ) -> Result<Option<DueNotification>, StoreError> {
+        // Most requests have no receiver, and a read is cheaper than a write.
         let due = sqlx::query("SELECT 1 FROM requests WHERE id = ? AND notify_at <= ?")
             .bind(id.to_string())
             .bind(now.as_millis())
@@ -402,16 +405,20 @@ impl WebhookQueue for SqliteRequests {
             .fetch_all(connection)
             .boxed()
         });
-        let claimed = claim.await.map_err(unavailable)?;
-        let claimed = self.readable(claimed, |row| Ok((read(row)?, row.try_get::<u32, _>("notify_tries")? - 1)));
+        let claimed = self.readable(claim.await.map_err(unavailable)?, |row| {
+            let request = read(row)?;
+            let receivers = optional_text(row, "notify_left")?.unwrap_or(request.receivers);
+            Ok(DueNotification { request, receivers, tries: row.try_get::<u32, _>("notify_tries")? - 1 })
+        });
         Ok(claimed.await?.pop())
     }
 
-    async fn finish_webhook(&self, id: RequestId, next: Option<Timestamp>) -> Result<(), StoreError> {
+    async fn finish_notification(&self, id: RequestId, next: Option<(Timestamp, Receivers)>) -> Result<(), StoreError> {
         self.database
             .write(Durability::Written, move |connection| {
-                sqlx::query("UPDATE requests SET notify_at = ? WHERE id = ?")
-                    .bind(next.map(Timestamp::as_millis))
+                sqlx::query("UPDATE requests SET notify_at = ?, notify_left = ? WHERE id = ?")
+                    .bind(next.map(|(at, _)| at.as_millis()))
+                    .bind(next.map(|(_, receivers)| receivers.to_string()))
                     .bind(id.to_string())
                     .execute(connection)
                     .boxed()

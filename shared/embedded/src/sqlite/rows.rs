@@ -115,6 +115,7 @@ pub(crate) fn read(row: &SqliteRow) -> sqlx::Result<FetchRequest> {
         fingerprint: text(row, "fingerprint")?,
         keep_for: Duration::from_millis(unsigned(row, "keep_for")?),
         history: Duration::from_secs(unsigned(row, "history")?),
+        receivers: text(row, "receivers")?,
         status: text(row, "status")?,
         progress: row.try_get("progress")?,
         received: match optional_unsigned(row, "received_bytes")? {

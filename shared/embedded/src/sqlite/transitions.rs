@@ -161,6 +161,7 @@ fn assign(columns: &mut Assignments<'_>, transition: &Transition, now: Timestamp
         columns.set("updated_at", now);
     }
     if transition.notifies() {
-        columns.compute("notify_at = CASE WHEN callback_url IS NOT NULL THEN ", now, " ELSE notify_at END");
+        columns.expression("notify_tries = 0, notify_left = NULL");
+        columns.compute("notify_at = CASE WHEN receivers <> '' THEN ", now, " ELSE notify_at END");
     }
 }

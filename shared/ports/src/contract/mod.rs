@@ -7,6 +7,7 @@
 
 pub mod contents;
 pub mod guards;
+pub mod notifications;
 pub mod requests;
 pub mod seeders;
 pub mod statistics;

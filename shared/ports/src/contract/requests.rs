@@ -23,8 +23,6 @@ macro_rules! requests_contract {
             an_owner_lists_their_own_rows_newest_first,
             quota_usage_counts_live_requests,
             a_waiter_returns_when_the_row_changes,
-            the_webhook_of_a_failed_request_is_due,
-            the_webhook_of_a_seeded_request_is_due,
             of_concurrent_claims_one_succeeds,
             a_row_is_claimed_only_when_due_and_for_its_own_step,
             an_expired_lease_can_be_claimed_and_its_former_holder_cannot_write,
@@ -144,53 +142,7 @@ pub async fn a_waiter_returns_when_the_row_changes<R: Requests>(store: &R) {
     assert!(store.wait_for_change(&request("alice", "http://h/"), Duration::ZERO).await.unwrap().is_none());
 }
 
-/// One worker at a time claims it, until it is finished.
-pub async fn the_webhook_of_a_failed_request_is_due<R: Requests>(store: &R) {
-    let mut wanted = request("alice", "http://h/wanted");
-    wanted.spec.callback_url = Some("https://alice.example/hook".parse().unwrap());
-    for row in [&request("alice", "http://h/not"), &wanted] {
-        store.create(row).await.unwrap();
-        assert!(store.due_webhooks(NOW, 10).await.unwrap().is_empty(), "no request with a callback URL has ended");
-        let claim = claimed(store, row.id, Step::Fetch).await;
-        failed(store, &claim).await;
-    }
-    assert_eq!(store.due_webhooks(NOW, 10).await.unwrap(), [wanted.id]);
-    let claims = join_all((0..10).map(|_| store.claim_webhook(wanted.id, NOW, LEASE))).await;
-    let claims: Vec<_> = claims.into_iter().filter_map(Result::unwrap).collect();
-    let [(row, tries)] = &claims[..] else { panic!("{claims:?}") };
-    assert_eq!((row.status, *tries, &row.spec.callback_url), (Status::Failed, 0, &wanted.spec.callback_url));
-    assert!(store.due_webhooks(NOW, 10).await.unwrap().is_empty());
-    let (_, tries) = store.claim_webhook(wanted.id, NOW + LEASE, LEASE).await.unwrap().expect("the lease has expired");
-    assert_eq!(tries, 1);
-    store.finish_webhook(wanted.id, Some(NOW + LEASE)).await.unwrap();
-    assert_eq!(store.due_webhooks(NOW + LEASE, 10).await.unwrap(), [wanted.id]);
-    store.finish_webhook(wanted.id, None).await.unwrap();
-    assert!(store.claim_webhook(wanted.id, NOW + LEASE * 10, LEASE).await.unwrap().is_none());
-}
-
-/// Not before the request is ready or has failed.
-pub async fn the_webhook_of_a_seeded_request_is_due<R: Requests>(store: &R) {
-    let (hash, infohash) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]));
-    let failure = Failure::new(FailureCode::SeedingFailed, "no");
-    for end in [Transition::seeded(), Transition::seeding_failed(failure, NOW)] {
-        let mut row = request("alice", "http://h/");
-        row.spec.callback_url = Some("https://alice.example/hook".parse().unwrap());
-        let id = fetched(store, row, hash).await;
-        let apply = async |transition: &Transition| {
-            let applied = store.apply(id, Condition::HasTorrent(infohash), transition, NOW).await;
-            applied.unwrap().done().expect("the row").status
-        };
-        packaged(store, id, infohash).await;
-        assert_eq!(apply(&Transition::repackage(NOW)).await, Status::Packaging);
-        packaged(store, id, infohash).await;
-        assert_eq!(store.due_webhooks(NOW, 10).await.unwrap(), []);
-        apply(&end).await;
-        assert_eq!(store.due_webhooks(NOW, 10).await.unwrap(), [id]);
-        store.finish_webhook(id, None).await.unwrap();
-    }
-}
-
-async fn claimed<R: Requests>(store: &R, id: RequestId, step: Step) -> Claim {
+pub(super) async fn claimed<R: Requests>(store: &R, id: RequestId, step: Step) -> Claim {
     store.claim(id, step, NOW, LEASE).await.unwrap().expect("a claim")
 }
 
@@ -199,7 +151,7 @@ async fn packaging<R: Requests>(store: &R, url: &str, hash: ContentHash) -> Requ
     fetched(store, request("alice", url), hash).await
 }
 
-async fn fetched<R: Requests>(store: &R, row: FetchRequest, hash: ContentHash) -> RequestId {
+pub(super) async fn fetched<R: Requests>(store: &R, row: FetchRequest, hash: ContentHash) -> RequestId {
     store.create(&row).await.unwrap();
     let claim = claimed(store, row.id, Step::Fetch).await;
     store.save(&claim, &Transition::fetched(content(hash, NOW), NOW), NOW).await.unwrap();
@@ -213,19 +165,19 @@ async fn seeding<R: Requests>(store: &R, url: &str, hash: ContentHash, infohash:
     id
 }
 
-async fn packaged<R: Requests>(store: &R, id: RequestId, infohash: InfoHash) {
+pub(super) async fn packaged<R: Requests>(store: &R, id: RequestId, infohash: InfoHash) {
     let claim = claimed(store, id, Step::Package).await;
     store.save(&claim, &Transition::packaged(infohash, None, NOW + LEASE), NOW).await.unwrap();
 }
 
 /// Brings a request from seeding to ready. Returns the row.
-async fn seeded<R: Requests>(store: &R, id: RequestId, infohash: InfoHash) -> FetchRequest {
+pub(super) async fn seeded<R: Requests>(store: &R, id: RequestId, infohash: InfoHash) -> FetchRequest {
     let applied = store.apply(id, Condition::HasTorrent(infohash), &Transition::seeded(), NOW).await.unwrap();
     applied.done().expect("the row")
 }
 
 /// Fails a claimed request that refers to no content. Returns the row.
-async fn failed<R: Requests>(store: &R, claim: &Claim) -> FetchRequest {
+pub(super) async fn failed<R: Requests>(store: &R, claim: &Claim) -> FetchRequest {
     let failure = Failure::new(FailureCode::TooLarge, "too large");
     store.save(claim, &Transition::fail(&claim.request, failure, None, NOW), NOW).await.unwrap().0
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use domain::{
-    ContentHash, FetchRequest, InfoHash, LeaseToken, Progress, Received, RequestId, Status, Step, Timestamp,
+    ContentHash, FetchRequest, InfoHash, LeaseToken, Progress, Received, Receiver, RequestId, Status, Step, Timestamp,
     Transition, UserId,
 };
 
@@ -19,7 +19,7 @@ macro_rules! transitions_contract {
             transitions,
             $make,
             every_transition_has_the_same_effect_in_the_store_as_in_memory,
-            a_transition_makes_the_webhook_of_its_request_due,
+            a_transition_makes_the_notification_of_its_request_due,
             a_failed_condition_changes_nothing,
         );
     };
@@ -28,9 +28,9 @@ macro_rules! transitions_contract {
 const LATER: Timestamp = Timestamp::from_millis(NOW.as_millis() + 5_000);
 
 /// Creates a row and brings it to this status in the store, by the shortest sequence of transitions.
-async fn row_in<R: Requests>(store: &R, status: Status, callback: bool) -> FetchRequest {
+async fn row_in<R: Requests>(store: &R, status: Status, has_receiver: bool) -> FetchRequest {
     let mut row = request("alice", "https://example.org/");
-    row.spec.callback_url = callback.then(|| "https://alice.example/hook".parse().unwrap());
+    row.receivers = has_receiver.then_some(Receiver::Webhook).into_iter().collect();
     store.create(&row).await.unwrap();
     let (infohash, content) = (InfoHash::new([2; 20]), content(ContentHash::new([1; 32]), NOW));
     let received = Some(Received { bytes: 50, total: Some(100) });
@@ -63,14 +63,14 @@ async fn row_in<R: Requests>(store: &R, status: Status, callback: bool) -> Fetch
     row
 }
 
-/// Tries every transition on a row in every status, with and without a webhook.
+/// Tries every transition on a row in every status, with and without a receiver.
 pub async fn every_transition_has_the_same_effect_in_the_store_as_in_memory<R: Requests>(store: &R) {
     for &status in Status::ALL {
-        for callback in [false, true] {
+        for has_receiver in [false, true] {
             let sample = request("alice", "https://example.org/");
             let examples = Transition::examples(&sample, &content(ContentHash::new([9; 32]), LATER), LATER);
             for transition in examples {
-                let before = row_in(store, status, callback).await;
+                let before = row_in(store, status, has_receiver).await;
                 let applied = store.apply(before.id, Condition::Always, &transition, LATER).await.unwrap();
                 let mut expected = before.clone();
                 if transition.starts_from(status) {
@@ -91,17 +91,17 @@ pub async fn every_transition_has_the_same_effect_in_the_store_as_in_memory<R: R
     }
 }
 
-/// Only transitions that end a request or make it ready do, and only if it has a callback URL.
-pub async fn a_transition_makes_the_webhook_of_its_request_due<R: Requests>(store: &R) {
+/// Only transitions that end a request or make it ready do, and only if it has receivers.
+pub async fn a_transition_makes_the_notification_of_its_request_due<R: Requests>(store: &R) {
     let sample = request("alice", "https://example.org/");
     for transition in Transition::examples(&sample, &content(ContentHash::new([9; 32]), LATER), LATER) {
-        for callback in [false, true] {
-            let row = row_in(store, transition.from[0], callback).await;
-            // The transitions to this status may already have made the webhook due.
-            store.finish_webhook(row.id, None).await.unwrap();
+        for has_receiver in [false, true] {
+            let row = row_in(store, transition.from[0], has_receiver).await;
+            // The transitions to this status may already have made the notification due.
+            store.finish_notification(row.id, None).await.unwrap();
             store.apply(row.id, Condition::Always, &transition, LATER).await.unwrap().done().expect("the row");
-            let due = store.claim_webhook(row.id, LATER, LEASE).await.unwrap().is_some();
-            assert_eq!(due, callback && transition.notifies(), "{}", transition.name);
+            let due = store.claim_notification(row.id, LATER, LEASE).await.unwrap().is_some();
+            assert_eq!(due, has_receiver && transition.notifies(), "{}", transition.name);
         }
     }
 }
