@@ -291,6 +291,7 @@ def main():
                 "tracker_secret": secrets.token_hex(32),
                 "proxy_urls": "",
                 "webhook_secret": "",
+                "notify_url": "",
                 "torrent_salt": secrets.token_hex(32),
             }
             client("secretsmanager", endpoint).create_secret(Name=STACK, SecretString=json.dumps(known))

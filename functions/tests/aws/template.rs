@@ -203,7 +203,7 @@ fn a_function_gets_only_the_secrets_of_its_role() {
         let binary = function["Metadata"]["BuildProperties"]["Binary"].as_str().unwrap();
         let source = std::fs::read_to_string(root().join(format!("functions/src/bin/{binary}.rs"))).unwrap();
         let expected: &[_] = if source.contains("Role::Fetcher") {
-            &["PROXY__URLS", "SECURITY__WEBHOOK_SECRET"]
+            &["NOTIFY__URL", "PROXY__URLS", "SECURITY__WEBHOOK_SECRET"]
         } else if binary == "package_torrent" {
             &["TORRENT__SALT"]
         } else if source.contains("Role::Worker") {

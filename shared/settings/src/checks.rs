@@ -138,12 +138,15 @@ impl Seeder {
 }
 
 impl Notify {
-    /// Reports a service without a URL, and the reverse.
-    pub(crate) fn refuse_contradictions(&self, refuse: &mut impl FnMut(&str, &str)) {
+    /// Reports a service without a URL, and the reverse. Only a process that `sends` messages needs the URL.
+    pub(crate) fn refuse_contradictions(&self, sends: bool, refuse: &mut impl FnMut(&str, &str)) {
         match (&self.service, &self.url) {
-            (Some(_), None) => refuse("NOTIFY__URL", "must be set with NOTIFY__SERVICE: the URL of the service"),
+            (Some(_), None) if !sends => {}
+            (Some(_), None) => {
+                refuse("NOTIFY__URL", "must be set with NOTIFY__SERVICE: the URL of the service");
+            }
             (None, Some(_)) => {
-                refuse("NOTIFY__SERVICE", "must be set with NOTIFY__URL: ntfy, gotify, discord or apprise")
+                refuse("NOTIFY__SERVICE", "must be set with NOTIFY__URL: ntfy, gotify, discord or apprise");
             }
             _ => {}
         }

@@ -32,6 +32,17 @@ fn a_role_needs_only_its_own_secrets() {
 }
 
 #[test]
+fn only_a_process_that_sends_messages_needs_the_url_of_the_notification_service() {
+    let refused = |role| {
+        let pairs = [("NOTIFY__SERVICE", "ntfy"), ("SECURITY__BEARER_TOKENS", "alice:a-long-enough-token")];
+        let (settings, _) = Settings::read(Source::from_pairs(pairs).unwrap(), role);
+        settings.err().unwrap_or_default().0.iter().any(|problem| problem.starts_with("NOTIFY__URL: must be set"))
+    };
+    assert!(refused(Role::AllInOne) && refused(Role::Fetcher));
+    assert!(!refused(Role::Api) && !refused(Role::Worker));
+}
+
+#[test]
 fn the_development_profile_needs_nothing_and_stays_on_loopback() {
     let settings = Settings::from_pairs([("PROFILE", "development")]).unwrap();
     assert!(!settings.security.auth_enabled && !settings.proxy.proxy_enabled);

@@ -143,10 +143,10 @@ impl DownloadClient {
     async fn add_to_rqbit(&self, torrent_file: &[u8]) -> Result<(), String> {
         let call = self.authorized(Request::post(self.at("torrents?overwrite=true")));
         let response = self.send(call.body(torrent_file.to_vec())).await?;
-        match response.status().is_success() {
-            true => Ok(()),
-            false => Err(format!("rqbit refused the torrent: {}", described(&response))),
+        if response.status().is_success() {
+            return Ok(());
         }
+        Err(format!("rqbit refused the torrent: {}", described(&response)))
     }
 
     fn at(&self, path: &str) -> String {

@@ -63,10 +63,7 @@ impl MessageService {
         }
         let template = settings.template.clone().unwrap_or_else(|| DEFAULT_TEMPLATE.to_owned());
         let template = template_environment(template).map_err(|error| BadReceiver::Template(error.to_string()))?;
-        let route = match settings.direct {
-            true => Route::Direct(DirectClient::new()?),
-            false => Route::Fetcher(fetcher.clone()),
-        };
+        let route = if settings.direct { Route::Direct(DirectClient::new()?) } else { Route::Fetcher(fetcher.clone()) };
         let service = Self { kind, url, headers: headers(secret_url), topic, template, route, public_url };
         service.check_template()?;
         Ok(Some(service))
