@@ -2,6 +2,7 @@
 
 mod answers;
 mod api;
+mod batch;
 mod clients;
 mod crash;
 mod deduplication;

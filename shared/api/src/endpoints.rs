@@ -83,9 +83,11 @@ impl Endpoint {
     }
 }
 
-/// `POST /requests`.
+/// `POST /requests` and `POST /requests/batch`.
 pub fn create_request() -> Endpoint {
-    Endpoint::of_api().route("POST /requests", post(requests::create::create))
+    Endpoint::of_api()
+        .route("POST /requests", post(requests::create::create))
+        .route("POST /requests/batch", post(requests::batch::batch))
 }
 
 /// `GET /requests`.

@@ -47,21 +47,44 @@ pub(crate) enum Key {
     Repeated(Earlier),
 }
 
+/// An idempotency key, as the caller chose it.
+#[derive(Debug, Clone)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// A key of this program, whose texts no caller can choose: they contain a line feed.
+    pub fn internal(purpose: &str, text: &str) -> Self {
+        Self(format!("{purpose}\n{text}"))
+    }
+
+    /// Reads the key of a call, if it has one.
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
+        let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+        match key.to_str() {
+            Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(Self(key.to_owned()))),
+            _ => {
+                let detail = "Idempotency-Key must have 1 to 255 printable ASCII characters";
+                Err(Problem::new(ProblemCode::InvalidIdempotencyKey, detail))
+            }
+        }
+    }
+
+    /// Returns the key of an item of a batch with this key.
+    pub(crate) fn of_item(&self, index: usize) -> Self {
+        Self::internal(&format!("item {index}"), &self.0)
+    }
+}
+
 /// Checks the key of a call, and reserves it for this row if it is new.
 pub(crate) async fn check(
     guards: &dyn Reservations,
     requests: &dyn Requests,
-    headers: &HeaderMap,
+    key: Option<&IdempotencyKey>,
     body: &[u8],
     row: &FetchRequest,
     estimated_ready: Option<u64>,
 ) -> Result<Key, Problem> {
-    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(Key::Absent) };
-    let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
-    let Some(key) = key else {
-        let detail = "Idempotency-Key must have 1 to 255 printable ASCII characters";
-        return Err(Problem::new(ProblemCode::InvalidIdempotencyKey, detail));
-    };
+    let Some(IdempotencyKey(key)) = key else { return Ok(Key::Absent) };
     let name = name(&row.owner, key);
     let now = row.created_at;
     let noted =

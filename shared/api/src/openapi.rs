@@ -25,6 +25,7 @@ use crate::webhook::{self, Webhook, WebhookData};
 pub(crate) fn endpoints() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(requests::list::list, requests::create::create))
+        .routes(routes!(requests::batch::batch))
         .routes(routes!(requests::get::get, requests::cancel::cancel, requests::update::update))
         .routes(routes!(requests::torrent::torrent))
         .routes(routes!(requests::magnet::magnet))

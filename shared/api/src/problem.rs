@@ -6,7 +6,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use ports::StoreError;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::error;
 use utoipa::{IntoResponses, ToSchema};
 
@@ -207,8 +207,23 @@ impl Problem {
         &self.errors
     }
 
+    /// Returns the additional headers of the response.
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
+    }
+
+    /// Returns the seconds after which a retry may help, if it may.
+    pub fn seconds_to_wait(&self) -> Option<u64> {
+        self.retry_after
+    }
+
     /// Writes the problem into the body of `response`, which was made from it.
     pub fn render(self, response: &mut Response, path: &str) {
+        *response.body_mut() = Body::from(self.body(path).to_string());
+    }
+
+    /// Returns the problem as JSON. `path` is that of the call.
+    pub fn body(&self, path: &str) -> Value {
         let mut body = json!({
             "type": format!("urn:proxytorrent:problem:{}", self.code.as_str()),
             "title": self.status().canonical_reason().unwrap_or_default(),
@@ -220,7 +235,7 @@ impl Problem {
         if !self.errors.is_empty() {
             body["errors"] = json!(self.errors);
         }
-        *response.body_mut() = Body::from(body.to_string());
+        body
     }
 }
 

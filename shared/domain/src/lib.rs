@@ -12,6 +12,7 @@ mod text_enum;
 mod timestamp;
 mod torrent;
 mod transition;
+mod url_list;
 
 pub use failure::{Failure, FailureCode};
 pub use file_name::FileName;
@@ -25,3 +26,4 @@ pub use text_enum::UnknownText;
 pub use timestamp::{Timestamp, millis};
 pub use torrent::{Torrent, TorrentFormat, TorrentState};
 pub use transition::{Completed, Due, FromNow, Lease, Retries, Transition, Update};
+pub use url_list::url_lines;

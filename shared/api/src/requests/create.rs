@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 use super::get::{FormatName, MethodName, StatusName};
 use super::validation::{self, Limits};
 use crate::client_address::ClientAddress;
-use crate::idempotency::{self, Earlier, Key};
+use crate::idempotency::{self, Earlier, IdempotencyKey, Key};
 use crate::problem::{CreateErrors, Problem};
 use crate::problem_code::ProblemCode;
 use crate::state::{Api, request_path};
@@ -128,24 +128,28 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     let user = principal.user;
     let rate = api.limits.count(&*api.guards, &user, client_ip, api.clock.now()).await?;
-    let created = accept(&api, user, client_ip, &headers, &body).await.map_err(|p| p.with_headers(rate.clone()))?;
+    let created = async {
+        if !is_json(&headers) {
+            let detail = "the body must be application/json";
+            return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
+        }
+        accept(&api, user, client_ip, IdempotencyKey::read(&headers)?.as_ref(), &body).await
+    };
+    let created = created.await.map_err(|problem| problem.with_headers(rate.clone()))?;
     let location = request_path(&api, created.id);
     let mut response = (StatusCode::CREATED, [(LOCATION, location)], Json(created)).into_response();
     response.headers_mut().extend(rate);
     Ok(response)
 }
 
-async fn accept(
+/// Creates the request that a body describes. An earlier call with the same key has the same result.
+pub(super) async fn accept(
     api: &Api,
     user: UserId,
     client_ip: Option<IpAddr>,
-    headers: &HeaderMap,
+    key: Option<&IdempotencyKey>,
     body: &[u8],
 ) -> Result<Created, Problem> {
-    if !is_json(headers) {
-        let detail = "the body must be application/json";
-        return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
-    }
     let limits = Limits {
         format: api.torrent.format,
         default_ttl: api.cache.default_ttl.get(),
@@ -160,7 +164,7 @@ async fn accept(
     api.receivers.iter().for_each(|receiver| row.receivers.insert(receiver));
     let estimated_ready = api.estimate.seconds(&row.owner);
     let created = Created { id: row.id, status: row.status, estimated_ready, created_at: row.created_at };
-    let key = idempotency::check(&*api.guards, &*api.requests, headers, body, &row, estimated_ready).await?;
+    let key = idempotency::check(&*api.guards, &*api.requests, key, body, &row, estimated_ready).await?;
     if let Key::Repeated(earlier) = key {
         let Earlier { id, created_at, estimated_ready } = earlier;
         return Ok(Created { id, estimated_ready, created_at, ..created });
@@ -204,7 +208,13 @@ async fn store(api: &Api, row: &FetchRequest) -> Result<(), Problem> {
     stored
 }
 
+/// Whether the body of a call is declared as JSON.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    media_type(headers) == "application/json"
+}
+
+/// Returns the declared media type of a body, in lower case and without parameters; empty if there is none.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }

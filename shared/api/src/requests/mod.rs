@@ -1,5 +1,6 @@
 //! `/v1/requests`: one file per endpoint.
 
+pub(crate) mod batch;
 pub(crate) mod cancel;
 pub(crate) mod content;
 pub(crate) mod content_link;
