@@ -8,7 +8,7 @@ use aws::{
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
-use pipeline::{Fetch, Links, Notify};
+use pipeline::{Fetch, Notify};
 use ports::{Clock, Contents, Guards, Requests, Seeders, Statistics, Stores, Swarm, SystemClock, TaskQueue, Torrents};
 use settings::{Role, Settings};
 
@@ -142,11 +142,11 @@ impl Backend {
         self.ports & port != 0
     }
 
-    /// The fetch step and, if anyone may be notified, the notify step.
-    pub fn fetch(&self) -> Result<(Fetch, Option<Notify>), Error> {
+    /// The fetch step and the notify step.
+    pub fn fetch(&self) -> Result<(Fetch, Notify), Error> {
         let fetcher = fetcher::Fetcher::new(&self.settings.fetcher, &self.settings.proxy, None)?;
-        let links = Links { public_url: self.settings.server.public_url.clone(), torrent_files: None };
-        let notify = Notify::new(&self.stores, &fetcher, &self.settings, links)?;
+        let public_url = self.settings.server.public_url.clone();
+        let notify = Notify::new(&self.stores, &fetcher, &self.settings, public_url, None)?;
         Ok((Fetch::new(&self.stores, fetcher, &self.settings, true), notify))
     }
 }

@@ -108,7 +108,7 @@ denied! { Deduplication:
 denied! { NotificationQueue:
     due_notifications(Timestamp, u32) -> Vec<RequestId>;
     claim_notification(RequestId, Timestamp, Duration) -> Option<DueNotification>;
-    finish_notification(RequestId, Option<(Timestamp, Receivers)>) -> ();
+    finish_notification(&DueNotification, Option<(Timestamp, Receivers)>) -> ();
 }
 
 denied! { RateLimiter:

@@ -152,6 +152,17 @@ async fn the_shell_commands_of_the_readme_start_a_server() {
 }
 
 #[tokio::test]
+async fn the_example_of_a_notification_service_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = code_blocks("docs/notifications.md", "ini").remove(0);
+    let token = "0123456789abcdef0123456789abcdef";
+    let security = code_blocks("README.md", "ini").remove(0).replace("replace-this-with-your-token", token);
+    std::fs::write(folder.path().join(".env"), format!("{security}{service}")).unwrap();
+    let server = started(&folder, &format!("{PROGRAM} serve")).await;
+    assert_only_token_is_accepted(&server.url, token).await;
+}
+
+#[tokio::test]
 async fn the_example_in_the_configuration_guide_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let addresses = code_blocks("docs/configuration.md", "ini").remove(0);

@@ -6,10 +6,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use proxytorrent_tests::download_client::DownloadClient;
-use proxytorrent_tests::{Origin, TestServer, content, eventually, free_port, program, read_json};
+use proxytorrent_tests::{Origin, PATIENCE, TestServer, content, eventually, program, read_json};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio::time::timeout;
 
 use crate::raw::{Peer, Raw};
 
@@ -111,49 +112,32 @@ async fn webhooks_need_a_secret_and_obey_the_address_rules() {
 #[tokio::test]
 async fn each_notification_service_gets_its_kind_of_message() {
     let origin = Origin::start().await;
-    let text = "@everyone.bin (1.5 kB)";
-    let expected: [(&str, &str, &str, Value); 4] = [
-        (
-            "ntfy",
-            "/base/topic",
-            "/base",
-            json!({ "topic": "topic", "title": "Torrent ready", "message": text, "tags": ["white_check_mark"],
-                    "click": "PUBLIC_URL" }),
-        ),
-        (
-            "gotify",
-            "/?token=secret",
-            "/message?token=secret",
-            json!({ "title": "Torrent ready", "message": text,
-                    "extras": { "client::notification": { "click": { "url": "PUBLIC_URL" } } } }),
-        ),
-        (
-            "discord",
-            "/api/webhooks/1/secret",
-            "/api/webhooks/1/secret",
-            json!({ "content": format!("**Torrent ready**\n{text}"), "allowed_mentions": { "parse": [] } }),
-        ),
-        (
-            "apprise",
-            "/notify/key",
-            "/notify/key",
-            json!({ "title": "Torrent ready", "body": text, "type": "success", "format": "text" }),
-        ),
+    let text = "@everyone_1.bin (1.5 kB)";
+    let ntfy = json!({ "topic": "topic", "title": "Torrent ready", "message": text, "tags": ["white_check_mark"] });
+    let gotify = json!({ "title": "Torrent ready", "message": text, "priority": 5 });
+    // Neither mentions nor Markdown in the name have an effect.
+    let content = r"**Torrent ready**\n@everyone\_1.bin (1.5 kB)".replace(r"\n", "\n");
+    let discord = json!({ "content": content, "allowed_mentions": { "parse": [] } });
+    let apprise = json!({ "title": "Torrent ready", "body": text, "type": "success", "format": "text" });
+    let expected = [
+        ("ntfy", "/base/topic", "/base", ntfy),
+        ("gotify", "/?token=secret", "/message?token=secret", gotify),
+        ("discord", "/api/webhooks/1/secret", "/api/webhooks/1/secret", discord),
+        ("apprise", "/notify/key", "/notify/key", apprise),
     ];
     for (service, path, called, expected) in expected {
         let receiver = receiver(|_| 200).await;
         let url = receiver.url(path).replace("http://", "http://:tk_secret@");
         let settings = [("NOTIFY__SERVICE", service), ("NOTIFY__URL", &url), ("NOTIFY__DIRECT", "true")];
         let server = TestServer::with(&settings).await;
-        server.fetch(&origin.file(1500, 1, "@everyone.bin")).await;
+        server.fetch(&origin.file(1500, 1, "@everyone_1.bin")).await;
         let (head, body) = calls(&receiver, 1).await.remove(0);
         assert!(head.starts_with(&format!("POST {called} HTTP/1.1\r\n")), "{service}: {head}");
         assert!(head.contains("\r\ncontent-type: application/json\r\n"), "{service}: {head}");
         // The user name is empty, as ntfy wants it for access tokens.
         let credentials = format!("\r\nauthorization: Basic {}\r\n", STANDARD.encode(":tk_secret"));
         assert!(head.contains(&credentials), "{service}: {head}");
-        let body = body.to_string().replace(&format!("{}/", server.url), "PUBLIC_URL");
-        assert_eq!(body, expected.to_string(), "{service}");
+        assert_eq!(body, expected, "{service}");
     }
 }
 
@@ -177,22 +161,45 @@ async fn a_template_decides_what_a_message_says() {
     assert_eq!((&body["body"], &body["type"]), (&json!(format!("failed origin_status {url}")), &json!("failure")));
 }
 
-/// The receiver is at an address that is not public.
+/// Waits until the tries to notify a receiver with this result are so many.
+async fn tries(server: &TestServer, receiver: &str, result: &str, number: usize) {
+    let expected = format!("proxytorrent_notifications_total{{receiver=\"{receiver}\",result=\"{result}\"}} {number}");
+    let found = eventually("the notifications are counted", async || {
+        let metrics = server.call(Method::GET, "/metrics", None).await.text().await.unwrap();
+        metrics.lines().any(|line| line == expected).then_some(())
+    });
+    found.await;
+}
+
 #[tokio::test]
-async fn a_message_obeys_the_address_rules_unless_it_is_sent_directly() {
-    let (service, hook, origin) = (receiver(|_| 200).await, receiver(|_| 200).await, Origin::start().await);
+async fn a_message_goes_through_the_proxy_unless_it_is_sent_directly() {
+    // It answers in place of the origin and of the service.
+    let proxy = Raw::start(async |mut peer: Peer| {
+        peer.request().await;
+        let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 2";
+        peer.send(format!("{head}\r\n\r\nok")).await;
+    })
+    .await;
+    let port = proxy.url("").rsplit(':').next().unwrap().to_owned();
     let settings = [
+        ("PROXY__PROXY_ENABLED", "true"),
+        ("PROXY__PROXY_TYPE", "http"),
+        ("PROXY__PROXY_HOST", "127.0.0.1"),
+        ("PROXY__PROXY_PORT", &port),
         ("NOTIFY__SERVICE", "ntfy"),
-        ("NOTIFY__URL", &service.url("/topic").replace("127.0.0.1", "localhost")),
-        ("FETCHER__BLOCKED_HOSTS", "localhost"),
-        ("SECURITY__WEBHOOK_SECRET", "a secret"),
+        ("NOTIFY__URL", "http://ntfy.example/topic"),
     ];
-    let server = TestServer::with(&settings).await;
-    let body = json!({ "url": origin.file(10, 1, "a"), "callback_url": hook.url("/") });
-    server.ready(&server.create(body).await).await;
-    calls(&hook, 1).await;
-    // The first try of all receivers has ended when the second one is under way, 5 s later.
-    assert_eq!(service.connections(), 0);
+    let mut server = TestServer::with(&settings).await;
+    server.fetch("http://origin.example/a").await;
+    tries(&server, "service", "delivered", 1).await;
+    assert!(proxy.seen().iter().any(|head| head.starts_with("POST http://ntfy.example/ ")), "{:?}", proxy.seen());
+
+    let service = receiver(|_| 200).await;
+    server.terminate().await;
+    let server = server.restart_with(&[("NOTIFY__DIRECT", "true"), ("NOTIFY__URL", &service.url("/topic"))]).await;
+    server.fetch("http://origin.example/b").await;
+    tries(&server, "service", "delivered", 1).await;
+    assert_eq!(service.connections(), 1);
 }
 
 /// A receiver that fails is tried again; those that were reached are not.
@@ -212,43 +219,41 @@ async fn each_receiver_is_notified_once() {
     let server = TestServer::with(&settings).await;
     let body = json!({ "url": origin.file(10, 1, "a"), "callback_url": failing.url("/") });
     server.ready(&server.create(body).await).await;
-    calls(&failing, 2).await;
-    calls(&service, 1).await;
+    tries(&server, "webhook", "failed", 1).await;
+    tries(&server, "webhook", "delivered", 1).await;
+    assert_eq!((failing.connections(), service.connections()), (2, 1));
 }
 
 #[tokio::test]
-async fn qbittorrent_receives_a_ready_torrent_and_downloads_it() {
-    let origin = Origin::start().await;
-    let port = free_port();
-    let url = format!("http://admin:adminadmin@127.0.0.1:{port}");
-    let settings = [("DOWNLOAD_CLIENT__PROGRAM", "qbittorrent"), ("DOWNLOAD_CLIENT__URL", &url)];
+async fn an_apprise_that_does_not_know_the_key_is_not_reached() {
+    let (apprise, origin) = (receiver(|_| 204).await, Origin::start().await);
+    let settings =
+        [("NOTIFY__SERVICE", "apprise"), ("NOTIFY__URL", &apprise.url("/notify/k")), ("NOTIFY__DIRECT", "true")];
     let server = TestServer::with(&settings).await;
-    // It is not running yet: the server tries again.
-    server.fetch(&origin.file(100_000, 1, "first.bin")).await;
-    let client = DownloadClient::qbittorrent(port);
-    let downloaded = async |name: &str| {
-        let complete = eventually("qBittorrent downloads it", async || client.downloaded(name, 100_000));
-        complete.await
-    };
-    assert_eq!(downloaded("first.bin").await, content(100_000, 1));
-    // In the same session. The torrent of a second request for the same content is there already.
-    for name in ["second.bin", "second.bin"] {
-        server.fetch(&format!("{}?{}", origin.file(100_000, 2, name), rand::random::<u32>())).await;
-        assert_eq!(downloaded(name).await, content(100_000, 2));
+    server.fetch(&origin.file(10, 1, "a")).await;
+    tries(&server, "service", "failed", 1).await;
+}
+
+#[tokio::test]
+async fn qbittorrent_receives_ready_torrents_and_downloads_them() {
+    let (client, origin) = (DownloadClient::qbittorrent().await, Origin::start().await);
+    let url = client.url();
+    let server = TestServer::with(&[("DOWNLOAD_CLIENT__PROGRAM", "qbittorrent"), ("DOWNLOAD_CLIENT__URL", &url)]).await;
+    for (delivered, format) in [(1, "v1"), (3, "hybrid")] {
+        // It has the torrent of the second request already.
+        for tries_so_far in 0..2 {
+            let url = origin.file(100_000, delivered, format);
+            server.ready(&server.create(json!({ "url": url, "format": format })).await).await;
+            let delivered = usize::try_from(delivered).unwrap() + tries_so_far;
+            tries(&server, "client", "delivered", delivered).await;
+        }
+        client.has_downloaded(format, &content(100_000, delivered)).await;
     }
-    let delivered = eventually("all are delivered", async || {
-        let metrics = server.call(Method::GET, "/metrics", None).await.text().await.unwrap();
-        let line = "proxytorrent_notifications_total{receiver=\"client\",result=\"delivered\"} 3";
-        metrics.lines().any(|found| found == line).then_some(())
-    });
-    delivered.await;
 }
 
 #[tokio::test]
 async fn a_wrong_password_of_qbittorrent_is_logged_without_it() {
-    let origin = Origin::start().await;
-    let port = free_port();
-    let client = DownloadClient::qbittorrent(port);
+    let (client, origin) = (DownloadClient::qbittorrent().await, Origin::start().await);
     let url = client.url().replace("adminadmin", "wrong-password");
     let settings = [("DOWNLOAD_CLIENT__PROGRAM", "qbittorrent"), ("DOWNLOAD_CLIENT__URL", &url)];
     let wrapper = ["sh", "-c", "exec \"$0\" \"$@\" 2> log.txt"].map(str::to_owned);
@@ -280,7 +285,7 @@ async fn transmission_receives_a_ready_torrent() {
 
 /// rqbit has no encryption.
 #[tokio::test]
-async fn rqbit_receives_a_ready_torrent_and_downloads_it() {
+async fn rqbit_receives_ready_torrents_and_downloads_them() {
     let (client, origin) = (DownloadClient::rqbit(), Origin::start().await);
     let url = client.url();
     let settings = [
@@ -289,11 +294,13 @@ async fn rqbit_receives_a_ready_torrent_and_downloads_it() {
         ("TORRENT__ENCRYPTION", "preferred"),
     ];
     let server = TestServer::with(&settings).await;
-    server.fetch(&origin.file(100_000, 1, "a.bin")).await;
-    let complete = eventually("rqbit downloads it", async || {
-        client.downloaded("a.bin", 100_000).filter(|bytes| *bytes == content(100_000, 1))
-    });
-    complete.await;
+    // Two contents of one name, and the first once more.
+    for (number, seed) in [(1, 1), (2, 2), (3, 1)] {
+        let row = server.fetch(&origin.file(100_000, seed, "a.bin")).await;
+        tries(&server, "client", "delivered", number).await;
+        let path = format!("{}/a.bin", row["infohash"].as_str().unwrap());
+        client.has_downloaded(&path, &content(100_000, seed)).await;
+    }
 }
 
 #[tokio::test]
@@ -309,10 +316,12 @@ async fn a_watched_folder_receives_ready_torrents_only() {
     let torrents = torrents.await;
     assert_eq!(torrents.len(), 1, "{torrents:?}");
     assert_eq!(torrents[0].0, row["infohash"]);
-    let names = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let infohash = row["infohash"].as_str().unwrap();
-    // Transmission renames what it has added.
-    assert_eq!(names.collect::<Vec<_>>(), [format!("{infohash}.torrent.added")]);
+    let renamed = eventually("Transmission renames what it has added", async || {
+        let names = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        (names.collect::<Vec<_>>() == [format!("{infohash}.torrent.added")]).then_some(())
+    });
+    renamed.await;
 }
 
 #[tokio::test]
@@ -321,21 +330,27 @@ async fn mistakes_in_the_settings_of_receivers_are_named_at_the_start() {
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
     let ntfy = [("NOTIFY__SERVICE", "ntfy"), ("NOTIFY__URL", "https://user:secret@ntfy.example/topic")];
-    let cases: [(&[(&str, &str)], &str); 8] = [
+    let for_ready = ("NOTIFY__TEMPLATE", "{% if not error_code %}{{ name }}{% endif %}");
+    let cases: [(&[(&str, &str)], &str); 10] = [
         (&[("NOTIFY__SERVICE", "ntfy")], "NOTIFY__URL: must be set with NOTIFY__SERVICE"),
         (&ntfy[1..], "NOTIFY__SERVICE: must be set with NOTIFY__URL"),
         (&[ntfy[0], ("NOTIFY__URL", "https://ntfy.example")], "NOTIFY__URL: has no topic"),
         (&[ntfy[0], ntfy[1], ("NOTIFY__TEMPLATE", "{{ name }}")], "NOTIFY__TEMPLATE: undefined value"),
+        (&[ntfy[0], ntfy[1], for_ready], "NOTIFY__TEMPLATE: undefined value"),
+        (
+            &[ntfy[0], ("NOTIFY__URL", "http://192.168.1.5/topic")],
+            "for a service on your own network set NOTIFY__DIRECT",
+        ),
         (&[ntfy[0], ntfy[1], ("NOTIFY__TEMPLATE", "{% if %}")], "NOTIFY__TEMPLATE: syntax error"),
         (&[("NOTIFY__SERVICE", "slack"), ntfy[1]], "ntfy or gotify or discord or apprise"),
         (&[("DOWNLOAD_CLIENT__PROGRAM", "rqbit")], "DOWNLOAD_CLIENT__URL: must be set with DOWNLOAD_CLIENT__PROGRAM"),
         (&[("DOWNLOAD_CLIENT__FOLDER", file.to_str().unwrap())], "DOWNLOAD_CLIENT__FOLDER: files cannot be written"),
     ];
     for (settings, expected) in cases {
-        let mut command = std::process::Command::new(program());
+        let mut command = tokio::process::Command::new(program());
         command.arg("serve").env_clear().env("PROFILE", "development").env("PORT", "0").current_dir(folder.path());
         command.env("SEEDER__LISTEN", "127.0.0.1:0").envs(settings.iter().copied());
-        let output = command.output().unwrap();
+        let output = timeout(PATIENCE, command.kill_on_drop(true).output()).await.expect("it ends").unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && stderr.contains(expected), "{settings:?}: {stderr}");
         assert!(!stderr.contains("secret"), "{stderr}");

@@ -1,7 +1,7 @@
 //! BitTorrent clients that take torrents over HTTP, or from a folder that they watch.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use reqwest::Client;
@@ -10,13 +10,17 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::api_client::ApiClient;
-use crate::process::{free_port, root};
+use crate::process::{eventually, free_port, root};
 
 /// The user name of the clients' web interfaces.
 const USER: &str = "admin";
 
-/// The password; qBittorrent 4.5 has it when it is new.
+/// The password.
 const PASSWORD: &str = "adminadmin";
+
+/// The password as qBittorrent stores it: salt and PBKDF2-HMAC-SHA512, 100,000 rounds.
+const PASSWORD_PBKDF2: &str = "@ByteArray(ARQ77eY1NUZaQsuDHbIMCA==:0WMRkYTUWVT9wVvdDtHAjU9b3b7uB8NR1Gur2hmQCvCDpm39Q+PsJRJPaCU\
+    51dEiz+dTzh8qbPsL8WkFljQYFQ==)";
 
 /// A running client on loopback, with DHT, local peer discovery and port mapping off. It is stopped when it is dropped.
 #[derive(Debug)]
@@ -34,9 +38,9 @@ impl DownloadClient {
         Self { _process: process, http: ApiClient::new(String::new()).http, port, folder }
     }
 
-    /// Starts qBittorrent with its web interface on this port.
-    pub fn qbittorrent(port: u16) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+    /// Starts qBittorrent, and waits until its web interface responds.
+    pub async fn qbittorrent() -> Self {
+        let (folder, port) = (tempfile::tempdir().expect("a folder"), free_port());
         let config = folder.path().join("qBittorrent/config");
         fs::create_dir_all(&config).expect("created");
         let (downloads, peers) = (folder.path().join("downloads"), free_port());
@@ -46,13 +50,17 @@ impl DownloadClient {
              Session\\Port={peers}\nSession\\Interface=lo\nSession\\InterfaceName=lo\n\
              Session\\InterfaceAddress=127.0.0.1\nSession\\DefaultSavePath={}\n\
              [Network]\nPortForwardingEnabled=false\n\
-             [Preferences]\nWebUI\\Address=127.0.0.1\nWebUI\\Port={port}\nWebUI\\UseUPnP=false\n",
+             [Preferences]\nWebUI\\Address=127.0.0.1\nWebUI\\Port={port}\nWebUI\\UseUPnP=false\n\
+             WebUI\\Password_PBKDF2=\"{PASSWORD_PBKDF2}\"\n",
             downloads.display()
         );
         fs::write(config.join("qBittorrent.conf"), text).expect("written");
         let mut command = Command::new("qbittorrent-nox");
         command.arg(format!("--profile={}", folder.path().display()));
-        Self::start(folder, port, &mut command)
+        let client = Self::start(folder, port, &mut command);
+        let url = format!("http://127.0.0.1:{port}");
+        eventually("qBittorrent responds", async || client.http.get(&url).send().await.ok()).await;
+        client
     }
 
     /// Starts Transmission. It watches [`DownloadClient::watched`].
@@ -91,10 +99,11 @@ impl DownloadClient {
         self.folder.path().join("watched")
     }
 
-    /// Returns the content of a downloaded file; `None` before it is complete.
-    pub fn downloaded(&self, name: &str, size: usize) -> Option<Vec<u8>> {
-        let path = Path::new("downloads").join(name);
-        fs::read(self.folder.path().join(path)).ok().filter(|bytes| bytes.len() == size)
+    /// Waits until a file is downloaded and has this content. `name` is its path in the folder of downloads.
+    pub async fn has_downloaded(&self, name: &str, content: &[u8]) {
+        let path = self.folder.path().join("downloads").join(name);
+        let complete = async || fs::read(&path).ok().filter(|bytes| bytes == content);
+        eventually("the client downloads the file", complete).await;
     }
 
     /// Returns the infohashes of the torrents in Transmission, with the URLs of their trackers; `None` if it does not

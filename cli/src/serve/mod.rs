@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use api::{Api, Deployment, HttpLimits, Webseed};
 use fetcher::{BoundInterface, Fetcher, Interface};
-use pipeline::{CollectOrphans, Fetch, Links, Notify, Package, Release, Scrub, Seed, Sweep};
+use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
 use ports::{Stores, UploadLimiter};
 use seeder::http::Process;
 use seeder::{Reader, Registration, SeedSession, UploadLimit};
@@ -27,6 +27,7 @@ use url::Url;
 
 use self::backend::{Backend, tracker_secret};
 use self::fair_queue::Bounds;
+use self::torrent_files::OwnerTorrentFiles;
 use self::workers::{Steps, Workers};
 use crate::error::CommandError;
 
@@ -104,7 +105,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let recorder = recorder.transpose();
     let recorder = recorder.map_err(|error| CommandError::Start(format!("cannot record metrics: {error}")))?;
     let api = api(&settings, &backend, address)?;
-    let steps = steps(stores, &fetcher, &session, &settings, links(&api))?;
+    let steps = steps(stores, &fetcher, &session, &settings, &api)?;
     let findings = steps.scrub.findings.clone();
     // The last run may have left uploads that cannot be resumed.
     let discarded_uploads = steps.collect_orphans.clear_staging().await.map_err(CommandError::start)?;
@@ -206,8 +207,10 @@ fn steps(
     fetcher: &Fetcher,
     session: &Arc<SeedSession>,
     settings: &Settings,
-    links: Links,
+    api: &Api,
 ) -> Result<Steps, CommandError> {
+    let (public_url, files) = (Some(api.public_url.clone()), OwnerTorrentFiles(api.links.clone()));
+    let notify = Notify::new(stores, fetcher, settings, public_url, Some(Arc::new(files)));
     Ok(Steps {
         fetch: Fetch::new(stores, fetcher.clone(), settings, false),
         package: Package::new(stores, settings),
@@ -217,16 +220,8 @@ fn steps(
         sweep: Sweep::new(stores, SWEEP_LIMIT),
         collect_orphans: CollectOrphans::new(stores, 1),
         scrub: Scrub::new(stores, &settings.storage),
-        notify: Notify::new(stores, fetcher, settings, links).map_err(CommandError::start)?,
+        notify: notify.map_err(CommandError::start)?,
     })
-}
-
-/// Returns what notifications link to.
-fn links(api: &Api) -> Links {
-    Links {
-        public_url: Some(api.public_url.clone()),
-        torrent_files: Some(Arc::new(torrent_files::OwnerTorrentFiles(api.links.clone()))),
-    }
 }
 
 /// The most fetches at once: in all, for one user, and for one user and host.

@@ -27,7 +27,7 @@ const SEEDING: usize = 8;
 /// The most requests in one look-up of shares.
 const LOOKUPS: usize = 64;
 
-/// The most webhook deliveries at once.
+/// The most requests whose receivers are notified at once.
 const NOTIFICATIONS: usize = 64;
 
 /// How long interrupted fetches may take to be suspended or requeued.
@@ -42,8 +42,7 @@ pub(super) struct Steps {
     pub sweep: Sweep,
     pub collect_orphans: CollectOrphans,
     pub scrub: Scrub,
-    /// `None`: no webhook secret is set.
-    pub notify: Option<Notify>,
+    pub notify: Notify,
 }
 
 /// The queues of requests that wait for a worker, one for each step.
@@ -58,13 +57,13 @@ pub(super) struct Queues {
 impl Queues {
     fn new(fetches: Bounds) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // Slow receivers of one owner must not delay the webhooks of others.
-        let webhooks = Bounds { all: NOTIFICATIONS, owner: NOTIFICATIONS / 2, host: NOTIFICATIONS };
+        // Slow receivers of one owner must not delay the notifications of others.
+        let notifications = Bounds { all: NOTIFICATIONS, owner: NOTIFICATIONS / 2, host: NOTIFICATIONS };
         Self {
             fetch: FairQueue::new(fetches),
             package: in_turn(cores),
             release: in_turn(4),
-            notify: FairQueue::new(webhooks),
+            notify: FairQueue::new(notifications),
         }
     }
 
@@ -112,11 +111,7 @@ impl Workers {
         });
         let notifying = workers.fair_lane(workers.queues.notify.clone(), move |id| {
             let notify = notify.clone();
-            async move {
-                if let Some(notify) = notify {
-                    measured("notify", async { notify.run(id).await.map(drop) }).await;
-                }
-            }
+            measured("notify", async move { notify.run(id).await.map(drop) })
         });
         let step = seed.clone();
         let seeding = workers.lane(SEEDING, move |task| {

@@ -1,4 +1,4 @@
-//! The fetch queue: fetches contents and delivers webhooks.
+//! The fetch queue: fetches contents and notifies the receivers of requests.
 
 use ports::Task;
 use proxytorrent_functions::port::{CONTENTS, FETCH_QUEUE, PACKAGE_QUEUE, REQUESTS};
@@ -9,9 +9,9 @@ async fn main() -> Result<(), Error> {
     let backend = Backend::load::<{ REQUESTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE }>(Role::Fetcher).await?;
     let (fetch, notify) = &backend.fetch()?;
     consume(|task, stopping| async move {
-        match (task, notify) {
-            (Task::Fetch(id), _) => drop(fetch.run(id, &stopping).await?),
-            (Task::Notify(id), Some(notify)) => drop(notify.run(id).await?),
+        match task {
+            Task::Fetch(id) => drop(fetch.run(id, &stopping).await?),
+            Task::Notify(id) => drop(notify.run(id).await?),
             _ => {}
         }
         Ok(())

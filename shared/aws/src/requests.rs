@@ -275,7 +275,7 @@ impl Requests for DynamoRequests {
             _ if !transition.notifies() => &[HasReceivers::Irrelevant][..],
             Some(false) => &[HasReceivers::Irrelevant],
             Some(true) => &[HasReceivers::Yes],
-            // Most requests have no receiver, so one write usually suffices.
+            // Without receivers of the operator most requests have none, so one write usually suffices.
             None => &[HasReceivers::No, HasReceivers::Yes],
         };
         let mut refused = None;
@@ -411,7 +411,7 @@ impl NotificationQueue for DynamoRequests {
     ) -> Result<Option<DueNotification>, StoreError> {
         let change = Change::when("#notify_at <= :now").value("now", time(now));
         match self.change(id, change.set("notify_at", time(now + lease)).add("notify_tries", 1)).await? {
-            Written::Done(item) => match due_notification(&item) {
+            Written::Done(item) => match due_notification(&item, now + lease) {
                 Ok(claimed) => Ok(Some(claimed)),
                 Err(error) => self.quarantine(key("id", id), &error).await.map(|()| None),
             },
@@ -419,8 +419,14 @@ impl NotificationQueue for DynamoRequests {
         }
     }
 
-    async fn finish_notification(&self, id: RequestId, next: Option<(Timestamp, Receivers)>) -> Result<(), StoreError> {
-        let change = Change::when("attribute_exists(#id)")
+    async fn finish_notification(
+        &self,
+        claimed: &DueNotification,
+        next: Option<(Timestamp, Receivers)>,
+    ) -> Result<(), StoreError> {
+        let id = claimed.request.id;
+        let change = Change::when("#notify_at = :until")
+            .value("until", time(claimed.until))
             .set("notify_at", next.map(|(at, _)| time(at)))
             .set("notify_left", next.map(|(_, receivers)| s(receivers)))
             .set("notify_shard", next.map(|_| s(rows::shard(id))));
@@ -428,10 +434,10 @@ impl NotificationQueue for DynamoRequests {
     }
 }
 
-fn due_notification(item: &Item) -> Result<DueNotification, StoreError> {
+fn due_notification(item: &Item, until: Timestamp) -> Result<DueNotification, StoreError> {
     let request = read(item)?;
     let receivers = optional(item, "notify_left", parsed)?.unwrap_or(request.receivers);
-    Ok(DueNotification { request, receivers, tries: number::<u32>(item, "notify_tries")? - 1 })
+    Ok(DueNotification { request, receivers, tries: number::<u32>(item, "notify_tries")? - 1, until })
 }
 
 #[async_trait]

@@ -11,7 +11,7 @@ text_enum! {
     pub enum Receiver ("receiver") {
         /// The [callback URL](crate::FetchSpec::callback_url) of the request: a webhook.
         Webhook = "webhook",
-        /// The message service of the operator, such as ntfy.
+        /// The notification service of the operator, such as ntfy.
         Service = "service",
         /// The BitTorrent client of the operator, which gets the torrent of a ready request.
         Client = "client",

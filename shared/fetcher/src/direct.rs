@@ -8,9 +8,6 @@ use reqwest::{Client, redirect};
 
 use crate::connection::client::ClientError;
 
-/// The timeout of a call.
-const TIMEOUT: Duration = Duration::from_secs(20);
-
 /// The largest body of a response, in bytes.
 const LARGEST_RESPONSE: usize = 1 << 20;
 
@@ -33,7 +30,7 @@ pub enum DirectError {
 impl From<reqwest::Error> for DirectError {
     fn from(error: reqwest::Error) -> Self {
         if error.is_timeout() {
-            return Self::NoResponse(format!("timeout after {} s", TIMEOUT.as_secs()));
+            return Self::NoResponse("timeout".into());
         }
         let error = error.without_url();
         // The last error of the chain is the cause, such as "Connection refused".
@@ -43,11 +40,11 @@ impl From<reqwest::Error> for DirectError {
 }
 
 impl DirectClient {
-    /// Creates a client.
-    pub fn new() -> Result<Self, ClientError> {
+    /// Creates a client. `timeout` limits each call, with its response.
+    pub fn new(timeout: Duration) -> Result<Self, ClientError> {
         // Ignored: it fails if a provider is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().no_proxy().redirect(redirect::Policy::none()).timeout(TIMEOUT);
+        let client = Client::builder().no_proxy().redirect(redirect::Policy::none()).timeout(timeout);
         client.build().map(Self).map_err(|error| ClientError(error.without_url().to_string()))
     }
 

@@ -4,7 +4,8 @@
 //! connection itself → every redirect again from the start → TLS → status → declared length → declared and sniffed
 //! media type → counted bytes → checksum.
 //!
-//! **Invariants**: with proxies enabled, no connection bypasses them; the HTTP client itself never follows redirects;
+//! **Invariants**: with proxies enabled, no connection for a URL of a user bypasses them ([`DirectClient`] is for URLs from the
+//! settings); the HTTP client itself never follows redirects;
 //! only a few chunks of a content are in memory at a time.
 
 mod connection;

@@ -25,7 +25,7 @@ pub use dead_letter::DeadLetter;
 pub use error::StepError;
 pub use fetch::Fetch;
 pub use metrics::measured;
-pub use notify::{BadReceiver, Links, Notify, TorrentFiles, WebhookKey};
+pub use notify::{BadReceiver, Notify, TorrentFiles, WebhookKey};
 pub use package::{Package, Salt};
 pub use release::Release;
 pub use scrub::{Scrub, ScrubFindings};

@@ -10,11 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{FetchRequest, Receiver, Receivers, RequestId, Status};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use domain::{Failure, FetchRequest, Receiver, Receivers, RequestId, Status};
 use fetcher::{ClientError, Fetcher};
 use futures::future::join_all;
+use http::HeaderValue;
 use ports::{Clock, DueNotification, NotificationQueue, Share, StoreError, Stores, Task, TaskQueue};
-use settings::{ExposeSecret, Settings};
+use settings::{ExposeSecret, SecretUrl, Settings};
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 use url::Url;
 
@@ -39,8 +43,12 @@ const WAITS: [Duration; 7] = [
 /// The longest that a notification waits for its next try.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(15 * 3600);
 
-/// The longest that a receiver may take to respond; shorter than the lease.
+/// The longest that a call may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The longest that it may take to notify a receiver, with all calls. It is shorter than the lease: another worker that claimed
+/// the notification would notify the other receivers again.
+const RECEIVER_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// The notify step.
 #[derive(Clone)]
@@ -51,8 +59,9 @@ pub struct Notify {
     clock: Arc<dyn Clock>,
     webhook: Option<Webhook>,
     service: Option<Arc<MessageService>>,
-    client: Option<(Arc<DownloadClient>, Arc<dyn TorrentFiles>)>,
-    folder: Option<(WatchedFolder, Arc<dyn TorrentFiles>)>,
+    client: Option<Arc<DownloadClient>>,
+    folder: Option<WatchedFolder>,
+    torrent_files: Option<Arc<dyn TorrentFiles>>,
 }
 
 /// The maker of `.torrent` files.
@@ -62,14 +71,13 @@ pub trait TorrentFiles: Send + Sync {
     async fn torrent_file(&self, request: &FetchRequest) -> Result<Option<Vec<u8>>, StoreError>;
 }
 
-/// What the settings alone do not say about a deployment.
-#[derive(Clone, Default)]
-#[expect(missing_debug_implementations, reason = "ports have no Debug")]
-pub struct Links {
-    /// The URL under which people reach the web page; `None`: messages have no link.
-    pub public_url: Option<Url>,
-    /// `None`: no BitTorrent client can be handed torrents, as on AWS.
-    pub torrent_files: Option<Arc<dyn TorrentFiles>>,
+/// The result for a receiver that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delivery {
+    /// The receiver was notified.
+    Delivered,
+    /// It must not be notified, or not any more.
+    NotNeeded,
 }
 
 /// The settings of the receivers are not valid.
@@ -81,6 +89,9 @@ pub enum BadReceiver {
     /// The URL of ntfy has no topic.
     #[error("NOTIFY__URL: has no topic; allowed for ntfy: https://ntfy.example.org/TOPIC")]
     NoTopic,
+    /// The URL cannot be reached as fetches are.
+    #[error("NOTIFY__URL: {0}; for a service on your own network set NOTIFY__DIRECT=true")]
+    Blocked(Failure),
     /// The template has an error.
     #[error("NOTIFY__TEMPLATE: {0}")]
     Template(String),
@@ -96,113 +107,118 @@ pub enum BadReceiver {
 }
 
 impl Notify {
-    /// Returns the step with the receivers of these settings; `None` if there are none.
+    /// Returns the step with the receivers of these settings. `public_url` is the URL of the web page, for templates.
+    /// `torrent_files` is `None` if no BitTorrent client can be handed torrents, as on AWS.
     pub fn new(
         stores: &Stores,
         fetcher: &Fetcher,
         settings: &Settings,
-        links: Links,
-    ) -> Result<Option<Self>, BadReceiver> {
-        let Links { public_url, torrent_files } = links;
+        public_url: Option<Url>,
+        torrent_files: Option<Arc<dyn TorrentFiles>>,
+    ) -> Result<Self, BadReceiver> {
         let download_client = &settings.download_client;
-        let needs_files = download_client.program.is_some() || download_client.folder.is_some();
-        let files = match torrent_files {
-            None if needs_files => return Err(BadReceiver::NoTorrentFiles),
-            files => files,
+        if torrent_files.is_none() && (download_client.program.is_some() || download_client.folder.is_some()) {
+            return Err(BadReceiver::NoTorrentFiles);
+        }
+        let webhook = match &settings.security.webhook_secret {
+            Some(secret) => {
+                let key = WebhookKey::new(secret.expose_secret()).ok_or(BadReceiver::WebhookSecret)?;
+                Some(Webhook { fetcher: fetcher.clone(), key })
+            }
+            None => None,
         };
-        let mut step = Self {
+        let folder = download_client.folder.as_deref().map(WatchedFolder::open).transpose();
+        Ok(Self {
             notifications: stores.requests.clone(),
             tasks: stores.tasks.clone(),
             clock: stores.clock.clone(),
-            webhook: None,
+            webhook,
             service: MessageService::new(&settings.notify, fetcher, public_url)?.map(Arc::new),
-            client: None,
-            folder: None,
-        };
-        if let Some(secret) = &settings.security.webhook_secret {
-            let key = WebhookKey::new(secret.expose_secret()).ok_or(BadReceiver::WebhookSecret)?;
-            step.webhook = Some(Webhook { fetcher: fetcher.clone(), key });
-        }
-        if let Some(files) = files {
-            step.client = DownloadClient::new(download_client)?.map(|client| (Arc::new(client), files.clone()));
-            if let Some(folder) = &download_client.folder {
-                step.folder = Some((WatchedFolder::open(folder).map_err(BadReceiver::Folder)?, files));
-            }
-        }
-        let is_needed = !settings.receivers().is_empty() || step.webhook.is_some();
-        Ok(is_needed.then_some(step))
+            client: DownloadClient::new(download_client)?.map(Arc::new),
+            folder: folder.map_err(BadReceiver::Folder)?,
+            torrent_files,
+        })
     }
 
     /// Notifies the receivers of this request that were not reached yet, if that is due.
     pub async fn run(&self, id: RequestId) -> Result<Outcome, StepError> {
         let claimed = self.notifications.claim_notification(id, self.clock.now(), LEASE).await?;
-        let Some(DueNotification { request, receivers, tries }) = claimed else { return Ok(Outcome::Nothing) };
-        let notified = join_all(receivers.iter().map(async |receiver| {
-            let notified = self.notify(receiver, &request).await;
-            let result = if notified.is_ok() { "delivered" } else { "failed" };
-            let labels = [("receiver", receiver.as_str()), ("result", result)];
-            metrics::counter!("proxytorrent_notifications_total", &labels).increment(1);
-            match notified {
-                Ok(()) => info!(request.id = %id, %receiver, "notification delivered"),
-                Err(why) => warn!(request.id = %id, %receiver, why, tries = tries + 1, "notification failed"),
-            }
-            (result == "failed").then_some(receiver)
+        let Some(claimed) = claimed else { return Ok(Outcome::Nothing) };
+        let failed = join_all(claimed.receivers.iter().map(async |receiver| {
+            let reached = timeout(RECEIVER_TIMEOUT, self.notify(receiver, &claimed.request)).await;
+            let reached = reached.unwrap_or_else(|_| Err(format!("timeout after {} s", RECEIVER_TIMEOUT.as_secs())));
+            report(&claimed, receiver, &reached);
+            reached.is_err().then_some(receiver)
         }));
-        let left: Receivers = notified.await.into_iter().flatten().collect();
+        let left: Receivers = failed.await.into_iter().flatten().collect();
         if left.is_empty() {
-            self.notifications.finish_notification(id, None).await?;
+            self.notifications.finish_notification(&claimed, None).await?;
             return Ok(Outcome::Done);
         }
-        let Some(wait) = WAITS.get(tries as usize) else {
+        let Some(wait) = WAITS.get(claimed.tries as usize) else {
             error!(request.id = %id, receivers = %left, "notification given up");
-            self.notifications.finish_notification(id, None).await?;
+            self.notifications.finish_notification(&claimed, None).await?;
             return Ok(Outcome::Done);
         };
-        self.notifications.finish_notification(id, Some((self.clock.now() + *wait, left))).await?;
-        self.tasks.enqueue_for(Share::from(&request), Task::Notify(id), *wait).await?;
+        self.notifications.finish_notification(&claimed, Some((self.clock.now() + *wait, left))).await?;
+        self.tasks.enqueue_for(Share::from(&claimed.request), Task::Notify(id), *wait).await?;
         Ok(Outcome::Retried)
     }
 
     /// Notifies one receiver. The error says why it was not reached.
-    async fn notify(&self, receiver: Receiver, request: &FetchRequest) -> Result<(), String> {
-        match receiver {
-            Receiver::Webhook => match &self.webhook {
-                Some(webhook) => webhook.send(request, self.clock.wall()).await,
-                None => Ok(()),
+    async fn notify(&self, receiver: Receiver, request: &FetchRequest) -> Result<Delivery, String> {
+        match (receiver, &self.webhook, &self.service, &self.client, &self.folder) {
+            (Receiver::Webhook, Some(webhook), ..) => webhook.send(request, self.clock.wall()).await,
+            (Receiver::Service, _, Some(service), ..) => service.send(request).await,
+            (Receiver::Client, _, _, Some(client), _) => match self.torrent_file(request).await? {
+                Some(file) => client.add(request, &file).await.map(|()| Delivery::Delivered),
+                None => Ok(Delivery::NotNeeded),
             },
-            Receiver::Service => match &self.service {
-                Some(service) => service.send(request).await,
-                None => Ok(()),
+            (Receiver::Folder, .., Some(folder)) => match self.torrent_file(request).await? {
+                Some(file) => folder.add(request, file).await.map(|()| Delivery::Delivered),
+                None => Ok(Delivery::NotNeeded),
             },
-            Receiver::Client => match &self.client {
-                Some((client, files)) => match torrent_file(&**files, request).await? {
-                    Some(file) => client.add(request, &file).await,
-                    None => Ok(()),
-                },
-                None => Ok(()),
-            },
-            Receiver::Folder => match &self.folder {
-                Some((folder, files)) => match torrent_file(&**files, request).await? {
-                    Some(file) => folder.add(request, file).await,
-                    None => Ok(()),
-                },
-                None => Ok(()),
-            },
+            // It is not configured any more.
+            _ => Ok(Delivery::NotNeeded),
+        }
+    }
+
+    /// Returns the `.torrent` file of a request; `None` if it has failed, or is not ready any more.
+    async fn torrent_file(&self, request: &FetchRequest) -> Result<Option<Vec<u8>>, String> {
+        match &self.torrent_files {
+            Some(files) if request.status == Status::Ready => {
+                files.torrent_file(request).await.map_err(|error| error.to_string())
+            }
+            _ => Ok(None),
         }
     }
 }
 
-/// Returns the `.torrent` file of a request; `None` if it is not ready any more, or has failed.
-async fn torrent_file(files: &dyn TorrentFiles, request: &FetchRequest) -> Result<Option<Vec<u8>>, String> {
-    if request.status != Status::Ready {
-        return Ok(None);
-    }
-    files.torrent_file(request).await.map_err(|error| error.to_string())
+/// Logs and counts a try to notify a receiver.
+fn report(claimed: &DueNotification, receiver: Receiver, reached: &Result<Delivery, String>) {
+    let (id, tries) = (claimed.request.id, claimed.tries + 1);
+    let result = match reached {
+        Ok(Delivery::NotNeeded) => return,
+        Ok(Delivery::Delivered) => {
+            info!(request.id = %id, %receiver, "notification delivered");
+            "delivered"
+        }
+        Err(why) => {
+            warn!(request.id = %id, %receiver, why, tries, "notification failed");
+            "failed"
+        }
+    };
+    let labels = [("receiver", receiver.as_str()), ("result", result)];
+    metrics::counter!("proxytorrent_notifications_total", &labels).increment(1);
 }
 
-/// The status that is announced: ready or failed, as it was when the notification became due.
-fn announced(row: &FetchRequest) -> Status {
-    if row.status == Status::Failed { Status::Failed } else { Status::Ready }
+/// Returns the value of an `Authorization` header for the user name and password in a URL (RFC 7617), if it has one of them.
+fn basic_authorization(url: &SecretUrl) -> Option<HeaderValue> {
+    let (name, password) = url.user()?;
+    let credentials = STANDARD.encode(format!("{name}:{}", password.expose_secret()));
+    let mut value = HeaderValue::try_from(format!("Basic {credentials}")).expect("base64 is ASCII");
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Checks the HTTP status of a receiver's response.

@@ -267,6 +267,8 @@ pub struct DueNotification {
     pub receivers: Receivers,
     /// The number of earlier tries.
     pub tries: u32,
+    /// When the claim ends.
+    pub until: Timestamp,
 }
 
 /// The notifications of requests that are ready or have failed and have [receivers](FetchRequest::receivers).
@@ -283,6 +285,11 @@ pub trait NotificationQueue: Send + Sync {
         lease: Duration,
     ) -> Result<Option<DueNotification>, StoreError>;
 
-    /// Ends the claim: all receivers are notified, or the next try is due at `next.0` for the receivers `next.1`.
-    async fn finish_notification(&self, id: RequestId, next: Option<(Timestamp, Receivers)>) -> Result<(), StoreError>;
+    /// Ends a claim: all receivers are notified, or the next try is due at `next.0` for the receivers `next.1`. Does nothing
+    /// if the claim is lost: its time was over, or the request is ready or has failed once more.
+    async fn finish_notification(
+        &self,
+        claimed: &DueNotification,
+        next: Option<(Timestamp, Receivers)>,
+    ) -> Result<(), StoreError>;
 }

@@ -8,10 +8,10 @@ use domain::{Receiver, Receivers};
 use secrecy::ExposeSecret;
 use url::Url;
 
-use crate::Settings;
 use crate::choices::{Encryption, ProxyType};
 use crate::sections::{Database, DownloadClient, Fetcher, Notify, Security, Seeder, Storage, Torrent};
 use crate::value::BearerToken;
+use crate::{Role, Settings};
 
 /// Headers that have another meaning in calls.
 const RESERVED_HEADERS: [&str; 7] =
@@ -138,14 +138,14 @@ impl Seeder {
 }
 
 impl Notify {
-    /// Reports a service without a URL, and the reverse. Only a process that `sends` messages needs the URL.
-    pub(crate) fn refuse_contradictions(&self, sends: bool, refuse: &mut impl FnMut(&str, &str)) {
+    /// Reports a service without a URL, and the reverse. On AWS only the function that sends messages has the URL, which is in
+    /// the secret whether there is a service or not.
+    pub(crate) fn refuse_contradictions(&self, role: Role, refuse: &mut impl FnMut(&str, &str)) {
         match (&self.service, &self.url) {
-            (Some(_), None) if !sends => {}
-            (Some(_), None) => {
+            (Some(_), None) if matches!(role, Role::AllInOne | Role::Fetcher) => {
                 refuse("NOTIFY__URL", "must be set with NOTIFY__SERVICE: the URL of the service");
             }
-            (None, Some(_)) => {
+            (None, Some(_)) if role == Role::AllInOne => {
                 refuse("NOTIFY__SERVICE", "must be set with NOTIFY__URL: ntfy, gotify, discord or apprise");
             }
             _ => {}

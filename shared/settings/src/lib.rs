@@ -271,7 +271,7 @@ impl Settings {
             );
         }
         self.seeder.refuse_contradictions(&mut refuse);
-        self.notify.refuse_contradictions(matches!(role, Role::AllInOne | Role::Fetcher), &mut refuse);
+        self.notify.refuse_contradictions(role, &mut refuse);
         self.download_client.refuse_contradictions(&mut refuse);
         if self.seeder.interface.is_some() && self.seeder.listen.iter().any(|l| !l.ip().is_unspecified()) {
             refuse(

@@ -384,7 +384,7 @@ impl NotificationQueue for SqliteRequests {
         now: Timestamp,
         lease: Duration,
     ) -> Result<Option<DueNotification>, StoreError> {
-        // Most requests have no receiver, and a read is cheaper than a write.
+        // Most requests may have no receiver, and a read is cheaper than a write.
         let due = sqlx::query("SELECT 1 FROM requests WHERE id = ? AND notify_at <= ?")
             .bind(id.to_string())
             .bind(now.as_millis())
@@ -408,18 +408,25 @@ impl NotificationQueue for SqliteRequests {
         let claimed = self.readable(claim.await.map_err(unavailable)?, |row| {
             let request = read(row)?;
             let receivers = optional_text(row, "notify_left")?.unwrap_or(request.receivers);
-            Ok(DueNotification { request, receivers, tries: row.try_get::<u32, _>("notify_tries")? - 1 })
+            let tries = row.try_get::<u32, _>("notify_tries")? - 1;
+            Ok(DueNotification { request, receivers, tries, until: now + lease })
         });
         Ok(claimed.await?.pop())
     }
 
-    async fn finish_notification(&self, id: RequestId, next: Option<(Timestamp, Receivers)>) -> Result<(), StoreError> {
+    async fn finish_notification(
+        &self,
+        claimed: &DueNotification,
+        next: Option<(Timestamp, Receivers)>,
+    ) -> Result<(), StoreError> {
+        let (id, until) = (claimed.request.id, claimed.until);
         self.database
             .write(Durability::Written, move |connection| {
-                sqlx::query("UPDATE requests SET notify_at = ?, notify_left = ? WHERE id = ?")
+                sqlx::query("UPDATE requests SET notify_at = ?, notify_left = ? WHERE id = ? AND notify_at = ?")
                     .bind(next.map(|(at, _)| at.as_millis()))
                     .bind(next.map(|(_, receivers)| receivers.to_string()))
                     .bind(id.to_string())
+                    .bind(until.as_millis())
                     .execute(connection)
                     .boxed()
             })

@@ -1,4 +1,4 @@
-//! Outbound HTTP requests: the only place that sends them, after the guard, through a proxy or directly.
+//! Outbound HTTP requests for users: the only place that sends them, after the guard, through a proxy or directly.
 
 use std::sync::Arc;
 

@@ -7,26 +7,25 @@ use base64::engine::general_purpose::STANDARD;
 use domain::FetchRequest;
 use fetcher::DirectClient;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, SET_COOKIE};
-use http::{HeaderName, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use settings::{ClientProgram, ExposeSecret, SecretString};
 use url::{Url, form_urlencoded};
 
-use super::BadReceiver;
+use super::{BadReceiver, TIMEOUT, basic_authorization};
 
 /// The header of Transmission against cross-site requests.
 const TRANSMISSION_SESSION: HeaderName = HeaderName::from_static("x-transmission-session-id");
 
 /// A BitTorrent client that takes torrents over HTTP.
-#[derive(Debug)]
 pub(super) struct DownloadClient {
     program: ClientProgram,
     /// Without user name and password.
     url: Url,
     user: Option<(String, SecretString)>,
+    authorization: Option<HeaderValue>,
     http: DirectClient,
-    /// The session that the client has begun: the cookie of qBittorrent, the session id of Transmission. qBittorrent blocks
-    /// callers that log in too often.
+    /// The session that the client has begun: the cookie of qBittorrent, the session id of Transmission.
     session: Mutex<Option<String>>,
 }
 
@@ -34,8 +33,14 @@ impl DownloadClient {
     /// Returns the client of these settings, if there is one.
     pub fn new(settings: &settings::DownloadClient) -> Result<Option<Self>, BadReceiver> {
         let (Some(program), Some(url)) = (settings.program, &settings.url) else { return Ok(None) };
-        let http = DirectClient::new()?;
-        Ok(Some(Self { program, url: url.without_user(), user: url.user(), http, session: Mutex::default() }))
+        Ok(Some(Self {
+            program,
+            url: url.without_user(),
+            user: url.user(),
+            authorization: basic_authorization(url),
+            http: DirectClient::new(TIMEOUT)?,
+            session: Mutex::default(),
+        }))
     }
 
     /// Adds a torrent, unless the client has it already. The error says why it was not added.
@@ -43,7 +48,7 @@ impl DownloadClient {
         match self.program {
             ClientProgram::Qbittorrent => self.add_to_qbittorrent(request, torrent_file).await,
             ClientProgram::Transmission => self.add_to_transmission(torrent_file).await,
-            ClientProgram::Rqbit => self.add_to_rqbit(torrent_file).await,
+            ClientProgram::Rqbit => self.add_to_rqbit(request, torrent_file).await,
         }
     }
 
@@ -134,14 +139,16 @@ impl DownloadClient {
         let result = serde_json::from_slice::<Value>(response.body());
         match result.as_ref().ok().and_then(|result| result["result"].as_str()) {
             Some("success") => Ok(()),
-            Some(why) => Err(format!("Transmission refused the torrent: {why}")),
+            Some(_) => Err(format!("Transmission refused the torrent: {}", described(&response))),
             None => Err(format!("Transmission refused the call: {}", described(&response))),
         }
     }
 
-    /// Calls `POST /torrents` of rqbit. Adding a torrent again succeeds, too.
-    async fn add_to_rqbit(&self, torrent_file: &[u8]) -> Result<(), String> {
-        let call = self.authorized(Request::post(self.at("torrents?overwrite=true")));
+    /// Calls `POST /torrents` of rqbit. Adding a torrent again succeeds, too. Each torrent has a folder: rqbit would write two
+    /// files with one name into each other.
+    async fn add_to_rqbit(&self, request: &FetchRequest, torrent_file: &[u8]) -> Result<(), String> {
+        let folder = request.infohash.map(|hash| hash.to_string()).unwrap_or_default();
+        let call = self.authorized(Request::post(self.at(&format!("torrents?overwrite=true&sub_folder={folder}"))));
         let response = self.send(call.body(torrent_file.to_vec())).await?;
         if response.status().is_success() {
             return Ok(());
@@ -157,9 +164,10 @@ impl DownloadClient {
     }
 
     fn authorized(&self, call: http::request::Builder) -> http::request::Builder {
-        let Some((name, password)) = &self.user else { return call };
-        let credentials = STANDARD.encode(format!("{name}:{}", password.expose_secret()));
-        call.header(AUTHORIZATION, format!("Basic {credentials}"))
+        match &self.authorization {
+            Some(authorization) => call.header(AUTHORIZATION, authorization),
+            None => call,
+        }
     }
 
     async fn send(&self, call: http::Result<Request<Vec<u8>>>) -> Result<Response<Vec<u8>>, String> {

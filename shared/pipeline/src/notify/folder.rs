@@ -1,7 +1,8 @@
 //! A folder that a BitTorrent client watches for `.torrent` files.
 
-use std::fs;
+use std::fs::{DirBuilder, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use domain::FetchRequest;
@@ -13,9 +14,9 @@ use tokio::task::spawn_blocking;
 pub(super) struct WatchedFolder(PathBuf);
 
 impl WatchedFolder {
-    /// Opens a folder, or creates it. Returns an error if no file can be written in it.
+    /// Opens a folder, or creates it for its owner only. Returns an error if no file can be written in it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        fs::create_dir_all(path)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         part(path)?;
         Ok(Self(path.to_owned()))
     }
@@ -39,10 +40,8 @@ impl WatchedFolder {
 
 /// Creates a file in the folder that a client does not take for a complete one.
 fn part(folder: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = Builder::new();
-    builder.prefix(".proxytorrent-").suffix(".part");
-    // The client may run as another user. The folder decides who may read it.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    builder.tempfile_in(folder)
+    let part = Builder::new().prefix(".proxytorrent-").suffix(".part").tempfile_in(folder)?;
+    // The client may run as another user, whatever the umask is: the folder decides who may read it.
+    part.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    Ok(part)
 }

@@ -1,19 +1,18 @@
 //! Messages to people, by a notification service: ntfy, Gotify, Discord or Apprise.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use domain::{FetchRequest, Status};
+use domain::{Content, ContentHash, FetchRequest, FileName, InfoHash, MediaType, RequestId, Status, Timestamp, UserId};
 use fetcher::{DirectClient, Fetcher};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request};
-use minijinja::{Environment, UndefinedBehavior, context};
+use minijinja::{Environment, UndefinedBehavior, context, escape_formatter};
 use serde_json::{Value, json};
-use settings::{ExposeSecret, NotificationService, SecretUrl};
+use settings::{NotificationService, SecretUrl};
 use url::Url;
 
-use super::{BadReceiver, TIMEOUT, announced, check_status};
+use super::{BadReceiver, Delivery, TIMEOUT, basic_authorization, check_status};
 
-/// The message without `NOTIFY__TEMPLATE`. It has no URL: whoever runs the service would learn more than necessary.
+/// The message without `NOTIFY__TEMPLATE`. It has neither the URL of the request nor that of this server, which the operator of
+/// the service would learn.
 const DEFAULT_TEMPLATE: &str = "{% if status == 'ready' %}{{ file_name }} ({{ size|filesizeformat }})\
     {% else %}{{ host }}: {{ error_message }}{% endif %}";
 
@@ -21,7 +20,6 @@ const DEFAULT_TEMPLATE: &str = "{% if status == 'ready' %}{{ file_name }} ({{ si
 const LONGEST: usize = 1900;
 
 /// A notification service.
-#[derive(Debug)]
 pub(super) struct MessageService {
     kind: NotificationService,
     /// Without user name and password.
@@ -35,7 +33,6 @@ pub(super) struct MessageService {
 }
 
 /// How the service is reached.
-#[derive(Debug)]
 enum Route {
     /// Through the guard and the proxy.
     Fetcher(Fetcher),
@@ -62,22 +59,35 @@ impl MessageService {
             NotificationService::Gotify | NotificationService::Discord | NotificationService::Apprise => {}
         }
         let template = settings.template.clone().unwrap_or_else(|| DEFAULT_TEMPLATE.to_owned());
-        let template = template_environment(template).map_err(|error| BadReceiver::Template(error.to_string()))?;
-        let route = if settings.direct { Route::Direct(DirectClient::new()?) } else { Route::Fetcher(fetcher.clone()) };
+        let template =
+            template_environment(template, kind).map_err(|error| BadReceiver::Template(error.to_string()))?;
+        let route = if settings.direct {
+            Route::Direct(DirectClient::new(TIMEOUT)?)
+        } else {
+            fetcher.guard().check_url(&url).map_err(BadReceiver::Blocked)?;
+            Route::Fetcher(fetcher.clone())
+        };
         let service = Self { kind, url, headers: headers(secret_url), topic, template, route, public_url };
         service.check_template()?;
         Ok(Some(service))
     }
 
-    /// Renders the template for both kinds of messages, so that a mistake in it is found at the start.
+    /// Renders the template for a ready and for a failed request, so that a mistake in it is found at the start.
     fn check_template(&self) -> Result<(), BadReceiver> {
-        let sample = FetchRequest::unreadable(
-            domain::RequestId::new(),
-            domain::UserId::anonymous(),
-            domain::Timestamp::from_millis(0),
-        );
-        for status in [Status::Ready, Status::Failed] {
-            let row = FetchRequest { status, ..sample.clone() };
+        let (id, owner, now) = (RequestId::new(), UserId::anonymous(), Timestamp::from_millis(0));
+        let failed = FetchRequest::unreadable(id, owner, now);
+        let mut ready = FetchRequest { status: Status::Ready, failure: None, ..failed.clone() };
+        ready.infohash = Some(InfoHash::new([0; 20]));
+        ready.content = Some(Content {
+            hash: ContentHash::new([0; 32]),
+            size: 1,
+            media_type: MediaType::unknown(),
+            file_name: FileName::default(),
+            final_url: ready.spec.url.clone(),
+            origin_status: 200,
+            fetched_at: now,
+        });
+        for row in [ready, failed] {
             self.text(&row).map_err(|error| BadReceiver::Template(error.to_string()))?;
         }
         Ok(())
@@ -87,7 +97,7 @@ impl MessageService {
     fn text(&self, row: &FetchRequest) -> Result<String, minijinja::Error> {
         let (content, failure) = (row.content.as_ref(), row.failure.as_ref());
         let rendered = self.template.get_template("message")?.render(context! {
-            status => announced(row).as_str(),
+            status => row.status.as_str(),
             id => row.id.to_string(),
             owner => row.owner.as_str(),
             url => row.spec.url.as_str(),
@@ -103,14 +113,27 @@ impl MessageService {
         Ok(rendered.chars().take(LONGEST).collect())
     }
 
-    /// Sends the message for this request. The error says why it was not received.
-    pub async fn send(&self, row: &FetchRequest) -> Result<(), String> {
+    /// Sends the message for this request, unless it is neither ready nor failed any more. The error says why it was not
+    /// received.
+    pub async fn send(&self, row: &FetchRequest) -> Result<Delivery, String> {
+        if !matches!(row.status, Status::Ready | Status::Failed) {
+            return Ok(Delivery::NotNeeded);
+        }
         let text = self.text(row).map_err(|error| format!("NOTIFY__TEMPLATE: {error}"))?;
-        let body = self.body(announced(row), &text).to_string();
+        let body = self.body(row.status, &text).to_string();
+        let status = self.post(row, body).await?;
+        match (self.kind, status) {
+            (NotificationService::Apprise, 204) => Err("Apprise has no configuration under this key".into()),
+            _ => check_status(status).map(|()| Delivery::Delivered),
+        }
+    }
+
+    /// Sends a call to the service. Returns the HTTP status.
+    async fn post(&self, row: &FetchRequest, body: String) -> Result<u16, String> {
         match &self.route {
             Route::Fetcher(fetcher) => {
-                let status = fetcher.post(&row.owner, &self.url, self.headers.clone(), body, TIMEOUT).await;
-                check_status(status.map_err(|error| error.to_string())?)
+                let posted = fetcher.post(&row.owner, &self.url, self.headers.clone(), body, TIMEOUT).await;
+                posted.map_err(|error| error.to_string())
             }
             Route::Direct(client) => {
                 let mut request = Request::post(self.url.as_str()).body(body.into_bytes());
@@ -118,7 +141,7 @@ impl MessageService {
                     *request.headers_mut() = self.headers.clone();
                 }
                 let sent = client.send(request.map_err(|error| error.to_string())?).await;
-                check_status(sent.map_err(|error| error.to_string())?.status().as_u16())
+                sent.map(|response| response.status().as_u16()).map_err(|error| error.to_string())
             }
         }
     }
@@ -127,25 +150,14 @@ impl MessageService {
     fn body(&self, status: Status, text: &str) -> Value {
         let is_ready = status == Status::Ready;
         let title = if is_ready { "Torrent ready" } else { "Fetch failed" };
-        let link = self.public_url.as_ref().map(Url::as_str);
         match self.kind {
             // docs.ntfy.sh/publish, "Publish as JSON".
             NotificationService::Ntfy => {
                 let tag = if is_ready { "white_check_mark" } else { "x" };
-                let mut body = json!({ "topic": self.topic, "title": title, "message": text, "tags": [tag] });
-                if let Some(link) = link {
-                    body["click"] = link.into();
-                }
-                body
+                json!({ "topic": self.topic, "title": title, "message": text, "tags": [tag] })
             }
-            // gotify.net/api-docs, createMessage; gotify.net/docs/msgextras.
-            NotificationService::Gotify => {
-                let mut body = json!({ "title": title, "message": text });
-                if let Some(link) = link {
-                    body["extras"] = json!({ "client::notification": { "click": { "url": link } } });
-                }
-                body
-            }
+            // gotify.net/api-docs, createMessage. The app is silent about messages of a low priority.
+            NotificationService::Gotify => json!({ "title": title, "message": text, "priority": 5 }),
             // discord.com/developers/docs/resources/webhook. Names in a file name must not notify anybody.
             NotificationService::Discord => {
                 json!({ "content": format!("**{title}**\n{text}"), "allowed_mentions": { "parse": [] } })
@@ -166,23 +178,36 @@ fn split_topic(url: &mut Url) -> Option<String> {
     Some(topic).filter(|topic| !topic.is_empty())
 }
 
-fn template_environment(template: String) -> Result<Environment<'static>, minijinja::Error> {
+fn template_environment(template: String, kind: NotificationService) -> Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     // A name that does not exist is an error.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.add_filter("filesizeformat", minijinja_contrib::filters::filesizeformat);
+    if kind == NotificationService::Discord {
+        environment.set_formatter(|output, state, value| match value.as_str() {
+            Some(text) => output.write_str(&escape_markdown(text)).map_err(minijinja::Error::from),
+            None => escape_formatter(output, state, value),
+        });
+    }
     environment.add_template_owned("message", template)?;
     Ok(environment)
 }
 
-/// The headers of each call: the type of the body, and the credentials in the URL (RFC 7617).
+/// Escapes the characters that Discord's Markdown gives a meaning to, so that file names are shown as they are.
+fn escape_markdown(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if "\\*_~`|>#[]()-".contains(character) {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    escaped
+}
+
+/// The headers of each call: the type of the body, and the credentials in the URL.
 fn headers(url: &SecretUrl) -> HeaderMap {
     let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    if let Some((name, password)) = url.user() {
-        let credentials = STANDARD.encode(format!("{name}:{}", password.expose_secret()));
-        let mut value = HeaderValue::try_from(format!("Basic {credentials}")).expect("base64 is ASCII");
-        value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
-    }
+    headers.extend(basic_authorization(url).map(|value| (AUTHORIZATION, value)));
     headers
 }

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use domain::{FetchRequest, Timestamp};
+use domain::{FetchRequest, Status, Timestamp};
 use fetcher::Fetcher;
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::CONTENT_TYPE;
@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 use sha2::Sha256;
 
-use super::{TIMEOUT, announced, check_status};
+use super::{Delivery, TIMEOUT, check_status};
 
 /// The sender of webhooks.
 #[derive(Debug, Clone)]
@@ -52,8 +52,8 @@ impl WebhookKey {
 
 impl Webhook {
     /// Sends the webhook of this request. The error says why it was not received.
-    pub async fn send(&self, row: &FetchRequest, now: Timestamp) -> Result<(), String> {
-        let Some(url) = &row.spec.callback_url else { return Ok(()) };
+    pub async fn send(&self, row: &FetchRequest, now: Timestamp) -> Result<Delivery, String> {
+        let Some(url) = &row.spec.callback_url else { return Ok(Delivery::NotNeeded) };
         let body = payload(row, now);
         // The same for every try, so that the receiver recognizes a repetition.
         let message = format!("msg_{}_{}", row.id, announced(row));
@@ -69,11 +69,16 @@ impl Webhook {
             headers.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect();
         match self.fetcher.post(&row.owner, url, headers, body, TIMEOUT).await {
             // The receiver wants no more webhooks.
-            Ok(410) => Ok(()),
-            Ok(status) => check_status(status),
+            Ok(410) => Ok(Delivery::NotNeeded),
+            Ok(status) => check_status(status).map(|()| Delivery::Delivered),
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// The status that is announced: ready or failed, as it was when the webhook became due.
+fn announced(row: &FetchRequest) -> Status {
+    if row.status == Status::Failed { Status::Failed } else { Status::Ready }
 }
 
 fn payload(row: &FetchRequest, now: Timestamp) -> String {

@@ -17,6 +17,7 @@ macro_rules! notifications_contract {
             the_notification_of_a_failed_request_is_due,
             the_notification_of_a_seeded_request_is_due,
             every_end_of_a_request_notifies_all_its_receivers,
+            a_lost_claim_of_a_notification_changes_nothing,
         );
     };
 }
@@ -34,18 +35,18 @@ pub async fn the_notification_of_a_failed_request_is_due<R: Requests>(store: &R)
     assert_eq!(store.due_notifications(NOW, 10).await.unwrap(), [wanted.id]);
     let claims = join_all((0..10).map(|_| store.claim_notification(wanted.id, NOW, LEASE))).await;
     let claims: Vec<_> = claims.into_iter().filter_map(Result::unwrap).collect();
-    let [DueNotification { request, receivers, tries }] = &claims[..] else { panic!("{claims:?}") };
+    let [DueNotification { request, receivers, tries, .. }] = &claims[..] else { panic!("{claims:?}") };
     assert_eq!((request.status, *receivers, *tries), (Status::Failed, wanted.receivers, 0));
     assert!(store.due_notifications(NOW, 10).await.unwrap().is_empty());
     let again = async || store.claim_notification(wanted.id, NOW + LEASE, LEASE).await.unwrap().expect("it is due");
     let claimed = again().await;
     assert_eq!((claimed.receivers, claimed.tries), (wanted.receivers, 1), "the first claim was not finished");
     let left: Receivers = [Receiver::Service].into_iter().collect();
-    store.finish_notification(wanted.id, Some((NOW + LEASE, left))).await.unwrap();
+    store.finish_notification(&claimed, Some((NOW + LEASE, left))).await.unwrap();
     assert_eq!(store.due_notifications(NOW + LEASE, 10).await.unwrap(), [wanted.id]);
     let claimed = again().await;
     assert_eq!((claimed.receivers, claimed.tries, claimed.request.receivers), (left, 2, wanted.receivers));
-    store.finish_notification(wanted.id, None).await.unwrap();
+    store.finish_notification(&claimed, None).await.unwrap();
     assert!(store.claim_notification(wanted.id, NOW + LEASE * 10, LEASE).await.unwrap().is_none());
 }
 
@@ -67,7 +68,8 @@ pub async fn the_notification_of_a_seeded_request_is_due<R: Requests>(store: &R)
         assert_eq!(store.due_notifications(NOW, 10).await.unwrap(), []);
         apply(&end).await;
         assert_eq!(store.due_notifications(NOW, 10).await.unwrap(), [id]);
-        store.finish_notification(id, None).await.unwrap();
+        let claimed = store.claim_notification(id, NOW, LEASE).await.unwrap().expect("it is due");
+        store.finish_notification(&claimed, None).await.unwrap();
     }
 }
 
@@ -84,8 +86,33 @@ pub async fn every_end_of_a_request_notifies_all_its_receivers<R: Requests>(stor
         let first = store.claim_notification(id, NOW, LEASE).await.unwrap().expect("it is due");
         assert_eq!((first.receivers, first.tries), (receivers, 0));
         let left = [Receiver::Folder].into_iter().collect();
-        store.finish_notification(id, Some((NOW + LEASE, left))).await.unwrap();
+        store.finish_notification(&first, Some((NOW + LEASE, left))).await.unwrap();
         let repackaged = store.apply(id, Condition::HasTorrent(infohash), &Transition::repackage(NOW), NOW).await;
         repackaged.unwrap().done().expect("the row");
     }
+}
+
+/// Neither after its time, when another worker has claimed the notification, nor after a transition that makes it due again.
+pub async fn a_lost_claim_of_a_notification_changes_nothing<R: Requests>(store: &R) {
+    let (hash, infohash, later) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]), NOW + LEASE);
+    let mut row = request("alice", "http://h/");
+    row.receivers = [Receiver::Webhook, Receiver::Folder].into_iter().collect();
+    let receivers = row.receivers;
+    let id = fetched(store, row, hash).await;
+    packaged(store, id, infohash).await;
+    seeded(store, id, infohash).await;
+    let left = Some((NOW + LEASE * 9, [Receiver::Folder].into_iter().collect()));
+
+    let lost = store.claim_notification(id, NOW, LEASE).await.unwrap().expect("it is due");
+    let held = store.claim_notification(id, later, LEASE).await.unwrap().expect("the lease has expired");
+    store.finish_notification(&lost, left).await.unwrap();
+    assert_eq!(store.claim_notification(id, later, LEASE).await.unwrap(), None);
+
+    let repackaged = store.apply(id, Condition::HasTorrent(infohash), &Transition::repackage(NOW), NOW).await;
+    repackaged.unwrap().done().expect("the row");
+    packaged(store, id, infohash).await;
+    seeded(store, id, infohash).await;
+    store.finish_notification(&held, left).await.unwrap();
+    let again = store.claim_notification(id, NOW, LEASE).await.unwrap().expect("it is due again");
+    assert_eq!((again.receivers, again.tries), (receivers, 0));
 }

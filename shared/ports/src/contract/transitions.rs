@@ -98,7 +98,9 @@ pub async fn a_transition_makes_the_notification_of_its_request_due<R: Requests>
         for has_receiver in [false, true] {
             let row = row_in(store, transition.from[0], has_receiver).await;
             // The transitions to this status may already have made the notification due.
-            store.finish_notification(row.id, None).await.unwrap();
+            if let Some(earlier) = store.claim_notification(row.id, NOW, LEASE).await.unwrap() {
+                store.finish_notification(&earlier, None).await.unwrap();
+            }
             store.apply(row.id, Condition::Always, &transition, LATER).await.unwrap().done().expect("the row");
             let due = store.claim_notification(row.id, LATER, LEASE).await.unwrap().is_some();
             assert_eq!(due, has_receiver && transition.notifies(), "{}", transition.name);

@@ -16,8 +16,8 @@ section! {
         /// https://gotify.example.org/?token=TOKEN, https://discord.com/api/webhooks/ID/TOKEN,
         /// https://apprise.example.org/notify/KEY.
         url: Option<SecretUrl> = "";
-        /// The template of the message, in the syntax of Jinja. By default the file name, and the size or the error. The
-        /// variables are listed in docs/notifications.md.
+        /// The template of the message, in the syntax of Jinja. By default the file name and the
+        /// size, or the host and the error. The variables are listed in docs/notifications.md.
         template: Option<String> = "";
         /// Whether the notification service is connected to directly, at any address. It then sees this machine's address:
         /// for a service on your own network. If not, messages are sent as fetches are, through the proxy and to public

@@ -1,8 +1,6 @@
 //! The seed step of several seeders that share one table of torrents, each with a libtorrent session. The test says which
 //! of them run.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +13,8 @@ use proxytorrent_pipeline::{Restored, Seed};
 use seeder::SeedSession;
 use tempfile::TempDir;
 use tokio::sync::watch;
+
+use crate::common;
 
 const TORRENTS: u8 = 60;
 

@@ -1,8 +1,6 @@
 //! Package, seed, release, sweep, orphan and scrub steps on the embedded backend (SQLite, a folder) and a libtorrent
 //! session, with a manual clock.
 
-mod common;
-
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +18,8 @@ use proxytorrent_pipeline::{
 use seeder::SeedSession;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+
+use crate::common;
 
 struct TestEnv {
     stores: Stores,
