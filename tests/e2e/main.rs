@@ -27,3 +27,4 @@ mod reverse_proxy;
 mod schema;
 mod signatures;
 mod tracker;
+mod url_folder;

@@ -5,6 +5,7 @@ mod fair_queue;
 mod health;
 mod metrics;
 mod torrent_files;
+mod url_folder;
 mod workers;
 
 use std::io::Write;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use api::{Api, Deployment, HttpLimits, Webseed};
 use fetcher::{BoundInterface, Fetcher, Interface};
-use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
+use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, RestoreProgress, Scrub, Seed, Sweep};
 use ports::{Stores, UploadLimiter};
 use seeder::http::Process;
 use seeder::{Reader, Registration, SeedSession, UploadLimit};
@@ -28,6 +29,7 @@ use url::Url;
 use self::backend::{Backend, tracker_secret};
 use self::fair_queue::Bounds;
 use self::torrent_files::OwnerTorrentFiles;
+use self::url_folder::UrlFolder;
 use self::workers::{Steps, Workers};
 use crate::error::CommandError;
 
@@ -105,6 +107,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let recorder = recorder.transpose();
     let recorder = recorder.map_err(|error| CommandError::Start(format!("cannot record metrics: {error}")))?;
     let api = api(&settings, &backend, address)?;
+    let url_folder = UrlFolder::open(&settings.url_folder, &api)?;
     let steps = steps(stores, &fetcher, &session, &settings, &api)?;
     let findings = steps.scrub.findings.clone();
     // The last run may have left uploads that cannot be resumed.
@@ -150,13 +153,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     tokio::spawn(block_own_addresses(fetcher.clone(), session.addresses()));
     seeder::follow_vpn_files(&session, &settings.seeder, &stop);
     if let Some(listener) = seeder_http {
-        let health = Box::new(move || restored.health());
-        let metrics = render.map(|render| -> Box<dyn Fn() -> String + Send + Sync> { Box::new(move || render()) });
-        let process = Process { health, metrics };
-        let router = seeder::http::router(session.clone(), process);
+        let router = seeder::http::router(session.clone(), process(restored, render));
         tokio::spawn(api::serve(listener, router, HttpLimits::new(&settings), stop.clone()));
     }
-    let router = api::router(Arc::new(api));
+    let api = Arc::new(api);
+    if let Some(folder) = url_folder {
+        tokio::spawn(folder.watch(api.clone(), stop.clone()));
+    }
+    let router = api::router(api);
     let serving = tokio::spawn(api::serve(listener, router, HttpLimits::new(&settings), stop.clone()));
 
     stop.cancelled().await;
@@ -172,6 +176,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         seeder::exit_immediately(0);
     }
     Ok(())
+}
+
+/// Returns what the seeder's own HTTP server shows.
+fn process(
+    restored: Arc<RestoreProgress>,
+    render: Option<Arc<impl Fn() -> String + Send + Sync + 'static>>,
+) -> Process {
+    let metrics = render.map(|render| -> Box<dyn Fn() -> String + Send + Sync> { Box::new(move || render()) });
+    Process { health: Box::new(move || restored.health()), metrics }
 }
 
 /// Creates the fetcher, bound to the network interface of the seeder.

@@ -217,6 +217,12 @@ impl Problem {
         self.retry_after
     }
 
+    /// Returns the detail, with that of each validation error.
+    pub fn explained(&self) -> String {
+        let errors: Vec<_> = self.errors.iter().map(|error| format!("{} {}", error.field, error.detail)).collect();
+        if errors.is_empty() { self.detail.clone() } else { errors.join("; ") }
+    }
+
     /// Writes the problem into the body of `response`, which was made from it.
     pub fn render(self, response: &mut Response, path: &str) {
         *response.body_mut() = Body::from(self.body(path).to_string());

@@ -26,4 +26,4 @@ pub use text_enum::UnknownText;
 pub use timestamp::{Timestamp, millis};
 pub use torrent::{Torrent, TorrentFormat, TorrentState};
 pub use transition::{Completed, Due, FromNow, Lease, Retries, Transition, Update};
-pub use url_list::url_lines;
+pub use url_list::{shortcut_url, url_lines};

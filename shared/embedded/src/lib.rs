@@ -12,6 +12,7 @@ mod sqlite;
 
 pub use clock::SteadyClock;
 pub use data_folder::{FolderLock, OpenError, load_or_create_secret};
+pub use files::create_private_folder;
 pub use folder::contents::FolderContents;
 pub use folder::space::{SpaceLimits, default_min_free};
 pub use memory::seeders::MemorySeeders;

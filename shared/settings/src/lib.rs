@@ -26,7 +26,7 @@ pub use secrecy::{ExposeSecret, SecretString};
 pub use secret_url::SecretUrl;
 pub use sections::{
     Aws, Cache, Client, Database, DownloadClient, Ecs, Fetcher, Limits, Monitoring, Notify, RateLimit, Security,
-    Seeder, Server, Storage, Torrent, Tracker,
+    Seeder, Server, Storage, Torrent, Tracker, UrlFolder,
 };
 pub use source::{Description, Problems};
 pub use value::{
@@ -64,6 +64,7 @@ pub struct Settings {
     pub ecs: Ecs,
     pub notify: Notify,
     pub download_client: DownloadClient,
+    pub url_folder: UrlFolder,
     pub monitoring: Monitoring,
     /// Warnings for the operator: settings that are valid and probably not intended.
     pub warnings: Vec<String>,
@@ -167,6 +168,7 @@ impl Settings {
             Ecs::read(&mut source),
             Notify::read(&mut source),
             DownloadClient::read(&mut source),
+            UrlFolder::read(&mut source),
             Monitoring::read(&mut source),
         );
         source.refuse_unknown_names();
@@ -188,6 +190,7 @@ impl Settings {
                 Some(ecs),
                 Some(notify),
                 Some(download_client),
+                Some(url_folder),
                 Some(monitoring),
             ) => Some(Self {
                 server,
@@ -206,6 +209,7 @@ impl Settings {
                 ecs,
                 notify,
                 download_client,
+                url_folder,
                 monitoring,
                 warnings: source.warnings(),
             }),
@@ -273,6 +277,9 @@ impl Settings {
         self.seeder.refuse_contradictions(&mut refuse);
         self.notify.refuse_contradictions(role, &mut refuse);
         self.download_client.refuse_contradictions(&mut refuse);
+        if self.url_folder.path.is_some() && self.url_folder.owner.is_none() && security.auth_enabled {
+            refuse("URL_FOLDER__OWNER", "must be set with URL_FOLDER__PATH: the user who owns the requests");
+        }
         if self.seeder.interface.is_some() && self.seeder.listen.iter().any(|l| !l.ip().is_unspecified()) {
             refuse(
                 "SEEDER__LISTEN",

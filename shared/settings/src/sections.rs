@@ -45,8 +45,10 @@ macro_rules! section {
 }
 
 mod receivers;
+mod url_folder;
 
 pub use receivers::{DownloadClient, Notify};
+pub use url_folder::UrlFolder;
 
 section! {
     /// The API server.

@@ -14,6 +14,7 @@ use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, StatusCode};
 use ports::{Share, Task};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tracing::{info, warn};
 use utoipa::ToSchema;
 
@@ -190,6 +191,30 @@ pub(super) async fn accept(
         warn!(request.id = %row.id, %error, "task not enqueued");
     }
     Ok(created)
+}
+
+/// The refusal of a request that this program wants to create for a user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Refused {
+    /// What is wrong.
+    pub detail: String,
+    /// After how long it may be created; `None`: never.
+    pub retry_after: Option<Duration>,
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self { retry_after: problem.seconds_to_wait().map(Duration::from_secs), detail: problem.explained() }
+    }
+}
+
+/// Creates a request of this user for a URL, with the same validation and limits as `POST /v1/requests`. An earlier call with
+/// the same key has the same result.
+pub async fn create_for(api: &Api, user: UserId, key: &IdempotencyKey, url: &str) -> Result<RequestId, Refused> {
+    api.limits.count(&*api.guards, &user, None, api.clock.now()).await?;
+    let body = json!({ "url": url }).to_string();
+    Ok(accept(api, user, None, Some(key), body.as_bytes()).await?.id)
 }
 
 /// Creates the row, unless a quota of its owner is reached.
