@@ -55,6 +55,7 @@ fn api(backend: &Backend) -> Result<Api, Error> {
         seeders: backend.seeders.clone(),
         // No function serves webseeds.
         webseed_base: settings.torrent.webseed_base(None).cloned(),
+        jwt: None,
     };
     let api = Api::new(&backend.stores, backend.guards.clone(), backend.swarm.clone(), settings, deployment);
     // API Gateway itself reports the address of the client.

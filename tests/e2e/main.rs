@@ -13,6 +13,7 @@ mod fetching;
 mod following;
 mod hostile;
 mod integrity;
+mod jwt;
 mod limits;
 mod listen_port;
 mod lookups;

@@ -3,6 +3,7 @@
 mod backend;
 mod fair_queue;
 mod health;
+mod jwt;
 mod metrics;
 mod torrent_files;
 mod url_folder;
@@ -13,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Api, Deployment, HttpLimits, Webseed};
+use api::{Api, Deployment, HttpLimits, TokenVerifier, Webseed};
 use fetcher::{BoundInterface, Fetcher, Interface};
 use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, RestoreProgress, Scrub, Seed, Sweep};
 use ports::{Stores, UploadLimiter};
@@ -28,6 +29,7 @@ use url::Url;
 
 use self::backend::{Backend, tracker_secret};
 use self::fair_queue::Bounds;
+use self::jwt::JwtVerifier;
 use self::torrent_files::OwnerTorrentFiles;
 use self::url_folder::UrlFolder;
 use self::workers::{Steps, Workers};
@@ -106,7 +108,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let recorder = settings.monitoring.metrics_enabled.then(|| Recorder::install(env!("CARGO_PKG_VERSION")));
     let recorder = recorder.transpose();
     let recorder = recorder.map_err(|error| CommandError::Start(format!("cannot record metrics: {error}")))?;
-    let api = api(&settings, &backend, address)?;
+    let api = api(&settings, &backend, &fetcher, address)?;
     let url_folder = UrlFolder::open(&settings.url_folder, &api)?;
     let steps = steps(stores, &fetcher, &session, &settings, &api)?;
     let findings = steps.scrub.findings.clone();
@@ -271,7 +273,8 @@ async fn block_own_addresses(fetcher: Fetcher, mut addresses: watch::Receiver<Ve
     }
 }
 
-fn api(settings: &Settings, backend: &Backend, address: SocketAddr) -> Result<Api, CommandError> {
+fn api(settings: &Settings, backend: &Backend, fetcher: &Fetcher, address: SocketAddr) -> Result<Api, CommandError> {
+    let jwt = JwtVerifier::new(&settings.security, fetcher)?;
     let public_url = match &settings.server.public_url {
         Some(url) => url.clone(),
         None => Url::parse(&format!("http://{address}")).map_err(CommandError::start)?,
@@ -281,6 +284,7 @@ fn api(settings: &Settings, backend: &Backend, address: SocketAddr) -> Result<Ap
         seeders: backend.seeders.clone(),
         webseed_base: settings.torrent.webseed_base(Some(&public_url)).cloned(),
         public_url,
+        jwt: jwt.map(|verifier| -> Arc<dyn TokenVerifier> { Arc::new(verifier) }),
     };
     Ok(Api::new(&backend.stores, backend.guards.clone(), backend.swarm.clone(), settings, deployment))
 }

@@ -33,7 +33,7 @@ mod webhook;
 mod webseed;
 
 pub use abuse::AbuseLimits;
-pub use auth::{Authenticator, sign};
+pub use auth::{Authenticator, IssuerUnavailable, TokenVerifier, sign};
 pub use estimate::{Backlog, Estimate};
 pub use health::{HealthCheck, HealthChecks};
 pub use http_server::{HttpLimits, serve};

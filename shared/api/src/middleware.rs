@@ -22,7 +22,7 @@ use crate::limits::MAX_BODY;
 use crate::problem::Problem;
 use crate::problem_code::ProblemCode;
 use crate::state::Api;
-use crate::{browser, metrics};
+use crate::{auth, browser, metrics};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -138,7 +138,7 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, 
     match api.authenticator.check(&parts, &body, &*api.guards, &*api.clock).await {
         Err(problem) => {
             if problem.status() == StatusCode::UNAUTHORIZED {
-                api.abuse.count_failure(client, "signature");
+                api.abuse.count_failure(client, if auth::is_signed(&parts.headers) { "signature" } else { "token" });
             }
             problem.into_response()
         }

@@ -87,6 +87,8 @@ codes! {
     ContentUnavailable = "content_unavailable" SERVICE_UNAVAILABLE,
     /// A store of the service is unavailable.
     StoreUnavailable = "store_unavailable" SERVICE_UNAVAILABLE,
+    /// The keys of the issuer of JSON Web Tokens cannot be read.
+    IssuerUnavailable = "issuer_unavailable" SERVICE_UNAVAILABLE,
     /// Too many downloads are running.
     TooManyDownloads = "too_many_downloads" SERVICE_UNAVAILABLE,
     /// The service has no storage space left.

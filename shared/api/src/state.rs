@@ -9,7 +9,7 @@ use settings::Settings;
 use url::Url;
 
 use crate::abuse::AbuseLimits;
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, TokenVerifier};
 use crate::estimate::Estimate;
 use crate::health::HealthChecks;
 use crate::limits::Limits;
@@ -79,6 +79,8 @@ pub struct Deployment {
     pub seeders: Arc<dyn Seeders>,
     /// The base of webseed URLs; `None`: torrents name none.
     pub webseed_base: Option<Url>,
+    /// The verifier of the tokens of `SECURITY__JWT_ISSUER`.
+    pub jwt: Option<Arc<dyn TokenVerifier>>,
 }
 
 impl Api {
@@ -91,7 +93,7 @@ impl Api {
         settings: &Settings,
         deployment: Deployment,
     ) -> Self {
-        let authenticator = Authenticator::new(&settings.security);
+        let authenticator = Authenticator::new(&settings.security, deployment.jwt);
         let passkeys = Arc::new(Passkeys::new(&deployment.tracker_secret, authenticator.users()));
         let links = TorrentLinks {
             passkeys: passkeys.clone(),

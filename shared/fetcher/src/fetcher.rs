@@ -216,6 +216,30 @@ impl Fetcher {
         Ok(answer.map_err(|_| late())??.status().as_u16())
     }
 
+    /// Returns the body of a small document, such as the keys of an issuer, through the same guard and proxies as a fetch. Does not
+    /// follow redirects. `limit` is the timeout, with the body, and `largest` the limit of the body in bytes.
+    pub async fn document(&self, url: &Url, limit: Duration, largest: usize) -> Result<Vec<u8>, FetchError> {
+        let owner = UserId::anonymous();
+        let session = self.sender.session(&owner);
+        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+        let outbound = OutboundRequest { url: url.clone(), method: Method::GET, headers, body: None };
+        let read = async {
+            let mut response = self.sender.send(&session, &outbound, &outbound.headers).await?;
+            check_status(&response)?;
+            let mut body = vec![];
+            let broken = |_| FetchError::new(FailureCode::TransferBroken, "the document was not received completely");
+            while let Some(chunk) = response.chunk().await.map_err(broken)? {
+                if body.len() + chunk.len() > largest {
+                    return Err(FetchError::new(FailureCode::TooLarge, "the document is too large"));
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok(body)
+        };
+        let late = || FetchError::new(FailureCode::ReadTimeout, "the document was not received in time");
+        tokio::time::timeout(limit, read).await.map_err(|_| late())?
+    }
+
     /// Sends the HTTP request and follows redirects. Every redirect passes the whole guard again.
     async fn respond(
         &self,

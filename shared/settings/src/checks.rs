@@ -61,6 +61,25 @@ impl Security {
         if let Some(user_header) = &self.user_header {
             self.refuse_user_header(&user_header.to_ascii_lowercase(), refuse);
         }
+        self.refuse_jwt_settings(refuse);
+    }
+
+    /// Reports settings of JSON Web Tokens that contradict each other.
+    fn refuse_jwt_settings(&self, refuse: &mut dyn FnMut(&str, &str)) {
+        match (&self.jwt_issuer, &self.jwt_audience) {
+            (Some(_), None) => refuse(
+                "SECURITY__JWT_AUDIENCE",
+                "must be set with SECURITY__JWT_ISSUER: otherwise a token for any other service would be accepted",
+            ),
+            (None, Some(_)) => refuse("SECURITY__JWT_ISSUER", "must be set with SECURITY__JWT_AUDIENCE"),
+            _ => {}
+        }
+        if self.jwt_issuer.as_ref().is_some_and(|issuer| issuer.scheme() != "https") && !self.jwt_direct {
+            refuse(
+                "SECURITY__JWT_ISSUER",
+                "is not https: who is between could forge keys; allowed: https, or http with SECURITY__JWT_DIRECT=true",
+            );
+        }
     }
 
     /// Reports a header of the user that cannot work.

@@ -234,13 +234,19 @@ impl Settings {
         let security = &self.security;
         let nobody =
             security.bearer_tokens.is_empty() && security.hmac_secret.is_none() && security.hmac_keys.is_empty();
-        let nobody = nobody && security.user_header.is_none();
+        let nobody = nobody && security.user_header.is_none() && security.jwt_issuer.is_none();
         if security.auth_enabled && nobody && matches!(role, Role::AllInOne | Role::Api) {
             refuse(
                 "SECURITY__BEARER_TOKENS",
                 "authentication is on, but no token or key is configured: set SECURITY__BEARER_TOKENS (e.g. to the \
                  output of `openssl rand -hex 32`), SECURITY__HMAC_KEYS or SECURITY__HMAC_SECRET, or turn \
                  authentication off with SECURITY__AUTH_ENABLED=false",
+            );
+        }
+        if security.jwt_issuer.is_some() && role != Role::AllInOne {
+            refuse(
+                "SECURITY__JWT_ISSUER",
+                "is not available on AWS: let an authorizer of API Gateway check JSON Web Tokens",
             );
         }
         if matches!(role, Role::AllInOne | Role::Fetcher) {

@@ -116,6 +116,17 @@ section! {
         /// The header in which the reverse proxies of SECURITY__TRUSTED_PROXIES name the user that they have
         /// authenticated, such as Remote-User. They must remove it from the calls of clients. Empty: none.
         user_header: Option<String> = "";
+        /// The issuer of JSON Web Tokens that are accepted as bearer tokens: an OpenID provider, such as
+        /// https://auth.example.org/realms/main. Its keys are found by OpenID Connect Discovery. Needs
+        /// SECURITY__JWT_AUDIENCE. Empty: none. Not used on AWS, where API Gateway can check them.
+        jwt_issuer: Option<Url> = "";
+        /// The audience that these tokens must be for (their claim aud).
+        jwt_audience: Option<String> = "";
+        /// The claim of these tokens that is the name of the user.
+        jwt_user_claim: String = "sub";
+        /// Whether the issuer is connected to directly, at any address: for one on your own network. If not, it is connected to
+        /// as origins are, through the proxy and at a public address, and its URL must be https.
+        jwt_direct: bool = "false";
     }
 }
 

@@ -28,17 +28,21 @@ impl BearerTokens {
         Self { header, known: known.collect() }
     }
 
-    /// Returns the user of the token in the header, or `None` if there is no valid token.
-    pub fn check(&self, headers: &HeaderMap) -> Option<UserId> {
+    /// Returns the token in the header, valid or not.
+    pub fn shown<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
         let value = headers.get(&self.header)?.to_str().ok()?;
         let scheme = value.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer "));
-        let token = match scheme {
-            Some(_) => value[7..].trim(),
+        match scheme {
+            Some(_) => Some(value[7..].trim()),
             // A custom token header may hold the bare token, without the scheme.
-            None if self.header != AUTHORIZATION => value.trim(),
-            None => return None,
-        };
-        let digest: [u8; 32] = Sha256::digest(token).into();
+            None if self.header != AUTHORIZATION => Some(value.trim()),
+            None => None,
+        }
+    }
+
+    /// Returns the user of the token in the header, or `None` if there is no valid token.
+    pub fn check(&self, headers: &HeaderMap) -> Option<UserId> {
+        let digest: [u8; 32] = Sha256::digest(self.shown(headers)?).into();
         // Compares with every token, each in constant time: the duration reveals nothing.
         let mut found = None;
         for (known, user) in &self.known {
