@@ -46,11 +46,42 @@ pub(crate) struct Request {
     #[serde(default)]
     pub received_bytes: u64,
     pub total_bytes: Option<u64>,
+    #[serde(default)]
+    pub retry_count: u32,
     pub content_hash: Option<ContentHash>,
     pub content_size: Option<u64>,
     pub file_name: Option<String>,
     pub error_code: Option<String>,
     pub error_message: Option<String>,
+    pub waiting: Option<Waiting>,
+}
+
+/// Why a queued request waits.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Waiting {
+    pub reason: String,
+    pub until: Option<String>,
+    pub ahead: Option<u64>,
+}
+
+impl Request {
+    /// Returns why the request waits, in words; `None` if it does not, or not for long.
+    pub fn why_it_waits(&self) -> Option<String> {
+        let waiting = self.waiting.as_ref()?;
+        match (waiting.reason.as_str(), waiting.ahead) {
+            ("retry", _) => {
+                let until = waiting.until.as_deref().unwrap_or("later");
+                let code = self.error_code.as_deref().unwrap_or("unknown");
+                let why = printable(self.error_message.as_deref().unwrap_or_default());
+                Some(format!("waits until {until} to try again: {why} ({code})"))
+            }
+            ("identical_request", _) => Some("waits for an identical request that is being fetched".into()),
+            ("turn", Some(ahead)) if ahead > 0 => {
+                Some(format!("waits for its turn: {ahead} of your requests come first"))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A page of requests, each as JSON.

@@ -14,6 +14,9 @@ use crate::progress::Display;
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// After how long it is said why a request is still queued.
+const EXPLAIN_AFTER: Duration = Duration::from_secs(2);
+
 /// How long a server may be out of reach, such as during a restart, while requests are waited for.
 const OUTAGE: Duration = Duration::from_secs(120);
 
@@ -30,10 +33,20 @@ impl<'a> Waiter<'a> {
 
     /// Waits until the request is ready; an error if it ends otherwise.
     pub async fn wait(&self, id: RequestId, display: &mut Display) -> Result<Request, CommandError> {
-        let mut pause = FIRST_WAIT;
+        let (mut pause, started, mut explained) = (FIRST_WAIT, Instant::now(), None);
         loop {
             let request = self.patiently(Some(display), async || self.client.get(id).await).await?;
             display.show(&request);
+            if started.elapsed() > EXPLAIN_AFTER
+                && let Some(why) = request.why_it_waits()
+            {
+                // Once for each try: the number of requests before it changes all the time.
+                let about = Some((request.retry_count, request.waiting.as_ref().map(|waiting| waiting.reason.clone())));
+                if explained != about {
+                    display.note(&format!("request {id} {why}"));
+                    explained = about;
+                }
+            }
             match request.status {
                 Status::Ready => return Ok(request),
                 Status::Failed => {

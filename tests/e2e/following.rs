@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use proxytorrent_tests::{Origin, TestServer, read_json};
+use proxytorrent_tests::{Origin, TestServer, free_port, read_json};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -125,4 +125,40 @@ async fn rest(stream: reqwest::Response) -> (String, Vec<Value>) {
     let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
     let rows = data.map(|row| serde_json::from_str(row).unwrap()).collect();
     (text, rows)
+}
+
+#[tokio::test]
+async fn a_queued_request_says_why_it_waits() {
+    let (server, origin) = (TestServer::with(&[("FETCHER__MAX_CONCURRENT", "1")]).await, Origin::start().await);
+    let running = server.create(json!({ "url": origin.url("/gated/1000/1") })).await;
+    assert_eq!(server.until(&running, |row| row["status"] == "fetching").await["waiting"], Value::Null);
+    for ahead in 0..3 {
+        let id = server.create(json!({ "url": origin.file(10, ahead, "a") })).await;
+        let waiting = server.until(&id, |row| !row["waiting"]["ahead"].is_null()).await;
+        assert_eq!(waiting["waiting"], json!({ "reason": "turn", "until": null, "ahead": ahead }));
+    }
+    origin.open_gate();
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_another_try_or_an_identical_request_says_so() {
+    let (server, origin) = (TestServer::start().await, Origin::start().await);
+    let url = origin.url("/gated/1000/1");
+    let running = server.create(json!({ "url": url })).await;
+    server.until(&running, |row| row["status"] == "fetching").await;
+    let identical = server.create(json!({ "url": url })).await;
+    let waiting = server.until(&identical, |row| row["waiting"]["reason"] == "identical_request").await;
+    assert_eq!(waiting["waiting"]["until"], Value::Null);
+
+    let refused = server.create(json!({ "url": format!("http://127.0.0.1:{}/", free_port()) })).await;
+    let waiting = server.until(&refused, |row| row["waiting"]["reason"] == "retry").await;
+    assert_eq!(waiting["error_code"], "connection_failed");
+    let next = waiting["waiting"]["until"].as_str().expect("a time");
+    let format = &time::format_description::well_known::Rfc3339;
+    assert!(
+        time::OffsetDateTime::parse(next, format).unwrap()
+            > time::OffsetDateTime::parse(waiting["created_at"].as_str().unwrap(), format).unwrap()
+    );
+    origin.open_gate();
+    server.ready(&identical).await;
 }

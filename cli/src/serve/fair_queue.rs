@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use api::Backlog;
+use api::{Backlog, FetchQueue};
 use domain::{RequestId, UserId};
 use ports::Share;
 use tokio::sync::Notify;
@@ -120,20 +120,6 @@ impl FairQueue {
         }
     }
 
-    /// Returns what is ahead of a new request of this owner.
-    pub fn backlog(&self, owner: &UserId) -> Backlog {
-        let state = self.state();
-        let own = state.owners.get(owner);
-        let others = state.owners.iter().filter(|(name, other)| *name != owner && other.waiting > 0).count();
-        let at_once = (self.bounds.all / (others + 1)).clamp(1, self.bounds.owner);
-        let average = own.and_then(|own| own.average).or(state.average);
-        Backlog {
-            ahead: own.map_or(0, |own| own.waiting + own.running),
-            at_once,
-            average: average.map(Duration::from_secs_f64),
-        }
-    }
-
     fn finished(&self, share: &Share, took: Duration) {
         let mut state = self.state();
         state.running -= 1;
@@ -157,6 +143,31 @@ impl FairQueue {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FetchQueue for FairQueue {
+    fn backlog(&self, owner: &UserId) -> Backlog {
+        let state = self.state();
+        let own = state.owners.get(owner);
+        let others = state.owners.iter().filter(|(name, other)| *name != owner && other.waiting > 0).count();
+        let at_once = (self.bounds.all / (others + 1)).clamp(1, self.bounds.owner);
+        let average = own.and_then(|own| own.average).or(state.average);
+        Backlog {
+            ahead: own.map_or(0, |own| own.waiting + own.running),
+            at_once,
+            average: average.map(Duration::from_secs_f64),
+        }
+    }
+
+    fn ahead(&self, owner: &UserId, id: RequestId) -> Option<usize> {
+        let state = self.state();
+        if !state.waiting.contains_key(&id) {
+            return None;
+        }
+        // Ids are ordered by time. Requests to other hosts take turns with those to this one.
+        let waiting = state.owners.get(owner)?.hosts.values().flatten();
+        Some(waiting.filter(|other| **other < id).count())
     }
 }
 

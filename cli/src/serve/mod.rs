@@ -135,8 +135,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         })
     });
     let metrics = render.clone().map(|render| api::Metrics::new(move || render()));
-    let fetching = workers.queues.fetch.clone();
-    let estimate = api::Estimate::with_backlog(move |owner| fetching.backlog(owner));
+    let estimate = api::Estimate::with_queue(workers.queues.fetch.clone());
     let health = health::checks(stores, &fetcher, &session, findings, restored.clone());
     let limit = UploadLimit::new(session.clone(), settings.torrent.upload_rate_limit.get_u32());
     let webseed = webseed(&settings, stores, &session, limit.clone())?;

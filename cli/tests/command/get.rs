@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tests::{Origin, TestServer, eventually, free_port, program};
+use tests::{Origin, PATIENCE, TestServer, eventually, free_port, program};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
@@ -117,4 +117,24 @@ async fn get_keeps_waiting_while_the_server_restarts() {
     let output = child.wait_with_output().await.unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).starts_with("magnet:?xt=urn:btih:"), "{}", text(&output.stdout));
+}
+
+#[tokio::test]
+async fn get_says_why_a_request_is_still_queued() {
+    let (server, origin) = (TestServer::with(&[("FETCHER__MAX_CONCURRENT", "1")]).await, Origin::start().await);
+    let running = server.create(json!({ "url": origin.url("/gated/1000/1") })).await;
+    server.until(&running, |row| row["status"] == "fetching").await;
+    server.create(json!({ "url": origin.file(10, 1, "a") })).await;
+    let program = [program().to_str().unwrap().to_owned(), "get".to_owned(), origin.file(10, 2, "b")];
+    let mut get = Command::new(&program[0]);
+    get.args(&program[1..]).args(["--server", &server.url]).current_dir(server.scratch("cwd"));
+    let mut get = get.stderr(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(get.stderr.take().unwrap()).lines();
+    let mut seen = vec![];
+    while !seen.iter().any(|line: &String| line.contains("waits for its turn: 1 of your requests come first")) {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time").unwrap();
+        seen.push(line.unwrap_or_else(|| panic!("{seen:?}")));
+    }
+    origin.open_gate();
+    assert!(get.wait().await.unwrap().success());
 }

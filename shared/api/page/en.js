@@ -52,6 +52,8 @@ export default {
   cancelled: "Deleted",
   expired: "Expired",
   retrying: "Trying again (retry {count})",
+  next_try: "next try {date}",
+  waits_for_identical: "waits for an identical request",
   progress_of: "Progress of {name}",
   left: "about {duration} left",
   received: "{received} of {total}",

@@ -109,13 +109,15 @@ function facts(request) {
 }
 
 function Progress({ request, name, left }) {
-  const { progress, received_bytes: received, total_bytes: total, status } = request;
+  const { progress, received_bytes: received, total_bytes: total, status, waiting } = request;
   const unknown = status === "queued" || (status === "fetching" && !total);
   const texts = unknown ? [] : [percent(progress)];
   if (status === "fetching" && received > 0) {
     texts.push(total ? t("received", { received: size(received), total: size(total) }) : size(received));
   }
   if (left !== null) texts.push(t("left", { duration: duration(left) }));
+  if (waiting?.reason === "retry") texts.push(t("next_try", { date: date(waiting.until) }));
+  if (waiting?.reason === "identical_request") texts.push(t("waits_for_identical"));
   return html`
     <div class="progress">
       <progress max="100" value=${unknown ? null : progress} aria-label=${t("progress_of", { name })} />

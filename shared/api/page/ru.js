@@ -52,6 +52,8 @@ export default {
   cancelled: "Удалён",
   expired: "Истёк",
   retrying: "Повторная попытка ({count})",
+  next_try: "следующая попытка {date}",
+  waits_for_identical: "ожидает такой же запрос",
   progress_of: "Ход выполнения: {name}",
   left: "осталось: {duration}",
   received: "{received} из {total}",

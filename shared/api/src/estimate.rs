@@ -1,9 +1,10 @@
 //! Estimates of the time until a new request is ready.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use domain::{Timestamp, UserId};
+use domain::{RequestId, Timestamp, UserId};
 
 /// The work in front of a new request of an owner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,13 +17,20 @@ pub struct Backlog {
     pub average: Option<Duration>,
 }
 
-type BacklogOf = Box<dyn Fn(&UserId) -> Backlog + Send + Sync>;
+/// The queue of requests that wait to be fetched.
+pub trait FetchQueue: Send + Sync {
+    /// Returns the work in front of a new request of this owner.
+    fn backlog(&self, owner: &UserId) -> Backlog;
+
+    /// Returns how many requests of this owner are in front of this one; `None` if it does not wait.
+    fn ahead(&self, owner: &UserId, id: RequestId) -> Option<usize>;
+}
 
 /// Estimates the time until a new request is ready: from the backlog where it is known, otherwise from a running
 /// average of the time from creation to ready, over the requests that clients saw ready.
 #[derive(Default)]
 pub struct Estimate {
-    backlog: Option<BacklogOf>,
+    queue: Option<Arc<dyn FetchQueue>>,
     /// The running average in milliseconds; 0 without data.
     average: AtomicU64,
     /// When the latest request in the average became ready, in milliseconds: repeated polling must count it once.
@@ -37,8 +45,13 @@ impl std::fmt::Debug for Estimate {
 
 impl Estimate {
     /// Creates an estimate that uses the backlog of the owner.
-    pub fn with_backlog(backlog: impl Fn(&UserId) -> Backlog + Send + Sync + 'static) -> Self {
-        Self { backlog: Some(Box::new(backlog)), ..Self::default() }
+    pub fn with_queue(queue: Arc<dyn FetchQueue>) -> Self {
+        Self { queue: Some(queue), ..Self::default() }
+    }
+
+    /// Returns how many requests of this owner are in front of this one; `None` if that is not known.
+    pub(crate) fn ahead(&self, owner: &UserId, id: RequestId) -> Option<usize> {
+        self.queue.as_ref()?.ahead(owner, id)
     }
 
     /// Adds the duration of a request that became ready at `at`, unless it or a later one was added before.
@@ -56,8 +69,8 @@ impl Estimate {
     pub fn seconds(&self, owner: &UserId) -> Option<u64> {
         let average = self.average.load(Ordering::Relaxed);
         let average = (average > 0).then_some(average);
-        let Some(backlog) = &self.backlog else { return average.map(|average| average.div_ceil(1000)) };
-        let Backlog { ahead, at_once, average: fetch } = backlog(owner);
+        let Some(queue) = &self.queue else { return average.map(|average| average.div_ceil(1000)) };
+        let Backlog { ahead, at_once, average: fetch } = queue.backlog(owner);
         let fetch = fetch.map(milliseconds).or(average)?;
         let rounds = (ahead as u64 + 1).div_ceil(at_once.max(1) as u64);
         Some((fetch * rounds).div_ceil(1000))
@@ -72,6 +85,16 @@ fn milliseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl FetchQueue for Backlog {
+        fn backlog(&self, _: &UserId) -> Backlog {
+            *self
+        }
+
+        fn ahead(&self, _: &UserId, _: RequestId) -> Option<usize> {
+            Some(self.ahead)
+        }
+    }
 
     #[test]
     fn the_estimate_follows_past_durations() {
@@ -94,7 +117,7 @@ mod tests {
     fn the_estimate_includes_the_backlog() {
         let seconds = |ahead, at_once| {
             let average = Some(Duration::from_secs(10));
-            Estimate::with_backlog(move |_| Backlog { ahead, at_once, average }).seconds(&UserId::anonymous())
+            Estimate::with_queue(Arc::new(Backlog { ahead, at_once, average })).seconds(&UserId::anonymous())
         };
         assert_eq!(seconds(0, 5), Some(10));
         assert_eq!(seconds(4, 5), Some(10));

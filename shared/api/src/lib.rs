@@ -34,7 +34,7 @@ mod webseed;
 
 pub use abuse::AbuseLimits;
 pub use auth::{Authenticator, IssuerUnavailable, TokenVerifier, sign};
-pub use estimate::{Backlog, Estimate};
+pub use estimate::{Backlog, Estimate, FetchQueue};
 pub use health::{HealthCheck, HealthChecks};
 pub use http_server::{HttpLimits, serve};
 pub use idempotency::IdempotencyKey;

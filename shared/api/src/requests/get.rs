@@ -112,6 +112,7 @@ impl ToSchema for FailureName {
     "origin_status": 200,
     "error_code": null,
     "error_message": null,
+    "waiting": null,
     "links": {
         "self": "/v1/requests/01a205b6-340d-72db-85d4-e6fb979392a0",
         "torrent": "/v1/requests/01a205b6-340d-72db-85d4-e6fb979392a0/torrent",
@@ -187,10 +188,50 @@ pub(crate) struct RequestView {
     error_code: Option<&'static str>,
     /// The text of the last error, for people.
     error_message: Option<String>,
+    /// Why it waits; null unless it is queued.
+    waiting: Option<WaitingView>,
     links: Links,
     /// The swarm of a ready request. Missing in lists and events, and if it cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     swarm: Option<SwarmView>,
+}
+
+/// Why a queued request waits.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Waiting)]
+pub(crate) struct WaitingView {
+    /// What it waits for: its `turn`, the next try (`retry`) after the error in `error_code`, or the fetch of an
+    /// `identical_request`.
+    reason: WaitingReason,
+    /// When the next try begins; null if it waits for something else.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+    /// How many of your requests are fetched before it; null in lists and events, on AWS, and if it does not wait for its turn.
+    ahead: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WaitingReason {
+    Turn,
+    Retry,
+    IdenticalRequest,
+}
+
+impl WaitingView {
+    /// Returns why this row waits; `None` unless it is queued.
+    fn new(row: &FetchRequest, now: Timestamp) -> Option<Self> {
+        if row.status != Status::Queued {
+            return None;
+        }
+        let until = row.due_at.filter(|due| *due > now);
+        let reason = match (until, &row.failure) {
+            (None, _) => WaitingReason::Turn,
+            (Some(_), Some(_)) => WaitingReason::Retry,
+            (Some(_), None) => WaitingReason::IdenticalRequest,
+        };
+        Some(Self { reason, until: until.filter(|_| reason == WaitingReason::Retry), ahead: None })
+    }
 }
 
 /// The swarm of a torrent, which identical contents of other requests may share.
@@ -236,6 +277,7 @@ impl RequestView {
         let (content, received) = (row.content.as_ref(), row.received);
         let kept_until_cancelled = row.is_kept_until_cancelled();
         Self {
+            waiting: WaitingView::new(&row, api.clock.now()),
             id: row.id,
             status: row.status,
             method: row.spec.method,
@@ -319,7 +361,12 @@ pub(crate) async fn get(
         api.estimate.note(at, at.since(row.created_at));
     }
     let swarm = swarm(&api, &row).await;
-    Ok(Json(RequestView { swarm, ..RequestView::new(&api, row) }).into_response())
+    let ahead = api.estimate.ahead(&row.owner, row.id);
+    let mut view = RequestView { swarm, ..RequestView::new(&api, row) };
+    if let Some(waiting) = view.waiting.as_mut().filter(|waiting| waiting.reason == WaitingReason::Turn) {
+        waiting.ahead = ahead;
+    }
+    Ok(Json(view).into_response())
 }
 
 /// Returns where `{id}.torrent` or `{id}.magnet` is. It is relative to the path of the call (RFC 9110, 10.2.2), so that it
