@@ -12,7 +12,7 @@ async fn items(response: Response) -> Vec<Value> {
 }
 
 async fn send_list(server: &TestServer, list: &str) -> Response {
-    let call = server.http.post(format!("{}{PATH}", server.url)).header("content-type", "text/plain; charset=utf-8");
+    let call = server.http.post(format!("{}{PATH}", server.url)).header("content-type", "text/uri-list; charset=utf-8");
     call.body(list.to_owned()).send().await.expect("a response")
 }
 
@@ -86,6 +86,28 @@ async fn each_request_of_a_batch_counts_against_the_rate_limit() {
 }
 
 #[tokio::test]
+async fn a_batch_that_a_limit_has_interrupted_can_be_repeated_with_its_key() {
+    let limits = [("RATE_LIMIT__RATE_LIMIT_ENABLED", "true"), ("RATE_LIMIT__REQUESTS_PER_MINUTE", "2")];
+    let (mut server, origin) = (TestServer::with(&limits).await, Origin::start().await);
+    let requests = [1, 2, 3].map(|seed| json!({ "url": origin.file(10, seed, "a") }));
+    let body = json!({ "requests": requests }).to_string();
+    let send = async |server: &TestServer| {
+        let call = server.http.post(format!("{}{PATH}", server.url)).header("idempotency-key", "k");
+        items(call.header("content-type", "application/json").body(body.clone()).send().await.unwrap()).await
+    };
+    let first = send(&server).await;
+    assert_eq!(first[2]["problem"]["code"], "rate_limited");
+    assert_eq!(send(&server).await[..2], first[..2], "what exists does not count");
+
+    // As if a minute had passed: a third request is within the limit, and the two that exist do not use it up.
+    server.terminate().await;
+    let server = server.restart_with(&[("RATE_LIMIT__REQUESTS_PER_MINUTE", "3")]).await;
+    let again = send(&server).await;
+    assert_eq!(again[..2], first[..2]);
+    assert!(again[2]["request"]["id"].is_string(), "{again:?}");
+}
+
+#[tokio::test]
 async fn a_batch_that_is_no_list_of_requests_is_refused() {
     let server = TestServer::start().await;
     let many = json!({ "requests": vec![json!({ "url": "http://h/" }); 101] });
@@ -101,7 +123,10 @@ async fn a_batch_that_is_no_list_of_requests_is_refused() {
         assert_eq!(read_json(response).await["errors"][0]["code"], code);
     }
     assert_eq!(send_list(&server, "# none\n").await.status(), 422);
-    let call = server.http.post(format!("{}{PATH}", server.url)).header("content-type", "text/csv");
-    let refused = read_json(call.body("http://h/").send().await.unwrap()).await;
-    assert_eq!((&refused["status"], &refused["code"]), (&json!(415), &json!("unsupported_media_type")));
+    // Pages of other origins may send text/plain without asking (CORS).
+    for other in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
+        let call = server.http.post(format!("{}{PATH}", server.url)).header("content-type", other);
+        let refused = read_json(call.body("http://h/").send().await.unwrap()).await;
+        assert_eq!((&refused["status"], &refused["code"]), (&json!(415), &json!("unsupported_media_type")));
+    }
 }

@@ -339,7 +339,7 @@ async fn mistakes_in_the_settings_of_receivers_are_named_at_the_start() {
         (&[ntfy[0], ntfy[1], for_ready], "NOTIFY__TEMPLATE: undefined value"),
         (
             &[ntfy[0], ("NOTIFY__URL", "http://192.168.1.5/topic")],
-            "for a service on your own network set NOTIFY__DIRECT",
+            "a service on your own network must be connected to directly (NOTIFY__DIRECT)",
         ),
         (&[ntfy[0], ntfy[1], ("NOTIFY__TEMPLATE", "{% if %}")], "NOTIFY__TEMPLATE: syntax error"),
         (&[("NOTIFY__SERVICE", "slack"), ntfy[1]], "ntfy or gotify or discord or apprise"),

@@ -1,5 +1,6 @@
 //! A folder that is watched for URLs.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -7,18 +8,12 @@ use proxytorrent_tests::{ApiClient, Origin, TestServer, eventually};
 use reqwest::Method;
 use serde_json::Value;
 
-/// Moves a file into the folder: a program that writes it slowly would be the same, a second later.
 fn put(folder: &Path, name: &str, text: &str) {
     fs::write(folder.join(name), text).unwrap();
 }
 
 async fn requests(server: &TestServer) -> Vec<Value> {
     server.json(Method::GET, "/v1/requests", None).await["items"].as_array().unwrap().clone()
-}
-
-async fn is_processed(folder: &Path, name: &str) {
-    let gone = async || (!folder.join(name).exists()).then_some(());
-    eventually("the file is processed", gone).await;
 }
 
 #[tokio::test]
@@ -37,21 +32,47 @@ async fn lists_and_internet_shortcuts_become_requests() {
     put(&folder, "list.txt", &list);
     put(&folder, "page.URL", &format!("[InternetShortcut]\r\nURL={}\r\n", origin.file(10, 3, "c")));
     put(&folder, "empty.url", "[InternetShortcut]\n");
+    // Another list with this name was processed before.
+    put(&folder, "list.txt.done", "kept");
+    std::os::unix::fs::symlink("/etc/hostname", folder.join("link.txt")).unwrap();
+    fs::write(folder.join("large.txt"), vec![b'#'; 300_000]).unwrap();
+    // The code page of Windows.
+    fs::write(
+        folder.join("ansi.url"),
+        [b"[InternetShortcut]\nIconFile=C:\\\xe4.ico\nURL=", origin.file(10, 5, "e").as_bytes()].concat(),
+    )
+    .unwrap();
     put(&folder, "note.md", &origin.file(10, 4, "d"));
-    for name in ["list.txt", "page.URL", "empty.url"] {
-        is_processed(&folder, name).await;
-    }
+    let names = || {
+        let names = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        // The id of a file is random.
+        names
+            .map(|name| if name.matches('.').count() > 2 { "list.txt.ID.done".to_owned() } else { name })
+            .collect::<BTreeSet<_>>()
+    };
+    let expected: BTreeSet<_> = [
+        "ansi.url.done",
+        "empty.url.failed",
+        "large.txt.failed",
+        "link.txt",
+        "list.txt.ID.done",
+        "list.txt.done",
+        "list.txt.failed",
+        "note.md",
+        "page.URL.done",
+    ]
+    .map(str::to_owned)
+    .into();
+    eventually("the files have their last names", async || (names() == expected).then_some(())).await;
     let rows = alice.json(Method::GET, "/v1/requests", None).await;
     let mut urls: Vec<_> = rows["items"].as_array().unwrap().iter().map(|row| row["url"].as_str().unwrap()).collect();
     urls.sort_unstable();
-    assert_eq!(urls, [origin.file(10, 1, "a"), origin.file(10, 2, "b"), origin.file(10, 3, "c")]);
+    let expected = [(1, "a"), (2, "b"), (3, "c"), (5, "e")].map(|(seed, name)| origin.file(10, seed, name));
+    assert_eq!(urls, expected);
     for row in rows["items"].as_array().unwrap() {
         alice.ready(row["id"].as_str().unwrap()).await;
     }
-    let mut names: Vec<_> =
-        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["empty.url.failed", "list.txt.done", "list.txt.failed", "note.md", "page.URL.done"]);
+    assert_eq!(fs::read_to_string(folder.join("list.txt.done")).unwrap(), "kept");
     // The refused URLs are a list, too, with the reason above each.
     let refused = fs::read_to_string(folder.join("list.txt.failed")).unwrap();
     let [reason, url] = refused.lines().collect::<Vec<_>>()[..] else { panic!("{refused}") };
@@ -71,11 +92,11 @@ async fn a_list_that_reaches_a_limit_is_continued_after_a_restart() {
     let urls = [1, 2, 3, 4].map(|seed| origin.file(10, seed, "a"));
     put(folder.path(), "list.txt", &urls.join("\n"));
     eventually("two are created", async || (requests(&server).await.len() == 2).then_some(())).await;
-    assert!(folder.path().join("list.txt").exists());
-
     server.terminate().await;
-    let server = server.restart_with(&[("RATE_LIMIT__RATE_LIMIT_ENABLED", "false")]).await;
-    is_processed(folder.path(), "list.txt").await;
+    // What was requested before does not count again: two more are within this limit.
+    let server = server.restart_with(&[("RATE_LIMIT__REQUESTS_PER_MINUTE", "4")]).await;
+    let done = async || folder.path().join("list.txt.done").exists().then_some(());
+    eventually("the list is done", done).await;
     let rows = requests(&server).await;
     let mut created: Vec<_> = rows.iter().map(|row| row["url"].as_str().unwrap()).collect();
     created.sort_unstable();

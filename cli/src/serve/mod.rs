@@ -23,6 +23,7 @@ use seeder::{Reader, Registration, SeedSession, UploadLimit};
 use settings::{Override, Profile, Settings};
 use telemetry::Recorder;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 use url::Url;
@@ -159,7 +160,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     }
     let api = Arc::new(api);
     if let Some(folder) = url_folder {
-        tokio::spawn(folder.watch(api.clone(), stop.clone()));
+        // Its file operations may block.
+        let (runtime, watch) = (Handle::current(), folder.watch(api.clone(), stop.clone()));
+        tokio::task::spawn_blocking(move || runtime.block_on(watch));
     }
     let router = api::router(api);
     let serving = tokio::spawn(api::serve(listener, router, HttpLimits::new(&settings), stop.clone()));

@@ -1,17 +1,22 @@
 //! The folder that is watched for URLs to fetch (`URL_FOLDER__PATH`).
+//!
+//! A file is claimed by a new name, `NAME.ID.processing`, and has another name when it is processed. Its progress is in
+//! `NAME.ID.progress`. The keys of its requests contain the id, so that a crash repeats none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fs;
-use std::io::{self, Read};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use api::{Api, IdempotencyKey, Refused, create_for};
 use domain::{UserId, shortcut_url, url_lines};
-use sha2::{Digest, Sha256};
-use tokio::task::spawn_blocking;
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -22,38 +27,43 @@ use crate::error::CommandError;
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// For how long a file must not have changed: a program may still be writing it.
-const SETTLED: Duration = Duration::from_secs(1);
+const SETTLED: Duration = Duration::from_secs(2);
 
-/// The largest file, in bytes. Its URLs must be requested while their keys are stored, which is a day.
+/// The largest file, in bytes.
 const LARGEST: u64 = 256 << 10;
+
+/// After how many requests the progress is saved.
+const SAVED_EVERY: usize = 50;
+
+/// The suffix of a file that is being processed.
+const PROCESSING: &str = "processing";
 
 /// The folder, and the user who owns the requests.
 #[derive(Debug)]
 pub(super) struct UrlFolder {
     path: PathBuf,
     owner: UserId,
-    /// The files whose processing has begun.
-    begun: HashMap<PathBuf, Progress>,
+    /// Files that wait, since a limit is reached.
+    waiting: HashMap<PathBuf, Instant>,
+    /// Files that had an error: each is logged once.
+    reported: HashSet<PathBuf>,
+}
+
+/// A claimed file: `NAME.ID.processing`.
+struct Claimed {
+    path: PathBuf,
+    /// The name that the file had.
+    name: String,
+    id: String,
 }
 
 /// How far a file is processed.
-#[derive(Debug)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Progress {
-    changed: SystemTime,
     /// The number of URLs that are processed.
     done: usize,
     /// The refused URLs, each below a comment with the reason.
     refused: Vec<String>,
-    /// A limit is reached until then.
-    not_before: Instant,
-}
-
-/// A file with URLs.
-struct UrlFile {
-    path: PathBuf,
-    changed: SystemTime,
-    /// The URLs, or what is wrong with the file.
-    urls: Result<Vec<String>, String>,
 }
 
 impl UrlFolder {
@@ -66,23 +76,28 @@ impl UrlFolder {
         tempfile::tempfile_in(path).map_err(refuse)?;
         let owner = settings.owner.as_ref().map_or_else(UserId::anonymous, UserId::new);
         if api.authenticator.users().is_some_and(|users| !users.contains(&owner)) {
-            let allowed = "allowed: a name in SECURITY__BEARER_TOKENS or SECURITY__HMAC_KEYS";
-            return Err(CommandError::Start(format!("URL_FOLDER__OWNER: {owner} is not a user; {allowed}")));
+            return Err(CommandError::Start(format!(
+                "URL_FOLDER__OWNER: {owner} is not a user; see SECURITY__BEARER_TOKENS"
+            )));
         }
-        Ok(Some(Self { path: path.clone(), owner, begun: HashMap::new() }))
+        Ok(Some(Self { path: path.clone(), owner, waiting: HashMap::new(), reported: HashSet::new() }))
     }
 
     /// Watches the folder until `stop` is cancelled.
     pub async fn watch(mut self, api: Arc<Api>, stop: CancellationToken) {
         let run = async {
             loop {
-                let folder = self.path.clone();
-                let files = spawn_blocking(move || settled_files(&folder)).await;
-                match files.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                match files(&self.path) {
                     Ok(files) => {
-                        self.begun.retain(|path, _| files.iter().any(|file| file.path == *path));
+                        let is_there = |path: &Path| files.iter().any(|file| file == path);
+                        self.waiting.retain(|path, _| is_there(path));
+                        self.reported.retain(|path| is_there(path));
                         for file in files {
-                            self.process(&api, file).await;
+                            if let Err(error) = self.process(&api, &file).await
+                                && self.reported.insert(file.clone())
+                            {
+                                warn!(file = %file.display(), %error, "file of URLs cannot be processed, will retry");
+                            }
                         }
                     }
                     Err(error) => warn!(%error, "folder of URLs cannot be read"),
@@ -94,115 +109,160 @@ impl UrlFolder {
         stop.run_until_cancelled(run).await;
     }
 
-    /// Creates a request for each URL of a file, and renames the file to `NAME.done`. The URLs that are refused are written to
-    /// `NAME.failed`. If a limit is reached, the rest is left for later; after a restart, the keys keep the beginning from
-    /// being repeated.
-    async fn process(&mut self, api: &Api, file: UrlFile) {
-        let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let urls = match file.urls {
+    /// Processes a file: one that is new and settled, or a claimed one. An error may be temporary.
+    async fn process(&mut self, api: &Api, path: &Path) -> io::Result<()> {
+        let Some(claimed) = claim(path)? else { return Ok(()) };
+        if self.waiting.get(&claimed.path).is_some_and(|until| Instant::now() < *until) {
+            return Ok(());
+        }
+        let urls = match read_urls(&claimed)? {
             Ok(urls) => urls,
             Err(why) => {
-                warn!(file = name, why, "file of URLs refused");
-                rename(&file.path, "failed");
-                return;
+                warn!(file = claimed.name, why, "file of URLs refused");
+                return claimed.finish("failed");
             }
         };
-        let (changed, now) = (file.changed, Instant::now());
-        let new = || Progress { changed, done: 0, refused: vec![], not_before: now };
-        let progress = self.begun.entry(file.path.clone()).or_insert_with(new);
-        if progress.changed != changed {
-            *progress = new();
-        }
-        if now < progress.not_before {
-            return;
-        }
-        let modified = changed.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let mut progress = claimed.progress()?;
         while let Some(url) = urls.get(progress.done) {
             let number = progress.done + 1;
-            let id = Sha256::digest(format!("{name}\n{modified}\n{number}\n{url}"));
-            let key = IdempotencyKey::internal("url folder", &hex::encode(id));
+            let key = IdempotencyKey::internal("url folder", &format!("{} {number}", claimed.id));
             match create_for(api, self.owner.clone(), &key, url).await {
                 Ok(_) => {}
                 Err(Refused { detail, retry_after: Some(wait) }) => {
-                    info!(
-                        file = name,
-                        why = detail,
-                        processed = progress.done,
-                        urls = urls.len(),
-                        "file of URLs waits"
-                    );
-                    progress.not_before = now + wait;
-                    return;
+                    let (name, processed) = (&claimed.name, progress.done);
+                    info!(file = name, why = detail, processed, urls = urls.len(), "file of URLs waits");
+                    claimed.save(&progress)?;
+                    self.waiting.insert(claimed.path, Instant::now() + wait);
+                    return Ok(());
                 }
                 Err(Refused { detail, .. }) => {
-                    warn!(file = name, url.number = number, why = detail, "URL refused");
+                    warn!(file = claimed.name, url.number = number, why = detail, "URL refused");
                     progress.refused.push(format!("# {}\n{url}\n", detail.replace(['\r', '\n'], " ")));
                 }
             }
-            progress.done += 1;
+            progress.done = number;
+            if number % SAVED_EVERY == 0 {
+                claimed.save(&progress)?;
+            }
         }
-        if !progress.refused.is_empty()
-            && let Err(error) = fs::write(with_suffix(&file.path, "failed"), progress.refused.concat())
-        {
-            warn!(file = name, %error, "refused URLs cannot be written");
+        claimed.save(&progress)?;
+        if !progress.refused.is_empty() {
+            write(&claimed.free_name("failed"), progress.refused.concat().as_bytes())?;
         }
-        info!(file = name, urls = urls.len(), "file of URLs processed");
-        rename(&file.path, "done");
-        self.begun.remove(&file.path);
+        info!(file = claimed.name, urls = urls.len(), refused = progress.refused.len(), "file of URLs processed");
+        claimed.finish("done")
     }
 }
 
-fn rename(path: &Path, suffix: &str) {
-    if let Err(error) = fs::rename(path, with_suffix(path, suffix)) {
-        warn!(file = %path.display(), %error, "file of URLs cannot be renamed");
+impl Claimed {
+    /// Reads the name of a claimed file. Returns `None` for any other name.
+    fn parse(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?.strip_suffix(PROCESSING)?.strip_suffix('.')?;
+        let (name, id) = name.rsplit_once('.')?;
+        Some(Self { path: path.to_owned(), name: name.to_owned(), id: id.to_owned() })
     }
-}
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    name.into()
-}
+    /// Returns the path of a file beside this one.
+    fn beside(&self, name: &str) -> PathBuf {
+        self.path.with_file_name(name)
+    }
 
-/// Returns the files with URLs in a folder that have not changed lately, by name.
-fn settled_files(folder: &Path) -> io::Result<Vec<UrlFile>> {
-    let mut files = vec![];
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let extension = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
-        let is_shortcut = match extension.as_deref() {
-            Some("url") => true,
-            Some("txt") => false,
-            _ => continue,
-        };
-        // A link could lead to a file that the writer of the folder must not read.
-        let metadata = match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_file() => metadata,
-            _ => continue,
-        };
-        let changed = metadata.modified()?;
-        if changed.elapsed().is_ok_and(|age| age < SETTLED) {
-            continue;
+    fn progress_file(&self) -> PathBuf {
+        self.beside(&format!("{}.{}.progress", self.name, self.id))
+    }
+
+    fn progress(&self) -> io::Result<Progress> {
+        match fs::read(self.progress_file()) {
+            Ok(json) => Ok(serde_json::from_slice(&json)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Progress::default()),
+            Err(error) => Err(error),
         }
-        files.push(UrlFile { urls: read_urls(&path, is_shortcut), path, changed });
     }
-    files.sort_by(|one, other| one.path.cmp(&other.path));
+
+    fn save(&self, progress: &Progress) -> io::Result<()> {
+        write(&self.progress_file(), &serde_json::to_vec(progress)?)
+    }
+
+    /// Returns `NAME.SUFFIX`, or a name with the id if that is taken.
+    fn free_name(&self, suffix: &str) -> PathBuf {
+        let path = self.beside(&format!("{}.{suffix}", self.name));
+        let is_free = fs::symlink_metadata(&path).is_err();
+        if is_free { path } else { self.beside(&format!("{}.{}.{suffix}", self.name, self.id)) }
+    }
+
+    /// Gives the file its last name.
+    fn finish(&self, suffix: &str) -> io::Result<()> {
+        fs::rename(&self.path, self.free_name(suffix))?;
+        match fs::remove_file(self.progress_file()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes a file that only this user can read, all at once. It replaces a link and does not follow it.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut part = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    part.write_all(bytes)?;
+    part.as_file().sync_all()?;
+    part.persist(path).map(drop).map_err(|error| error.error)
+}
+
+/// Returns the files with URLs in a folder, new and claimed ones, by name.
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths: io::Result<Vec<_>> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
+    let mut files: Vec<_> =
+        paths?.into_iter().filter(|path| Claimed::parse(path).is_some() || has_urls(path)).collect();
+    files.sort();
     Ok(files)
 }
 
-/// Returns the URLs in a file. The error says what is wrong with it.
-fn read_urls(path: &Path, is_shortcut: bool) -> Result<Vec<String>, String> {
-    let mut text = String::new();
-    let read = fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text));
-    read.map_err(|error| error.to_string())?;
-    if text.len() as u64 > LARGEST {
-        return Err(format!("it has more than {LARGEST} bytes"));
+fn has_urls(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt") || is_shortcut(extension))
+}
+
+fn is_shortcut(extension: &OsStr) -> bool {
+    extension.eq_ignore_ascii_case("url")
+}
+
+/// Claims a file by a new name. Returns it if it was claimed now or before; `None` if it has changed lately, or is no
+/// file.
+fn claim(path: &Path) -> io::Result<Option<Claimed>> {
+    if let Some(claimed) = Claimed::parse(path) {
+        return Ok(Some(claimed));
     }
-    let urls: Vec<_> = if is_shortcut {
-        shortcut_url(&text).into_iter().map(str::to_owned).collect()
-    } else {
-        url_lines(&text).map(str::to_owned).collect()
+    let metadata = fs::symlink_metadata(path)?;
+    let is_settled = metadata.modified()?.elapsed().is_ok_and(|age| age >= SETTLED);
+    let (true, true, Some(name)) = (metadata.is_file(), is_settled, path.file_name().and_then(OsStr::to_str)) else {
+        return Ok(None);
     };
-    if urls.is_empty() { Err("it has no URL".into()) } else { Ok(urls) }
+    let id = hex::encode(rand::random::<[u8; 8]>());
+    let claimed = path.with_file_name(format!("{name}.{id}.{PROCESSING}"));
+    fs::rename(path, &claimed)?;
+    Ok(Claimed::parse(&claimed))
+}
+
+/// Returns the URLs in a file, or what is wrong with it.
+fn read_urls(claimed: &Claimed) -> io::Result<Result<Vec<String>, String>> {
+    // A link could lead to a file that the writer of the folder must not read. A pipe would never end.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&claimed.path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(Err("it is no file".into()));
+    }
+    let mut bytes = vec![];
+    File::take(file, LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Ok(Err(format!("it has more than {LARGEST} bytes")));
+    }
+    let urls: Vec<_> = if Path::new(&claimed.name).extension().is_some_and(is_shortcut) {
+        // Windows writes the other entries in its code page.
+        shortcut_url(&String::from_utf8_lossy(&bytes)).into_iter().map(str::to_owned).collect()
+    } else {
+        match String::from_utf8(bytes) {
+            Ok(text) => url_lines(&text).map(str::to_owned).collect(),
+            Err(_) => return Ok(Err("it is not UTF-8".into())),
+        }
+    };
+    Ok(if urls.is_empty() { Err("it has no URL".into()) } else { Ok(urls) })
 }

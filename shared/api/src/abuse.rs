@@ -17,6 +17,9 @@ use crate::problem_code::ProblemCode;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// The detail of the problem when a user makes too many calls that create nothing.
+pub(crate) const TOO_MANY_READS: &str = "too many calls: the limit reads-minute is reached";
+
 /// The most addresses or users that are counted separately. Those beyond share one count.
 const MAX_KEYS: usize = 100_000;
 

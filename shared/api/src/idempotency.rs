@@ -47,7 +47,7 @@ pub(crate) enum Key {
     Repeated(Earlier),
 }
 
-/// An idempotency key, as the caller chose it.
+/// An idempotency key: one that a caller chose, or an internal one.
 #[derive(Debug, Clone)]
 pub struct IdempotencyKey(String);
 
@@ -73,6 +73,16 @@ impl IdempotencyKey {
     pub(crate) fn of_item(&self, index: usize) -> Self {
         Self::internal(&format!("item {index}"), &self.0)
     }
+}
+
+/// Whether an earlier call of this user had this key.
+pub(crate) async fn is_known(
+    guards: &dyn Reservations,
+    user: &UserId,
+    key: &IdempotencyKey,
+    now: Timestamp,
+) -> Result<bool, Problem> {
+    Ok(guards.value(&name(user, &key.0), now).await?.is_some())
 }
 
 /// Checks the key of a call, and reserves it for this row if it is new.

@@ -17,6 +17,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument, info, info_span};
 use uuid::Uuid;
 
+use crate::abuse::TOO_MANY_READS;
 use crate::client_address::ClientAddress;
 use crate::limits::MAX_BODY;
 use crate::problem::Problem;
@@ -146,7 +147,7 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, request: Request, 
             if parts.method != Method::POST
                 && let Err(too_many) = api.abuse.count_read(&principal.user)
             {
-                return too_many.problem("too many calls: the limit reads-minute is reached").into_response();
+                return too_many.problem(TOO_MANY_READS).into_response();
             }
             parts.extensions.insert(principal.clone());
             let mut response = next.run(Request::from_parts(parts, Body::from(body))).await;

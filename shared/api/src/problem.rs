@@ -84,7 +84,7 @@ errors! {
         422 Invalid "A parameter is not valid.",
         429 TooMany "A limit is reached; retry after the time in Retry-After.",
         500 Internal "An internal error of the service.",
-        503 Unavailable "A store of the service is unavailable; retry later.",
+        503 Unavailable "A store of the service, or the issuer of your token, is unavailable; retry later.",
     }
     /// Errors of endpoints that need a ready request.
     ReadyErrors {
@@ -97,7 +97,7 @@ errors! {
         421 Misdirected "The host name is not that of this service (while authentication is off).",
         429 TooMany "A limit is reached; retry after the time in Retry-After.",
         500 Internal "An internal error of the service.",
-        503 Unavailable "A store of the service is unavailable; retry later.",
+        503 Unavailable "A store of the service, or the issuer of your token, is unavailable; retry later.",
     }
     /// Errors of changing a request.
     UpdateErrors {
@@ -112,7 +112,7 @@ errors! {
         422 Invalid "The body is not valid.",
         429 TooMany "A limit is reached; retry after the time in Retry-After.",
         500 Internal "An internal error of the service.",
-        503 Unavailable "A store of the service is unavailable; retry later.",
+        503 Unavailable "A store of the service, or the issuer of your token, is unavailable; retry later.",
     }
     /// Errors of creating a request.
     CreateErrors {
@@ -121,12 +121,12 @@ errors! {
         408 TooSlow "The body was not received in time.",
         409 InProgress "A call with this Idempotency-Key is in progress.",
         413 TooLarge "The body is larger than 256 KiB.",
-        415 NotJson "The body is not application/json.",
+        415 NotJson "The body has another media type.",
         421 Misdirected "The host name is not that of this service (while authentication is off).",
         422 Invalid "The body is not valid, or the Idempotency-Key was used with another body.",
         429 TooMany "A limit is reached; retry after the time in Retry-After.",
         500 Internal "An internal error of the service.",
-        503 Unavailable "A store of the service is unavailable; retry later.",
+        503 Unavailable "A store of the service, or the issuer of your token, is unavailable; retry later.",
         507 Full "The service has no storage space left.",
     }
 }
@@ -189,6 +189,12 @@ impl Problem {
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let detail = format!("not valid: {}{more}", fields.join(", "));
         Self { errors, ..Self::new(ProblemCode::ValidationFailed, detail) }
+    }
+
+    /// Limits the number of validation errors.
+    pub fn with_most_errors(mut self, most: usize) -> Self {
+        self.errors.truncate(most);
+        self
     }
 
     /// Sets `Retry-After`, in seconds.

@@ -8,8 +8,8 @@ use ports::Condition;
 use crate::dynamo::{Change, n, s, time, time_to_live};
 use crate::rows::{INDEXED, shard};
 
-/// Whether an update must know if the request has receivers: only then a notification becomes due, and an item stands in
-/// the index by notification only as long as one is.
+/// Whether an update must know if the request has receivers: only then a notification becomes due, and an item stands
+/// in the index by notification only as long as one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HasReceivers {
     /// The update is the same in either case, or the caller knows that there is none.

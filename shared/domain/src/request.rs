@@ -202,8 +202,8 @@ pub const KEPT_UNTIL_CANCELLED: Duration = Duration::from_secs(100 * 365 * 24 * 
 pub const HISTORY: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl FetchRequest {
-    /// A new request: queued, due at once, with the default [`HISTORY`]. Its only receiver is its callback URL, if it has
-    /// one.
+    /// A new request: queued, due at once, with the default [`HISTORY`]. Its only receiver is its callback URL, if it
+    /// has one.
     pub fn new(owner: UserId, client_ip: Option<IpAddr>, spec: FetchSpec, keep_for: Duration, now: Timestamp) -> Self {
         Self {
             id: RequestId::new(),

@@ -8,11 +8,11 @@ use reqwest::{Client, redirect};
 
 use crate::connection::client::ClientError;
 
-/// The largest body of a response, in bytes.
-const LARGEST_RESPONSE: usize = 1 << 20;
+/// The largest body of a response that is kept in memory, in bytes.
+pub(crate) const LARGEST_DOCUMENT: usize = 1 << 20;
 
-/// An HTTP client that connects directly and to any address, without the proxy and without the guard. Only URLs from the
-/// settings may be called with it.
+/// An HTTP client that connects directly and to any address, without the proxy and without the guard. It may be called
+/// only with URLs from the settings, and with others at the same origin.
 #[derive(Debug, Clone)]
 pub struct DirectClient(Client);
 
@@ -53,7 +53,7 @@ impl DirectClient {
         let mut received = self.0.execute(request.try_into()?).await?;
         let mut body = vec![];
         while let Some(chunk) = received.chunk().await? {
-            if body.len() + chunk.len() > LARGEST_RESPONSE {
+            if body.len() + chunk.len() > LARGEST_DOCUMENT {
                 return Err(DirectError::TooLarge);
             }
             body.extend_from_slice(&chunk);

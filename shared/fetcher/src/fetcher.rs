@@ -20,6 +20,7 @@ use crate::connection::interface::Interface;
 use crate::connection::proxy::{ProxyHealth, ProxyStates};
 use crate::connection::response::{check_status, is_redirect, keeps_method, redacted, redirect_target};
 use crate::connection::sender::{OutboundRequest, Sender, Session};
+use crate::direct::LARGEST_DOCUMENT;
 use crate::error::FetchError;
 use crate::policy::file_name::file_name;
 use crate::policy::guard::Guard;
@@ -216,9 +217,9 @@ impl Fetcher {
         Ok(answer.map_err(|_| late())??.status().as_u16())
     }
 
-    /// Returns the body of a small document, such as the keys of an issuer, through the same guard and proxies as a fetch. Does not
-    /// follow redirects. `limit` is the timeout, with the body, and `largest` the limit of the body in bytes.
-    pub async fn document(&self, url: &Url, limit: Duration, largest: usize) -> Result<Vec<u8>, FetchError> {
+    /// Returns the body of a document of at most 1 MiB, through the same guard and proxies as a fetch. Does not follow
+    /// redirects. `limit` is the timeout, with the body.
+    pub(crate) async fn document(&self, url: &Url, limit: Duration) -> Result<Vec<u8>, FetchError> {
         let owner = UserId::anonymous();
         let session = self.sender.session(&owner);
         let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
@@ -229,8 +230,8 @@ impl Fetcher {
             let mut body = vec![];
             let broken = |_| FetchError::new(FailureCode::TransferBroken, "the document was not received completely");
             while let Some(chunk) = response.chunk().await.map_err(broken)? {
-                if body.len() + chunk.len() > largest {
-                    return Err(FetchError::new(FailureCode::TooLarge, "the document is too large"));
+                if body.len() + chunk.len() > LARGEST_DOCUMENT {
+                    return Err(FetchError::new(FailureCode::TooLarge, "the document is larger than 1 MiB"));
                 }
                 body.extend_from_slice(&chunk);
             }

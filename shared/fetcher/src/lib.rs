@@ -4,14 +4,15 @@
 //! connection itself → every redirect again from the start → TLS → status → declared length → declared and sniffed
 //! media type → counted bytes → checksum.
 //!
-//! **Invariants**: with proxies enabled, no connection for a URL of a user bypasses them ([`DirectClient`] is for URLs from the
-//! settings); the HTTP client itself never follows redirects;
-//! only a few chunks of a content are in memory at a time.
+//! **Invariants**: with proxies enabled, no connection for a URL of a user bypasses them ([`DirectClient`] is for URLs
+//! from the settings); the HTTP client itself never follows redirects; only a few chunks of a content are in memory at
+//! a time.
 
 mod connection;
 mod direct;
 mod error;
 mod fetcher;
+mod operator_client;
 mod policy;
 mod transfer;
 
@@ -21,6 +22,7 @@ pub use connection::proxy::{ProxyHealth, ProxyStates};
 pub use direct::{DirectClient, DirectError};
 pub use error::FetchError;
 pub use fetcher::{Fetched, Fetcher, Transfer};
+pub use operator_client::{OperatorClient, OperatorClientError};
 pub use policy::addresses::{DENIED, Denied};
 pub use policy::guard::Guard;
 pub use transfer::checkpoint::Checkpoint;

@@ -1,5 +1,5 @@
-//! The notify step: tells the receivers of a request that it is ready or has failed. Each one is tried again until it is
-//! reached.
+//! The notify step: tells the receivers of a request that it is ready or has failed. Each one is tried again until it
+//! is reached.
 
 mod client;
 mod folder;
@@ -12,8 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use domain::{Failure, FetchRequest, Receiver, Receivers, RequestId, Status};
-use fetcher::{ClientError, Fetcher};
+use domain::{FetchRequest, Receiver, Receivers, RequestId, Status};
+use fetcher::{ClientError, Fetcher, OperatorClientError};
 use futures::future::join_all;
 use http::HeaderValue;
 use ports::{Clock, DueNotification, NotificationQueue, Share, StoreError, Stores, Task, TaskQueue};
@@ -46,8 +46,8 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(15 * 3600);
 /// The longest that a call may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The longest that it may take to notify a receiver, with all calls. It is shorter than the lease: another worker that claimed
-/// the notification would notify the other receivers again.
+/// The longest that it may take to notify a receiver, with all calls. It is shorter than the lease: another worker that
+/// claimed the notification would notify the other receivers again.
 const RECEIVER_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// The notify step.
@@ -89,9 +89,9 @@ pub enum BadReceiver {
     /// The URL of ntfy has no topic.
     #[error("NOTIFY__URL: has no topic; allowed for ntfy: https://ntfy.example.org/TOPIC")]
     NoTopic,
-    /// The URL cannot be reached as fetches are.
-    #[error("NOTIFY__URL: {0}; for a service on your own network set NOTIFY__DIRECT=true")]
-    Blocked(Failure),
+    /// The notification service cannot be called.
+    #[error("NOTIFY__URL: {0} (NOTIFY__DIRECT)")]
+    Service(OperatorClientError),
     /// The template has an error.
     #[error("NOTIFY__TEMPLATE: {0}")]
     Template(String),
@@ -212,7 +212,8 @@ fn report(claimed: &DueNotification, receiver: Receiver, reached: &Result<Delive
     metrics::counter!("proxytorrent_notifications_total", &labels).increment(1);
 }
 
-/// Returns the value of an `Authorization` header for the user name and password in a URL (RFC 7617), if it has one of them.
+/// Returns the value of an `Authorization` header for the user name and password in a URL (RFC 7617), if it has one of
+/// them.
 fn basic_authorization(url: &SecretUrl) -> Option<HeaderValue> {
     let (name, password) = url.user()?;
     let credentials = STANDARD.encode(format!("{name}:{}", password.expose_secret()));

@@ -116,10 +116,10 @@ pub trait Requests: Check + Deduplication + NotificationQueue {
     async fn wait_for_change(&self, seen: &FetchRequest, timeout: Duration)
     -> Result<Option<FetchRequest>, StoreError>;
 
-    /// Applies a transition to the row in one conditional write: if its status is one that the transition
-    /// [starts from](Transition::starts_from), and the condition holds. Afterwards the row is as [`Transition::apply`] makes it.
-    /// A transition that [notifies](Transition::notifies) makes the notification of all [receivers](FetchRequest::receivers)
-    /// due.
+    /// Applies a transition to the row in one conditional write: if its status is one that the transition [starts
+    /// from](Transition::starts_from), and the condition holds. Afterwards the row is as [`Transition::apply`] makes
+    /// it. A transition that [notifies](Transition::notifies) makes the notification of all
+    /// [receivers](FetchRequest::receivers) due.
     async fn apply(
         &self,
         id: RequestId,
@@ -285,8 +285,8 @@ pub trait NotificationQueue: Send + Sync {
         lease: Duration,
     ) -> Result<Option<DueNotification>, StoreError>;
 
-    /// Ends a claim: all receivers are notified, or the next try is due at `next.0` for the receivers `next.1`. Does nothing
-    /// if the claim is lost: its time was over, or the request is ready or has failed once more.
+    /// Ends a claim: all receivers are notified, or the next try is due at `next.0` for the receivers `next.1`. Does
+    /// nothing if the claim is lost: its time was over, or the request is ready or has failed once more.
     async fn finish_notification(
         &self,
         claimed: &DueNotification,

@@ -74,10 +74,22 @@ impl Security {
             (None, Some(_)) => refuse("SECURITY__JWT_ISSUER", "must be set with SECURITY__JWT_AUDIENCE"),
             _ => {}
         }
-        if self.jwt_issuer.as_ref().is_some_and(|issuer| issuer.scheme() != "https") && !self.jwt_direct {
+        let Some(issuer) = &self.jwt_issuer else { return };
+        if issuer.scheme() != "https" && !self.jwt_direct {
             refuse(
                 "SECURITY__JWT_ISSUER",
-                "is not https: who is between could forge keys; allowed: https, or http with SECURITY__JWT_DIRECT=true",
+                "is not https: anybody on the path could replace the keys; allowed: https, or http with \
+                 SECURITY__JWT_DIRECT=true",
+            );
+        }
+        let has_user = !issuer.username().is_empty() || issuer.password().is_some();
+        if has_user || issuer.query().is_some() || issuer.fragment().is_some() {
+            refuse("SECURITY__JWT_ISSUER", "must have no user name, password, query or fragment");
+        }
+        if !self.auth_enabled {
+            refuse(
+                "SECURITY__JWT_ISSUER",
+                "has no effect while authentication is off: set SECURITY__AUTH_ENABLED=true",
             );
         }
     }
@@ -157,8 +169,8 @@ impl Seeder {
 }
 
 impl Notify {
-    /// Reports a service without a URL, and the reverse. On AWS only the function that sends messages has the URL, which is in
-    /// the secret whether there is a service or not.
+    /// Reports a service without a URL, and the reverse. On AWS only the function that sends messages has the URL,
+    /// which is in the secret whether there is a service or not.
     pub(crate) fn refuse_contradictions(&self, role: Role, refuse: &mut impl FnMut(&str, &str)) {
         match (&self.service, &self.url) {
             (Some(_), None) if matches!(role, Role::AllInOne | Role::Fetcher) => {

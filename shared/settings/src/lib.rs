@@ -239,15 +239,19 @@ impl Settings {
             refuse(
                 "SECURITY__BEARER_TOKENS",
                 "authentication is on, but no token or key is configured: set SECURITY__BEARER_TOKENS (e.g. to the \
-                 output of `openssl rand -hex 32`), SECURITY__HMAC_KEYS or SECURITY__HMAC_SECRET, or turn \
-                 authentication off with SECURITY__AUTH_ENABLED=false",
+                 output of `openssl rand -hex 32`), SECURITY__HMAC_KEYS, SECURITY__HMAC_SECRET, \
+                 SECURITY__JWT_ISSUER or SECURITY__USER_HEADER, or turn authentication off with \
+                 SECURITY__AUTH_ENABLED=false",
+            );
+        }
+        if security.jwt_issuer.is_some() && !security.jwt_direct && !self.fetcher.verify_ssl {
+            refuse(
+                "SECURITY__JWT_ISSUER",
+                "is connected to as origins are, whose certificates are not checked: set FETCHER__VERIFY_SSL=true",
             );
         }
         if security.jwt_issuer.is_some() && role != Role::AllInOne {
-            refuse(
-                "SECURITY__JWT_ISSUER",
-                "is not available on AWS: let an authorizer of API Gateway check JSON Web Tokens",
-            );
+            refuse("SECURITY__JWT_ISSUER", "is not available on AWS");
         }
         if matches!(role, Role::AllInOne | Role::Fetcher) {
             self.proxy.refuse_absence(&mut refuse);

@@ -118,14 +118,15 @@ section! {
         user_header: Option<String> = "";
         /// The issuer of JSON Web Tokens that are accepted as bearer tokens: an OpenID provider, such as
         /// https://auth.example.org/realms/main. Its keys are found by OpenID Connect Discovery. Needs
-        /// SECURITY__JWT_AUDIENCE. Empty: none. Not used on AWS, where API Gateway can check them.
+        /// SECURITY__JWT_AUDIENCE. Empty: none. Not available on AWS.
         jwt_issuer: Option<Url> = "";
         /// The audience that these tokens must be for (their claim aud).
         jwt_audience: Option<String> = "";
-        /// The claim of these tokens that is the name of the user.
+        /// The claim of these tokens that is the name of the user. Users must not be able to choose it: only sub is
+        /// stable and unique by the standard.
         jwt_user_claim: String = "sub";
-        /// Whether the issuer is connected to directly, at any address: for one on your own network. If not, it is connected to
-        /// as origins are, through the proxy and at a public address, and its URL must be https.
+        /// Whether the issuer is connected to directly, at any address: for one on your own network. If not, it is
+        /// connected to as origins are, through the proxy and at a public address, and its URL must be https.
         jwt_direct: bool = "false";
     }
 }

@@ -261,3 +261,28 @@ fn proxies_are_shown_without_their_credentials() {
     let urls = descriptions.iter().find(|d| d.name == "PROXY__URLS").unwrap();
     assert_eq!(urls.value.as_deref(), Some("socks5://********@one.example:1080,http://two.example:3128"));
 }
+
+#[test]
+fn settings_of_json_web_tokens_must_be_safe() {
+    let refused = |changes: &[(&str, &str)]| {
+        let base = [
+            ("PROXY__PROXY_ENABLED", "false"),
+            ("SECURITY__JWT_ISSUER", "https://auth.example.org/realms/main"),
+            ("SECURITY__JWT_AUDIENCE", "proxytorrent"),
+        ];
+        let pairs = base.iter().chain(changes).copied().collect::<std::collections::BTreeMap<_, _>>();
+        Settings::from_pairs(pairs).err().map(|problems| problems.to_string()).unwrap_or_default()
+    };
+    assert_eq!(refused(&[]), "");
+    assert_eq!(refused(&[("SECURITY__JWT_ISSUER", "http://auth.lan"), ("SECURITY__JWT_DIRECT", "true")]), "");
+    for (changes, problem) in [
+        (&[("SECURITY__JWT_AUDIENCE", "")][..], "SECURITY__JWT_AUDIENCE: must be set"),
+        (&[("SECURITY__JWT_ISSUER", "http://auth.example.org")], "SECURITY__JWT_ISSUER: is not https"),
+        (&[("SECURITY__JWT_ISSUER", "https://a:b@auth.example.org")], "must have no user name"),
+        (&[("SECURITY__JWT_ISSUER", "https://auth.example.org/?a=b")], "must have no user name"),
+        (&[("SECURITY__AUTH_ENABLED", "false")], "has no effect while authentication is off"),
+        (&[("FETCHER__VERIFY_SSL", "false")], "set FETCHER__VERIFY_SSL=true"),
+    ] {
+        assert!(refused(changes).contains(problem), "{changes:?}: {}", refused(changes));
+    }
+}

@@ -13,7 +13,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use ports::{Clock, Reservations};
 use settings::ExposeSecret;
-use tracing::error;
 
 use self::bearer::BearerTokens;
 use self::signature::SignatureKeys;
@@ -45,8 +44,8 @@ pub trait TokenVerifier: std::fmt::Debug + Send + Sync {
 
 /// The keys of the issuer cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the keys of the issuer cannot be read: {0}")]
-pub struct IssuerUnavailable(pub String);
+#[error("the keys of the issuer cannot be read")]
+pub struct IssuerUnavailable;
 
 impl Authenticator {
     /// Creates an authenticator from these settings. `jwt` verifies the tokens of `SECURITY__JWT_ISSUER`.
@@ -114,8 +113,8 @@ impl Authenticator {
         self.methods.as_ref().is_some_and(|methods| headers.contains_key(&methods.tokens.header))
     }
 
-    /// Whether the head of a call alone shows that authentication fails: no valid token, no JSON Web Token, no signature, and no
-    /// user that a reverse proxy names. The body of such a call is not read.
+    /// Whether the head of a call alone shows that authentication fails: no valid token, no JSON Web Token, no
+    /// signature, and no user that a reverse proxy names. The body of such a call is not read.
     pub(crate) fn is_nobody(&self, parts: &Parts) -> bool {
         let headers = &parts.headers;
         let nobody = |methods: &Methods| {
@@ -142,8 +141,7 @@ impl Methods {
 }
 
 impl From<IssuerUnavailable> for Problem {
-    fn from(error: IssuerUnavailable) -> Self {
-        error!(%error, "token not verified");
+    fn from(_: IssuerUnavailable) -> Self {
         let detail = "the issuer of your token cannot be reached to verify it; retry later";
         Self::new(ProblemCode::IssuerUnavailable, detail).retry_after(10)
     }

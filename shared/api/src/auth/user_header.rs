@@ -8,9 +8,6 @@ use http::HeaderName;
 use http::request::Parts;
 use ipnet::IpNet;
 
-/// The longest name of a user, in bytes.
-const LONGEST_NAME: usize = 255;
-
 /// The header with the user, and the proxies that may send it.
 #[derive(Debug)]
 pub(super) struct UserHeader {
@@ -36,9 +33,7 @@ impl UserHeader {
         // More than one: the proxy has not removed the header of the client.
         let mut values = parts.headers.get_all(&self.header).iter();
         let (value, None) = (values.next()?, values.next()) else { return None };
-        let name = std::str::from_utf8(value.as_bytes()).ok()?.trim();
-        let is_name = !name.is_empty() && name.len() <= LONGEST_NAME && !name.chars().any(char::is_control);
-        is_name.then(|| UserId::new(name))
+        UserId::of_other_service(std::str::from_utf8(value.as_bytes()).ok()?.trim())
     }
 }
 
@@ -64,8 +59,9 @@ mod tests {
         assert_eq!(user("192.0.2.1", &["Алиса".as_bytes()]), Some(UserId::new("Алиса")));
         assert_eq!(user("[::ffff:192.0.2.1]", &[b"alice"]), Some(UserId::new("alice")));
         assert_eq!(user("198.51.100.1", &[b"alice"]), None, "another client");
-        let long = [b'a'; LONGEST_NAME + 1];
-        let refused: [&[&[u8]]; 5] = [&[], &[b""], &[b"alice", b"root"], &[b"\xff"], &[&long]];
+        let long = [b'a'; 256];
+        let refused: [&[&[u8]]; 7] =
+            [&[], &[b""], &[b"alice", b"root"], &[b"\xff"], &[&long], &[b"anonymous"], &[b"token-0123"]];
         for names in refused {
             assert_eq!(user("192.0.2.1", names), None, "{names:?}");
         }

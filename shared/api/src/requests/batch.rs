@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::create::{CreateRequest, Created, accept, media_type};
+use super::create::{CreateRequest, Created, accept, count, media_type};
+use crate::abuse::TOO_MANY_READS;
 use crate::client_address::ClientAddress;
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{CreateErrors, FieldError, Problem, ProblemBody};
@@ -22,6 +23,9 @@ use crate::state::Api;
 
 /// The most requests in one batch.
 const MOST: usize = 100;
+
+/// The most validation errors in one response.
+const MOST_ERRORS: usize = 200;
 
 /// Several requests to create.
 #[derive(Deserialize, ToSchema)]
@@ -59,17 +63,18 @@ pub(crate) struct BatchItem {
     path = "/requests/batch",
     tag = "requests",
     summary = "Create several requests",
-    description = "Creates 1 to 100 requests, each independently of the others: look at the result of each. A body of the \
-                   type text/plain is a list of URLs, one on each line; lines that are empty or begin with # are skipped. An \
-                   `Idempotency-Key` makes a retry of the whole batch safe.",
-    request_body(content((CreateRequests = "application/json"), (inline(UrlList) = "text/plain"))),
+    description = "Creates 1 to 100 requests, each independently of the others: look at the result of each. A body of \
+                   the type text/uri-list (RFC 2483) is a list of URLs, one on each line; lines that are empty or \
+                   begin with # are skipped. With an `Idempotency-Key` the whole batch can be repeated: requests that \
+                   exist are not created again, and do not count against the limits.",
+    request_body(content((CreateRequests = "application/json"), (inline(UrlList) = "text/uri-list"))),
     responses(
         (
             status = 200,
             description = "The result of each request of the batch",
             body = BatchResult,
             headers(
-                ("Retry-After" = String, description = "After how many seconds to try the refused requests again, if that helps"),
+                ("Retry-After" = String, description = "After how many seconds to repeat the batch, if that helps"),
                 ("RateLimit" = String, description = "What is left of the limits, if there are any \
                                                       (draft-ietf-httpapi-ratelimit-headers)"),
                 ("RateLimit-Policy" = String, description = "The limits, if there are any"),
@@ -86,13 +91,15 @@ pub(crate) async fn batch(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
+    api.abuse.count_read(&principal.user).map_err(|too_many| too_many.problem(TOO_MANY_READS))?;
     let key = IdempotencyKey::read(&headers)?;
     let (mut items, mut rate, mut retry_after) = (vec![], vec![], None);
-    for (index, body) in bodies(&headers, &body)?.iter().enumerate() {
-        let created = match api.limits.count(&*api.guards, &principal.user, client_ip, api.clock.now()).await {
+    let bodies = bodies(&headers, &body)?;
+    for (index, body) in bodies.iter().enumerate() {
+        let key = key.as_ref().map(|key| key.of_item(index));
+        let created = match count(&api, &principal.user, client_ip, key.as_ref()).await {
             Ok(counted) => {
                 rate = counted;
-                let key = key.as_ref().map(|key| key.of_item(index));
                 accept(&api, principal.user.clone(), client_ip, key.as_ref(), body.to_string().as_bytes()).await
             }
             Err(problem) => {
@@ -104,6 +111,8 @@ pub(crate) async fn batch(
             Ok(created) => BatchItem { request: Some(created), problem: None },
             Err(problem) => {
                 retry_after = retry_after.max(problem.seconds_to_wait());
+                // The response must not be much larger than the call.
+                let problem = problem.with_most_errors(MOST_ERRORS / bodies.len());
                 BatchItem { request: None, problem: Some(problem.body(uri.path())) }
             }
         });
@@ -138,13 +147,14 @@ fn bodies(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Value>, Problem> {
                 return Err(Problem::new(ProblemCode::MalformedJson, format!("the body is not JSON: {error}")));
             }
         },
-        "text/plain" => {
+        "text/uri-list" => {
             let text = std::str::from_utf8(body);
             let text = text.map_err(|_| wrong("body", "not_utf8", "the list of URLs must be UTF-8"))?;
             url_lines(text).map(|url| json!({ "url": url })).collect()
         }
         _ => {
-            let detail = "the body must be application/json, or text/plain with a URL on each line";
+            // Not text/plain: pages of other origins may send that without a CORS preflight.
+            let detail = "the body must be application/json, or text/uri-list with a URL on each line";
             return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
         }
     };

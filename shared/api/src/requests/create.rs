@@ -20,8 +20,10 @@ use utoipa::ToSchema;
 
 use super::get::{FormatName, MethodName, StatusName};
 use super::validation::{self, Limits};
+use crate::abuse::TOO_MANY_READS;
 use crate::client_address::ClientAddress;
 use crate::idempotency::{self, Earlier, IdempotencyKey, Key};
+use crate::limits::RateHeaders;
 use crate::problem::{CreateErrors, Problem};
 use crate::problem_code::ProblemCode;
 use crate::state::{Api, request_path};
@@ -128,19 +130,37 @@ pub(crate) async fn create(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let user = principal.user;
-    let rate = api.limits.count(&*api.guards, &user, client_ip, api.clock.now()).await?;
+    let key = IdempotencyKey::read(&headers);
+    let rate = count(&api, &user, client_ip, key.as_ref().ok().and_then(Option::as_ref)).await?;
     let created = async {
         if !is_json(&headers) {
             let detail = "the body must be application/json";
             return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
         }
-        accept(&api, user, client_ip, IdempotencyKey::read(&headers)?.as_ref(), &body).await
+        accept(&api, user, client_ip, key?.as_ref(), &body).await
     };
     let created = created.await.map_err(|problem| problem.with_headers(rate.clone()))?;
     let location = request_path(&api, created.id);
     let mut response = (StatusCode::CREATED, [(LOCATION, location)], Json(created)).into_response();
     response.headers_mut().extend(rate);
     Ok(response)
+}
+
+/// Counts a new request against the rate limits. Returns headers for the response. A call that repeats an earlier one
+/// counts as a read: a batch that a limit has interrupted could not be repeated otherwise.
+pub(super) async fn count(
+    api: &Api,
+    user: &UserId,
+    client_ip: Option<IpAddr>,
+    key: Option<&IdempotencyKey>,
+) -> Result<RateHeaders, Problem> {
+    let now = api.clock.now();
+    match key {
+        Some(key) if idempotency::is_known(&*api.guards, user, key, now).await? => {
+            api.abuse.count_read(user).map(|()| vec![]).map_err(|too_many| too_many.problem(TOO_MANY_READS))
+        }
+        _ => api.limits.count(&*api.guards, user, client_ip, now).await,
+    }
 }
 
 /// Creates the request that a body describes. An earlier call with the same key has the same result.
@@ -209,10 +229,10 @@ impl From<Problem> for Refused {
     }
 }
 
-/// Creates a request of this user for a URL, with the same validation and limits as `POST /v1/requests`. An earlier call with
-/// the same key has the same result.
+/// Creates a request of this user for a URL, with the same validation and limits as `POST /v1/requests`. An earlier
+/// call with the same key has the same result.
 pub async fn create_for(api: &Api, user: UserId, key: &IdempotencyKey, url: &str) -> Result<RequestId, Refused> {
-    api.limits.count(&*api.guards, &user, None, api.clock.now()).await?;
+    count(api, &user, None, Some(key)).await?;
     let body = json!({ "url": url }).to_string();
     Ok(accept(api, user, None, Some(key), body.as_bytes()).await?.id)
 }

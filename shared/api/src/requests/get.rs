@@ -206,7 +206,8 @@ pub(crate) struct WaitingView {
     /// When the next try begins; null if it waits for something else.
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
-    /// How many of your requests are fetched before it; null in lists and events, on AWS, and if it does not wait for its turn.
+    /// How many of your requests are fetched before it; null in lists and events, on AWS, and if it does not wait for
+    /// its turn.
     ahead: Option<usize>,
 }
 

@@ -144,8 +144,8 @@ impl DownloadClient {
         }
     }
 
-    /// Calls `POST /torrents` of rqbit. Adding a torrent again succeeds, too. Each torrent has a folder: rqbit would write two
-    /// files with one name into each other.
+    /// Calls `POST /torrents` of rqbit. Adding a torrent again succeeds, too. Each torrent has a folder: rqbit would
+    /// write two files with one name into each other.
     async fn add_to_rqbit(&self, request: &FetchRequest, torrent_file: &[u8]) -> Result<(), String> {
         let folder = request.infohash.map(|hash| hash.to_string()).unwrap_or_default();
         let call = self.authorized(Request::post(self.at(&format!("torrents?overwrite=true&sub_folder={folder}"))));

@@ -21,7 +21,8 @@ impl WatchedFolder {
         Ok(Self(path.to_owned()))
     }
 
-    /// Writes the `.torrent` file of a request. Its name is the infohash, so that no file replaces that of another torrent.
+    /// Writes the `.torrent` file of a request. Its name is the infohash, so that no file replaces that of another
+    /// torrent.
     pub async fn add(&self, request: &FetchRequest, file: Vec<u8>) -> Result<(), String> {
         let Some(infohash) = request.infohash else { return Ok(()) };
         let (folder, path) = (self.0.clone(), self.0.join(format!("{infohash}.torrent")));

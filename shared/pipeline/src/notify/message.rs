@@ -1,9 +1,9 @@
 //! Messages to people, by a notification service: ntfy, Gotify, Discord or Apprise.
 
 use domain::{Content, ContentHash, FetchRequest, FileName, InfoHash, MediaType, RequestId, Status, Timestamp, UserId};
-use fetcher::{DirectClient, Fetcher};
+use fetcher::{Fetcher, OperatorClient};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue};
 use minijinja::{Environment, UndefinedBehavior, context, escape_formatter};
 use serde_json::{Value, json};
 use settings::{NotificationService, SecretUrl};
@@ -11,8 +11,8 @@ use url::Url;
 
 use super::{BadReceiver, Delivery, TIMEOUT, basic_authorization, check_status};
 
-/// The message without `NOTIFY__TEMPLATE`. It has neither the URL of the request nor that of this server, which the operator of
-/// the service would learn.
+/// The message without `NOTIFY__TEMPLATE`. It has neither the URL of the request nor that of this server, which the
+/// operator of the service would learn.
 const DEFAULT_TEMPLATE: &str = "{% if status == 'ready' %}{{ file_name }} ({{ size|filesizeformat }})\
     {% else %}{{ host }}: {{ error_message }}{% endif %}";
 
@@ -28,15 +28,8 @@ pub(super) struct MessageService {
     /// The topic of ntfy.
     topic: String,
     template: Environment<'static>,
-    route: Route,
+    client: OperatorClient,
     public_url: Option<Url>,
-}
-
-/// How the service is reached.
-enum Route {
-    /// Through the guard and the proxy.
-    Fetcher(Fetcher),
-    Direct(DirectClient),
 }
 
 impl MessageService {
@@ -61,13 +54,8 @@ impl MessageService {
         let template = settings.template.clone().unwrap_or_else(|| DEFAULT_TEMPLATE.to_owned());
         let template =
             template_environment(template, kind).map_err(|error| BadReceiver::Template(error.to_string()))?;
-        let route = if settings.direct {
-            Route::Direct(DirectClient::new(TIMEOUT)?)
-        } else {
-            fetcher.guard().check_url(&url).map_err(BadReceiver::Blocked)?;
-            Route::Fetcher(fetcher.clone())
-        };
-        let service = Self { kind, url, headers: headers(secret_url), topic, template, route, public_url };
+        let client = OperatorClient::new(fetcher, settings.direct, &url, TIMEOUT).map_err(BadReceiver::Service)?;
+        let service = Self { kind, url, headers: headers(secret_url), topic, template, client, public_url };
         service.check_template()?;
         Ok(Some(service))
     }
@@ -113,36 +101,18 @@ impl MessageService {
         Ok(rendered.chars().take(LONGEST).collect())
     }
 
-    /// Sends the message for this request, unless it is neither ready nor failed any more. The error says why it was not
-    /// received.
+    /// Sends the message for this request, unless it is neither ready nor failed any more. The error says why it was
+    /// not received.
     pub async fn send(&self, row: &FetchRequest) -> Result<Delivery, String> {
         if !matches!(row.status, Status::Ready | Status::Failed) {
             return Ok(Delivery::NotNeeded);
         }
         let text = self.text(row).map_err(|error| format!("NOTIFY__TEMPLATE: {error}"))?;
         let body = self.body(row.status, &text).to_string();
-        let status = self.post(row, body).await?;
+        let status = self.client.post(&row.owner, &self.url, self.headers.clone(), body).await?;
         match (self.kind, status) {
             (NotificationService::Apprise, 204) => Err("Apprise has no configuration under this key".into()),
             _ => check_status(status).map(|()| Delivery::Delivered),
-        }
-    }
-
-    /// Sends a call to the service. Returns the HTTP status.
-    async fn post(&self, row: &FetchRequest, body: String) -> Result<u16, String> {
-        match &self.route {
-            Route::Fetcher(fetcher) => {
-                let posted = fetcher.post(&row.owner, &self.url, self.headers.clone(), body, TIMEOUT).await;
-                posted.map_err(|error| error.to_string())
-            }
-            Route::Direct(client) => {
-                let mut request = Request::post(self.url.as_str()).body(body.into_bytes());
-                if let Ok(request) = &mut request {
-                    *request.headers_mut() = self.headers.clone();
-                }
-                let sent = client.send(request.map_err(|error| error.to_string())?).await;
-                sent.map(|response| response.status().as_u16()).map_err(|error| error.to_string())
-            }
         }
     }
 

@@ -30,8 +30,8 @@ impl std::fmt::Debug for WebhookKey {
 }
 
 impl WebhookKey {
-    /// The key of a secret such as `whsec_…`: base64 after the prefix, raw bytes without one. `None` if it is not valid or
-    /// empty.
+    /// The key of a secret such as `whsec_…`: base64 after the prefix, raw bytes without one. `None` if it is not valid
+    /// or empty.
     pub fn new(secret: &str) -> Option<Self> {
         let bytes = match secret.strip_prefix("whsec_") {
             Some(encoded) => STANDARD.decode(encoded).ok()?,

@@ -1,5 +1,5 @@
-//! The seed step of several seeders that share one table of torrents, each with a libtorrent session. The test says which
-//! of them run.
+//! The seed step of several seeders that share one table of torrents, each with a libtorrent session. The test says
+//! which of them run.
 
 use std::sync::Arc;
 use std::time::Duration;

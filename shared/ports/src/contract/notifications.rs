@@ -92,7 +92,8 @@ pub async fn every_end_of_a_request_notifies_all_its_receivers<R: Requests>(stor
     }
 }
 
-/// Neither after its time, when another worker has claimed the notification, nor after a transition that makes it due again.
+/// Neither after its time, when another worker has claimed the notification, nor after a transition that makes it due
+/// again.
 pub async fn a_lost_claim_of_a_notification_changes_nothing<R: Requests>(store: &R) {
     let (hash, infohash, later) = (ContentHash::new([1; 32]), InfoHash::new([2; 20]), NOW + LEASE);
     let mut row = request("alice", "http://h/");
