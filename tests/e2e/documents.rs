@@ -169,9 +169,11 @@ async fn the_example_in_the_configuration_guide_is_accepted() {
     let token = "0123456789abcdef0123456789abcdef";
     let security = code_blocks("README.md", "ini").remove(0).replace("replace-this-with-your-token", token);
     let jwt = code_blocks("docs/http-api.md", "ini").remove(0);
-    std::fs::write(folder.path().join(".env"), format!("{security}{addresses}{jwt}")).unwrap();
+    // The last value of a name counts.
+    let tor = code_blocks("docs/tor.md", "ini").remove(0);
+    std::fs::write(folder.path().join(".env"), format!("{security}{addresses}{jwt}{tor}")).unwrap();
     let shown = printed(folder.path(), "", &with_program(&format!("{PROGRAM} config"))).await;
-    for setting in addresses.lines().chain(jwt.lines()) {
+    for setting in addresses.lines().chain(jwt.lines()).chain(tor.lines()) {
         let value = setting.split_once('=').expect("a setting").1.trim_end_matches('/');
         assert!(shown.contains(value), "{setting}: {shown}");
     }

@@ -1,4 +1,7 @@
-//! What is generated from the command itself: manual, completions, `.env.example`.
+//! What is generated from the command itself: manual pages, references, completions, `.env.example`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 
 use tests::root;
 use tokio::process::Command;
@@ -64,6 +67,83 @@ async fn the_example_of_an_env_file_has_every_setting() {
         std::fs::write(&path, expected).unwrap();
         panic!(".env.example was out of date and has been rewritten: check the difference and commit it");
     }
+}
+
+/// A setting, as `proxytorrent config` prints it.
+struct Setting<'a> {
+    name: &'a str,
+    default: &'a str,
+    documentation: &'a str,
+    allowed: &'a str,
+}
+
+/// Returns the sections of the output of `proxytorrent config`, each with its settings.
+fn settings(printed: &str) -> Vec<(&str, Vec<Setting<'_>>)> {
+    let mut sections: Vec<(&str, Vec<Setting<'_>>)> = vec![];
+    for block in printed.split("\n\n").map(str::trim).filter(|block| !block.is_empty()) {
+        if let Some(name) = block.strip_prefix("# ==== ") {
+            sections.push((name.trim_end_matches(" ===="), vec![]));
+            continue;
+        }
+        let lines: Vec<_> = block.lines().map(|line| line.trim_start_matches("# ")).collect();
+        let [documentation, allowed, assignment] = lines[..] else { panic!("{block}") };
+        let (name, default) = assignment.trim_start_matches('#').split_once('=').expect("an assignment");
+        let setting = Setting { name, default, documentation, allowed };
+        sections.last_mut().expect("a section").1.push(setting);
+    }
+    sections
+}
+
+#[tokio::test]
+async fn the_reference_of_settings_has_every_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let printed = async |arguments: &[&str]| text(&proxytorrent(folder.path(), arguments, &[]).await.stdout);
+    let (production, development) = (printed(&["config"]).await, printed(&["config", "--dev"]).await);
+    let in_development: BTreeMap<_, _> =
+        settings(&development).into_iter().flat_map(|(_, all)| all).map(|one| (one.name, one.default)).collect();
+    let mut reference = "# Reference of settings\n\n\
+         Every setting, from `proxytorrent config`. [Configuration](configuration.md) explains where settings come from and \
+         how some\nof them work together. A value is the default; `-` is none.\n"
+        .to_owned();
+    for (section, all) in settings(&production) {
+        let title = section.replace('_', " ").to_lowercase();
+        let title = title[..1].to_uppercase() + &title[1..];
+        writeln!(reference, "\n## {title}\n\n| Setting | Default | Meaning | Allowed |\n|---|---|---|---|").unwrap();
+        for Setting { name, default, documentation, allowed } in all {
+            let shown = |value: &str| match value {
+                "" => "-".to_owned(),
+                // A long list would make the table unreadable.
+                value if value.len() > 100 => "a long list".to_owned(),
+                value => format!("`{value}`"),
+            };
+            let mut default_text = shown(default);
+            if in_development[name] != default && name != "PROFILE" {
+                write!(default_text, "; in development {}", shown(in_development[name])).unwrap();
+            }
+            let cell = |text: &str| text.replace('|', "\\|").replace('<', "&lt;");
+            let (documentation, allowed) = (cell(documentation), cell(allowed));
+            writeln!(reference, "| `{name}` | {default_text} | {documentation} | {allowed} |").unwrap();
+        }
+    }
+    let path = root().join("docs/settings.md");
+    if std::fs::read_to_string(&path).unwrap_or_default() != reference {
+        std::fs::write(&path, reference).unwrap();
+        panic!("docs/settings.md was out of date and has been rewritten: check the difference and commit it");
+    }
+}
+
+/// The table of contents of mdBook.
+#[test]
+fn the_summary_of_the_manual_has_every_page() {
+    let summary = std::fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    let linked: BTreeSet<_> =
+        summary.split("](").skip(1).map(|rest| rest.split(')').next().unwrap().to_owned()).collect();
+    let names = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
+    let pages: BTreeSet<_> = names
+        .map(|name| name.into_string().unwrap())
+        .filter(|name| name.strip_suffix(".md").is_some_and(|page| page != "SUMMARY"))
+        .collect();
+    assert_eq!(linked, pages);
 }
 
 #[tokio::test]
