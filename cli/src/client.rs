@@ -76,9 +76,7 @@ impl Request {
                 Some(format!("waits until {until} to try again: {why} ({code})"))
             }
             ("identical_request", _) => Some("waits for an identical request that is being fetched".into()),
-            ("turn", Some(ahead)) if ahead > 0 => {
-                Some(format!("waits for its turn: {ahead} of your requests come first"))
-            }
+            ("turn", Some(ahead)) if ahead > 0 => Some(format!("waits for its turn behind {ahead} of your requests")),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod api;
+mod api_reference;
 mod batch;
 mod clients;
 mod crash;

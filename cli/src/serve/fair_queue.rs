@@ -165,7 +165,7 @@ impl FetchQueue for FairQueue {
         if !state.waiting.contains_key(&id) {
             return None;
         }
-        // Ids are ordered by time. Requests to other hosts take turns with those to this one.
+        // Ids are ordered by time.
         let waiting = state.owners.get(owner)?.hosts.values().flatten();
         Some(waiting.filter(|other| **other < id).count())
     }

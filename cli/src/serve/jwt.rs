@@ -143,8 +143,8 @@ impl TokenVerifier for JwtVerifier {
 }
 
 impl Issuer {
-    /// Returns the key for tokens with this key id and algorithm, and the issuer that they must have. Old keys are read
-    /// again in the background, and unknown ones before this returns.
+    /// Returns the key for tokens with this key id and algorithm, and the issuer that they must have. Old keys and
+    /// unknown ones are read again before. If that fails, known keys are used, for [`LONGEST`] at most.
     async fn key(
         self: &Arc<Self>,
         id: Option<&str>,
@@ -154,11 +154,7 @@ impl Issuer {
         if known.is_some() && is_fresh {
             return Ok(known);
         }
-        let reading = self.read();
-        if known.is_some() {
-            return Ok(known);
-        }
-        if let Some(mut reading) = reading {
+        if let Some(mut reading) = self.read() {
             // An error means that the read has ended.
             let _ = reading.changed().await;
         }
@@ -189,7 +185,8 @@ impl Issuer {
     /// ended; `None` if the keys were read a moment ago.
     fn read(self: &Arc<Self>) -> Option<watch::Receiver<()>> {
         let mut state = self.state();
-        if state.reading.is_none() && state.pause.is_none_or(|until| until <= Instant::now()) {
+        let is_reading = state.reading.as_ref().is_some_and(|reading| reading.has_changed().is_ok());
+        if !is_reading && state.pause.is_none_or(|until| until <= Instant::now()) {
             let (ended, reading) = watch::channel(());
             state.reading = Some(reading);
             let issuer = self.clone();

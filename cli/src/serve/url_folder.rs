@@ -1,7 +1,8 @@
 //! The folder that is watched for URLs to fetch (`URL_FOLDER__PATH`).
 //!
 //! A file is claimed by a new name, `NAME.ID.processing`, and has another name when it is processed. Its progress is in
-//! `NAME.ID.progress`. The keys of its requests contain the id, so that a crash repeats none.
+//! `NAME.ID.progress`, which is saved after each request. The keys of its requests contain the id, so that a crash
+//! between the two repeats none, if the server starts again within a day.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -32,8 +33,8 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// The largest file, in bytes.
 const LARGEST: u64 = 256 << 10;
 
-/// After how many requests the progress is saved.
-const SAVED_EVERY: usize = 50;
+/// The largest progress file, in bytes: each refused URL is in it with a reason.
+const LARGEST_PROGRESS: u64 = 64 << 20;
 
 /// The suffix of a file that is being processed.
 const PROCESSING: &str = "processing";
@@ -64,6 +65,8 @@ struct Progress {
     done: usize,
     /// The refused URLs, each below a comment with the reason.
     refused: Vec<String>,
+    /// The name of the file that the refused URLs are written to.
+    failed_name: Option<String>,
 }
 
 impl UrlFolder {
@@ -74,6 +77,7 @@ impl UrlFolder {
         embedded::create_private_folder(path).map_err(refuse)?;
         // Processed files are renamed.
         tempfile::tempfile_in(path).map_err(refuse)?;
+        remove_old_progress(path).map_err(refuse)?;
         let owner = settings.owner.as_ref().map_or_else(UserId::anonymous, UserId::new);
         if api.authenticator.users().is_some_and(|users| !users.contains(&owner)) {
             return Err(CommandError::Start(format!(
@@ -127,7 +131,10 @@ impl UrlFolder {
             let number = progress.done + 1;
             let key = IdempotencyKey::internal("url folder", &format!("{} {number}", claimed.id));
             match create_for(api, self.owner.clone(), &key, url).await {
-                Ok(_) => {}
+                Ok(_) => {
+                    progress.done = number;
+                    claimed.save(&progress)?;
+                }
                 Err(Refused { detail, retry_after: Some(wait) }) => {
                     let (name, processed) = (&claimed.name, progress.done);
                     info!(file = name, why = detail, processed, urls = urls.len(), "file of URLs waits");
@@ -138,16 +145,16 @@ impl UrlFolder {
                 Err(Refused { detail, .. }) => {
                     warn!(file = claimed.name, url.number = number, why = detail, "URL refused");
                     progress.refused.push(format!("# {}\n{url}\n", detail.replace(['\r', '\n'], " ")));
+                    progress.done = number;
                 }
             }
-            progress.done = number;
-            if number % SAVED_EVERY == 0 {
-                claimed.save(&progress)?;
-            }
         }
-        claimed.save(&progress)?;
         if !progress.refused.is_empty() {
-            write(&claimed.free_name("failed"), progress.refused.concat().as_bytes())?;
+            let name = progress.failed_name.get_or_insert_with(|| claimed.free_name("failed")).clone();
+            claimed.save(&progress)?;
+            // The writer of the folder can change the progress: the file must be in the folder.
+            let name = Path::new(&name).file_name().unwrap_or_default();
+            write(&claimed.path.with_file_name(name), progress.refused.concat().as_bytes())?;
         }
         info!(file = claimed.name, urls = urls.len(), refused = progress.refused.len(), "file of URLs processed");
         claimed.finish("done")
@@ -159,20 +166,19 @@ impl Claimed {
     fn parse(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?.strip_suffix(PROCESSING)?.strip_suffix('.')?;
         let (name, id) = name.rsplit_once('.')?;
+        let is_id = id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_id || !has_urls(Path::new(name)) {
+            return None;
+        }
         Some(Self { path: path.to_owned(), name: name.to_owned(), id: id.to_owned() })
     }
 
-    /// Returns the path of a file beside this one.
-    fn beside(&self, name: &str) -> PathBuf {
-        self.path.with_file_name(name)
-    }
-
     fn progress_file(&self) -> PathBuf {
-        self.beside(&format!("{}.{}.progress", self.name, self.id))
+        self.path.with_file_name(format!("{}.{}.progress", self.name, self.id))
     }
 
     fn progress(&self) -> io::Result<Progress> {
-        match fs::read(self.progress_file()) {
+        match read(&self.progress_file(), LARGEST_PROGRESS) {
             Ok(json) => Ok(serde_json::from_slice(&json)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Progress::default()),
             Err(error) => Err(error),
@@ -184,20 +190,47 @@ impl Claimed {
     }
 
     /// Returns `NAME.SUFFIX`, or a name with the id if that is taken.
-    fn free_name(&self, suffix: &str) -> PathBuf {
-        let path = self.beside(&format!("{}.{suffix}", self.name));
-        let is_free = fs::symlink_metadata(&path).is_err();
-        if is_free { path } else { self.beside(&format!("{}.{}.{suffix}", self.name, self.id)) }
+    fn free_name(&self, suffix: &str) -> String {
+        let name = format!("{}.{suffix}", self.name);
+        let is_free = fs::symlink_metadata(self.path.with_file_name(&name)).is_err();
+        if is_free { name } else { format!("{}.{}.{suffix}", self.name, self.id) }
     }
 
     /// Gives the file its last name.
     fn finish(&self, suffix: &str) -> io::Result<()> {
-        fs::rename(&self.path, self.free_name(suffix))?;
+        fs::rename(&self.path, self.path.with_file_name(self.free_name(suffix)))?;
         match fs::remove_file(self.progress_file()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
+}
+
+/// Reads a file of at most `largest` bytes. A link could lead to a file that the writer of the folder must not read,
+/// and a pipe would never end: both are errors.
+fn read(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > largest {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is no file of at most {largest} bytes")));
+    }
+    let mut bytes = vec![];
+    File::take(file, largest).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Removes the progress of files that are processed: a crash may have left it.
+fn remove_old_progress(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let processing = path.with_extension(PROCESSING);
+        let is_progress = path.extension().is_some_and(|extension| extension == "progress");
+        if is_progress && Claimed::parse(&processing).is_some() && fs::symlink_metadata(&processing).is_err() {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a file that only this user can read, all at once. It replaces a link and does not follow it.
@@ -232,10 +265,13 @@ fn claim(path: &Path) -> io::Result<Option<Claimed>> {
         return Ok(Some(claimed));
     }
     let metadata = fs::symlink_metadata(path)?;
-    let is_settled = metadata.modified()?.elapsed().is_ok_and(|age| age >= SETTLED);
-    let (true, true, Some(name)) = (metadata.is_file(), is_settled, path.file_name().and_then(OsStr::to_str)) else {
+    // A time in the future is an error: the clock of its writer is another.
+    let is_settled = metadata.modified()?.elapsed().map_or(true, |age| age >= SETTLED);
+    if !metadata.is_file() || !is_settled {
         return Ok(None);
-    };
+    }
+    let name = path.file_name().and_then(OsStr::to_str);
+    let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidFilename, "the name is not UTF-8"))?;
     let id = hex::encode(rand::random::<[u8; 8]>());
     let claimed = path.with_file_name(format!("{name}.{id}.{PROCESSING}"));
     fs::rename(path, &claimed)?;
@@ -244,17 +280,10 @@ fn claim(path: &Path) -> io::Result<Option<Claimed>> {
 
 /// Returns the URLs in a file, or what is wrong with it.
 fn read_urls(claimed: &Claimed) -> io::Result<Result<Vec<String>, String>> {
-    // A link could lead to a file that the writer of the folder must not read. A pipe would never end.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&claimed.path)?;
-    if !file.metadata()?.is_file() {
-        return Ok(Err("it is no file".into()));
-    }
-    let mut bytes = vec![];
-    File::take(file, LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
-        return Ok(Err(format!("it has more than {LARGEST} bytes")));
-    }
+    let bytes = match read(&claimed.path, LARGEST) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Err(error.to_string())),
+        read => read?,
+    };
     let urls: Vec<_> = if Path::new(&claimed.name).extension().is_some_and(is_shortcut) {
         // Windows writes the other entries in its code page.
         shortcut_url(&String::from_utf8_lossy(&bytes)).into_iter().map(str::to_owned).collect()

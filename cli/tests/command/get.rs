@@ -131,7 +131,7 @@ async fn get_says_why_a_request_is_still_queued() {
     let mut get = get.stderr(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
     let mut lines = BufReader::new(get.stderr.take().unwrap()).lines();
     let mut seen = vec![];
-    while !seen.iter().any(|line: &String| line.contains("waits for its turn: 1 of your requests come first")) {
+    while !seen.iter().any(|line: &String| line.contains("waits for its turn behind 1 of your requests")) {
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time").unwrap();
         seen.push(line.unwrap_or_else(|| panic!("{seen:?}")));
     }

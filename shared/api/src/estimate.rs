@@ -22,7 +22,7 @@ pub trait FetchQueue: Send + Sync {
     /// Returns the work in front of a new request of this owner.
     fn backlog(&self, owner: &UserId) -> Backlog;
 
-    /// Returns how many requests of this owner are in front of this one; `None` if it does not wait.
+    /// Returns how many older requests of this owner wait; `None` if this one does not wait.
     fn ahead(&self, owner: &UserId, id: RequestId) -> Option<usize>;
 }
 
@@ -49,7 +49,7 @@ impl Estimate {
         Self { queue: Some(queue), ..Self::default() }
     }
 
-    /// Returns how many requests of this owner are in front of this one; `None` if that is not known.
+    /// Returns how many older requests of this owner wait; `None` if that is not known, or if this one does not wait.
     pub(crate) fn ahead(&self, owner: &UserId, id: RequestId) -> Option<usize> {
         self.queue.as_ref()?.ahead(owner, id)
     }

@@ -51,8 +51,8 @@ impl OperatorClient {
         matches!(self.route, Route::Direct(_))
     }
 
-    /// Sends a POST and returns the HTTP status. Users do not share connections through a proxy. The error says why there is
-    /// no response.
+    /// Sends a POST and returns the HTTP status. Users do not share connections through a proxy. The error says why
+    /// there is no response.
     pub async fn post(&self, owner: &UserId, url: &Url, headers: HeaderMap, body: String) -> Result<u16, String> {
         match &self.route {
             Route::Fetcher(fetcher) => {

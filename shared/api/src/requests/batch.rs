@@ -99,7 +99,8 @@ pub(crate) async fn batch(
         let key = key.as_ref().map(|key| key.of_item(index));
         let created = match count(&api, &principal.user, client_ip, key.as_ref()).await {
             Ok(counted) => {
-                rate = counted;
+                // A repeated item is not counted.
+                rate = if counted.is_empty() { rate } else { counted };
                 accept(&api, principal.user.clone(), client_ip, key.as_ref(), body.to_string().as_bytes()).await
             }
             Err(problem) => {

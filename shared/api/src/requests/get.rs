@@ -206,8 +206,8 @@ pub(crate) struct WaitingView {
     /// When the next try begins; null if it waits for something else.
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
-    /// How many of your requests are fetched before it; null in lists and events, on AWS, and if it does not wait for
-    /// its turn.
+    /// How many requests that you created before it wait, too; null in lists and events, on AWS, and if it does not
+    /// wait for its turn.
     ahead: Option<usize>,
 }
 
@@ -226,10 +226,11 @@ impl WaitingView {
             return None;
         }
         let until = row.due_at.filter(|due| *due > now);
-        let reason = match (until, &row.failure) {
+        // A request whose content was lost has a failure, too, but no retry.
+        let reason = match (until, row.retry_count) {
             (None, _) => WaitingReason::Turn,
-            (Some(_), Some(_)) => WaitingReason::Retry,
-            (Some(_), None) => WaitingReason::IdenticalRequest,
+            (Some(_), 1..) => WaitingReason::Retry,
+            (Some(_), 0) => WaitingReason::IdenticalRequest,
         };
         Some(Self { reason, until: until.filter(|_| reason == WaitingReason::Retry), ahead: None })
     }
