@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::create::{CreateRequest, Created, accept, count, media_type};
+use super::validation;
 use crate::abuse::TOO_MANY_READS;
 use crate::client_address::ClientAddress;
 use crate::idempotency::IdempotencyKey;
@@ -128,29 +129,14 @@ pub(crate) async fn batch(
 
 /// Returns the bodies of the requests of a batch, as for `POST /requests`.
 fn bodies(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Value>, Problem> {
-    let wrong = |field: &str, code, detail: &str| {
-        Problem::invalid(vec![FieldError { field: field.into(), code, detail: detail.into() }])
-    };
-    let bodies: Vec<Value> = match media_type(headers).as_str() {
-        "application/json" => match serde_json::from_slice(body) {
-            Ok(Value::Object(mut object)) => {
-                let requests = object.remove("requests");
-                if let Some(name) = object.keys().next() {
-                    return Err(wrong(name, "unknown_field", "is not a field; allowed: requests"));
-                }
-                match requests {
-                    Some(Value::Array(requests)) => requests,
-                    _ => return Err(wrong("requests", "wrong_type", "must be a list of requests")),
-                }
-            }
-            Ok(_) => return Err(Problem::new(ProblemCode::MalformedJson, "the body must be a JSON object")),
-            Err(error) => {
-                return Err(Problem::new(ProblemCode::MalformedJson, format!("the body is not JSON: {error}")));
-            }
-        },
+    let wrong =
+        |field: &str, code, detail| Err(Problem::invalid(vec![FieldError { field: field.to_owned(), code, detail }]));
+    let bodies: Vec<_> = match media_type(headers).as_str() {
+        "application/json" => validation::read_batch(body)?,
         "text/uri-list" => {
-            let text = std::str::from_utf8(body);
-            let text = text.map_err(|_| wrong("body", "not_utf8", "the list of URLs must be UTF-8"))?;
+            let Ok(text) = std::str::from_utf8(body) else {
+                return wrong("body", "not_utf8", "the list of URLs must be UTF-8".to_owned());
+            };
             url_lines(text).map(|url| json!({ "url": url })).collect()
         }
         _ => {
@@ -162,6 +148,5 @@ fn bodies(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Value>, Problem> {
     if (1..=MOST).contains(&bodies.len()) {
         return Ok(bodies);
     }
-    let detail = format!("must have 1 to {MOST} requests, but has {}", bodies.len());
-    Err(wrong("requests", "out_of_range", &detail))
+    wrong("requests", "out_of_range", format!("must have 1 to {MOST} requests, but has {}", bodies.len()))
 }

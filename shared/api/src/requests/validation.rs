@@ -74,6 +74,13 @@ impl Fields {
         }
     }
 
+    /// Refuses the fields that were not taken.
+    fn refuse_others(&mut self, detail: &str) {
+        for (name, _) in std::mem::take(&mut self.object) {
+            self.refuse(&name, "unknown_field", detail.to_owned());
+        }
+    }
+
     fn refuse(&mut self, field: &str, code: &'static str, detail: String) {
         self.errors.push(FieldError { field: field.to_owned(), code, detail });
     }
@@ -120,13 +127,9 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<(FetchSpec, Duration)
             wrong("not_available", "webhooks are off: an operator can turn them on with SECURITY__WEBHOOK_SECRET")
         }
     });
-    let unknown: Vec<_> = fields.object.keys().cloned().collect();
-    for name in unknown {
-        let detail = "is not a field; allowed: url, method, headers, body, ttl, keep, sha256, format, webseed and \
-                      callback_url"
-            .to_owned();
-        fields.refuse(&name, "unknown_field", detail);
-    }
+    fields.refuse_others(
+        "is not a field; allowed: url, method, headers, body, ttl, keep, sha256, format, webseed and callback_url",
+    );
     match url {
         Some(url) if fields.errors.is_empty() => {
             Ok((FetchSpec { url, method, headers, body, sha256, format, ttl, callback_url, webseed }, keep))
@@ -143,13 +146,25 @@ pub(super) fn read_changes(body: &[u8]) -> Result<Duration, Problem> {
     if !had_keep {
         fields.refuse("keep", "required", "is required".into());
     }
-    let unknown: Vec<_> = fields.object.keys().filter(|name| *name != "keep").cloned().collect();
-    for name in unknown {
-        fields.refuse(&name, "unknown_field", "is not a field that can be changed; allowed: keep".into());
-    }
+    fields.refuse_others("is not a field that can be changed; allowed: keep");
     match keep {
         Some(keep) if fields.errors.is_empty() => Ok(keep),
         _ => Err(Problem::invalid(fields.errors)),
+    }
+}
+
+/// Validates the JSON body of `POST /v1/requests/batch`. Returns the bodies of its requests, which are not validated.
+pub(super) fn read_batch(body: &[u8]) -> Result<Vec<Value>, Problem> {
+    let mut fields = fields(body)?;
+    let requests = fields.object.remove("requests");
+    fields.refuse_others("is not a field; allowed: requests");
+    match requests {
+        Some(Value::Array(requests)) if fields.errors.is_empty() => Ok(requests),
+        Some(Value::Array(_)) => Err(Problem::invalid(fields.errors)),
+        _ => {
+            fields.refuse("requests", "wrong_type", "must be a list of requests".into());
+            Err(Problem::invalid(fields.errors))
+        }
     }
 }
 
