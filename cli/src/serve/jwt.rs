@@ -8,8 +8,8 @@ use api::{IssuerUnavailable, TokenVerifier};
 use async_trait::async_trait;
 use domain::UserId;
 use fetcher::{Fetcher, OperatorClient};
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, KeyOperations, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, KeyAlgorithm, KeyOperations, PublicKeyUse};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -236,11 +236,11 @@ fn can_verify(key: &Jwk, algorithm: Algorithm) -> bool {
     let common = &key.common;
     let is_for_signatures = common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
     let may_verify = common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
-    let has_algorithm = common.key_algorithm.is_none_or(|declared| format!("{declared:?}") == format!("{algorithm:?}"));
+    let has_algorithm = common.key_algorithm.is_none_or(|declared| declared == KeyAlgorithm::from(algorithm));
     let is_of_family = match key.algorithm {
-        AlgorithmParameters::RSA(_) => !matches!(algorithm, Algorithm::ES256 | Algorithm::ES384 | Algorithm::EdDSA),
-        AlgorithmParameters::EllipticCurve(_) => matches!(algorithm, Algorithm::ES256 | Algorithm::ES384),
-        AlgorithmParameters::OctetKeyPair(_) => algorithm == Algorithm::EdDSA,
+        AlgorithmParameters::RSA(_) => algorithm.family() == AlgorithmFamily::Rsa,
+        AlgorithmParameters::EllipticCurve(_) => algorithm.family() == AlgorithmFamily::Ec,
+        AlgorithmParameters::OctetKeyPair(_) => algorithm.family() == AlgorithmFamily::Ed,
         _ => false,
     };
     is_for_signatures && may_verify && has_algorithm && is_of_family

@@ -167,20 +167,30 @@ impl Notify {
 
     /// Notifies one receiver. The error says why it was not reached.
     async fn notify(&self, receiver: Receiver, request: &FetchRequest) -> Result<Delivery, String> {
-        match (receiver, &self.webhook, &self.service, &self.client, &self.folder) {
-            (Receiver::Webhook, Some(webhook), ..) => webhook.send(request, self.clock.wall()).await,
-            (Receiver::Service, _, Some(service), ..) => service.send(request).await,
-            (Receiver::Client, _, _, Some(client), _) => match self.torrent_file(request).await? {
-                Some(file) => client.add(request, &file).await.map(|()| Delivery::Delivered),
-                None => Ok(Delivery::NotNeeded),
-            },
-            (Receiver::Folder, .., Some(folder)) => match self.torrent_file(request).await? {
-                Some(file) => folder.add(request, file).await.map(|()| Delivery::Delivered),
-                None => Ok(Delivery::NotNeeded),
-            },
-            // It is not configured any more.
-            _ => Ok(Delivery::NotNeeded),
+        match receiver {
+            Receiver::Webhook => {
+                if let Some(webhook) = &self.webhook {
+                    return webhook.send(request, self.clock.wall()).await;
+                }
+            }
+            Receiver::Service => {
+                if let Some(service) = &self.service {
+                    return service.send(request).await;
+                }
+            }
+            Receiver::Client => {
+                if let (Some(client), Some(file)) = (&self.client, self.torrent_file(request).await?) {
+                    return client.add(request, &file).await.map(|()| Delivery::Delivered);
+                }
+            }
+            Receiver::Folder => {
+                if let (Some(folder), Some(file)) = (&self.folder, self.torrent_file(request).await?) {
+                    return folder.add(request, file).await.map(|()| Delivery::Delivered);
+                }
+            }
         }
+        // It is not configured any more, or it receives ready torrents only.
+        Ok(Delivery::NotNeeded)
     }
 
     /// Returns the `.torrent` file of a request; `None` if it has failed, or is not ready any more.

@@ -139,8 +139,7 @@ impl DownloadClient {
         let result = serde_json::from_slice::<Value>(response.body());
         match result.as_ref().ok().and_then(|result| result["result"].as_str()) {
             Some("success") => Ok(()),
-            Some(_) => Err(format!("Transmission refused the torrent: {}", described(&response))),
-            None => Err(format!("Transmission refused the call: {}", described(&response))),
+            _ => Err(format!("Transmission refused the torrent: {}", described(&response))),
         }
     }
 
