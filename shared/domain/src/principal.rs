@@ -10,7 +10,7 @@ const LONGEST_NAME: usize = 255;
 /// Names that this service gives to users without one, besides those that begin with `token-`.
 const RESERVED_NAMES: [&str; 2] = ["anonymous", "hmac"];
 
-/// The name of a user, from the settings. It is not a secret: rows and logs have it.
+/// The name of a user. It is not a secret: rows and logs have it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UserId(String);
