@@ -10,9 +10,10 @@ use tokio::io::AsyncWriteExt;
 
 use crate::raw::{Authority, Peer, Raw};
 
+/// The read timeout is long, because the origin of the test compresses its bombs on the same processors.
 const LIMITS: [(&str, &str); 4] = [
     ("FETCHER__MAX_SIZE", "1000000"),
-    ("FETCHER__READ_TIMEOUT", "5"),
+    ("FETCHER__READ_TIMEOUT", "60"),
     ("FETCHER__CONNECT_TIMEOUT", "2"),
     ("FETCHER__MAX_RETRIES", "0"),
 ];
@@ -202,8 +203,6 @@ async fn every_hostile_response_fails_with_its_error_code() {
         ("huge-length", "too_large"),
         ("length-too-long", "transfer_broken"),
         ("two-lengths", "bad_response"),
-        ("slow-headers", "read_timeout"),
-        ("continue-forever", "read_timeout"),
         ("header-flood", "bad_response"),
         ("one-long-header", "bad_response"),
         ("bad-chunk", "bad_response"),
@@ -248,6 +247,16 @@ async fn every_hostile_response_fails_with_its_error_code() {
     }
     assert_eq!(server.files("content"), Vec::<std::path::PathBuf>::new());
     assert!(server.memory_mb("VmHWM") < 150.0, "peak memory: {} MB", server.memory_mb("VmHWM"));
+}
+
+#[tokio::test]
+async fn a_response_whose_head_does_not_end_fails_at_the_read_timeout() {
+    let limits = [("FETCHER__READ_TIMEOUT", "2"), ("FETCHER__MAX_RETRIES", "0")];
+    let (server, origin) = (TestServer::with(&limits).await, Raw::start(hostile_origin).await);
+    for path in ["/slow-headers", "/continue-forever"] {
+        let id = server.create(json!({ "url": origin.url(path) })).await;
+        assert_eq!(server.failed(&id).await["error_code"], "read_timeout", "{path}");
+    }
 }
 
 #[tokio::test]
