@@ -13,7 +13,7 @@ RUN apt-get update -qq \
   && apt-get install -qq -y --no-install-recommends binutils g++ libtorrent-rasterbar-dev pkg-config >/dev/null \
   && rm -rf /var/lib/apt/lists/*
 # Writes the versions of all dependencies into the programs, for `cargo audit bin` and other scanners.
-RUN cargo install --quiet --locked --root /usr/local --version 0.7.7 cargo-auditable
+RUN cargo install --quiet --locked --debug --root /usr/local --version 0.7.7 cargo-auditable
 WORKDIR /src
 COPY . .
 # Tests build without optimization.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proxytorrent_tests::clients::libtorrent;
 use proxytorrent_tests::{Origin, TestServer, content, python, root, run, sha256, tool};
+use reqwest::Method;
 
 use crate::proxies::Proxy;
 
@@ -43,7 +44,7 @@ async fn the_api_conforms_to_its_openapi_document() {
 }
 
 #[tokio::test]
-async fn a_client_generated_by_openapi_python_client_does_the_main_job() {
+async fn a_client_generated_by_openapi_python_client_does_the_main_job_and_accepts_new_codes() {
     let (server, origin, document, folder) = described().await;
     let generated = folder.join("generated");
     let generated = generated.to_str().unwrap();
@@ -58,7 +59,7 @@ async fn a_client_generated_by_openapi_python_client_does_the_main_job() {
 }
 
 #[tokio::test]
-async fn a_client_generated_by_openapi_typescript_does_the_main_job() {
+async fn a_client_generated_by_openapi_typescript_does_the_main_job_and_accepts_new_codes() {
     let (server, origin, document, folder) = described().await;
     let node = root().join(".tools/node/node_modules");
     std::os::unix::fs::symlink(&node, folder.join("node_modules")).unwrap();
@@ -71,14 +72,25 @@ async fn a_client_generated_by_openapi_typescript_does_the_main_job() {
     does_the_main_job(&server, &origin, &folder, "node", &["client.js"]).await;
 }
 
-/// Returns a server, an origin, the path of the server's OpenAPI document, and the folder that has it.
+/// The codes that the clients receive, and that the document of an earlier version does not have.
+const NEW_CODES: [(&str, &[&str]); 2] =
+    [("FailureCode", &["blocked_address", "origin_status"]), ("ProblemCode", &["validation_failed"])];
+
+/// Returns a server, an origin, the path of the OpenAPI document of an earlier version of the server, and the folder that has
+/// it.
 async fn described() -> (TestServer, Origin, String, PathBuf) {
     let settings = [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "tester:a-token")];
     let (server, origin) = (TestServer::with(&settings).await, Origin::start().await);
     let folder = server.scratch("client");
     let document = folder.join("openapi.json");
-    let description = server.http.get(format!("{}/openapi.json", server.url)).send().await.unwrap();
-    std::fs::write(&document, description.bytes().await.unwrap()).unwrap();
+    let mut description = server.json(Method::GET, "/openapi.json", None).await;
+    for (name, new) in NEW_CODES {
+        let known = description["components"]["schemas"][name]["anyOf"][0]["enum"].as_array_mut().unwrap();
+        let all = known.len();
+        known.retain(|code| !new.contains(&code.as_str().unwrap()));
+        assert_eq!(known.len(), all - new.len());
+    }
+    std::fs::write(&document, description.to_string()).unwrap();
     (server, origin, document.to_string_lossy().into_owned(), folder)
 }
 

@@ -15,7 +15,7 @@ sys.path.insert(0, folder)
 from proxy_torrent_client import AuthenticatedClient
 from proxy_torrent_client.api.requests import content, create, get, list_, magnet, torrent
 from proxy_torrent_client.models import CreateRequestWithBody, CreateRequestWithBodyMethod, CreateRequestWithoutBody
-from proxy_torrent_client.models import Created, FailureCode, Problem, RequestList, Status
+from proxy_torrent_client.models import Created, FailureCode, FieldCode, Problem, RequestList, Status
 
 client = AuthenticatedClient(base_url=server, token=token)
 
@@ -37,10 +37,11 @@ pathlib.Path(file).write_bytes(torrent.sync_detailed(row.id, client=client).cont
 print(magnet.sync(row.id, client=client).magnet_link)
 
 failed = ended(CreateRequestWithBody(url=server + "/", method=CreateRequestWithBodyMethod.POST, body="text"))
-assert isinstance(failed.error_code, FailureCode), failed
+# The document of the client is of an earlier version, which has neither this code nor that of the problem.
+assert failed.error_code and not isinstance(failed.error_code, FailureCode), failed
 print(failed.error_code)
 refused = create.sync(client=client, body=CreateRequestWithoutBody(url="ftp://example.org/"))
-assert isinstance(refused, Problem), refused
+assert isinstance(refused, Problem) and refused.errors[0].code == FieldCode.UNSUPPORTED_SCHEME, refused
 print(refused.code)
 listed = list_.sync(client=client, limit=1)
 assert isinstance(listed, RequestList) and len(listed.items) == 1, listed

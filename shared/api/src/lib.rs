@@ -11,6 +11,7 @@ mod docs;
 mod download;
 pub mod endpoints;
 mod estimate;
+mod field_code;
 mod health;
 mod http_server;
 mod idempotency;

@@ -6,6 +6,7 @@ use domain::Method;
 use http::HeaderName;
 use utoipa::PartialSchema;
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::AnyOfBuilder;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     HeaderBuilder, InfoBuilder, LicenseBuilder, Object, ObjectBuilder, OneOfBuilder, OpenApi, OpenApiBuilder, Ref,
@@ -14,12 +15,16 @@ use utoipa::openapi::{
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::field_code::FieldCode;
 use crate::problem::{FieldError, ProblemBody};
 use crate::problem_code::ProblemCode;
 use crate::requests::{self, MAX_HEADERS};
 use crate::service;
 use crate::state::{Api, prefix, public_path};
 use crate::webhook::{self, Webhook, WebhookData};
+
+/// The enums of responses to which a later version of the same API may add values.
+const OPEN_ENUMS: &[&str] = &["FailureCode", "FieldCode", "ProblemCode", "WaitingReason"];
 
 /// Returns the endpoints that are described, without the prefix of the API.
 pub(crate) fn endpoints() -> OpenApiRouter<Arc<Api>> {
@@ -97,6 +102,12 @@ fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
     schemas.insert("Problem".into(), ProblemBody::schema());
     schemas.insert("FieldError".into(), FieldError::schema());
     schemas.insert("ProblemCode".into(), ProblemCode::schema());
+    schemas.insert("FieldCode".into(), FieldCode::schema());
+    for name in OPEN_ENUMS {
+        if let Some(closed) = schemas.remove(*name) {
+            schemas.insert((*name).into(), open(name, closed));
+        }
+    }
     if let Some(RefOr::T(Schema::Object(mut create))) = schemas.remove("CreateRequest") {
         if let Some(RefOr::T(Schema::Object(ttl))) = create.properties.get_mut("ttl") {
             ttl.maximum = usize::try_from(max_ttl).ok().map(utoipa::Number::UInt);
@@ -135,6 +146,17 @@ fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
             }
         }
     }
+}
+
+/// Returns the schema of an enum that accepts other strings, too: a client that is generated from it must not fail on a value
+/// that it does not know. The title is the name that generators give to the known values.
+fn open(name: &str, closed: RefOr<Schema>) -> RefOr<Schema> {
+    let RefOr::T(Schema::Object(mut known)) = closed else { panic!("{name} must be an enum") };
+    let description = known.description.take().unwrap_or_default();
+    known.title = Some(name.to_owned());
+    let any = ObjectBuilder::new().schema_type(Type::String).build();
+    let either = AnyOfBuilder::new().item(known).item(any);
+    RefOr::T(either.description(Some(format!("{description} Later versions may have more values."))).build().into())
 }
 
 /// Returns the description of HEAD on the path of this GET: the same headers, without a body.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tracing::error;
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::field_code::FieldCode;
 use crate::problem_code::ProblemCode;
 
 /// The most validation errors in one response.
@@ -23,9 +24,7 @@ const LONGEST_FIELD: usize = 80;
 pub(crate) struct FieldError {
     /// The name of the field.
     pub field: String,
-    /// The code of the error, for programs; stable.
-    #[schema(value_type = String)]
-    pub code: &'static str,
+    pub code: FieldCode,
     /// The text of the error, for people.
     pub detail: String,
 }

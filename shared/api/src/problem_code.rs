@@ -98,7 +98,7 @@ codes! {
 /// Returns the schema of stable codes.
 pub(crate) fn codes_schema(codes: impl Iterator<Item = &'static str>, what: &str) -> RefOr<Schema> {
     let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes));
-    RefOr::T(schema.description(Some(format!("{what} More codes may come."))).into())
+    RefOr::T(schema.description(Some(what)).into())
 }
 
 impl PartialSchema for ProblemCode {

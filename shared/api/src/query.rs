@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
+use crate::field_code::FieldCode;
 use crate::problem::{FieldError, Problem};
 
 /// The query parameters that are not read yet, and the errors found so far.
@@ -22,7 +23,11 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
             if values.insert(decoded(name), decoded(value)).is_some() {
-                errors.push(FieldError { field: decoded(name), code: "repeated", detail: "is given twice".into() });
+                errors.push(FieldError {
+                    field: decoded(name),
+                    code: FieldCode::Repeated,
+                    detail: "is given twice".into(),
+                });
             }
         }
         Self { values, errors }
@@ -33,7 +38,7 @@ impl Query {
         let value = self.values.remove(name)?;
         let parsed = value.parse().ok();
         if parsed.is_none() {
-            self.errors.push(FieldError { field: name.into(), code: "invalid", detail: wrong.into() });
+            self.errors.push(FieldError { field: name.into(), code: FieldCode::Invalid, detail: wrong.into() });
         }
         parsed
     }
@@ -41,7 +46,7 @@ impl Query {
     /// As [`Query::value`]; an absent parameter is an error as well.
     pub fn required<T: FromStr>(&mut self, name: &str, wrong: &str) -> Option<T> {
         if !self.values.contains_key(name) {
-            self.errors.push(FieldError { field: name.into(), code: "missing", detail: wrong.into() });
+            self.errors.push(FieldError { field: name.into(), code: FieldCode::Required, detail: wrong.into() });
         }
         self.value(name, wrong)
     }
@@ -51,7 +56,7 @@ impl Query {
         let detail = format!("must be a whole number from {} to {}", range.start(), range.end());
         let number = self.value::<u32>(name, &detail)?;
         if !range.contains(&number) {
-            self.errors.push(FieldError { field: name.into(), code: "out_of_range", detail });
+            self.errors.push(FieldError { field: name.into(), code: FieldCode::OutOfRange, detail });
             return None;
         }
         Some(number)
@@ -61,7 +66,7 @@ impl Query {
     pub fn finish(mut self) -> Result<(), Problem> {
         for name in self.values.into_keys() {
             let detail = "is not a parameter".to_owned();
-            self.errors.push(FieldError { field: name, code: "unknown_field", detail });
+            self.errors.push(FieldError { field: name, code: FieldCode::UnknownField, detail });
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
     }
@@ -81,11 +86,11 @@ mod tests {
         let problem = query.finish().unwrap_err();
         let errors: Vec<_> = problem.errors().iter().map(|error| (error.field.as_str(), error.code)).collect();
         let expected = [
-            ("c", "repeated"),
-            ("b", "invalid"),
-            ("c", "out_of_range"),
-            ("d e", "unknown_field"),
-            ("f", "unknown_field"),
+            ("c", FieldCode::Repeated),
+            ("b", FieldCode::Invalid),
+            ("c", FieldCode::OutOfRange),
+            ("d e", FieldCode::UnknownField),
+            ("f", FieldCode::UnknownField),
         ];
         assert_eq!(errors, expected);
         assert!(Query::parse(None).finish().is_ok());

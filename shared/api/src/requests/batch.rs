@@ -17,6 +17,7 @@ use super::create::{CreateRequest, Created, accept, count, media_type};
 use super::validation;
 use crate::abuse::TOO_MANY_READS;
 use crate::client_address::ClientAddress;
+use crate::field_code::FieldCode;
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{CreateErrors, FieldError, Problem, ProblemBody};
 use crate::problem_code::ProblemCode;
@@ -135,7 +136,7 @@ fn bodies(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Value>, Problem> {
         "application/json" => validation::read_batch(body)?,
         "text/uri-list" => {
             let Ok(text) = std::str::from_utf8(body) else {
-                return wrong("body", "not_utf8", "the list of URLs must be UTF-8".to_owned());
+                return wrong("body", FieldCode::NotUtf8, "the list of URLs must be UTF-8".to_owned());
             };
             url_lines(text).map(|url| json!({ "url": url })).collect()
         }
@@ -148,5 +149,5 @@ fn bodies(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Value>, Problem> {
     if (1..=MOST).contains(&bodies.len()) {
         return Ok(bodies);
     }
-    wrong("requests", "out_of_range", format!("must have 1 to {MOST} requests, but has {}", bodies.len()))
+    wrong("requests", FieldCode::OutOfRange, format!("must have 1 to {MOST} requests, but has {}", bodies.len()))
 }

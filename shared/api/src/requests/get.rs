@@ -211,6 +211,7 @@ pub(crate) struct WaitingView {
     ahead: Option<usize>,
 }
 
+/// What a queued request waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum WaitingReason {

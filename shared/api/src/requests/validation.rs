@@ -10,6 +10,7 @@ use http::header::{
 use serde_json::{Map, Value};
 use url::Url;
 
+use crate::field_code::FieldCode;
 use crate::limits::MAX_BODY;
 use crate::problem::{FieldError, Problem};
 use crate::problem_code::ProblemCode;
@@ -55,9 +56,9 @@ struct Fields {
 }
 
 /// A validation error of a value: a code and a sentence.
-type Wrong = (&'static str, String);
+type Wrong = (FieldCode, String);
 
-fn wrong<T>(code: &'static str, detail: impl Into<String>) -> Result<T, Wrong> {
+fn wrong<T>(code: FieldCode, detail: impl Into<String>) -> Result<T, Wrong> {
     Err((code, detail.into()))
 }
 
@@ -77,11 +78,11 @@ impl Fields {
     /// Refuses the fields that were not taken.
     fn refuse_others(&mut self, detail: &str) {
         for (name, _) in std::mem::take(&mut self.object) {
-            self.refuse(&name, "unknown_field", detail.to_owned());
+            self.refuse(&name, FieldCode::UnknownField, detail.to_owned());
         }
     }
 
-    fn refuse(&mut self, field: &str, code: &'static str, detail: String) {
+    fn refuse(&mut self, field: &str, code: FieldCode, detail: String) {
         self.errors.push(FieldError { field: field.to_owned(), code, detail });
     }
 }
@@ -102,7 +103,7 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<(FetchSpec, Duration)
     let had_url = fields.object.get("url").is_some_and(|url| !url.is_null());
     let url = fields.take("url", |value| read_url(value, limits.credentials));
     if !had_url {
-        fields.refuse("url", "required", "is required".into());
+        fields.refuse("url", FieldCode::Required, "is required".into());
     }
     let method = fields.take("method", method).unwrap_or_default();
     let headers = headers(&mut fields, limits.credentials);
@@ -110,7 +111,7 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<(FetchSpec, Duration)
     if body.is_some() && !method.takes_body() {
         fields.refuse(
             "body",
-            "not_allowed",
+            FieldCode::NotAllowed,
             format!("{} must not have a body; allowed with POST, PUT and PATCH", method.as_str()),
         );
     }
@@ -124,7 +125,10 @@ pub(super) fn read(body: &[u8], limits: &Limits) -> Result<(FetchSpec, Duration)
         if limits.webhooks {
             read_url(value, false)
         } else {
-            wrong("not_available", "webhooks are off: an operator can turn them on with SECURITY__WEBHOOK_SECRET")
+            wrong(
+                FieldCode::NotAvailable,
+                "webhooks are off: an operator can turn them on with SECURITY__WEBHOOK_SECRET",
+            )
         }
     });
     fields.refuse_others(
@@ -144,7 +148,7 @@ pub(super) fn read_changes(body: &[u8]) -> Result<Duration, Problem> {
     let had_keep = fields.object.get("keep").is_some_and(|keep| !keep.is_null());
     let keep = fields.take("keep", |value| keep(&value));
     if !had_keep {
-        fields.refuse("keep", "required", "is required".into());
+        fields.refuse("keep", FieldCode::Required, "is required".into());
     }
     fields.refuse_others("is not a field that can be changed; allowed: keep");
     match keep {
@@ -162,7 +166,7 @@ pub(super) fn read_batch(body: &[u8]) -> Result<Vec<Value>, Problem> {
         Some(Value::Array(requests)) if fields.errors.is_empty() => Ok(requests),
         Some(Value::Array(_)) => Err(Problem::invalid(fields.errors)),
         _ => {
-            fields.refuse("requests", "wrong_type", "must be a list of requests".into());
+            fields.refuse("requests", FieldCode::WrongType, "must be a list of requests".into());
             Err(Problem::invalid(fields.errors))
         }
     }
@@ -184,7 +188,7 @@ fn keep(value: &Value) -> Result<Duration, Wrong> {
         Some(seconds) if seconds <= MAX_KEEP => Ok(retention(seconds)),
         _ => {
             let detail = format!("must be a whole number from 0 to {MAX_KEEP}, in seconds; 0 is until cancelled");
-            wrong("out_of_range", detail)
+            wrong(FieldCode::OutOfRange, detail)
         }
     }
 }
@@ -201,8 +205,8 @@ fn malformed(detail: String) -> Problem {
 fn text(value: Value, max: usize) -> Result<String, Wrong> {
     match value {
         Value::String(text) if text.len() <= max => Ok(text),
-        Value::String(_) => wrong("too_long", format!("must have at most {max} bytes")),
-        _ => wrong("wrong_type", "must be a string"),
+        Value::String(_) => wrong(FieldCode::TooLong, format!("must have at most {max} bytes")),
+        _ => wrong(FieldCode::WrongType, "must be a string"),
     }
 }
 
@@ -211,19 +215,19 @@ fn read_url(value: Value, credentials: bool) -> Result<Url, Wrong> {
     let mut url = match Url::parse(&text) {
         Ok(url) => url,
         Err(url::ParseError::RelativeUrlWithoutBase) => {
-            return wrong("invalid_url", "has no scheme: begin it with http:// or https://");
+            return wrong(FieldCode::InvalidUrl, "has no scheme: begin it with http:// or https://");
         }
-        Err(error) => return wrong("invalid_url", format!("is not a URL: {error}")),
+        Err(error) => return wrong(FieldCode::InvalidUrl, format!("is not a URL: {error}")),
     };
     if !matches!(url.scheme(), "http" | "https") {
         return wrong(
-            "unsupported_scheme",
+            FieldCode::UnsupportedScheme,
             format!("the scheme {} cannot be fetched; allowed: http, https", url.scheme()),
         );
     }
     if !credentials && (!url.username().is_empty() || url.password().is_some()) {
         return wrong(
-            "credentials_not_allowed",
+            FieldCode::CredentialsNotAllowed,
             "must not contain a user name or password; an operator can allow it with FETCHER__ALLOW_CREDENTIAL_HEADERS",
         );
     }
@@ -234,15 +238,15 @@ fn read_url(value: Value, credentials: bool) -> Result<Url, Wrong> {
 
 fn method(value: Value) -> Result<Method, Wrong> {
     let text = text(value, 16)?;
-    text.parse().or_else(|error: UnknownText| wrong("invalid_method", error.to_string()))
+    text.parse().or_else(|error: UnknownText| wrong(FieldCode::InvalidMethod, error.to_string()))
 }
 
 /// Returns the valid headers. Reports an error for each invalid one.
 fn headers(fields: &mut Fields, credentials: bool) -> Vec<(String, String)> {
     let object = fields.take("headers", |value| match value {
         Value::Object(object) if object.len() <= MAX_HEADERS => Ok(object),
-        Value::Object(_) => wrong("too_many", format!("must have at most {MAX_HEADERS} headers")),
-        _ => wrong("wrong_type", "must be an object of header names and values"),
+        Value::Object(_) => wrong(FieldCode::TooMany, format!("must have at most {MAX_HEADERS} headers")),
+        _ => wrong(FieldCode::WrongType, "must be an object of header names and values"),
     });
     let mut headers = vec![];
     for (name, value) in object.unwrap_or_default() {
@@ -250,7 +254,7 @@ fn headers(fields: &mut Fields, credentials: bool) -> Vec<(String, String)> {
             Ok((same, _)) if headers.iter().any(|(earlier, _)| *earlier == same) => {
                 fields.refuse(
                     &format!("headers.{same}"),
-                    "duplicate_header",
+                    FieldCode::DuplicateHeader,
                     "is given twice: header names are case-insensitive".into(),
                 );
             }
@@ -263,26 +267,29 @@ fn headers(fields: &mut Fields, credentials: bool) -> Vec<(String, String)> {
     }
     if headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_ALL_HEADERS {
         let detail = format!("must have at most {MAX_ALL_HEADERS} bytes, names and values together");
-        fields.refuse("headers", "too_long", detail);
+        fields.refuse("headers", FieldCode::TooLong, detail);
     }
     headers
 }
 
 fn header(name: &str, value: Value, credentials: bool) -> Result<(String, String), Wrong> {
     let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-        return wrong("invalid_header", "is not a valid header name");
+        return wrong(FieldCode::InvalidHeader, "is not a valid header name");
     };
     if !credentials && CREDENTIALS.contains(&name) {
         let detail = "cannot be set; an operator can allow it with FETCHER__ALLOW_CREDENTIAL_HEADERS";
-        return wrong("header_not_allowed", detail);
+        return wrong(FieldCode::HeaderNotAllowed, detail);
     }
     if REFUSED.contains(&name) || name.as_str().starts_with("proxy-") {
-        return wrong("header_not_allowed", "cannot be set: it belongs to the connection, the fetch or this service");
+        return wrong(
+            FieldCode::HeaderNotAllowed,
+            "cannot be set: it belongs to the connection, the fetch or this service",
+        );
     }
     let value = text(value, MAX_TEXT)?;
     let printable = value.bytes().all(|byte| byte == b'\t' || (0x20..0x7f).contains(&byte));
     if !printable || HeaderValue::from_str(&value).is_err() {
-        return wrong("invalid_header", "must contain only printable ASCII characters, spaces and tabs");
+        return wrong(FieldCode::InvalidHeader, "must contain only printable ASCII characters, spaces and tabs");
     }
     Ok((name.to_string(), value))
 }
@@ -298,20 +305,20 @@ fn whole(value: &Value) -> Option<u64> {
 fn ttl(value: &Value, max: u64) -> Result<Duration, Wrong> {
     match whole(value) {
         Some(ttl) if ttl <= max => Ok(Duration::from_secs(ttl)),
-        _ => wrong("out_of_range", format!("must be a whole number from 0 to {max}, in seconds")),
+        _ => wrong(FieldCode::OutOfRange, format!("must be a whole number from 0 to {max}, in seconds")),
     }
 }
 
 fn boolean(value: &Value) -> Result<bool, Wrong> {
-    value.as_bool().ok_or(()).or_else(|()| wrong("wrong_type", "must be true or false"))
+    value.as_bool().ok_or(()).or_else(|()| wrong(FieldCode::WrongType, "must be true or false"))
 }
 
 fn sha256(value: Value) -> Result<ContentHash, Wrong> {
-    text(value, 64)?.parse().or_else(|_| wrong("invalid_hash", "must be a SHA-256 of 64 hexadecimal digits"))
+    text(value, 64)?.parse().or_else(|_| wrong(FieldCode::InvalidHash, "must be a SHA-256 of 64 hexadecimal digits"))
 }
 
 fn format(value: Value) -> Result<TorrentFormat, Wrong> {
-    text(value, 16)?.parse().or_else(|error: UnknownText| wrong("invalid_format", error.to_string()))
+    text(value, 16)?.parse().or_else(|error: UnknownText| wrong(FieldCode::InvalidFormat, error.to_string()))
 }
 
 #[cfg(test)]
@@ -327,7 +334,7 @@ mod tests {
         webhooks: false,
     };
 
-    fn errors(body: &str) -> Vec<(String, &'static str)> {
+    fn errors(body: &str) -> Vec<(String, FieldCode)> {
         let problem = read(body.as_bytes(), &LIMITS).expect_err(body);
         problem.errors().iter().map(|error| (error.field.clone(), error.code)).collect()
     }
@@ -353,16 +360,16 @@ mod tests {
         let body = r#"{"url": "ftp://x/", "method": "get", "ttl": 101, "sha256": "ab", "format": 2, "x": 1, "webseed": "no",
                        "headers": {"Cookie": "a", "X-Good": "b", "a b": "c"}, "body": "b"}"#;
         let expected = [
-            ("url", "unsupported_scheme"),
-            ("method", "invalid_method"),
-            ("headers.Cookie", "header_not_allowed"),
-            ("headers.a b", "invalid_header"),
-            ("body", "not_allowed"),
-            ("ttl", "out_of_range"),
-            ("sha256", "invalid_hash"),
-            ("format", "wrong_type"),
-            ("webseed", "wrong_type"),
-            ("x", "unknown_field"),
+            ("url", FieldCode::UnsupportedScheme),
+            ("method", FieldCode::InvalidMethod),
+            ("headers.Cookie", FieldCode::HeaderNotAllowed),
+            ("headers.a b", FieldCode::InvalidHeader),
+            ("body", FieldCode::NotAllowed),
+            ("ttl", FieldCode::OutOfRange),
+            ("sha256", FieldCode::InvalidHash),
+            ("format", FieldCode::WrongType),
+            ("webseed", FieldCode::WrongType),
+            ("x", FieldCode::UnknownField),
         ];
         assert_eq!(errors(body), expected.map(|(field, code)| (field.to_owned(), code)));
     }
@@ -370,24 +377,24 @@ mod tests {
     #[test]
     fn invalid_values_are_refused() {
         for (body, code) in [
-            ("{}", "required"),
-            (r#"{"url": null}"#, "required"),
-            (r#"{"url": 5}"#, "wrong_type"),
-            (r#"{"url": "http://"}"#, "invalid_url"),
-            (r#"{"url": "http://h/", "ttl": -1}"#, "out_of_range"),
-            (r#"{"url": "http://h/", "ttl": 1.5}"#, "out_of_range"),
-            (r#"{"url": "http://h/", "headers": {"a b": "c"}}"#, "invalid_header"),
-            (r#"{"url": "http://h/", "headers": {"a": "b\r\nc: d"}}"#, "invalid_header"),
-            (r#"{"url": "http://h/", "headers": {"a": 1}}"#, "wrong_type"),
-            (r#"{"url": "http://h/", "headers": {"hOsT": "x"}}"#, "header_not_allowed"),
-            (r#"{"url": "http://h/", "headers": {"Range": "bytes=0-"}}"#, "header_not_allowed"),
-            (r#"{"url": "http://u:p@h/"}"#, "credentials_not_allowed"),
+            ("{}", FieldCode::Required),
+            (r#"{"url": null}"#, FieldCode::Required),
+            (r#"{"url": 5}"#, FieldCode::WrongType),
+            (r#"{"url": "http://"}"#, FieldCode::InvalidUrl),
+            (r#"{"url": "http://h/", "ttl": -1}"#, FieldCode::OutOfRange),
+            (r#"{"url": "http://h/", "ttl": 1.5}"#, FieldCode::OutOfRange),
+            (r#"{"url": "http://h/", "headers": {"a b": "c"}}"#, FieldCode::InvalidHeader),
+            (r#"{"url": "http://h/", "headers": {"a": "b\r\nc: d"}}"#, FieldCode::InvalidHeader),
+            (r#"{"url": "http://h/", "headers": {"a": 1}}"#, FieldCode::WrongType),
+            (r#"{"url": "http://h/", "headers": {"hOsT": "x"}}"#, FieldCode::HeaderNotAllowed),
+            (r#"{"url": "http://h/", "headers": {"Range": "bytes=0-"}}"#, FieldCode::HeaderNotAllowed),
+            (r#"{"url": "http://u:p@h/"}"#, FieldCode::CredentialsNotAllowed),
         ] {
             assert_eq!(errors(body).first().map(|(_, code)| *code), Some(code), "{body}");
         }
         let long = "v".repeat(6_000);
         let long = format!(r#"{{"url": "http://h/", "headers": {{"a": "{long}", "b": "{long}", "c": "{long}"}}}}"#);
-        assert_eq!(errors(&long), [("headers".to_owned(), "too_long")]);
+        assert_eq!(errors(&long), [("headers".to_owned(), FieldCode::TooLong)]);
         for body in ["", "[]", "5", "{", "{\"url\": \"http://h/\"} x"] {
             assert_eq!(errors(body), [], "malformed: {body}");
         }
