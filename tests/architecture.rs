@@ -10,7 +10,7 @@ use std::time::Duration;
 use domain::{
     Content, ContentHash, FetchRequest, FetchSpec, Method, Status, Timestamp, TorrentFormat, Transition, UserId,
 };
-use proxytorrent_tests::documents::code_blocks;
+use proxytorrent_tests::documents::{code_blocks, keep_part};
 use serde_json::Value;
 use telemetry::metrics::METRICS;
 use url::Url;
@@ -458,27 +458,10 @@ fn every_metric_in_the_code_is_in_the_table() {
     assert!(used.len() > 5 && used.is_subset(&listed), "{:?}", used.difference(&listed));
 }
 
-/// Checks the text between two markers of a document. If it differs from `expected`, writes `expected` there and
-/// panics.
-fn keep_written(document: &str, marker: &str, expected: &str) {
-    let path = root().join(document);
-    let text = std::fs::read_to_string(&path).expect("text");
-    let (start, end) = (format!("<!-- {marker} -->\n"), format!("<!-- /{marker} -->"));
-    let (before, rest) = text.split_once(&start).expect("the first marker");
-    let (_, after) = rest.split_once(&end).expect("the second marker");
-    let expected = format!("{before}{start}{expected}{end}{after}");
-    if text != expected {
-        std::fs::write(&path, expected).expect("written");
-        panic!(
-            "the {marker} in {document} were out of date and have been rewritten: check the difference and commit it"
-        );
-    }
-}
-
 #[test]
 fn the_documents_show_the_current_state_machine_and_metrics() {
-    keep_written("ARCHITECTURE.md", "transitions", &transitions());
-    keep_written("docs/operations.md", "metrics", &telemetry::metrics::table());
+    keep_part("ARCHITECTURE.md", "transitions", &transitions());
+    keep_part("docs/operations.md", "metrics", &telemetry::metrics::table());
 }
 
 /// Returns the words of a PromQL expression that are metrics, without the suffix of a histogram's buckets.

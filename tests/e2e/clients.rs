@@ -1,9 +1,16 @@
-//! Downloads with real BitTorrent clients, from nothing but the torrent file or magnet link that the API returns.
+//! Downloads with real BitTorrent clients, from nothing but the torrent file or magnet link that the API returns. The clients
+//! run with options of the tests, and in [`the_table_of_clients_shows_what_they_download`] with their default settings.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::process::Stdio;
 
 use proxytorrent_tests::clients::{aria2, libtorrent};
-use proxytorrent_tests::{Origin, TestServer, content, eventually, program, run, sha256, tool};
+use proxytorrent_tests::documents::keep_part;
+use proxytorrent_tests::{Origin, PATIENCE, TestServer, content, eventually, program, python, run, sha256, tool};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::process::Command;
 
 async fn everybody_downloads(size: usize) {
     let (server, origin) = (TestServer::start().await, Origin::start().await);
@@ -115,4 +122,75 @@ async fn transmission_downloads_across_a_network() {
     let arguments = [script.to_str().unwrap(), program.to_str().unwrap(), folder.path().to_str().unwrap()];
     let printed = run("bash", &arguments, folder.path()).await;
     assert!(printed.contains("the same"), "{printed}");
+}
+
+/// A column of the table of clients.
+struct Column {
+    title: &'static str,
+    /// The arguments of `default_clients.py`.
+    arguments: &'static [&'static str],
+    /// The settings of the server that are not the default.
+    settings: &'static [(&'static str, &'static str)],
+}
+
+/// A client that needs a second try makes it a minute later, after the deadline of 45 seconds.
+const COLUMNS: [Column; 5] = [
+    Column { title: "`.torrent`", arguments: &["--by", "torrent"], settings: &[] },
+    Column { title: "Magnet link", arguments: &["--by", "magnet"], settings: &[] },
+    Column { title: "Hybrid `.torrent`", arguments: &["--by", "hybrid", "--deadline", "30"], settings: &[] },
+    Column {
+        title: "`.torrent`, encryption preferred",
+        arguments: &["--by", "torrent"],
+        settings: &[("TORRENT__ENCRYPTION", "preferred")],
+    },
+    Column {
+        title: "Webseed alone",
+        arguments: &["--by", "webseed", "--size", "20000000", "--deadline", "30"],
+        settings: &[("TORRENT__WEBSEED", "true")],
+    },
+];
+
+/// The names of the clients of `default_clients.py`, in the order of the table.
+const CLIENTS: [(&str, &str); 8] = [
+    ("qbittorrent", "qBittorrent"),
+    ("deluge", "Deluge"),
+    ("transmission", "Transmission"),
+    ("aria2", "aria2"),
+    ("rtorrent", "rTorrent"),
+    ("libtorrent", "libtorrent"),
+    ("libtorrent_2_0", "libtorrent"),
+    ("rqbit", "rqbit"),
+];
+
+/// Downloads with every client. Returns what the script prints: a line of JSON for each client.
+async fn default_clients(column: &Column) -> Vec<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(python());
+    command.arg(tool("default_clients.py")).arg(program()).arg(folder.path()).args(column.arguments);
+    command.envs(column.settings.iter().copied()).current_dir(folder.path()).kill_on_drop(true).stdin(Stdio::null());
+    let output = tokio::time::timeout(PATIENCE * 3, command.output()).await.expect("in time").expect("it runs");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[tokio::test]
+async fn the_table_of_clients_shows_what_they_download() {
+    let results = futures::future::join_all(COLUMNS.iter().map(default_clients)).await;
+    let mut rows = BTreeMap::new();
+    for result in results.iter().flatten() {
+        let text = |name: &str| result[name].as_str().expect("text").to_owned();
+        let row = rows.entry(text("client")).or_insert_with(|| (text("version"), vec![]));
+        row.1.push(if result["seconds"].is_null() { "no" } else { "yes" });
+    }
+    assert_eq!(rows.len(), CLIENTS.len());
+    let mut table = format!("| Client | {} |\n|---|", COLUMNS.each_ref().map(|column| column.title).join(" | "));
+    table += &("---|".repeat(COLUMNS.len()) + "\n");
+    for (client, name) in CLIENTS {
+        let (version, cells) = &rows[client];
+        assert_eq!(cells.len(), COLUMNS.len(), "{client}");
+        writeln!(table, "| {name} {version} | {} |", cells.join(" | ")).unwrap();
+    }
+    println!("{results:#?}");
+    keep_part("docs/clients.md", "clients", &table);
 }

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use proxytorrent_tests::clients::libtorrent;
-use proxytorrent_tests::{Origin, PATIENCE, TestServer, content, program, python, sha256, tool};
+use proxytorrent_tests::{Origin, PATIENCE, TestServer, content, program, sha256};
 use tokio::process::Command;
 
 const SIZE: usize = 3_000_000;
@@ -166,33 +166,4 @@ async fn the_peer_id_reveals_only_libtorrent() {
     let mut handshake = [0; 68];
     peer.read_exact(&mut handshake).expect("a handshake");
     assert!(handshake[48..].starts_with(b"-LT"), "{:?}", String::from_utf8_lossy(&handshake[48..]));
-}
-
-/// Runs `default_clients.py` with these arguments and settings. Returns the number of downloads. Panics with their times if
-/// one did not finish in time.
-async fn default_clients(arguments: &[&str], settings: &[(&str, &str)]) -> usize {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut command = Command::new(python());
-    command.arg(tool("default_clients.py")).arg(program()).arg(folder.path()).args(arguments);
-    command.envs(settings.iter().copied()).current_dir(folder.path()).kill_on_drop(true).stdin(Stdio::null());
-    let output = tokio::time::timeout(PATIENCE * 3, command.output()).await.expect("in time").expect("it runs");
-    let table = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{table}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(!table.contains("null"), "{table}");
-    table.lines().count()
-}
-
-/// The server forces encryption and has no webseed. A client that needs a second try makes it a minute later, after the
-/// deadline.
-#[tokio::test]
-async fn clients_start_at_once_with_their_default_settings() {
-    let clients = ["qbittorrent", "deluge", "transmission", "aria2", "libtorrent", "rtorrent"];
-    assert_eq!(default_clients(&clients, &[]).await, 2 * clients.len());
-}
-
-#[tokio::test]
-async fn clients_download_from_the_webseed_alone() {
-    let clients = ["qbittorrent", "transmission", "aria2", "libtorrent", "libtorrent_2_0"];
-    let arguments = [&clients[..], &["--by", "webseed", "--size", "20000000"]].concat();
-    assert_eq!(default_clients(&arguments, &[("TORRENT__WEBSEED", "true")]).await, clients.len());
 }

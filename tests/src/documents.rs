@@ -1,4 +1,4 @@
-//! The command blocks of the documentation, which tests run.
+//! The documentation: its command blocks, which tests run, and its parts that are generated.
 
 use crate::process::root;
 
@@ -7,6 +7,25 @@ pub fn code_blocks(document: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(root().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"));
     let start = format!("```{language}\n");
     text.split(&start).skip(1).map(|block| block.split("```").next().expect("a block").to_owned()).collect()
+}
+
+/// Checks a generated file of the workspace. If it is not `expected`, writes it, so that the change shows in the diff, and
+/// panics.
+pub fn keep_file(document: &str, expected: &str) {
+    let path = root().join(document);
+    if std::fs::read_to_string(&path).unwrap_or_default() != expected {
+        std::fs::write(&path, expected).expect("written");
+        panic!("{document} was out of date and has been rewritten: check the difference and commit it");
+    }
+}
+
+/// As [`keep_file`], for the text between the markers `<!-- part -->` and `<!-- /part -->` of a document.
+pub fn keep_part(document: &str, part: &str, expected: &str) {
+    let text = std::fs::read_to_string(root().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"));
+    let (start, end) = (format!("<!-- {part} -->\n"), format!("<!-- /{part} -->"));
+    let (before, rest) = text.split_once(&start).expect("the first marker");
+    let (_, after) = rest.split_once(&end).expect("the second marker");
+    keep_file(document, &format!("{before}{start}{expected}{end}{after}"));
 }
 
 /// One command of a `console` block, with its documented output.

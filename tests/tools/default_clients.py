@@ -2,8 +2,10 @@
 Measures the time of each from its start to the complete file.
 
 usage: default_clients.py PROXYTORRENT FOLDER [CLIENT …] [--by SOURCE …] [--size BYTES] [--deadline SECONDS]   (as root)
-The source is a torrent or a magnet, or webseed: a torrent without a tracker, which needs TORRENT__WEBSEED=true.
-Prints one JSON object per line: {"client": …, "by": …, "seconds": … or null}
+Without clients: all. The server has its default settings, and those in the environment.
+The source is a torrent or a magnet; hybrid, a torrent of v1 and v2; or webseed, a torrent without a tracker, which needs
+TORRENT__WEBSEED=true.
+Prints one JSON object per line: {"client": …, "version": …, "by": …, "seconds": …, or null if the client did not complete}
 """
 
 import argparse
@@ -22,13 +24,14 @@ arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 arguments.add_argument("program")
 arguments.add_argument("folder")
 arguments.add_argument("clients", nargs="*")
-arguments.add_argument("--by", nargs="+", choices=["torrent", "magnet", "webseed"], default=["torrent", "magnet"])
+arguments.add_argument("--by", nargs="+", choices=["torrent", "magnet", "hybrid", "webseed"], default=["torrent", "magnet"])
 arguments.add_argument("--size", type=int, default=1_000_000)
 # Less than a minute: a client whose plaintext connection is refused retries after a minute. That is too late.
 arguments.add_argument("--deadline", type=float, default=45)
 arguments = arguments.parse_args()
 folder = arguments.folder
 PART = 1 << 20
+RQBIT = os.path.join(os.path.dirname(__file__), "../../.tools/cargo/bin/rqbit")
 tag = f"dc{os.getpid()}"
 server_ns, client_ns = f"{tag}-s", f"{tag}-c"
 processes = []
@@ -82,7 +85,7 @@ def write(path, text):
 def qbittorrent(source, down, home):
     write(f"{home}/qBittorrent/config/qBittorrent.conf",
           "[LegalNotice]\nAccepted=true\n[Preferences]\nWebUI\\Port=18080\n")
-    return ["qbittorrent-nox", f"--profile={folder}/{home}", f"--save-path={down}", source], False
+    return ["qbittorrent-nox", f"--profile={home}", f"--save-path={down}", source], False
 
 
 def deluge(source, down, home):
@@ -94,7 +97,7 @@ def deluge(source, down, home):
 
 
 def transmission(source, down, home):
-    return ["transmission-cli", "--config-dir", f"{folder}/{home}", "--download-dir", down, source], False
+    return ["transmission-cli", "--config-dir", home, "--download-dir", down, source], False
 
 
 def aria2(source, down, home):
@@ -113,11 +116,26 @@ def libtorrent_2_0(source, down, home):
 
 def rtorrent(source, down, home):
     os.makedirs(os.path.join(folder, home))
-    return ["rtorrent", "-n", "-o", f"directory.default.set={down}", "-o", f"session.path.set={folder}/{home}",
+    return ["rtorrent", "-n", "-o", f"directory.default.set={down}", "-o", f"session.path.set={home}",
             source], True
 
 
-CLIENTS = [qbittorrent, deluge, transmission, aria2, libtorrent, libtorrent_2_0, rtorrent]
+def rqbit(source, down, home):
+    return [RQBIT, "download", "--output-folder", down, source], False
+
+
+# The clients with the Debian package that has each; None for others.
+CLIENTS = {qbittorrent: "qbittorrent-nox", deluge: "deluged", transmission: "transmission-cli", aria2: "aria2",
+           libtorrent: None, libtorrent_2_0: "libtorrent-rasterbar2.0", rtorrent: "rtorrent", rqbit: None}
+
+
+def version(client):
+    """Returns the version of a client, without the epoch and the revision of Debian."""
+    if client is libtorrent:
+        return lt.version.rsplit(".", 1)[0]
+    command = [RQBIT, "--version"] if client is rqbit else ["dpkg-query", "-W", "-f=${Version}", CLIENTS[client]]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+    return text.split(":")[-1].rsplit("-", 1)[0]
 
 
 def measure(client, by):
@@ -127,7 +145,8 @@ def measure(client, by):
     with open(original, "wb") as content:
         for start_of_part in range(0, arguments.size, PART):
             content.write(os.urandom(min(PART, arguments.size - start_of_part)))
-    request = json.loads(ask("/v1/requests", {"url": f"http://127.0.0.1:8080/{file}"}))["id"]
+    body = {"url": f"http://127.0.0.1:8080/{file}", "format": "hybrid" if by == "hybrid" else "v1"}
+    request = json.loads(ask("/v1/requests", body))["id"]
     while json.loads(ask(f"/v1/requests/{request}?wait=25"))["status"] not in ("ready", "failed"):
         pass
     if by != "magnet":
@@ -142,7 +161,7 @@ def measure(client, by):
         source = json.loads(ask(f"/v1/requests/{request}/magnet"))["magnet_link"]
     down = os.path.join(folder, f"{name}-down")
     os.makedirs(down)
-    command, terminal = client(source, down, f"{name}-home")
+    command, terminal = client(source, down, f"{folder}/{name}-home")
     started = time.monotonic()
     process = start(client_ns, command, f"{name}.log", terminal=terminal)
     seconds = None
@@ -152,12 +171,15 @@ def measure(client, by):
         if is_complete(os.path.join(down, file), original):
             seconds = round(time.monotonic() - started, 1)
             break
+        if process.poll() is not None:
+            break
         time.sleep(0.05 + arguments.size / 1e9)  # polling interval: it reads the file
     stop(process)
     os.remove(original)
     shutil.rmtree(down)
-    subprocess.run(["pkill", "-KILL", "-f", f"{name}-home"], check=False)
-    print(json.dumps({"client": client.__name__, "by": by, "seconds": seconds}), flush=True)
+    subprocess.run(["pkill", "-KILL", "-f", f"{folder}/{name}-home"], check=False)
+    result = {"client": client.__name__, "version": version(client), "by": by, "seconds": seconds}
+    print(json.dumps(result), flush=True)
 
 
 def drain(master):

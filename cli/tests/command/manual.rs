@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use tests::documents::{keep_file, keep_part};
 use tests::root;
 use tokio::process::Command;
 
@@ -35,15 +36,7 @@ async fn the_reference_in_the_manual_is_that_of_help() {
         let text = help(&[command, "--help"]).await;
         reference.extend(["\n### ", command, "\n\n```text\n", &text, "\n```\n"]);
     }
-    let path = root().join("docs/command-line.md");
-    let manual = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = manual.split_once("<!-- help -->\n").unwrap();
-    let (_, after) = rest.split_once("<!-- /help -->").unwrap();
-    let current = format!("{before}<!-- help -->\n{reference}<!-- /help -->{after}");
-    if manual != current {
-        std::fs::write(&path, current).unwrap();
-        panic!("docs/command-line.md was out of date and has been rewritten: check the difference and commit it");
-    }
+    keep_part("docs/command-line.md", "help", &reference);
 }
 
 /// Returns the names of the commands in the help.
@@ -62,11 +55,7 @@ async fn the_example_of_an_env_file_has_every_setting() {
     let head = "# Every setting of ProxyTorrent, with its default. Copy this file to .env and set what you need.\n\
                 # `proxytorrent config` writes it, with the present values.\n\n";
     let expected = head.to_owned() + &text(&output.stdout);
-    let path = root().join(".env.example");
-    if std::fs::read_to_string(&path).unwrap_or_default() != expected {
-        std::fs::write(&path, expected).unwrap();
-        panic!(".env.example was out of date and has been rewritten: check the difference and commit it");
-    }
+    keep_file(".env.example", &expected);
 }
 
 /// A setting, as `proxytorrent config` prints it.
@@ -125,11 +114,7 @@ async fn the_reference_of_settings_has_every_setting() {
             writeln!(reference, "| `{name}` | {default_text} | {documentation} | {allowed} |").unwrap();
         }
     }
-    let path = root().join("docs/settings.md");
-    if std::fs::read_to_string(&path).unwrap_or_default() != reference {
-        std::fs::write(&path, reference).unwrap();
-        panic!("docs/settings.md was out of date and has been rewritten: check the difference and commit it");
-    }
+    keep_file("docs/settings.md", &reference);
 }
 
 /// The table of contents of mdBook.

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
-use std::path::PathBuf;
 
 use aws::schema::TABLES;
 use pipeline::{Scrub, Seed};
@@ -13,6 +12,7 @@ use proxytorrent_functions::port::{
 };
 use proxytorrent_functions::{ORPHAN_INTERVAL, endpoints};
 use serde::Deserialize;
+use tests::documents::{keep_file, keep_part};
 use tokio_util::sync::CancellationToken;
 
 use crate::env::{Ended, TestEnv, undisturbed};
@@ -239,19 +239,6 @@ fn table(steps: &[Step], template: &Template, prices: &Prices) -> String {
     text
 }
 
-/// Checks the part of a file between two markers. If it differs from `expected`, writes `expected` there, so that the
-/// change shows in the diff, and panics.
-fn assert_pinned(path: &str, (start, end): (&str, &str), expected: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
-    let from = text.find(start).map_or(0, |at| at + start.len());
-    let to = if end.is_empty() { text.len() } else { from + text[from..].find(end).expect("the part has an end") };
-    if text[from..to] != *expected {
-        std::fs::write(&path, [&text[..from], expected, &text[to..]].concat()).unwrap();
-        panic!("{} was out of date and has been rewritten: check the difference and commit it", path.display());
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_aws_calls_of_a_request_match_the_record_and_are_allowed() {
     let env = TestEnv::new().await;
@@ -264,8 +251,8 @@ async fn the_aws_calls_of_a_request_match_the_record_and_are_allowed() {
             assert!(template.allows(name, call), "{name} has no permission for {call:?}");
         }
     }
-    assert_pinned("tests/aws/calls.txt", ("", ""), &listing(&steps));
-    assert_pinned("../README.md", ("<!-- calls -->\n", "<!-- /calls -->"), &table(&steps, &template, &Prices::read()));
+    keep_file("functions/tests/aws/calls.txt", &listing(&steps));
+    keep_part("README.md", "calls", &table(&steps, &template, &Prices::read()));
 }
 
 /// Without seeders, alarms and contents.
@@ -297,7 +284,7 @@ async fn the_price_of_an_idle_month_is_in_the_docs() {
         writeln!(text, "| {part} | {:.2} |", usd / 1e6).unwrap();
     }
     writeln!(text, "| all | {:.2} |", parts.iter().map(|(_, usd)| usd).sum::<f64>() / 1e6).unwrap();
-    assert_pinned("../docs/aws.md", ("<!-- idle -->\n", "<!-- /idle -->"), &text);
+    keep_part("docs/aws.md", "idle", &text);
 }
 
 #[tokio::test(flavor = "multi_thread")]
