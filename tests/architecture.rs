@@ -10,7 +10,7 @@ use std::time::Duration;
 use domain::{
     Content, ContentHash, FetchRequest, FetchSpec, Method, Status, Timestamp, TorrentFormat, Transition, UserId,
 };
-use proxytorrent_tests::documents::{code_blocks, keep_part};
+use proxytorrent_tests::documents::{code_blocks, documents, keep_part};
 use serde_json::Value;
 use telemetry::metrics::METRICS;
 use url::Url;
@@ -348,19 +348,6 @@ fn the_paths_in_the_documents_exist() {
             }
         }
     }
-}
-
-/// Returns the documents in the root folder and in `docs/`.
-fn documents() -> Vec<String> {
-    let in_folder = |folder: &str| {
-        let names = std::fs::read_dir(root().join(folder)).expect("a folder");
-        let names = names.map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
-        names
-            .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"))
-            .map(|name| format!("{folder}{name}"))
-            .collect::<Vec<_>>()
-    };
-    [in_folder(""), in_folder("docs/")].concat()
 }
 
 /// A command that works on the source tree cannot run inside a test, so its targets, package and test are looked up.

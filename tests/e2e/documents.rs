@@ -171,12 +171,120 @@ async fn the_example_in_the_configuration_guide_is_accepted() {
     let jwt = code_blocks("docs/http-api.md", "ini").remove(0);
     // The last value of a name counts.
     let tor = code_blocks("docs/tor.md", "ini").remove(0);
-    std::fs::write(folder.path().join(".env"), format!("{security}{addresses}{jwt}{tor}")).unwrap();
+    let login = code_blocks("docs/operations.md", "ini").remove(0);
+    std::fs::write(folder.path().join(".env"), format!("{security}{addresses}{jwt}{login}{tor}")).unwrap();
     let shown = printed(folder.path(), "", &with_program(&format!("{PROGRAM} config"))).await;
-    for setting in addresses.lines().chain(jwt.lines()).chain(tor.lines()) {
+    for setting in [addresses, jwt, login, tor].iter().flat_map(|block| block.lines()) {
         let value = setting.split_once('=').expect("a setting").1.trim_end_matches('/');
         assert!(shown.contains(value), "{setting}: {shown}");
     }
+}
+
+#[tokio::test]
+async fn the_settings_of_the_container_are_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let block = code_blocks("docs/one-machine.md", "sh").into_iter().find(|block| block.contains("docker run"));
+    let block = block.expect("the block").replace("you:TOKEN", "you:0123456789abcdef0123456789abcdef");
+    let words: Vec<_> = block.split_whitespace().collect();
+    let settings: Vec<_> = words.windows(2).filter(|pair| pair[0] == "--env").map(|pair| pair[1]).collect();
+    assert_eq!(settings.len(), 4, "{block}");
+    // The image sets HOST.
+    std::fs::write(folder.path().join(".env"), settings.join("\n") + "\nHOST=0.0.0.0\n").unwrap();
+    let shown = printed(folder.path(), "", &with_program(&format!("{PROGRAM} config"))).await;
+    for setting in &settings[..2] {
+        assert!(shown.contains(setting), "{setting}: {shown}");
+    }
+}
+
+/// A folder with the settings of a server in the development profile on free ports, for `doctor`.
+fn development() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = format!("PORT={}\nSEEDER__LISTEN=127.0.0.1:{}\n", free_port(), free_port());
+    std::fs::write(folder.path().join(".env"), format!("PROFILE=development\n{ports}")).unwrap();
+    folder
+}
+
+/// Returns a block that calls `proxytorrent` so that it calls the program under test.
+fn with_command(block: &str) -> String {
+    format!("proxytorrent() {{ {} \"$@\"; }}\n{block}", program().display())
+}
+
+#[tokio::test]
+async fn the_examples_of_the_command_work() {
+    let (server, origin, folder) = (TestServer::start().await, Origin::start().await, development());
+    let block = code_blocks("docs/command-line.md", "sh").remove(0);
+    let [report, page] = ["https://example.org/report.pdf", "https://example.org/a"];
+    let block = block.replace(report, &origin.file(1000, 1, "report.pdf")).replace(page, &origin.file(1000, 2, "a"));
+    let shown = printed(folder.path(), &server.url, &with_command(&block)).await;
+    assert!(shown.contains("magnet:?xt=urn:btih:") && shown.contains("ok       clock"), "{shown}");
+    assert!(folder.path().join("report.pdf.torrent").exists());
+    assert_eq!(std::fs::read(folder.path().join("down/a")).unwrap(), content(1000, 2));
+}
+
+#[tokio::test]
+async fn the_example_of_a_configuration_file_gives_the_command_its_server_and_token() {
+    let token = "0123456789abcdef0123456789abcdef";
+    let server =
+        TestServer::with(&[("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", &format!("alice:{token}"))])
+            .await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(".config/proxytorrent/config.toml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let block = code_blocks("docs/command-line.md", "toml").remove(0);
+    let list = with_command(&format!("HOME={} proxytorrent list; echo $?", folder.path().display()));
+    let list = async || String::from_utf8(shell(folder.path(), &list).output().await.unwrap().stdout).unwrap();
+    std::fs::write(&file, block.replace("https://files.example.org", &server.url)).unwrap();
+    assert!(!list().await.ends_with("0\n"), "the token of the example is not accepted");
+    let example = "the token, without the name of the user";
+    std::fs::write(&file, block.replace("https://files.example.org", &server.url).replace(example, token)).unwrap();
+    assert!(list().await.ends_with("0\n"));
+}
+
+#[tokio::test]
+async fn doctor_reads_the_settings_of_the_debian_package_as_documented() {
+    let folder = development();
+    let block = code_blocks("docs/command-line.md", "sh").remove(1);
+    std::fs::rename(folder.path().join(".env"), folder.path().join("proxytorrent.env")).unwrap();
+    let here = folder.path().to_str().unwrap();
+    let block = block.replace("sudo ", "").replace("/etc/proxytorrent", here).replace("/var/lib", here);
+    let block = block.replace(" proxytorrent doctor", &format!(" {} doctor", program().display()));
+    let shown = printed(folder.path(), "", &block).await;
+    assert!(shown.contains(&format!("ok       storage   {here}/proxytorrent takes files")), "{shown}");
+}
+
+#[tokio::test]
+async fn the_example_of_a_batch_creates_a_request_for_each_line() {
+    let (server, origin, folder) = (TestServer::start().await, Origin::start().await, tempfile::tempdir().unwrap());
+    let urls = [origin.file(10, 1, "a"), "# a comment".to_owned(), origin.file(10, 2, "b")];
+    std::fs::write(folder.path().join("urls.txt"), urls.join("\n")).unwrap();
+    let block = code_blocks("docs/http-api.md", "bash").remove(0);
+    let block = block.replace("localhost:8000", server.url.trim_start_matches("http://"));
+    let created = printed(folder.path(), "", &format!("TOKEN=unused\n{}", block.replace("curl ", "curl -s "))).await;
+    let created: Value = serde_json::from_str(&created).expect("JSON");
+    let items = created["items"].as_array().expect("items");
+    assert!(items.len() == 2 && items.iter().all(|item| item["request"]["id"].is_string()), "{created}");
+}
+
+#[tokio::test]
+async fn prometheus_reads_the_metrics_with_the_documented_configuration() {
+    let token = "0123456789abcdef0123456789abcdef";
+    let server =
+        TestServer::with(&[("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", &format!("alice:{token}"))])
+            .await;
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let block = code_blocks("docs/one-machine.md", "yaml").remove(0).replace("TOKEN", token);
+    let config = block.replace("127.0.0.1:8000", server.url.trim_start_matches("http://"));
+    std::fs::write(folder.path().join("prometheus.yml"), format!("global: {{ scrape_interval: 1s }}\n{config}"))
+        .unwrap();
+    let start = format!("exec prometheus --config.file=prometheus.yml --web.listen-address=127.0.0.1:{port}");
+    let _prometheus = shell(folder.path(), &start).stderr(Stdio::null()).spawn().unwrap();
+    let query = format!("http://127.0.0.1:{port}/api/v1/query?query=up%3D%3D1");
+    let result = eventually("prometheus reads them", async || {
+        let response = server.http.get(&query).send().await.ok()?.bytes().await.ok()?;
+        let answer: Value = serde_json::from_slice(&response).ok()?;
+        answer["data"]["result"].as_array().filter(|result| !result.is_empty()).cloned()
+    });
+    assert_eq!(result.await[0]["metric"]["job"], "proxytorrent");
 }
 
 /// Makes a backup with the block at this index, while the server runs or not, and serves a content from it.

@@ -5,6 +5,7 @@ mod api;
 mod api_reference;
 mod batch;
 mod clients;
+mod code_blocks;
 mod crash;
 mod deduplication;
 mod disk;

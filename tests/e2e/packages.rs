@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use proxytorrent_tests::clients::libtorrent;
+use proxytorrent_tests::documents::code_blocks;
 use proxytorrent_tests::{Image, Origin, TestServer, content, root, run, sha256};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -61,6 +62,9 @@ async fn the_debian_package_has_the_program_and_a_hardened_service() {
 
     let unit = std::fs::read_to_string(installed.join("usr/lib/systemd/system/proxytorrent.service")).unwrap();
     let file = folder.path().join("proxytorrent.service");
+    let changes = folder.path().join("proxytorrent.service.d");
+    std::fs::create_dir(&changes).unwrap();
+    std::fs::write(changes.join("override.conf"), code_blocks("docs/notifications.md", "ini").remove(1)).unwrap();
     std::fs::write(&file, unit.replace("=/usr/bin/", &format!("={path}/usr/bin/"))).unwrap();
     let file = file.to_str().unwrap();
     run("systemd-analyze", &["verify", file], folder.path()).await;

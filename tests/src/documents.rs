@@ -1,5 +1,7 @@
 //! The documentation: its command blocks, which tests run, and its parts that are generated.
 
+use std::path::Path;
+
 use crate::process::root;
 
 /// Returns the code blocks in this language of a document of the workspace, in order.
@@ -7,6 +9,19 @@ pub fn code_blocks(document: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(root().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"));
     let start = format!("```{language}\n");
     text.split(&start).skip(1).map(|block| block.split("```").next().expect("a block").to_owned()).collect()
+}
+
+/// Returns the documents in the root folder and in `docs/`.
+pub fn documents() -> Vec<String> {
+    let in_folder = |folder: &str| {
+        let names = std::fs::read_dir(root().join(folder)).expect("a folder");
+        let names = names.map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
+        names
+            .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"))
+            .map(|name| format!("{folder}{name}"))
+            .collect::<Vec<_>>()
+    };
+    [in_folder(""), in_folder("docs/")].concat()
 }
 
 /// Checks a generated file of the workspace. If it is not `expected`, writes it, so that the change shows in the diff, and

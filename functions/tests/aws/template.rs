@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use serde_norway::Value as Yaml;
 use telemetry::metrics::METRICS;
+use tests::documents::code_blocks;
 
 use crate::transport::Call;
 
@@ -213,6 +214,42 @@ fn a_function_gets_only_the_secrets_of_its_role() {
         };
         assert_eq!(secrets.into_iter().collect::<Vec<_>>(), expected, "{name}");
     }
+}
+
+/// Returns the block of `docs/aws.md` that has this text.
+fn documented(text: &str) -> String {
+    let blocks = code_blocks("docs/aws.md", "sh").into_iter();
+    blocks.into_iter().find(|block| block.contains(text)).unwrap_or_else(|| panic!("no block has {text}"))
+}
+
+#[test]
+fn the_documented_secret_has_every_key_that_the_templates_read() {
+    let block = documented("--secret-string");
+    let secret: Value = serde_json::from_str(block.split('\'').nth(1).unwrap()).expect("JSON");
+    let documented: BTreeSet<_> = secret.as_object().unwrap().keys().cloned().collect();
+    let text = ["template.yaml", "infra/seeder.yaml"].map(|file| std::fs::read_to_string(root().join(file)).unwrap());
+    let text = text.concat();
+    let read = text.split(":SecretString:").skip(1).map(|rest| rest.split(':').next().unwrap().to_owned());
+    assert_eq!(documented, read.collect());
+}
+
+#[test]
+fn the_documented_deployment_names_parameters_that_exist() {
+    let parameters = Template::read().parameters;
+    let block = documented("make deploy");
+    let named: Vec<_> = block.split('\'').nth(1).unwrap().split(' ').filter_map(|pair| pair.split_once('=')).collect();
+    assert_eq!(named.len(), 3, "{block}");
+    for (name, _) in named {
+        assert!(parameters[name].is_object(), "there is no parameter {name}");
+    }
+}
+
+#[test]
+fn the_documented_invocation_has_an_event_and_a_function() {
+    let block = documented("lambda invoke");
+    let words: Vec<_> = block.split_whitespace().collect();
+    let ["-A", _, function, "--data-file", event] = words[3..] else { panic!("{block}") };
+    assert!(root().join(event).exists() && root().join(format!("functions/src/bin/{function}.rs")).exists(), "{block}");
 }
 
 #[test]
