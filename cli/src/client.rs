@@ -106,6 +106,7 @@ struct FieldError {
 /// A client of one server.
 pub(crate) struct Client {
     http: reqwest::Client,
+    /// The URL of the API, with `/` at the end.
     base: Url,
     credentials: settings::Client,
 }
@@ -115,9 +116,9 @@ impl Client {
     pub fn new(server: Server) -> Result<Self, CommandError> {
         let settings = settings::Client::load()?;
         let mut base = server.server.unwrap_or_else(|| settings.server.clone());
-        if !base.path().ends_with('/') {
-            base.set_path(&format!("{}/", base.path()));
-        }
+        let prefix = settings.api_prefix.as_deref().unwrap_or_default().trim_matches('/');
+        let path = format!("{}/{prefix}", base.path().trim_end_matches('/'));
+        base.set_path(&format!("{}/", path.trim_end_matches('/')));
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10));
         let http = http.read_timeout(READ_TIMEOUT).redirect(Policy::none()).build();
@@ -154,7 +155,7 @@ impl Client {
     /// Returns the response with the content of a ready request from this offset on, or with the whole.
     pub async fn content(&self, id: RequestId, from: u64) -> Result<Response, CommandError> {
         let range = (from > 0).then(|| format!("bytes={from}-"));
-        let path = format!("v1/requests/{id}/content");
+        let path = format!("requests/{id}/content");
         let response = self.call_with(Method::GET, &path, None, range.as_deref()).await?;
         let Some(link) = location(&response) else { return Ok(response) };
         // A presigned link, such as of S3: without the credentials of this server.
@@ -191,12 +192,12 @@ impl Client {
 
     /// Revokes the tracker passkeys in all torrents that the caller got so far.
     pub async fn revoke_passkeys(&self) -> Result<(), CommandError> {
-        self.call(Method::DELETE, "v1/passkeys", None).await.map(drop)
+        self.call(Method::DELETE, "passkeys", None).await.map(drop)
     }
 
     /// Returns the health of the server, healthy or not.
     pub async fn health(&self) -> Result<Value, CommandError> {
-        let url = self.url("v1/health")?;
+        let url = self.url("health")?;
         json(self.http.get(url).send().await.map_err(|e| unreachable(&e))?).await
     }
 
@@ -205,7 +206,7 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response, CommandError> {
-        self.call(method, &format!("v1/requests{path}"), body).await
+        self.call(method, &format!("requests{path}"), body).await
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response, CommandError> {

@@ -88,6 +88,11 @@ const BLOCKS: &[(&str, &str, Tested)] = &[
     ),
     (
         "docs/operations.md",
+        "files.example.org {",
+        By("tests/e2e/reverse_proxy.rs", "caddy_adds_tls_and_passes_on_its_own_client_address_only"),
+    ),
+    (
+        "docs/operations.md",
         "location /pt/ {\n    auth_basic",
         By("tests/e2e/reverse_proxy.rs", "a_trusted_reverse_proxy_names_the_user"),
     ),
@@ -103,7 +108,7 @@ const BLOCKS: &[(&str, &str, Tested)] = &[
 fn every_code_block_is_used_by_a_test_or_says_why_not() {
     let mut used = BTreeSet::new();
     for document in documents() {
-        for language in ["sh", "bash", "console", "ini", "toml", "yaml", "nginx", "python"] {
+        for language in ["sh", "bash", "console", "ini", "toml", "yaml", "nginx", "caddyfile", "python"] {
             for block in code_blocks(&document, language) {
                 let block = block.trim_start();
                 let found = BLOCKS.iter().position(|(of, start, _)| *of == document && block.starts_with(start));
@@ -113,7 +118,7 @@ fn every_code_block_is_used_by_a_test_or_says_why_not() {
         }
         let text = std::fs::read_to_string(root().join(&document)).expect("text");
         for start in text.lines().filter_map(|line| line.trim_start().strip_prefix("```")) {
-            let known = ["", "sh", "bash", "console", "ini", "toml", "yaml", "nginx", "python", "text"];
+            let known = ["", "sh", "bash", "console", "ini", "toml", "yaml", "nginx", "caddyfile", "python", "text"];
             assert!(known.contains(&start), "{document}: blocks of {start} are not tested");
         }
     }

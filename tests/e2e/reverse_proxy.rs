@@ -2,15 +2,18 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::process::Stdio;
 use std::time::Duration;
 
 use futures::StreamExt;
 use metainfo::Value as Bencode;
 use proxytorrent_tests::clients::aria2;
+use proxytorrent_tests::documents::code_blocks;
 use proxytorrent_tests::nginx::{Nginx, behind, behind_nginx};
 use proxytorrent_tests::{ApiClient, Origin, TestServer, content, eventually, free_port, read_json, root, sha256};
 use reqwest::{Method, redirect};
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 /// Returns a client that follows redirects.
 fn client() -> reqwest::Client {
@@ -94,6 +97,31 @@ async fn nginx_of_the_compose_file_adds_tls() {
     assert_eq!(request.send().await.expect("a response").status(), 422);
 }
 
+/// The `Caddyfile` of the manual, with a certificate of Caddy's own authority.
+#[tokio::test]
+async fn caddy_adds_tls_and_passes_on_its_own_client_address_only() {
+    let (port, internal, folder) = (free_port(), free_port().to_string(), tempfile::tempdir().expect("a folder"));
+    let public = format!("https://localhost:{port}");
+    let settings = [("PUBLIC_URL", public.as_str()), ("PORT", &internal), ("SECURITY__TRUSTED_PROXIES", "127.0.0.1")];
+    let _server = TestServer::with(&settings).await;
+    let site = code_blocks("docs/operations.md", "caddyfile").remove(0);
+    let site = site.replace("files.example.org", &public).replace("127.0.0.1:8000", &format!("127.0.0.1:{internal}"));
+    let options = "admin off\n auto_https disable_redirects\n skip_install_trust\n default_bind 127.0.0.1";
+    fs::write(folder.path().join("Caddyfile"), format!("{{\n {options}\n}}\n{site}")).expect("written");
+    let mut caddy = Command::new("caddy");
+    caddy.args(["run", "--config", "Caddyfile"]).current_dir(folder.path()).env("HOME", folder.path());
+    caddy.env("XDG_DATA_HOME", folder.path()).env("XDG_CONFIG_HOME", folder.path());
+    let _caddy = caddy.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn().expect("caddy");
+    let authority = folder.path().join("caddy/pki/authorities/local/root.crt");
+    let authority = eventually("caddy has an authority", async || fs::read(&authority).ok()).await;
+    let certificate = reqwest::Certificate::from_pem(&authority).expect("a certificate");
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([certificate]).build().expect("a client");
+    eventually("caddy responds", async || client.get(format!("{public}/v1/health")).send().await.ok()).await;
+    assert_events_arrive(&public, &client).await;
+    let peers = announced_address(&ApiClient::new(public).with_http(client)).await;
+    assert_eq!(peers[..4], [127, 0, 0, 1], "a client cannot claim another address");
+}
+
 async fn assert_events_arrive(public: &str, client: &reqwest::Client) {
     let origin = Origin::start().await;
     let body = json!({ "url": origin.url("/gated/100000/1") }).to_string();
@@ -107,11 +135,11 @@ async fn assert_events_arrive(public: &str, client: &reqwest::Client) {
     let first = first.expect("an event").expect("bytes");
     assert!(String::from_utf8_lossy(&first).starts_with("event: status"), "{first:?}");
     origin.open_gate();
-    let mut last = String::new();
+    let mut rest = String::new();
     while let Some(event) = events.next().await {
-        last = String::from_utf8_lossy(&event.expect("bytes")).into_owned();
+        rest += &String::from_utf8_lossy(&event.expect("bytes"));
     }
-    assert!(last.contains("\"ready\""), "{last}");
+    assert!(rest.contains("\"ready\""), "{rest}");
 }
 
 #[tokio::test]
@@ -176,24 +204,22 @@ async fn a_trusted_reverse_proxy_names_the_user() {
     assert_eq!(downloaded, sha256(&content(1000, 1)));
 }
 
-/// Announces two peers through nginx. Returns the first compact peer entry in the response to the second one.
-async fn announced_address(trusted: &[(&str, &str)]) -> Vec<u8> {
-    let (server, _nginx, public) = behind_nginx(trusted).await;
-    let client = client();
+/// Announces two peers through a reverse proxy, with forwarded addresses. Returns the first compact peer entry in the response
+/// to the second one.
+async fn announced_address(public: &ApiClient) -> Vec<u8> {
     let origin = Origin::start().await;
-    let row: Value = server.fetch(&origin.file(1_000, 1, "a.bin")).await;
-    let torrent = server.save_torrent(row["id"].as_str().expect("an id")).await;
-    let torrent = Bencode::decode(&fs::read(torrent).expect("a file")).expect("bencode");
+    let row: Value = public.fetch(&origin.file(1_000, 1, "a.bin")).await;
+    let torrent = Bencode::decode(&public.torrent(row["id"].as_str().expect("an id")).await).expect("bencode");
     let announce = torrent.get("announce").and_then(Bencode::as_bytes).expect("a tracker").to_vec();
     let announce = String::from_utf8(announce).expect("text");
-    assert!(announce.starts_with(&public), "{announce}");
+    assert!(announce.starts_with(&public.url), "{announce}");
     let infohash = row["infohash"].as_str().expect("an infohash").as_bytes().chunks(2);
     let infohash: Vec<_> = infohash.map(String::from_utf8_lossy).collect();
     let infohash = format!("%{}", infohash.join("%"));
     let ask = async |peer: char, forwarded: &str| {
         let id = peer.to_string().repeat(20);
         let url = format!("{announce}&info_hash={infohash}&peer_id={id}&port=5000&left=1000");
-        let request = client.get(url).header("x-forwarded-for", forwarded);
+        let request = public.http.get(url).header("x-forwarded-for", forwarded);
         Bencode::decode(&request.send().await.expect("a response").bytes().await.expect("a body")).expect("bencode")
     };
     ask('a', "198.51.100.7").await;
@@ -205,10 +231,12 @@ async fn announced_address(trusted: &[(&str, &str)]) -> Vec<u8> {
 async fn the_tracker_takes_peer_addresses_from_trusted_proxies_only() {
     // nginx appends the test's address to X-Forwarded-For. It is 127.0.0.1 too, so it counts as another trusted
     // proxy.
-    let peers = announced_address(&[("SECURITY__TRUSTED_PROXIES", "127.0.0.1/32")]).await;
+    let (_server, _nginx, public) = behind_nginx(&[("SECURITY__TRUSTED_PROXIES", "127.0.0.1/32")]).await;
+    let peers = announced_address(&ApiClient::new(public)).await;
     assert_eq!(peers, [&[198, 51, 100, 7][..], &5000_u16.to_be_bytes()].concat());
     // Without trusted proxies both peers have nginx's address and the same port: the second replaces the first, and
     // the response contains only the seeder.
-    let peers = announced_address(&[]).await;
+    let (_server, _nginx, public) = behind_nginx(&[]).await;
+    let peers = announced_address(&ApiClient::new(public)).await;
     assert_eq!(peers[..4], [127, 0, 0, 1]);
 }

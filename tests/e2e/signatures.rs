@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
 use proxytorrent_tests::documents::code_blocks;
+use proxytorrent_tests::nginx::behind_nginx;
 use proxytorrent_tests::{Origin, TestServer, program, python, read_json};
 use reqwest::{Method, Response};
 use serde_json::Value;
@@ -181,6 +182,17 @@ async fn the_command_line_signs_calls_and_lists_requests() {
     assert_eq!(proxytorrent(&["list", "--status", "failed"]).await, "");
     let line = proxytorrent(&["list", "-n", "1", "--json"]).await;
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["file_name"], "2.bin");
+}
+
+#[tokio::test]
+async fn the_command_line_signs_calls_under_a_path_prefix_and_an_api_prefix() {
+    let (_server, _nginx, public) = behind_nginx(&[&AUTH[..], &[("API_PREFIX", "/api")]].concat()).await;
+    let list = async |settings: &[(&str, &str)]| {
+        let key = [("CLIENT__SERVER", &*public), ("CLIENT__KEY_ID", "alice"), ("CLIENT__KEY_SECRET", "her secret")];
+        ran(&program(), &["list"], &[&key[..], settings].concat()).await
+    };
+    assert_eq!(list(&[("CLIENT__API_PREFIX", "/api")]).await, "");
+    assert_eq!(list(&[("API_PREFIX", "/api/")]).await, "", "the setting of the server");
 }
 
 #[tokio::test]

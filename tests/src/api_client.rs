@@ -35,6 +35,12 @@ impl ApiClient {
         Self { token: Some(token.to_owned()), ..self }
     }
 
+    /// Returns the client with another HTTP client.
+    #[must_use]
+    pub fn with_http(self, http: reqwest::Client) -> Self {
+        Self { http, ..self }
+    }
+
     /// Returns the client with another polling interval.
     #[must_use]
     pub fn polling_every(self, poll: Duration) -> Self {

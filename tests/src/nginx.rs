@@ -76,7 +76,6 @@ pub async fn behind(extra: &[(&str, &str)], start: impl FnOnce(u16, &str) -> Ngi
     let server =
         TestServer::with(&[&[("PUBLIC_URL", public.as_str()), ("PORT", internal.as_str())], extra].concat()).await;
     let nginx = start(port, &format!("http://127.0.0.1:{internal}"));
-    let health = format!("{public}/v1/health");
-    eventually("nginx responds", async || server.http.get(&health).send().await.ok()).await;
+    eventually("nginx responds", async || server.http.get(&public).send().await.ok()).await;
     (server, nginx, public)
 }

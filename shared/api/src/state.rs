@@ -93,7 +93,7 @@ impl Api {
         settings: &Settings,
         deployment: Deployment,
     ) -> Self {
-        let authenticator = Authenticator::new(&settings.security, deployment.jwt);
+        let authenticator = Authenticator::new(&settings.security, &deployment.public_url, deployment.jwt);
         let passkeys = Arc::new(Passkeys::new(&deployment.tracker_secret, authenticator.users()));
         let links = TorrentLinks {
             passkeys: passkeys.clone(),

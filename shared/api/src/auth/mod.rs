@@ -13,6 +13,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use ports::{Clock, Reservations};
 use settings::ExposeSecret;
+use url::Url;
 
 use self::bearer::BearerTokens;
 use self::signature::SignatureKeys;
@@ -48,12 +49,13 @@ pub trait TokenVerifier: std::fmt::Debug + Send + Sync {
 pub struct IssuerUnavailable;
 
 impl Authenticator {
-    /// Creates an authenticator from these settings. `jwt` verifies the tokens of `SECURITY__JWT_ISSUER`.
-    pub fn new(settings: &settings::Security, jwt: Option<Arc<dyn TokenVerifier>>) -> Self {
+    /// Creates an authenticator from these settings. Clients reach this service at `public_url`. `jwt` verifies the tokens of
+    /// `SECURITY__JWT_ISSUER`.
+    pub fn new(settings: &settings::Security, public_url: &Url, jwt: Option<Arc<dyn TokenVerifier>>) -> Self {
         let header = HeaderName::from_bytes(settings.token_header.as_bytes()).unwrap_or(http::header::AUTHORIZATION);
         let methods = Methods {
             tokens: BearerTokens::new(header, settings.bearer_tokens.iter().map(|token| token.0.expose_secret())),
-            keys: SignatureKeys::new(settings),
+            keys: SignatureKeys::new(settings, public_url.path()),
             user_header: UserHeader::new(settings),
             jwt,
         };

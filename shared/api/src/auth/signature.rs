@@ -1,7 +1,8 @@
 //! HMAC-SHA256 request signatures over method, path, query and body.
 //!
 //! `X-Signature` is the lower-case hexadecimal HMAC-SHA256 over
-//! `METHOD\npath?query\ntimestamp\nnonce\nhex(sha256(body))`. `X-Timestamp` holds the timestamp (Unix seconds),
+//! `METHOD\npath?query\ntimestamp\nnonce\nhex(sha256(body))`, where the path is that of the call at `PUBLIC_URL`, or the
+//! one that a reverse proxy passes on. `X-Timestamp` holds the timestamp (Unix seconds),
 //! `X-Nonce` the nonce, and `X-Key-Id` the name of the key, if it has one. Each nonce is accepted once.
 
 use std::collections::HashMap;
@@ -37,6 +38,8 @@ pub(super) struct SignatureKeys {
     /// Replaces an unknown key, so that the response takes as long as for a known one (timing attack).
     dummy_key: Key,
     legacy: bool,
+    /// The path of `PUBLIC_URL`, without `/` at the end. A reverse proxy removes it.
+    public_path: String,
 }
 
 fn key(secret: &SecretString) -> Key {
@@ -76,12 +79,13 @@ fn unnamed_user() -> UserId {
 }
 
 impl SignatureKeys {
-    pub fn new(settings: &settings::Security) -> Self {
+    pub fn new(settings: &settings::Security, public_path: &str) -> Self {
         Self {
             named: settings.hmac_keys.iter().map(|named| (named.name.clone(), key(&named.secret))).collect(),
             unnamed: settings.hmac_secret.as_ref().map(key),
             dummy_key: Key::new_from_slice(b"nobody's").expect("HMAC takes keys of any length"),
             legacy: settings.legacy_hmac,
+            public_path: public_path.trim_end_matches('/').to_owned(),
         }
     }
 
@@ -119,12 +123,16 @@ impl SignatureKeys {
         } else {
             (self.unnamed.as_ref(), unnamed_user())
         };
-        // axum removes the prefix of nested routes from the URI; the signature covers the full path.
+        // axum removes the prefix of nested routes from the URI; the signature covers the full path. A client signs the path
+        // that it calls, which a reverse proxy may have shortened.
         let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
         let target = uri.path_and_query().map_or(uri.path(), |target| target.as_str());
-        let message = message(&parts.method, target, timestamp, nonce, body);
-        let fits = fits(key.unwrap_or(&self.dummy_key), message.as_bytes(), signature);
-        if !fits || key.is_none() {
+        let called = format!("{}{target}", self.public_path);
+        let is_signed = |target: &str| {
+            let message = message(&parts.method, target, timestamp, nonce, body);
+            fits(key.unwrap_or(&self.dummy_key), message.as_bytes(), signature)
+        };
+        if !(is_signed(target) || is_signed(&called)) || key.is_none() {
             return Err(wrong());
         }
         // Reserved after the signature is verified: otherwise anyone could use up the nonces of other users.
