@@ -350,6 +350,32 @@ fn the_paths_in_the_documents_exist() {
     }
 }
 
+/// Returns the anchor of a heading, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+}
+
+#[test]
+fn the_links_between_the_documents_lead_to_existing_headings() {
+    let read =
+        |path: &Path| std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut found = 0;
+    for document in documents() {
+        let path = root().join(&document);
+        let text = read(&path);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let Some((file, target)) = link.split_once('#').filter(|_| !link.contains("://")) else { continue };
+            let of = if file.is_empty() { path.clone() } else { path.with_file_name("").join(file) };
+            let headings = read(&of);
+            let mut headings = headings.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix(' '));
+            assert!(headings.any(|heading| anchor(heading) == target), "{document}: {link}");
+            found += 1;
+        }
+    }
+    assert!(found > 50, "{found} links");
+}
+
 /// A command that works on the source tree cannot run inside a test, so its targets, package and test are looked up.
 #[test]
 fn the_make_targets_packages_and_tests_in_the_documents_exist() {

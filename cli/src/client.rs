@@ -116,7 +116,7 @@ impl Client {
     pub fn new(server: Server) -> Result<Self, CommandError> {
         let settings = settings::Client::load()?;
         let mut base = server.server.unwrap_or_else(|| settings.server.clone());
-        let prefix = settings.api_prefix.as_deref().unwrap_or_default().trim_matches('/');
+        let prefix = settings.api_prefix.trim_matches('/');
         let path = format!("{}/{prefix}", base.path().trim_end_matches('/'));
         base.set_path(&format!("{}/", path.trim_end_matches('/')));
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use metainfo::Value as Bencode;
 use proxytorrent_tests::clients::{aria2, libtorrent, without_trackers};
 use proxytorrent_tests::documents::keep_file;
-use proxytorrent_tests::{Origin, TestServer, content, eventually, read_json, sha256};
+use proxytorrent_tests::{Origin, TestServer, content, eventually, read_json, root, sha256};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -189,6 +189,17 @@ async fn downloads_from_a_webseed_are_limited() {
         (ask(&server, Method::GET, &path, &[]).await.status() == 200).then_some(())
     })
     .await;
+}
+
+/// A client that is generated from the document fails on an unknown value of a closed enum.
+#[test]
+fn the_enums_of_the_openapi_document_accept_values_of_later_versions() {
+    let document = std::fs::read_to_string(root().join("shared/api/openapi.json")).unwrap();
+    let document: Value = serde_json::from_str(&document).unwrap();
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let closed: Vec<_> = schemas.iter().filter(|(_, schema)| schema["enum"].is_array()).map(|(name, _)| name).collect();
+    // docs/http-api.md says that these stay as they are.
+    assert_eq!(closed, ["Method", "Status", "TorrentFormat"]);
 }
 
 #[tokio::test]

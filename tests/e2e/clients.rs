@@ -1,13 +1,14 @@
-//! Downloads with real BitTorrent clients, from nothing but the torrent file or magnet link that the API returns. The clients
-//! run with options of the tests, and in [`the_table_of_clients_shows_what_they_download`] with their default settings.
+//! Downloads with real BitTorrent clients, from nothing but the torrent file or magnet link that the API returns. The
+//! clients run with options of the tests, and for the table of clients with their default settings.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::process::Stdio;
+use std::io::BufRead;
+use std::process::{Output, Stdio};
 
 use proxytorrent_tests::clients::{aria2, libtorrent};
 use proxytorrent_tests::documents::keep_part;
-use proxytorrent_tests::{Origin, PATIENCE, TestServer, content, eventually, program, python, run, sha256, tool};
+use proxytorrent_tests::{Origin, TestServer, content, eventually, program, python, run, sha256, tool};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -162,23 +163,27 @@ const CLIENTS: [(&str, &str); 8] = [
     ("rqbit", "rqbit"),
 ];
 
-/// Downloads with every client. Returns what the script prints: a line of JSON for each client.
-async fn default_clients(column: &Column) -> Vec<Value> {
+/// Downloads with every client. Returns the output of the script, which has a line of JSON for each client.
+async fn default_clients(column: &Column) -> Output {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(python());
-    command.arg(tool("default_clients.py")).arg(program()).arg(folder.path()).args(column.arguments);
-    command.envs(column.settings.iter().copied()).current_dir(folder.path()).kill_on_drop(true).stdin(Stdio::null());
-    let output = tokio::time::timeout(PATIENCE * 3, command.output()).await.expect("in time").expect("it runs");
-    let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
-    printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    // `timeout` ends the script with SIGTERM: it deletes its namespaces then.
+    let mut command = Command::new("timeout");
+    command.arg("240").arg(python()).arg(tool("default_clients.py")).arg(program()).arg(folder.path());
+    command.args(column.arguments).envs(column.settings.iter().copied()).current_dir(folder.path());
+    command.stdin(Stdio::null()).output().await.expect("it runs")
 }
 
 #[tokio::test]
 async fn the_table_of_clients_shows_what_they_download() {
-    let results = futures::future::join_all(COLUMNS.iter().map(default_clients)).await;
+    // All scripts have ended before the first assertion: a script that is killed leaves its namespaces behind.
+    let outputs = futures::future::join_all(COLUMNS.iter().map(default_clients)).await;
     let mut rows = BTreeMap::new();
-    for result in results.iter().flatten() {
+    for line in outputs.iter().flat_map(|output| {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout.lines()
+    }) {
+        let result: Value = serde_json::from_str(&line.expect("text")).expect("JSON");
+        println!("{result}");
         let text = |name: &str| result[name].as_str().expect("text").to_owned();
         let row = rows.entry(text("client")).or_insert_with(|| (text("version"), vec![]));
         row.1.push(if result["seconds"].is_null() { "no" } else { "yes" });
@@ -191,6 +196,5 @@ async fn the_table_of_clients_shows_what_they_download() {
         assert_eq!(cells.len(), COLUMNS.len(), "{client}");
         writeln!(table, "| {name} {version} | {} |", cells.join(" | ")).unwrap();
     }
-    println!("{results:#?}");
     keep_part("docs/clients.md", "clients", &table);
 }

@@ -16,8 +16,10 @@ use Tested::{By, Not};
 
 const DOCUMENTS: &str = "tests/e2e/documents.rs";
 const TEMPLATE: &str = "functions/tests/aws/template.rs";
+/// It reads every document.
+const ARCHITECTURE: &str = "tests/architecture.rs";
 /// Blocks that build the workspace. The targets, packages and tests that they name are looked up.
-const BUILDS: Tested = By("tests/architecture.rs", "the_make_targets_packages_and_tests_in_the_documents_exist");
+const BUILDS: Tested = By(ARCHITECTURE, "the_make_targets_packages_and_tests_in_the_documents_exist");
 const NEEDS_SYSTEMD: Tested = Not("needs a machine with systemd; `packages` verifies the service");
 
 /// Each code block by its document and how it begins. Blocks of `text` are generated.
@@ -89,7 +91,7 @@ const BLOCKS: &[(&str, &str, Tested)] = &[
     (
         "docs/operations.md",
         "files.example.org {",
-        By("tests/e2e/reverse_proxy.rs", "caddy_adds_tls_and_passes_on_its_own_client_address_only"),
+        By("tests/e2e/reverse_proxy.rs", "caddy_adds_tls_and_passes_on_the_address_of_its_client"),
     ),
     (
         "docs/operations.md",
@@ -104,32 +106,48 @@ const BLOCKS: &[(&str, &str, Tested)] = &[
     ("docs/tor.md", "PROXY__PROXY_TYPE", By(DOCUMENTS, "the_example_in_the_configuration_guide_is_accepted")),
 ];
 
+/// The languages of blocks that users run or copy.
+const LANGUAGES: [&str; 9] = ["sh", "bash", "console", "ini", "toml", "yaml", "nginx", "caddyfile", "python"];
+
+/// Returns the languages of the code blocks of a document.
+fn languages(document: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join(document)).expect("text");
+    let fences = text.lines().filter_map(|line| line.trim_start().strip_prefix("```"));
+    fences.step_by(2).map(str::to_owned).collect()
+}
+
 #[test]
-fn every_code_block_is_used_by_a_test_or_says_why_not() {
-    let mut used = BTreeSet::new();
+fn every_code_block_has_a_test_or_a_reason_why_not() {
+    let mut found = BTreeSet::new();
     for document in documents() {
-        for language in ["sh", "bash", "console", "ini", "toml", "yaml", "nginx", "caddyfile", "python"] {
-            for block in code_blocks(&document, language) {
-                let block = block.trim_start();
-                let found = BLOCKS.iter().position(|(of, start, _)| *of == document && block.starts_with(start));
-                let found = found.unwrap_or_else(|| panic!("no test uses this block of {document}:\n{block}"));
-                assert!(used.insert(found), "two blocks of {document} begin with {:?}", BLOCKS[found].1);
-            }
+        for language in languages(&document) {
+            let is_known = language == "text" || LANGUAGES.contains(&language.as_str());
+            assert!(is_known, "{document}: no test uses blocks of {language:?}; allowed: text, {LANGUAGES:?}");
         }
-        let text = std::fs::read_to_string(root().join(&document)).expect("text");
-        for start in text.lines().filter_map(|line| line.trim_start().strip_prefix("```")) {
-            let known = ["", "sh", "bash", "console", "ini", "toml", "yaml", "nginx", "caddyfile", "python", "text"];
-            assert!(known.contains(&start), "{document}: blocks of {start} are not tested");
+        for block in LANGUAGES.iter().flat_map(|language| code_blocks(&document, language)) {
+            let block = block.trim_start();
+            let index = BLOCKS.iter().position(|(of, start, _)| *of == document && block.starts_with(start));
+            let index = index.unwrap_or_else(|| panic!("no test uses this block of {document}:\n{block}"));
+            assert!(found.insert(index), "two blocks of {document} begin with {:?}", BLOCKS[index].1);
         }
     }
-    assert_eq!(used.len(), BLOCKS.len(), "a block in the list is in no document");
+    assert_eq!(found.len(), BLOCKS.len(), "a block in the list is in no document");
+}
+
+#[test]
+fn the_test_of_a_code_block_reads_its_document() {
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).expect("text");
+    let shared = read("tests/src/nginx.rs");
     for (document, start, tested) in BLOCKS {
         match tested {
             By(file, test) => {
-                let source = std::fs::read_to_string(root().join(file)).expect("text");
+                let source = read(file);
                 assert!(source.contains(&format!("fn {test}(")), "{document}, {start}: {file} has no test {test}");
+                let call = format!("code_blocks(\"{document}\", ");
+                let reads = [&source, &shared].iter().any(|source| source.contains(&call));
+                assert!(reads || *file == ARCHITECTURE, "{file} does not read {document}");
             }
-            Not(reason) => assert!(!reason.is_empty()),
+            Not(reason) => println!("{document}, {start}: {reason}"),
         }
     }
 }

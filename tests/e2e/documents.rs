@@ -231,13 +231,13 @@ async fn the_example_of_a_configuration_file_gives_the_command_its_server_and_to
     let file = folder.path().join(".config/proxytorrent/config.toml");
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     let block = code_blocks("docs/command-line.md", "toml").remove(0);
-    let list = with_command(&format!("HOME={} proxytorrent list; echo $?", folder.path().display()));
-    let list = async || String::from_utf8(shell(folder.path(), &list).output().await.unwrap().stdout).unwrap();
+    let list = with_command(&format!("export HOME={}\nproxytorrent list", folder.path().display()));
+    let list = async || shell(folder.path(), &list).output().await.unwrap();
     std::fs::write(&file, block.replace("https://files.example.org", &server.url)).unwrap();
-    assert!(!list().await.ends_with("0\n"), "the token of the example is not accepted");
+    assert_eq!(list().await.status.code(), Some(4), "the server refuses the token of the example");
     let example = "the token, without the name of the user";
     std::fs::write(&file, block.replace("https://files.example.org", &server.url).replace(example, token)).unwrap();
-    assert!(list().await.ends_with("0\n"));
+    assert_eq!(list().await.status.code(), Some(0));
 }
 
 #[tokio::test]

@@ -99,7 +99,7 @@ async fn nginx_of_the_compose_file_adds_tls() {
 
 /// The `Caddyfile` of the manual, with a certificate of Caddy's own authority.
 #[tokio::test]
-async fn caddy_adds_tls_and_passes_on_its_own_client_address_only() {
+async fn caddy_adds_tls_and_passes_on_the_address_of_its_client() {
     let (port, internal, folder) = (free_port(), free_port().to_string(), tempfile::tempdir().expect("a folder"));
     let public = format!("https://localhost:{port}");
     let settings = [("PUBLIC_URL", public.as_str()), ("PORT", &internal), ("SECURITY__TRUSTED_PROXIES", "127.0.0.1")];
@@ -115,11 +115,16 @@ async fn caddy_adds_tls_and_passes_on_its_own_client_address_only() {
     let authority = folder.path().join("caddy/pki/authorities/local/root.crt");
     let authority = eventually("caddy has an authority", async || fs::read(&authority).ok()).await;
     let certificate = reqwest::Certificate::from_pem(&authority).expect("a certificate");
-    let client = reqwest::Client::builder().no_proxy().tls_certs_only([certificate]).build().expect("a client");
+    let client_at = |address: IpAddr| {
+        let builder = reqwest::Client::builder().no_proxy().tls_certs_only([certificate.clone()]);
+        builder.local_address(address).build().expect("a client")
+    };
+    let client = client_at([127, 0, 0, 1].into());
     eventually("caddy responds", async || client.get(format!("{public}/v1/health")).send().await.ok()).await;
     assert_events_arrive(&public, &client).await;
-    let peers = announced_address(&ApiClient::new(public).with_http(client)).await;
-    assert_eq!(peers[..4], [127, 0, 0, 1], "a client cannot claim another address");
+    let peers = [client_at([127, 0, 0, 2].into()), client_at([127, 0, 0, 3].into())];
+    let peers = announced_address(&ApiClient::new(public).with_http(client), [&peers[0], &peers[1]]).await;
+    assert_eq!(peers[..4], [127, 0, 0, 2], "neither Caddy's address nor the one that the client claims");
 }
 
 async fn assert_events_arrive(public: &str, client: &reqwest::Client) {
@@ -204,9 +209,9 @@ async fn a_trusted_reverse_proxy_names_the_user() {
     assert_eq!(downloaded, sha256(&content(1000, 1)));
 }
 
-/// Announces two peers through a reverse proxy, with forwarded addresses. Returns the first compact peer entry in the response
-/// to the second one.
-async fn announced_address(public: &ApiClient) -> Vec<u8> {
+/// Announces two peers through a reverse proxy, each with one of the clients and a forwarded address. Returns the first
+/// compact peer entry in the response to the second one.
+async fn announced_address(public: &ApiClient, peers: [&reqwest::Client; 2]) -> Vec<u8> {
     let origin = Origin::start().await;
     let row: Value = public.fetch(&origin.file(1_000, 1, "a.bin")).await;
     let torrent = Bencode::decode(&public.torrent(row["id"].as_str().expect("an id")).await).expect("bencode");
@@ -216,14 +221,14 @@ async fn announced_address(public: &ApiClient) -> Vec<u8> {
     let infohash = row["infohash"].as_str().expect("an infohash").as_bytes().chunks(2);
     let infohash: Vec<_> = infohash.map(String::from_utf8_lossy).collect();
     let infohash = format!("%{}", infohash.join("%"));
-    let ask = async |peer: char, forwarded: &str| {
+    let ask = async |client: &reqwest::Client, peer: char, forwarded: &str| {
         let id = peer.to_string().repeat(20);
         let url = format!("{announce}&info_hash={infohash}&peer_id={id}&port=5000&left=1000");
-        let request = public.http.get(url).header("x-forwarded-for", forwarded);
+        let request = client.get(url).header("x-forwarded-for", forwarded);
         Bencode::decode(&request.send().await.expect("a response").bytes().await.expect("a body")).expect("bencode")
     };
-    ask('a', "198.51.100.7").await;
-    let answer = ask('b', "198.51.100.8").await;
+    ask(peers[0], 'a', "198.51.100.7").await;
+    let answer = ask(peers[1], 'b', "198.51.100.8").await;
     answer.get("peers").and_then(Bencode::as_bytes).expect("peers")[..6].to_vec()
 }
 
@@ -232,11 +237,11 @@ async fn the_tracker_takes_peer_addresses_from_trusted_proxies_only() {
     // nginx appends the test's address to X-Forwarded-For. It is 127.0.0.1 too, so it counts as another trusted
     // proxy.
     let (_server, _nginx, public) = behind_nginx(&[("SECURITY__TRUSTED_PROXIES", "127.0.0.1/32")]).await;
-    let peers = announced_address(&ApiClient::new(public)).await;
+    let peers = announced_address(&ApiClient::new(public), [&client(), &client()]).await;
     assert_eq!(peers, [&[198, 51, 100, 7][..], &5000_u16.to_be_bytes()].concat());
     // Without trusted proxies both peers have nginx's address and the same port: the second replaces the first, and
     // the response contains only the seeder.
     let (_server, _nginx, public) = behind_nginx(&[]).await;
-    let peers = announced_address(&ApiClient::new(public)).await;
+    let peers = announced_address(&ApiClient::new(public), [&client(), &client()]).await;
     assert_eq!(peers[..4], [127, 0, 0, 1]);
 }

@@ -76,8 +76,8 @@ async fn a_client_generated_by_openapi_typescript_does_the_main_job_and_accepts_
 const NEW_CODES: [(&str, &[&str]); 2] =
     [("FailureCode", &["blocked_address", "origin_status"]), ("ProblemCode", &["validation_failed"])];
 
-/// Returns a server, an origin, the path of the OpenAPI document of an earlier version of the server, and the folder that has
-/// it.
+/// Returns a server, an origin, the path of the OpenAPI document of an earlier version of the server, and the folder
+/// that has it.
 async fn described() -> (TestServer, Origin, String, PathBuf) {
     let settings = [("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", "tester:a-token")];
     let (server, origin) = (TestServer::with(&settings).await, Origin::start().await);

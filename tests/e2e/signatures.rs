@@ -191,8 +191,18 @@ async fn the_command_line_signs_calls_under_a_path_prefix_and_an_api_prefix() {
         let key = [("CLIENT__SERVER", &*public), ("CLIENT__KEY_ID", "alice"), ("CLIENT__KEY_SECRET", "her secret")];
         ran(&program(), &["list"], &[&key[..], settings].concat()).await
     };
-    assert_eq!(list(&[("CLIENT__API_PREFIX", "/api")]).await, "");
-    assert_eq!(list(&[("API_PREFIX", "/api/")]).await, "", "the setting of the server");
+    for prefix in ["/api", "api", "/api/"] {
+        assert_eq!(list(&[("CLIENT__API_PREFIX", prefix)]).await, "");
+    }
+    let with_slash = format!("{public}/");
+    assert_eq!(list(&[("CLIENT__API_PREFIX", "/api"), ("CLIENT__SERVER", &with_slash)]).await, "");
+}
+
+#[tokio::test]
+async fn the_command_line_calls_a_server_without_an_api_prefix() {
+    let server = TestServer::with(&[&AUTH[..], &[("API_PREFIX", "/")]].concat()).await;
+    let key = [("CLIENT__SERVER", &*server.url), ("CLIENT__KEY_ID", "alice"), ("CLIENT__KEY_SECRET", "her secret")];
+    assert_eq!(ran(&program(), &["list"], &[&key[..], &[("CLIENT__API_PREFIX", "/")]].concat()).await, "");
 }
 
 #[tokio::test]

@@ -24,8 +24,8 @@ pub fn documents() -> Vec<String> {
     [in_folder(""), in_folder("docs/")].concat()
 }
 
-/// Checks a generated file of the workspace. If it is not `expected`, writes it, so that the change shows in the diff, and
-/// panics.
+/// Checks a generated file of the workspace. If it is not `expected`, writes it, so that the change shows in the diff,
+/// and panics.
 pub fn keep_file(document: &str, expected: &str) {
     let path = root().join(document);
     if std::fs::read_to_string(&path).unwrap_or_default() != expected {

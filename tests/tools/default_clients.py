@@ -1,11 +1,14 @@
 """Runs common BitTorrent clients with their default settings against the server, across a network of two namespaces.
 Measures the time of each from its start to the complete file.
 
-usage: default_clients.py PROXYTORRENT FOLDER [CLIENT …] [--by SOURCE …] [--size BYTES] [--deadline SECONDS]   (as root)
-Without clients: all. The server has its default settings, and those in the environment.
-The source is a torrent or a magnet; hybrid, a torrent of v1 and v2; or webseed, a torrent without a tracker, which needs
-TORRENT__WEBSEED=true.
-Prints one JSON object per line: {"client": …, "version": …, "by": …, "seconds": …, or null if the client did not complete}
+usage (as root):
+default_clients.py PROXYTORRENT FOLDER [CLIENT …] [--by SOURCE …] [--size BYTES] [--deadline SECONDS]
+
+Without clients: all. The server has its default settings for torrents and peers, and those in the environment.
+The source is a torrent or a magnet; hybrid, a torrent of v1 and v2; or webseed, a torrent without a tracker, which
+needs TORRENT__WEBSEED=true.
+Prints one JSON object per line: {"client": …, "version": …, "by": …, "seconds": …}. `seconds` is null if the client
+did not complete the download before the deadline.
 """
 
 import argparse
@@ -24,7 +27,8 @@ arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 arguments.add_argument("program")
 arguments.add_argument("folder")
 arguments.add_argument("clients", nargs="*")
-arguments.add_argument("--by", nargs="+", choices=["torrent", "magnet", "hybrid", "webseed"], default=["torrent", "magnet"])
+sources = ["torrent", "magnet", "hybrid", "webseed"]
+arguments.add_argument("--by", nargs="+", choices=sources, default=sources[:2])
 arguments.add_argument("--size", type=int, default=1_000_000)
 # Less than a minute: a client whose plaintext connection is refused retries after a minute. That is too late.
 arguments.add_argument("--deadline", type=float, default=45)
@@ -168,10 +172,11 @@ def measure(client, by):
     while time.monotonic() - started < arguments.deadline:
         if terminal:
             drain(process.master)
+        has_ended = process.poll() is not None
         if is_complete(os.path.join(down, file), original):
             seconds = round(time.monotonic() - started, 1)
             break
-        if process.poll() is not None:
+        if has_ended:
             break
         time.sleep(0.05 + arguments.size / 1e9)  # polling interval: it reads the file
     stop(process)
@@ -201,6 +206,8 @@ def is_complete(path, original):
         return False
 
 
+# The namespaces are deleted at the end of a test that is stopped, too.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 try:
     ip("netns", "add", server_ns)
     ip("netns", "add", client_ns)

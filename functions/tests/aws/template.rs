@@ -218,8 +218,8 @@ fn a_function_gets_only_the_secrets_of_its_role() {
 
 /// Returns the block of `docs/aws.md` that has this text.
 fn documented(text: &str) -> String {
-    let blocks = code_blocks("docs/aws.md", "sh").into_iter();
-    blocks.into_iter().find(|block| block.contains(text)).unwrap_or_else(|| panic!("no block has {text}"))
+    let mut blocks = code_blocks("docs/aws.md", "sh").into_iter();
+    blocks.find(|block| block.contains(text)).unwrap_or_else(|| panic!("no block has {text}"))
 }
 
 #[test]

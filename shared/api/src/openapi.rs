@@ -104,9 +104,8 @@ fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
     schemas.insert("ProblemCode".into(), ProblemCode::schema());
     schemas.insert("FieldCode".into(), FieldCode::schema());
     for name in OPEN_ENUMS {
-        if let Some(closed) = schemas.remove(*name) {
-            schemas.insert((*name).into(), open(name, closed));
-        }
+        let closed = schemas.remove(*name).unwrap_or_else(|| panic!("there is no schema {name}"));
+        schemas.insert((*name).into(), open(name, closed));
     }
     if let Some(RefOr::T(Schema::Object(mut create))) = schemas.remove("CreateRequest") {
         if let Some(RefOr::T(Schema::Object(ttl))) = create.properties.get_mut("ttl") {
@@ -148,8 +147,8 @@ fn complete(document: &mut OpenApi, max_ttl: u64, webhooks: bool) {
     }
 }
 
-/// Returns the schema of an enum that accepts other strings, too: a client that is generated from it must not fail on a value
-/// that it does not know. The title is the name that generators give to the known values.
+/// Returns the schema of an enum that accepts other strings, too: a client that is generated from it must not fail on a
+/// value that it does not know. The title is the name that generators give to the known values.
 fn open(name: &str, closed: RefOr<Schema>) -> RefOr<Schema> {
     let RefOr::T(Schema::Object(mut known)) = closed else { panic!("{name} must be an enum") };
     let description = known.description.take().unwrap_or_default();

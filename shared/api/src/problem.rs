@@ -24,6 +24,7 @@ const LONGEST_FIELD: usize = 80;
 pub(crate) struct FieldError {
     /// The name of the field.
     pub field: String,
+    /// The code of the error.
     pub code: FieldCode,
     /// The text of the error, for people.
     pub detail: String,

@@ -76,12 +76,9 @@ impl Client {
     /// Reads the configuration file, `.env` in the working directory, and the environment.
     pub fn load() -> Result<Self, Problems> {
         let mut source = user_source(&[])?;
-        let mut client = Self::read(&mut source);
-        // For a command beside its server, such as the health check of the container.
-        let server_prefix = source.value("", "api_prefix", "", "/v1", None);
+        let client = Self::read(&mut source);
         source.refuse_unknown_names();
-        if let Some(client) = &mut client {
-            client.api_prefix = client.api_prefix.take().or(server_prefix);
+        if let Some(client) = &client {
             if client.token.is_some() && client.key_secret.is_some() {
                 source.refuse("CLIENT__TOKEN", "cannot be combined with CLIENT__KEY_SECRET: set one of the two");
             }

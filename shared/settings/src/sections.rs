@@ -332,8 +332,8 @@ section! {
     Client "CLIENT__" {
         /// The URL of the server.
         server: Url = "http://127.0.0.1:8000";
-        /// The prefix of the API's paths on the server. By default API_PREFIX.
-        api_prefix: Option<String> = "";
+        /// The prefix of the API's paths: API_PREFIX of the server; / is no prefix.
+        api_prefix: String = "/v1";
         /// The bearer token (without a name). Use either a token, or a key to sign with.
         token: Option<SecretString> = "";
         /// The id of the key that signs calls (X-Key-Id). Empty: a key without an id.

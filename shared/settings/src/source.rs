@@ -43,19 +43,24 @@ fn upper_case<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = 
     pairs.into_iter().map(|(name, value)| (name.into().to_ascii_uppercase(), value.into())).collect()
 }
 
-/// Refuses a server in `.env`, the file of a folder, beside credentials in the configuration file of the user: a folder
-/// from elsewhere must not get them. A server in the environment is used in place of both.
+/// Refuses a server or its prefix in `.env`, the file of a folder, beside credentials in the configuration file of the
+/// user: a folder from elsewhere must not get them. The environment is used in place of both.
 fn refuse_other_server(user: &Values, folder: &Values, environment: &Values) -> Result<(), Problems> {
     let has_credentials =
         |values: &Values| ["CLIENT__TOKEN", "CLIENT__KEY_SECRET"].iter().any(|name| values.contains_key(*name));
-    let server = folder.get("CLIENT__SERVER");
-    let is_used = server.is_some() && !environment.contains_key("CLIENT__SERVER");
-    if !is_used || server == user.get("CLIENT__SERVER") || has_credentials(folder) || !has_credentials(user) {
+    let is_used = |name: &&str| {
+        let value = folder.get(*name);
+        value.is_some() && !environment.contains_key(*name) && value != user.get(*name)
+    };
+    let Some(name) = ["CLIENT__SERVER", "CLIENT__API_PREFIX"].into_iter().find(is_used) else { return Ok(()) };
+    if has_credentials(folder) || !has_credentials(user) {
         return Ok(());
     }
-    let problem = "CLIENT__SERVER: is set in .env, and the credentials in your configuration file are not for it: set \
-                   CLIENT__TOKEN in .env, too, or CLIENT__SERVER in the environment";
-    Err(Problems(vec![problem.to_owned()]))
+    let problem = format!(
+        "{name}: is set in .env, and the credentials in your configuration file are not for it: set CLIENT__TOKEN in \
+         .env, too, or {name} in the environment"
+    );
+    Err(Problems(vec![problem]))
 }
 
 pub(crate) struct Source {

@@ -49,8 +49,8 @@ pub trait TokenVerifier: std::fmt::Debug + Send + Sync {
 pub struct IssuerUnavailable;
 
 impl Authenticator {
-    /// Creates an authenticator from these settings. Clients reach this service at `public_url`. `jwt` verifies the tokens of
-    /// `SECURITY__JWT_ISSUER`.
+    /// Creates an authenticator from these settings. Clients reach this service at `public_url`. `jwt` verifies the
+    /// tokens of `SECURITY__JWT_ISSUER`.
     pub fn new(settings: &settings::Security, public_url: &Url, jwt: Option<Arc<dyn TokenVerifier>>) -> Self {
         let header = HeaderName::from_bytes(settings.token_header.as_bytes()).unwrap_or(http::header::AUTHORIZATION);
         let methods = Methods {
