@@ -46,7 +46,7 @@ deb: ## Build the Debian package, and one with the debug symbols
 
 test: ## Run every check and every test
 	@echo "make test: installs missing tools, runs format, clippy, template linter, doc tests, sam build and all tests;"
-	@echo "about 35 minutes for the first run and 12 for later ones on two cores. make unit takes a minute."
+	@echo "about 40 minutes for the first run and 16 for later ones on two cores. make unit takes a minute."
 	@scripts/setup test
 	@scripts/setup lambda
 	cargo fmt --all --check
