@@ -21,6 +21,15 @@ fn with_program(block: &str) -> String {
     block.replace(PROGRAM, program().to_str().unwrap())
 }
 
+/// A token of the tests.
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// Starts a server that accepts this token only.
+async fn server_with_token() -> TestServer {
+    let tokens = format!("alice:{TOKEN}");
+    TestServer::with(&[("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", &tokens)]).await
+}
+
 /// A shell in this folder, with nothing but PATH in its environment.
 fn shell(folder: &Path, commands: &str) -> Command {
     let mut command = Command::new("bash");
@@ -155,19 +164,17 @@ async fn the_shell_commands_of_the_readme_start_a_server() {
 async fn the_example_of_a_notification_service_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let service = code_blocks("docs/notifications.md", "ini").remove(0);
-    let token = "0123456789abcdef0123456789abcdef";
-    let security = code_blocks("README.md", "ini").remove(0).replace("replace-this-with-your-token", token);
+    let security = code_blocks("README.md", "ini").remove(0).replace("replace-this-with-your-token", TOKEN);
     std::fs::write(folder.path().join(".env"), format!("{security}{service}")).unwrap();
     let server = started(&folder, &format!("{PROGRAM} serve")).await;
-    assert_only_token_is_accepted(&server.url, token).await;
+    assert_only_token_is_accepted(&server.url, TOKEN).await;
 }
 
 #[tokio::test]
 async fn the_example_in_the_configuration_guide_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let addresses = code_blocks("docs/configuration.md", "ini").remove(0);
-    let token = "0123456789abcdef0123456789abcdef";
-    let security = code_blocks("README.md", "ini").remove(0).replace("replace-this-with-your-token", token);
+    let security = code_blocks("README.md", "ini").remove(0).replace("replace-this-with-your-token", TOKEN);
     let jwt = code_blocks("docs/http-api.md", "ini").remove(0);
     // The last value of a name counts.
     let tor = code_blocks("docs/tor.md", "ini").remove(0);
@@ -184,7 +191,7 @@ async fn the_example_in_the_configuration_guide_is_accepted() {
 async fn the_settings_of_the_container_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let block = code_blocks("docs/one-machine.md", "sh").into_iter().find(|block| block.contains("docker run"));
-    let block = block.expect("the block").replace("you:TOKEN", "you:0123456789abcdef0123456789abcdef");
+    let block = block.expect("the block").replace("you:TOKEN", &format!("you:{TOKEN}"));
     let words: Vec<_> = block.split_whitespace().collect();
     let settings: Vec<_> = words.windows(2).filter(|pair| pair[0] == "--env").map(|pair| pair[1]).collect();
     assert_eq!(settings.len(), 4, "{block}");
@@ -223,10 +230,7 @@ async fn the_examples_of_the_command_work() {
 
 #[tokio::test]
 async fn the_example_of_a_configuration_file_gives_the_command_its_server_and_token() {
-    let token = "0123456789abcdef0123456789abcdef";
-    let server =
-        TestServer::with(&[("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", &format!("alice:{token}"))])
-            .await;
+    let server = server_with_token().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(".config/proxytorrent/config.toml");
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -236,7 +240,7 @@ async fn the_example_of_a_configuration_file_gives_the_command_its_server_and_to
     std::fs::write(&file, block.replace("https://files.example.org", &server.url)).unwrap();
     assert_eq!(list().await.status.code(), Some(4), "the server refuses the token of the example");
     let example = "the token, without the name of the user";
-    std::fs::write(&file, block.replace("https://files.example.org", &server.url).replace(example, token)).unwrap();
+    std::fs::write(&file, block.replace("https://files.example.org", &server.url).replace(example, TOKEN)).unwrap();
     assert_eq!(list().await.status.code(), Some(0));
 }
 
@@ -267,12 +271,9 @@ async fn the_example_of_a_batch_creates_a_request_for_each_line() {
 
 #[tokio::test]
 async fn prometheus_reads_the_metrics_with_the_documented_configuration() {
-    let token = "0123456789abcdef0123456789abcdef";
-    let server =
-        TestServer::with(&[("SECURITY__AUTH_ENABLED", "true"), ("SECURITY__BEARER_TOKENS", &format!("alice:{token}"))])
-            .await;
+    let server = server_with_token().await;
     let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
-    let block = code_blocks("docs/one-machine.md", "yaml").remove(0).replace("TOKEN", token);
+    let block = code_blocks("docs/one-machine.md", "yaml").remove(0).replace("TOKEN", TOKEN);
     let config = block.replace("127.0.0.1:8000", server.url.trim_start_matches("http://"));
     std::fs::write(folder.path().join("prometheus.yml"), format!("global: {{ scrape_interval: 1s }}\n{config}"))
         .unwrap();
