@@ -30,6 +30,13 @@ pub(crate) struct FieldError {
     pub detail: String,
 }
 
+impl FieldError {
+    /// An error of this field or parameter.
+    pub fn new(field: impl Into<String>, code: FieldCode, detail: impl Into<String>) -> Self {
+        Self { field: field.into(), code, detail: detail.into() }
+    }
+}
+
 /// An error response (RFC 9457).
 #[derive(ToSchema)]
 #[schema(as = Problem, example = json!({

@@ -23,11 +23,7 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
             if values.insert(decoded(name), decoded(value)).is_some() {
-                errors.push(FieldError {
-                    field: decoded(name),
-                    code: FieldCode::Repeated,
-                    detail: "is given twice".into(),
-                });
+                errors.push(FieldError::new(decoded(name), FieldCode::Repeated, "is given twice"));
             }
         }
         Self { values, errors }
@@ -38,7 +34,7 @@ impl Query {
         let value = self.values.remove(name)?;
         let parsed = value.parse().ok();
         if parsed.is_none() {
-            self.errors.push(FieldError { field: name.into(), code: FieldCode::Invalid, detail: wrong.into() });
+            self.errors.push(FieldError::new(name, FieldCode::Invalid, wrong));
         }
         parsed
     }
@@ -46,7 +42,7 @@ impl Query {
     /// As [`Query::value`]; an absent parameter is an error as well.
     pub fn required<T: FromStr>(&mut self, name: &str, wrong: &str) -> Option<T> {
         if !self.values.contains_key(name) {
-            self.errors.push(FieldError { field: name.into(), code: FieldCode::Required, detail: wrong.into() });
+            self.errors.push(FieldError::new(name, FieldCode::Required, wrong));
         }
         self.value(name, wrong)
     }
@@ -56,7 +52,7 @@ impl Query {
         let detail = format!("must be a whole number from {} to {}", range.start(), range.end());
         let number = self.value::<u32>(name, &detail)?;
         if !range.contains(&number) {
-            self.errors.push(FieldError { field: name.into(), code: FieldCode::OutOfRange, detail });
+            self.errors.push(FieldError::new(name, FieldCode::OutOfRange, detail));
             return None;
         }
         Some(number)
@@ -65,8 +61,7 @@ impl Query {
     /// Returns 422 if a parameter was invalid, or is left over and thus unknown.
     pub fn finish(mut self) -> Result<(), Problem> {
         for name in self.values.into_keys() {
-            let detail = "is not a parameter".to_owned();
-            self.errors.push(FieldError { field: name, code: FieldCode::UnknownField, detail });
+            self.errors.push(FieldError::new(name, FieldCode::UnknownField, "is not a parameter"));
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
     }

@@ -130,13 +130,12 @@ pub(crate) async fn batch(
 
 /// Returns the bodies of the requests of a batch, as for `POST /requests`.
 fn bodies(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Value>, Problem> {
-    let wrong =
-        |field: &str, code, detail| Err(Problem::invalid(vec![FieldError { field: field.to_owned(), code, detail }]));
+    let wrong = |field: &str, code, detail: &str| Err(Problem::invalid(vec![FieldError::new(field, code, detail)]));
     let bodies: Vec<_> = match media_type(headers).as_str() {
         "application/json" => validation::read_batch(body)?,
         "text/uri-list" => {
             let Ok(text) = std::str::from_utf8(body) else {
-                return wrong("body", FieldCode::NotUtf8, "the list of URLs must be UTF-8".to_owned());
+                return wrong("body", FieldCode::NotUtf8, "the list of URLs must be UTF-8");
             };
             url_lines(text).map(|url| json!({ "url": url })).collect()
         }
@@ -149,5 +148,5 @@ fn bodies(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Value>, Problem> {
     if (1..=MOST).contains(&bodies.len()) {
         return Ok(bodies);
     }
-    wrong("requests", FieldCode::OutOfRange, format!("must have 1 to {MOST} requests, but has {}", bodies.len()))
+    wrong("requests", FieldCode::OutOfRange, &format!("must have 1 to {MOST} requests, but has {}", bodies.len()))
 }

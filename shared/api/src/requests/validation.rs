@@ -83,7 +83,7 @@ impl Fields {
     }
 
     fn refuse(&mut self, field: &str, code: FieldCode, detail: String) {
-        self.errors.push(FieldError { field: field.to_owned(), code, detail });
+        self.errors.push(FieldError::new(field, code, detail));
     }
 }
 
