@@ -368,8 +368,9 @@ fn the_links_between_the_documents_lead_to_existing_headings() {
             let Some((file, target)) = link.split_once('#').filter(|_| !link.contains("://")) else { continue };
             let of = if file.is_empty() { path.clone() } else { path.with_file_name("").join(file) };
             let headings = read(&of);
-            let mut headings = headings.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix(' '));
-            assert!(headings.any(|heading| anchor(heading) == target), "{document}: {link}");
+            let mut headings = headings.lines().filter(|line| line.starts_with('#'));
+            let leads = headings.any(|line| anchor(line.trim_start_matches('#').trim_start()) == target);
+            assert!(leads, "{document}: {link}");
             found += 1;
         }
     }

@@ -1,4 +1,4 @@
-//! Which test runs each code block of the documentation.
+//! Which test uses each code block of the documentation.
 
 use std::collections::BTreeSet;
 
@@ -135,7 +135,7 @@ fn every_code_block_has_a_test_or_a_reason_why_not() {
 }
 
 #[test]
-fn the_test_of_a_code_block_reads_its_document() {
+fn the_file_of_each_test_has_it_and_reads_the_document() {
     let read = |file: &str| std::fs::read_to_string(root().join(file)).expect("text");
     let shared = read("tests/src/nginx.rs");
     for (document, start, tested) in BLOCKS {

@@ -38,10 +38,12 @@ async fn generated_keys_and_the_configuration_file_work() {
     }
     // The file of a folder from elsewhere must not get the token of the user.
     std::fs::write(&config, "[client]\nserver = 'https://files.example.org'\ntoken = 'mine'\n").unwrap();
-    for name in ["CLIENT__SERVER", "client__server"] {
-        std::fs::write(folder.path().join(".env"), format!("{name}=http://127.0.0.1:9\n")).unwrap();
+    let other =
+        ["CLIENT__API_PREFIX=/../other", "client__server=http://127.0.0.1:9", "CLIENT__SERVER=http://127.0.0.1:9"];
+    for line in other {
+        std::fs::write(folder.path().join(".env"), line).unwrap();
         let refused = proxytorrent(folder.path(), &["list"], &home).await;
-        assert_eq!(refused.status.code(), Some(2), "{name}");
+        assert_eq!(refused.status.code(), Some(2), "{line}");
         assert!(text(&refused.stderr).contains("is set in .env"), "{}", text(&refused.stderr));
     }
     let environment = [home[0], ("CLIENT__SERVER", "http://127.0.0.1:9")];
