@@ -128,7 +128,7 @@ screenshots: ## Take the pictures of the web page for docs/images
 fmt: ## Format the code
 	cargo fmt --all
 
-bench: ## Measure against curl, mktorrent and libtorrent; PART=speed|api|seeding|remote|hashing|proxied|scale|functions|startup measures one part
+bench: ## Measure against curl, mktorrent and libtorrent; PART=speed|api|seeding|sessions|remote|hashing|proxied|scale|functions|startup measures one part
 	@scripts/setup test
 	@cargo build --release --package proxytorrent --package proxytorrent-bench
 	@case "$(PART)" in ""|functions|startup) \

@@ -93,8 +93,8 @@ const ARROWS: [(&str, &[&str], &[&str]); 17] = [
     ),
     (
         "proxytorrent-tests",
-        &["proxytorrent-aws", "proxytorrent-metainfo"],
-        &["proxytorrent-domain", "proxytorrent-telemetry"],
+        &["proxytorrent-aws", "proxytorrent-domain", "proxytorrent-metainfo"],
+        &["proxytorrent-telemetry"],
     ),
     (
         "proxytorrent-bench",

@@ -10,6 +10,7 @@ mod remote;
 mod scale;
 mod seeding;
 mod server;
+mod sessions;
 mod speed;
 mod startup;
 
@@ -57,6 +58,9 @@ fn main() {
         }
         if wanted("seeding") {
             seeding::run().await;
+        }
+        if wanted("sessions") {
+            sessions::run().await;
         }
         if wanted("remote") {
             remote::run().await;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use domain::{ContentHash, InfoHash};
 use metainfo::{Pieces, TorrentBuilder, TorrentFormat, piece_length_for};
 use ports::{Seeder, Statistics, StoreError, Transferred};
-use seeder::{Reader, SeedSession};
+use seeder::{Reader, SeedSessions};
 use settings::Settings;
 
 use crate::report;
@@ -100,16 +100,16 @@ async fn one(store: Store, disk: &str, infohash: InfoHash, metainfo: &[u8]) -> (
     ]);
     let settings = settings.expect("settings");
     let reader = Reader::cached(contents, &settings.seeder).await.expect("a cache");
-    let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, Arc::new(Uncounted)).await;
-    let session = session.expect("a session");
+    let sessions = SeedSessions::start(&settings.seeder, &settings.torrent, reader, Arc::new(Uncounted)).await;
+    let sessions = sessions.expect("a session");
     // The store has one object, whatever its key.
-    session.add(infohash, ContentHash::new([1; 32]), metainfo).await.expect("added");
+    sessions.add(infohash, ContentHash::new([1; 32]), metainfo).await.expect("added");
 
     let (torrent, down) = (folder.path().join("file.torrent"), folder.path().join("down"));
     std::fs::write(&torrent, metainfo).expect("written");
-    let port = session.addresses().borrow()[0].port().to_string();
+    let port = sessions.endpoints().borrow().sessions[0][0].port().to_string();
     let rate = rate(&[torrent.as_ref(), down.as_ref(), port.as_ref()]).await;
-    session.stop().await;
+    sessions.stop().await;
     let chunks = object.div_ceil(settings.seeder.cache_chunk.get() as usize);
     (rate, gets.load(Ordering::Relaxed) as f64 / chunks as f64)
 }

@@ -14,10 +14,11 @@ use tracing::{debug, error, warn};
 
 use crate::listen::Opened;
 use crate::lock::lock;
+use crate::traffic::Traffic;
 use crate::uploads::Uploads;
 
 /// The interval at which statistics are read, and memory that was queued for hostile peers is returned to the system.
-const UPKEEP: Duration = Duration::from_secs(5);
+pub(crate) const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The timeout for saving the statistics at shutdown.
 const LAST_SAVE: Duration = Duration::from_secs(5);
@@ -32,6 +33,7 @@ pub(crate) struct Events {
     pub waiting: Arc<Waiting>,
     pub statistics: Arc<Mutex<Statistics>>,
     pub uploads: Uploads,
+    pub traffic: Option<Arc<Traffic>>,
     /// Receives the results of opening listen sockets.
     pub opened: mpsc::Sender<Opened>,
 }
@@ -94,7 +96,10 @@ impl Events {
             }
             EventKind::TorrentStatistics => {
                 if let Ok(infohash) = event.infohash.parse() {
-                    self.uploads.count(infohash, event.statistics.uploaded_bytes);
+                    let more = self.uploads.count(infohash, event.statistics.uploaded_bytes);
+                    if let Some(traffic) = &self.traffic {
+                        traffic.count(infohash, more, event.statistics.peers);
+                    }
                 }
             }
             EventKind::Statistics => {

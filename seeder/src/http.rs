@@ -13,14 +13,14 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::listen::parse_port;
-use crate::session::SeedSession;
+use crate::sessions::SeedSessions;
 
 /// The most bytes in the body of a call: a few ports.
 const MAX_BODY: usize = 1024;
 
 /// What the process adds to the seeder's responses.
 pub struct Process {
-    /// Returns members of the response of `/health`, in addition to those of the session.
+    /// Returns members of the response of `/health`, in addition to those of the sessions.
     pub health: Box<dyn Fn() -> Value + Send + Sync>,
     /// Returns the metrics in the text format of Prometheus; `None`: metrics are off.
     pub metrics: Option<Box<dyn Fn() -> String + Send + Sync>>,
@@ -33,19 +33,19 @@ impl std::fmt::Debug for Process {
 }
 
 struct Server {
-    session: Arc<SeedSession>,
+    sessions: Arc<SeedSessions>,
     process: Process,
 }
 
 /// Returns the routes of the server. They need the address of the client ([`ConnectInfo`]).
-pub fn router(session: Arc<SeedSession>, process: Process) -> Router {
+pub fn router(sessions: Arc<SeedSessions>, process: Process) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/listen-port", put(set_listen_port).post(set_listen_port))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(refuse_rebinding))
-        .with_state(Arc::new(Server { session, process }))
+        .with_state(Arc::new(Server { sessions, process }))
 }
 
 /// Refuses calls from this machine under a host name other than `localhost`: a web page could use one that resolves to a
@@ -60,16 +60,16 @@ async fn refuse_rebinding(ConnectInfo(client): ConnectInfo<SocketAddr>, request:
     next.run(request).await
 }
 
-/// `GET /health`. 503 if no listen socket is open.
+/// `GET /health`. 503 if a session has no open listen socket.
 async fn health(State(server): State<Arc<Server>>) -> Response {
-    let session = &server.session;
-    let is_listening = session.is_listening().await;
+    let sessions = &server.sessions;
+    let is_listening = sessions.is_listening().await;
     let status = if is_listening { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut health = json!({
         "status": if is_listening { "healthy" } else { "unhealthy" },
-        "torrents": session.seeding(),
-        "peers": session.statistics().peers,
-        "addresses": *session.addresses().borrow(),
+        "torrents": sessions.seeding(),
+        "peers": sessions.statistics().peers,
+        "addresses": sessions.endpoints().borrow().addresses().collect::<Vec<_>>(),
     });
     if let (Value::Object(health), Value::Object(more)) = (&mut health, (server.process.health)()) {
         health.extend(more);
@@ -101,11 +101,12 @@ async fn set_listen_port(
         return refuse(StatusCode::BAD_REQUEST, "send the port as the body: a number from 1 to 65535");
     };
     // The change must go on if the client disconnects.
-    let session = server.session.clone();
-    let changed = tokio::spawn(async move { session.set_listen_port(port).await }).await;
+    let sessions = server.sessions.clone();
+    let changed = tokio::spawn(async move { sessions.set_listen_port(port).await }).await;
     let Ok(changed) = changed else { return refuse(StatusCode::INTERNAL_SERVER_ERROR, "the change failed") };
     match changed {
-        Ok(()) => Json(json!({ "addresses": *server.session.addresses().borrow() })).into_response(),
+        Ok(()) => Json(json!({ "addresses": server.sessions.endpoints().borrow().addresses().collect::<Vec<_>>() }))
+            .into_response(),
         Err(error) => refuse(StatusCode::CONFLICT, &error.to_string()),
     }
 }

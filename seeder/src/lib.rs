@@ -1,10 +1,11 @@
-//! Seeder: a libtorrent session that reads contents through the contents port. The same seeder therefore serves
+//! Seeder: libtorrent sessions that read contents through the contents port. The same seeder therefore serves
 //! contents from a folder or an S3 bucket, and torrents with the same content share its bytes.
 
 mod chunk;
 mod disk;
 mod disk_cache;
 mod events;
+mod hot;
 pub mod http;
 mod listen;
 mod lock;
@@ -13,6 +14,8 @@ mod open_files;
 mod reader;
 mod registration;
 mod session;
+mod sessions;
+mod traffic;
 mod upload_limit;
 mod uploads;
 mod verified;
@@ -25,7 +28,8 @@ pub use metrics::record;
 pub use open_files::raise_open_files;
 pub use reader::{ReadError, Reader};
 pub use registration::Registration;
-pub use session::{SeedSession, StartError};
+pub use session::StartError;
+pub use sessions::SeedSessions;
 pub use upload_limit::UploadLimit;
 pub use verified::TorrentReader;
 pub use vpn_files::follow_vpn_files;

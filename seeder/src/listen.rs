@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libtorrent_sys::Session;
+use ports::Endpoints;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
@@ -45,7 +47,9 @@ pub(crate) struct Listen {
     interface: Option<String>,
     listen: Vec<SocketAddr>,
     public: Vec<SocketAddr>,
-    addresses: watch::Sender<Vec<SocketAddr>>,
+    /// The number of the session, and where its public addresses are published.
+    number: usize,
+    endpoints: Arc<watch::Sender<Endpoints>>,
     current: Mutex<Current>,
 }
 
@@ -75,9 +79,15 @@ impl Current {
 }
 
 impl Listen {
-    /// The state of a session whose first listen socket has this `port`, with the channel for the results of opening
-    /// sockets. If the port `is_forced`, all addresses have it, whatever is configured.
-    pub fn new(seeder: &settings::Seeder, port: u16, is_forced: bool) -> (Self, mpsc::Sender<Opened>) {
+    /// The state of the session with this number, whose first listen socket has this `port`, with the channel for the results
+    /// of opening sockets. If the port `is_forced`, all addresses have it, whatever is configured.
+    pub fn new(
+        number: usize,
+        seeder: &settings::Seeder,
+        port: u16,
+        is_forced: bool,
+        endpoints: Arc<watch::Sender<Endpoints>>,
+    ) -> (Self, mpsc::Sender<Opened>) {
         let is_proxied = seeder.proxy.is_some();
         let public = match seeder.public_address.as_slice() {
             _ if is_proxied => &[],
@@ -94,12 +104,14 @@ impl Listen {
         let (sender, opened) = mpsc::channel(RESULTS);
         let public_ip = seeder.public_ip_file.as_deref().and_then(read_public_ip_file);
         let current = Current { listen: resolved(&seeder.listen), opened, public: resolved(public), public_ip };
+        endpoints.send_modify(|endpoints| endpoints.sessions[number] = current.addresses());
         let listen = Self {
             is_proxied,
             interface: interface(seeder),
             listen: seeder.listen.clone(),
             public: public.to_vec(),
-            addresses: watch::Sender::new(current.addresses()),
+            number,
+            endpoints,
             current: Mutex::new(current),
         };
         (listen, sender)
@@ -108,11 +120,6 @@ impl Listen {
     /// Whether peers are reached through a proxy only.
     pub fn is_proxied(&self) -> bool {
         self.is_proxied
-    }
-
-    /// Returns the public addresses, and their changes.
-    pub fn addresses(&self) -> watch::Receiver<Vec<SocketAddr>> {
-        self.addresses.subscribe()
     }
 
     /// Changes the port of all listen and public addresses. Returns when the new sockets are open. Must not be
@@ -158,10 +165,15 @@ impl Listen {
 
     fn publish(&self, current: &Current) {
         let addresses = current.addresses();
-        if *self.addresses.borrow() != addresses {
-            info!(?addresses, "public addresses changed");
-            self.addresses.send_replace(addresses);
-        }
+        self.endpoints.send_if_modified(|endpoints| {
+            let published = &mut endpoints.sessions[self.number];
+            let has_changed = *published != addresses;
+            if has_changed {
+                info!(session = self.number, ?addresses, "public addresses changed");
+                *published = addresses;
+            }
+            has_changed
+        });
     }
 }
 

@@ -1,13 +1,13 @@
-//! The metrics of a session.
+//! The metrics of the sessions.
 
 use metrics::gauge;
 
-use crate::session::SeedSession;
+use crate::sessions::SeedSessions;
 
-/// Sets the gauges of this session to its current state.
+/// Sets the gauges of these sessions to their current state.
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point numbers")]
-pub fn record(session: &SeedSession) {
-    let statistics = session.statistics();
-    gauge!("proxytorrent_torrents_seeding").set(session.seeding() as f64);
+pub fn record(sessions: &SeedSessions) {
+    let statistics = sessions.statistics();
+    gauge!("proxytorrent_torrents_seeding").set(sessions.seeding() as f64);
     gauge!("proxytorrent_peers").set(statistics.peers as f64);
 }

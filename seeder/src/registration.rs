@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::session::SeedSession;
+use crate::sessions::SeedSessions;
 
 /// The interval of registrations, and of reading those of the others; also the timeout of each.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -21,12 +21,12 @@ const KEEP: Duration = Duration::from_secs(30);
 /// The timeout for the deregistration when the process stops.
 const DEREGISTER: Duration = Duration::from_secs(5);
 
-/// Keeps a seeder in the registry, with its current addresses, and follows what the others register.
+/// Keeps a seeder in the registry, with its current endpoints, and follows what the others register.
 pub struct Registration {
     id: Arc<str>,
     weight: u32,
     replicas: u32,
-    session: Arc<SeedSession>,
+    sessions: Arc<SeedSessions>,
     seeders: Arc<dyn Seeders>,
     clock: Arc<dyn Clock>,
     fleet: watch::Sender<Arc<Fleet>>,
@@ -47,7 +47,7 @@ impl std::fmt::Debug for Registration {
 impl Registration {
     /// Registers the seeder under a random id.
     pub async fn start(
-        session: Arc<SeedSession>,
+        sessions: Arc<SeedSessions>,
         seeders: Arc<dyn Seeders>,
         clock: Arc<dyn Clock>,
         settings: &settings::Seeder,
@@ -56,7 +56,7 @@ impl Registration {
             id: format!("{:032x}", rand::random::<u128>()).into(),
             weight: settings.weight.get_u32(),
             replicas: settings.replicas.get_u32(),
-            session,
+            sessions,
             seeders,
             clock,
             fleet: watch::Sender::default(),
@@ -74,15 +74,15 @@ impl Registration {
         FleetMember { id: self.id.clone(), fleet: self.fleet.subscribe(), seeders: self.seeders.clone() }
     }
 
-    /// Registers the seeder at an interval and when its addresses change, until `stop` is cancelled. Then deregisters it.
+    /// Registers the seeder at an interval and when its endpoints change, until `stop` is cancelled. Then deregisters it.
     /// `passes` returns how often the seeder has added all torrents that are assigned to it.
     pub async fn keep(mut self, stop: CancellationToken, passes: impl Fn() -> u64 + Send) {
-        let (mut interval, mut addresses) = (interval(INTERVAL), self.session.addresses());
+        let (mut interval, mut endpoints) = (interval(INTERVAL), self.sessions.endpoints());
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = interval.tick() => {}
-                Ok(()) = addresses.changed() => {}
+                Ok(()) = endpoints.changed() => {}
                 () = stop.cancelled() => break,
             }
             if let Some(Err(error)) = stop.run_until_cancelled(self.register(passes())).await {
@@ -108,8 +108,8 @@ impl Registration {
         }
         let me = RunningSeeder {
             id: self.id.to_string(),
-            addresses: self.session.addresses().borrow().clone(),
-            torrents: self.session.seeding(),
+            endpoints: self.sessions.endpoints().borrow().clone(),
+            torrents: self.sessions.seeding(),
             weight: self.weight,
             replicas: self.replicas,
             is_complete: passes > self.incomplete_passes,
@@ -152,7 +152,7 @@ async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result
 #[cfg(test)]
 mod tests {
     use embedded::{Database, DatabaseOptions, FolderContents, MemorySeeders, SpaceLimits, SqliteStatistics};
-    use ports::ManualClock;
+    use ports::{Endpoints, ManualClock};
 
     use super::*;
     use crate::reader::Reader;
@@ -160,7 +160,14 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
     fn other(is_complete: bool) -> RunningSeeder {
-        RunningSeeder { id: "other".into(), addresses: vec![], torrents: 0, weight: 1, replicas: 1, is_complete }
+        RunningSeeder {
+            id: "other".into(),
+            endpoints: Endpoints::default(),
+            torrents: 0,
+            weight: 1,
+            replicas: 1,
+            is_complete,
+        }
     }
 
     /// It may lack what was added meanwhile, and a registry that was unreachable for all forgets all.
@@ -176,11 +183,12 @@ mod tests {
         let contents = FolderContents::open(folder.path().join("content"), SpaceLimits::default()).unwrap();
         let database = Database::open(&folder.path().join("db"), DatabaseOptions::default()).await.unwrap();
         let (reader, statistics) = (Reader::local(Arc::new(contents)), Arc::new(SqliteStatistics::new(database)));
-        let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, statistics).await.unwrap();
-        let session = Arc::new(session);
+        let sessions = SeedSessions::start(&settings.seeder, &settings.torrent, reader, statistics).await.unwrap();
+        let sessions = Arc::new(sessions);
         let (seeders, clock) = (Arc::new(MemorySeeders::default()), Arc::new(ManualClock::at(NOW)));
         seeders.register(&other(true), NOW, KEEP).await.unwrap();
-        let registration = Registration::start(session.clone(), seeders.clone(), clock.clone(), &settings.seeder).await;
+        let registration =
+            Registration::start(sessions.clone(), seeders.clone(), clock.clone(), &settings.seeder).await;
         let mut registration = registration.unwrap();
         let mut fleet = registration.member().fleet;
         let seen = |fleet: &watch::Receiver<Arc<Fleet>>| {
@@ -209,6 +217,6 @@ mod tests {
         clock.advance(KEEP / 2);
         registration.register(3).await.unwrap();
         assert_eq!(seen(&fleet), (1, true), "the other one is gone");
-        session.stop().await;
+        sessions.stop().await;
     }
 }

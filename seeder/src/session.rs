@@ -1,30 +1,28 @@
-//! Seeding session: adds and removes torrents.
+//! One libtorrent session.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use domain::{ContentHash, InfoHash};
 use libtorrent_sys::{Encryption, Event, EventKind, Session, SessionSettings, Statistics};
-use ports::{SeedError, Seeder, Torrents};
+use ports::{Endpoints, SeedError};
 use settings::ExposeSecret;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info};
+use tracing::{error, info};
 
 use crate::disk::ContentsDisk;
 use crate::events::{Events, Waiting};
 use crate::listen::{Listen, ListenError, OTHERS, interface, interfaces, on_port, read_port_file, sockets};
 use crate::lock::lock;
 use crate::reader::Reader;
+use crate::traffic::Traffic;
 use crate::uploads::Uploads;
-use crate::verified::TorrentReader;
 
 /// The timeout for the result of a libtorrent call.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -48,31 +46,36 @@ pub enum StartError {
     },
 }
 
-/// A running seeder.
+/// One libtorrent session, which runs on one network thread, with its listen sockets and the task for its events.
 #[derive(Debug)]
-pub struct SeedSession {
+pub(crate) struct SeedSession {
     /// `None` once it is stopped.
     session: Mutex<Option<Arc<Session>>>,
     waiting: Arc<Waiting>,
-    reader: Arc<Reader>,
-    /// The torrents that were added and not removed, with their contents.
-    held: Mutex<HashMap<InfoHash, ContentHash>>,
-    /// The torrents whose contents webseeds have read, whether the session has them or not.
-    read: Arc<Mutex<HashMap<InfoHash, ContentHash>>>,
     stop: CancellationToken,
     events: Mutex<Option<JoinHandle<()>>>,
-    listen: Listen,
-    connect_to_peers: bool,
+    pub listen: Listen,
     statistics: Arc<Mutex<Statistics>>,
 }
 
+/// What the sessions of a process have in common.
+pub(crate) struct Shared {
+    /// How many sessions there are.
+    pub count: usize,
+    pub reader: Arc<Reader>,
+    pub statistics: Arc<dyn ports::Statistics>,
+    /// Counts the traffic of the torrents, if there are several sessions.
+    pub traffic: Option<Arc<Traffic>>,
+    pub endpoints: Arc<watch::Sender<Endpoints>>,
+}
+
 impl SeedSession {
-    /// Starts a session that listens for peers, reads from `reader` and saves in `statistics` how much it uploads.
+    /// Starts the session with this number. It listens on the addresses in `seeder`, and has its part of the limits.
     pub async fn start(
+        number: usize,
         seeder: &settings::Seeder,
         torrent: &settings::Torrent,
-        reader: Reader,
-        statistics: Arc<dyn ports::Statistics>,
+        shared: &Shared,
     ) -> Result<Self, StartError> {
         let forced = seeder.port_file.as_deref().and_then(read_port_file);
         let addresses = forced.map_or_else(|| seeder.listen.clone(), |port| on_port(&seeder.listen, port));
@@ -80,6 +83,7 @@ impl SeedSession {
         let interface = interface.as_deref();
         let proxy = seeder.proxy.as_ref();
         let credentials = proxy.and_then(|proxy| proxy.credentials.as_ref());
+        let part = |limit: i32| if limit == 0 { 0 } else { part_of(limit, shared.count) };
         let settings = SessionSettings {
             listen_interfaces: interfaces(&addresses, interface),
             encryption: match torrent.encryption() {
@@ -94,14 +98,14 @@ impl SeedSession {
             proxy_username: credentials.map(|(user, _)| user.clone()).unwrap_or_default(),
             proxy_password: credentials.map(|(_, password)| password.expose_secret().to_owned()).unwrap_or_default(),
             outgoing_interfaces: interface.map_or_else(|| outgoing_interfaces(&seeder.listen), str::to_owned),
-            upload_rate_limit: torrent.upload_rate_limit.get_i32(),
-            download_rate_limit: torrent.download_rate_limit.get_i32(),
-            connections_limit: torrent.max_connections.get_i32(),
+            upload_rate_limit: part(torrent.upload_rate_limit.get_i32()),
+            download_rate_limit: part(torrent.download_rate_limit.get_i32()),
+            connections_limit: part(torrent.max_connections.get_i32()),
         };
         let stop = CancellationToken::new();
-        let (notify, reader) = (Arc::new(Notify::new()), Arc::new(reader));
+        let notify = Arc::new(Notify::new());
         let disk = ContentsDisk {
-            reader: reader.clone(),
+            reader: shared.reader.clone(),
             runtime: Handle::current(),
             events: notify.clone(),
             stopping: stop.clone(),
@@ -110,19 +114,20 @@ impl SeedSession {
         // With a proxy there is one UDP socket, to the proxy.
         let count = if proxy.is_some() { 1 } else { sockets(&addresses, interface) };
         let early = listening(&session, &notify, &addresses, interface, count).await?;
-        let (listen, opened) = Listen::new(seeder, session.listen_port(), forced.is_some());
-        let addresses = listen.addresses().borrow().clone();
-        info!(?addresses, interface, encryption = ?settings.encryption, utp = settings.utp, "seeder started");
+        let port = session.listen_port();
+        let (listen, opened) = Listen::new(number, seeder, port, forced.is_some(), shared.endpoints.clone());
+        let addresses = &shared.endpoints.borrow().sessions[number].clone();
+        info!(number, ?addresses, interface, encryption = ?settings.encryption, utp = settings.utp, "session started");
 
         let waiting = Arc::new(Waiting::default());
-        let uploads = Uploads::new(statistics);
         let statistics = Arc::new(Mutex::default());
         let events = Events {
             session: session.clone(),
             notify,
             waiting: waiting.clone(),
             statistics: statistics.clone(),
-            uploads,
+            uploads: Uploads::new(shared.statistics.clone()),
+            traffic: shared.traffic.clone(),
             opened,
         };
         let save_interval = Duration::from_secs(seeder.save_interval.get());
@@ -130,20 +135,11 @@ impl SeedSession {
         Ok(Self {
             session: Mutex::new(Some(session)),
             waiting,
-            reader,
-            held: Mutex::default(),
-            read: Arc::default(),
             stop,
             events: Mutex::new(Some(events)),
             listen,
-            connect_to_peers: seeder.connect_to_peers,
             statistics,
         })
-    }
-
-    /// Returns the addresses at which peers reach this seeder, and their changes.
-    pub fn addresses(&self) -> watch::Receiver<Vec<SocketAddr>> {
-        self.listen.addresses()
     }
 
     /// Listens on another port, which all public addresses get, too. Torrents and connected TCP peers stay.
@@ -152,38 +148,21 @@ impl SeedSession {
         self.listen.set_port(&session, port).await
     }
 
-    /// Changes the IP address at which peers reach this seeder.
-    pub async fn set_public_ip(&self, ip: IpAddr) {
-        self.listen.set_public_ip(ip).await;
-    }
-
-    /// Returns a reader of the torrents in this store, which shares the cache of the session.
-    pub fn torrent_reader(&self, torrents: Arc<dyn Torrents>) -> TorrentReader {
-        TorrentReader::new(self.reader.clone(), torrents, self.read.clone())
-    }
-
-    /// Returns the number of seeded torrents.
-    pub fn seeding(&self) -> u64 {
-        lock(&self.held).len() as u64
-    }
-
-    /// Returns the statistics of the session, at most a few seconds old.
+    /// Returns the statistics, at most a few seconds old.
     pub fn statistics(&self) -> Statistics {
         *lock(&self.statistics)
     }
 
     /// Whether any listen socket is open, or peers are reached through a proxy.
     pub async fn is_listening(&self) -> bool {
-        let Ok(session) = self.session() else { return false };
         if self.listen.is_proxied() {
-            return true;
+            return self.session().is_ok();
         }
-        // The call blocks until the network thread responds.
-        spawn_blocking(move || session.listen_port() != 0).await.unwrap_or(false)
+        self.call(|session| Ok(session.listen_port() != 0)).await.unwrap_or(false)
     }
 
     /// Requests newer statistics than the session reads by itself.
-    pub(crate) fn request_statistics(&self) {
+    pub fn request_statistics(&self) {
         if let Ok(session) = self.session() {
             session.request_statistics();
         }
@@ -191,7 +170,7 @@ impl SeedSession {
 
     /// Sets the upload limit of all peers together, in bytes per second.
     #[expect(clippy::cast_possible_truncation, reason = "the limit fits")]
-    pub(crate) fn set_upload_rate_limit(&self, limit: f64) {
+    pub fn set_upload_rate_limit(&self, limit: f64) {
         if let Ok(session) = self.session()
             && let Err(error) = session.set_upload_rate_limit(limit.max(1.0) as i32)
         {
@@ -199,8 +178,45 @@ impl SeedSession {
         }
     }
 
-    /// Saves the statistics and closes every connection. Returns whether libtorrent ended in time. If it did not,
-    /// its threads still run, and the process must end with [`exit_immediately`](libtorrent_sys::exit_immediately).
+    /// Adds a torrent, and returns when it is seeded.
+    pub async fn add(&self, infohash: InfoHash, content: ContentHash, metainfo: &[u8]) -> Result<(), SeedError> {
+        let (sender, added) = oneshot::channel();
+        let session = self.session()?;
+        lock(&self.waiting).entry(infohash.to_string()).or_default().push(sender);
+        let result = match session.add_torrent(metainfo, &content.to_string()) {
+            Ok(()) => tokio::time::timeout(ANSWER, added)
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .unwrap_or(Err(SeedError::Unavailable)),
+            Err(error) => {
+                drop(added);
+                Err(SeedError::Refused(error.to_string()))
+            }
+        };
+        if result.is_err() {
+            self.forget_waiting(infohash);
+        }
+        result
+    }
+
+    /// Removes a torrent, if the session has it.
+    pub async fn remove(&self, infohash: InfoHash) -> Result<(), SeedError> {
+        self.call(move |session| session.remove_torrent(&infohash.to_string())).await?;
+        Ok(())
+    }
+
+    /// Whether peers are connected to a torrent.
+    pub async fn is_used(&self, infohash: InfoHash) -> Result<bool, SeedError> {
+        self.call(move |session| session.is_used(&infohash.to_string())).await
+    }
+
+    /// Connects to a peer of a torrent. Returns whether the session has the torrent.
+    pub async fn connect(&self, infohash: InfoHash, peer: SocketAddr) -> Result<bool, SeedError> {
+        self.call(move |session| session.connect_peer(&infohash.to_string(), peer)).await
+    }
+
+    /// Saves the statistics and closes every connection. Returns whether libtorrent ended in time.
     pub async fn stop(&self) -> bool {
         self.stop.cancel();
         let events = lock(&self.events).take();
@@ -223,7 +239,7 @@ impl SeedSession {
         in_time
     }
 
-    /// Forgets the callers of [`Seeder::add`] that no longer wait.
+    /// Forgets the callers of [`SeedSession::add`] that no longer wait.
     fn forget_waiting(&self, infohash: InfoHash) {
         if let Entry::Occupied(mut entry) = lock(&self.waiting).entry(infohash.to_string()) {
             entry.get_mut().retain(|sender| !sender.is_closed());
@@ -233,9 +249,25 @@ impl SeedSession {
         }
     }
 
+    /// Runs a call that blocks until the network thread responds.
+    async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Session) -> Result<T, libtorrent_sys::Error> + Send + 'static,
+    ) -> Result<T, SeedError> {
+        let session = self.session()?;
+        let result = spawn_blocking(move || call(&session)).await.map_err(|_| SeedError::Unavailable)?;
+        result.map_err(|error| SeedError::Refused(error.to_string()))
+    }
+
     fn session(&self) -> Result<Arc<Session>, SeedError> {
         lock(&self.session).clone().ok_or(SeedError::Unavailable)
     }
+}
+
+/// Returns the part of a limit that each of so many sessions has, rounded up.
+fn part_of(limit: i32, sessions: usize) -> i32 {
+    let sessions = i32::try_from(sessions).unwrap_or(i32::MAX).max(1);
+    limit / sessions + i32::from(limit % sessions > 0)
 }
 
 /// Waits until the session listens on this number of sockets. Returns the other events that arrived before that.
@@ -282,74 +314,4 @@ fn outgoing_interfaces(listen: &[SocketAddr]) -> String {
         return String::new();
     }
     listen.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(",")
-}
-
-#[async_trait]
-impl Seeder for SeedSession {
-    fn has(&self, infohash: InfoHash) -> bool {
-        lock(&self.held).contains_key(&infohash)
-    }
-
-    fn all(&self) -> Vec<InfoHash> {
-        lock(&self.held).keys().copied().collect()
-    }
-
-    async fn add(&self, infohash: InfoHash, content: ContentHash, metainfo: &[u8]) -> Result<(), SeedError> {
-        let (sender, added) = oneshot::channel();
-        let session = self.session()?;
-        lock(&self.waiting).entry(infohash.to_string()).or_default().push(sender);
-        let result = match session.add_torrent(metainfo, &content.to_string()) {
-            Ok(()) => tokio::time::timeout(ANSWER, added)
-                .await
-                .ok()
-                .and_then(Result::ok)
-                .unwrap_or(Err(SeedError::Unavailable)),
-            Err(error) => {
-                drop(added);
-                Err(SeedError::Refused(error.to_string()))
-            }
-        };
-        match &result {
-            Ok(()) => drop(lock(&self.held).insert(infohash, content)),
-            Err(_) => self.forget_waiting(infohash),
-        }
-        result
-    }
-
-    async fn remove(&self, infohash: InfoHash) -> Result<(), SeedError> {
-        let (session, name) = (self.session()?, infohash.to_string());
-        let (content, read) = (lock(&self.held).remove(&infohash), lock(&self.read).remove(&infohash));
-        // The call blocks until the network thread responds.
-        let removed = spawn_blocking(move || session.remove_torrent(&name)).await;
-        if let Some(content) = content.or(read).filter(|content| self.reader.has_read(*content))
-            && !lock(&self.held).values().any(|held| *held == content)
-        {
-            self.reader.forget(content);
-        }
-        removed.map_err(|_| SeedError::Unavailable)?.map_err(|error| SeedError::Refused(error.to_string()))?;
-        Ok(())
-    }
-
-    async fn remove_if_unused(&self, infohash: InfoHash) -> Result<bool, SeedError> {
-        let (session, name) = (self.session()?, infohash.to_string());
-        // The call blocks until the network thread responds.
-        let used = spawn_blocking(move || session.is_used(&name)).await;
-        let used = used.map_err(|_| SeedError::Unavailable)?.map_err(|error| SeedError::Refused(error.to_string()))?;
-        if !used {
-            self.remove(infohash).await?;
-        }
-        Ok(!used)
-    }
-
-    async fn connect(&self, infohash: InfoHash, peer: SocketAddr) -> Result<(), SeedError> {
-        if !self.connect_to_peers || !self.has(infohash) {
-            return Ok(());
-        }
-        let (session, name) = (self.session()?, infohash.to_string());
-        // The call blocks until the network thread responds.
-        let connected = spawn_blocking(move || session.connect_peer(&name, peer)).await;
-        connected.map_err(|_| SeedError::Unavailable)?.map_err(|error| SeedError::Refused(error.to_string()))?;
-        debug!(%infohash, %peer, "peer connection started");
-        Ok(())
-    }
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lock::lock;
 use crate::session::SeedSession;
+use crate::sessions::SeedSessions;
 
 /// The interval at which the limit is divided anew.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -26,7 +27,7 @@ const IDLE: Duration = Duration::from_secs(2);
 /// does not use, the other one has.
 #[derive(Debug)]
 pub struct UploadLimit {
-    session: Arc<SeedSession>,
+    sessions: Arc<SeedSessions>,
     /// Bytes per second of peers and webseeds together.
     limit: f64,
     webseeds: Mutex<Webseeds>,
@@ -50,24 +51,24 @@ struct Webseeds {
 }
 
 impl UploadLimit {
-    /// The limit of this session in bytes per second; `None` if it is 0.
-    pub fn new(session: Arc<SeedSession>, limit: u32) -> Option<Arc<Self>> {
+    /// The limit of these sessions together in bytes per second; `None` if it is 0.
+    pub fn new(sessions: Arc<SeedSessions>, limit: u32) -> Option<Arc<Self>> {
         let (limit, now) = (f64::from(limit), Instant::now());
         let webseeds = Webseeds { share: limit / 2.0, tokens: 0.0, filled: now, taken: 0.0, waited: false, used: None };
         (limit > 0.0).then(|| {
-            Arc::new(Self { session, limit, webseeds: Mutex::new(webseeds), turn: tokio::sync::Mutex::default() })
+            Arc::new(Self { sessions, limit, webseeds: Mutex::new(webseeds), turn: tokio::sync::Mutex::default() })
         })
     }
 
-    /// Divides the limit between peers and webseeds until `stop` is cancelled.
+    /// Divides the limit between peers and webseeds, and the part of the peers between the sessions, until `stop` is
+    /// cancelled.
     pub async fn divide(self: Arc<Self>, stop: CancellationToken) {
-        let (mut interval, mut before, mut of_peers) = (interval(INTERVAL), 0, self.limit);
-        let mut peers = 0.0;
+        let (mut interval, mut of_peers) = (interval(INTERVAL), self.limit);
+        let sessions = &self.sessions.sessions;
+        let mut parts: Vec<_> = sessions.iter().map(|_| Part::new(self.limit / count(sessions))).collect();
         while stop.run_until_cancelled(interval.tick()).await.is_some() {
-            let uploaded = self.session.statistics().uploaded_bytes;
-            // An average over about a second: peers receive in bursts.
-            peers += (per_second(uploaded.saturating_sub(before)) - peers) * 0.3;
-            before = uploaded;
+            parts.iter_mut().zip(sessions).for_each(|(part, session)| part.measure(session));
+            let peers = parts.iter().map(|part| part.rate).sum();
             let share = {
                 let mut webseeds = lock(&self.webseeds);
                 let is_idle = webseeds.used.is_none_or(|used| used.elapsed() > IDLE);
@@ -79,11 +80,19 @@ impl UploadLimit {
             let wanted = self.limit - share.unwrap_or(0.0);
             if (wanted - of_peers).abs() > self.limit / 100.0 || (share.is_none() && wanted > of_peers) {
                 of_peers = wanted;
-                self.session.set_upload_rate_limit(of_peers);
             }
-            if share.is_some() {
-                // The statistics are otherwise read at a longer interval.
-                self.session.request_statistics();
+            let next = divided(of_peers, &parts);
+            // Without this, small steps would never end at the whole limit.
+            let is_whole = share.is_none() && sessions.len() == 1;
+            for ((part, session), next) in parts.iter_mut().zip(sessions).zip(next) {
+                if (next - part.limit).abs() > self.limit / 100.0 || (is_whole && next > part.limit) {
+                    part.limit = next;
+                    session.set_upload_rate_limit(next);
+                }
+                if share.is_some() || sessions.len() > 1 {
+                    // The statistics are otherwise read at a longer interval.
+                    session.request_statistics();
+                }
             }
         }
     }
@@ -99,6 +108,73 @@ impl UploadLimit {
         };
         f64::midpoint(webseeds.share, suggested)
     }
+}
+
+/// The part of the limit that the peers of one session have.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    /// Bytes per second.
+    limit: f64,
+    /// The use, an average over about a second: peers receive in bursts.
+    rate: f64,
+    /// The number of connected peers.
+    peers: u64,
+    uploaded_bytes: u64,
+}
+
+impl Part {
+    fn new(limit: f64) -> Self {
+        Self { limit, rate: 0.0, peers: 0, uploaded_bytes: 0 }
+    }
+
+    fn measure(&mut self, session: &SeedSession) {
+        let now = session.statistics();
+        self.rate += (per_second(now.uploaded_bytes.saturating_sub(self.uploaded_bytes)) - self.rate) * 0.3;
+        (self.peers, self.uploaded_bytes) = (now.peers, now.uploaded_bytes);
+    }
+}
+
+/// Divides `limit` between the sessions: those that use their parts share it in proportion to their peers, and the others
+/// have what they use, with room to want more (max-min fairness). Returns the next parts, halfway between the present ones
+/// and these.
+fn divided(limit: f64, parts: &[Part]) -> Vec<f64> {
+    let present: f64 = parts.iter().map(|part| part.limit).sum();
+    let least = 0.05 * limit / count(parts);
+    let demand = |part: &Part| {
+        let wants_more = part.rate >= USED * part.limit;
+        if wants_more { f64::INFINITY } else { (part.rate / USED).max(least) }
+    };
+    let mut next = vec![None; parts.len()];
+    let mut left = limit;
+    loop {
+        let open: Vec<_> = (0..parts.len()).filter(|number| next[*number].is_none()).collect();
+        let peers: f64 = open.iter().map(|number| weight(&parts[*number])).sum();
+        let fair = |number: usize| left * weight(&parts[number]) / peers;
+        let content: Vec<_> = open.iter().copied().filter(|number| demand(&parts[*number]) <= fair(*number)).collect();
+        if content.is_empty() || content.len() == open.len() {
+            // All others want more than their share, or nobody does: then all get more than they want.
+            for number in open {
+                next[number] = Some(fair(number));
+            }
+            break;
+        }
+        for number in content {
+            next[number] = Some(demand(&parts[number]));
+            left -= demand(&parts[number]);
+        }
+    }
+    let scale = limit / present.max(1.0);
+    parts.iter().zip(next).map(|(part, next)| f64::midpoint(part.limit * scale, next.unwrap_or(least))).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "numbers of peers are small")]
+fn weight(part: &Part) -> f64 {
+    part.peers.max(1) as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "there are few sessions")]
+fn count<T>(of: &[T]) -> f64 {
+    of.len() as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate")]
@@ -130,5 +206,52 @@ impl UploadLimiter for UploadLimit {
             // Until the debt of the token bucket is paid.
             sleep(wait.max(Duration::from_millis(1))).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the parts after a while, if the session with this number of peers can use so much.
+    fn settled(wanted: &[(u64, f64)]) -> Vec<f64> {
+        let mut parts: Vec<_> = wanted.iter().map(|(peers, _)| Part { peers: *peers, ..Part::new(100.0) }).collect();
+        for _ in 0..100 {
+            for (part, (_, wanted)) in parts.iter_mut().zip(wanted) {
+                part.rate = wanted.min(part.limit);
+            }
+            let next = divided(1000.0, &parts);
+            assert!((next.iter().sum::<f64>() - 1000.0).abs() < 1e-6, "{next:?}");
+            parts.iter_mut().zip(next).for_each(|(part, next)| part.limit = next);
+        }
+        parts.iter().map(|part| part.limit.round()).collect()
+    }
+
+    const ALL: f64 = f64::INFINITY;
+
+    #[test]
+    fn one_session_has_the_whole_limit() {
+        assert_eq!(settled(&[(3, ALL)]), [1000.0]);
+        assert_eq!(settled(&[(0, 0.0)]), [1000.0]);
+    }
+
+    #[test]
+    fn sessions_share_the_limit_in_proportion_to_their_peers() {
+        assert_eq!(settled(&[(1, ALL), (1, ALL)]), [500.0, 500.0]);
+        assert_eq!(settled(&[(3, ALL), (1, ALL)]), [750.0, 250.0]);
+    }
+
+    #[test]
+    fn what_a_session_does_not_use_the_others_have() {
+        let parts = settled(&[(0, 0.0), (2, ALL), (2, ALL)]);
+        assert_eq!(parts, [17.0, 492.0, 492.0]);
+        // It has room to want more.
+        let parts = settled(&[(1, 75.0), (1, ALL)]);
+        assert_eq!(parts, [100.0, 900.0]);
+    }
+
+    #[test]
+    fn idle_sessions_share_the_limit() {
+        assert_eq!(settled(&[(0, 0.0), (0, 0.0)]), [500.0, 500.0]);
     }
 }

@@ -25,10 +25,11 @@ impl Uploads {
         Self { counted: HashMap::new(), unsaved: Arc::new(unsaved) }
     }
 
-    /// Takes the counter of a torrent: the bytes that were uploaded since it was added to the session.
-    pub fn count(&mut self, infohash: InfoHash, uploaded: u64) {
+    /// Takes the counter of a torrent: the bytes that were uploaded since it was added to the session. Returns how many are
+    /// new.
+    pub fn count(&mut self, infohash: InfoHash, uploaded: u64) -> u64 {
         if uploaded == 0 {
-            return;
+            return 0;
         }
         let before = self.counted.insert(infohash, uploaded).unwrap_or_default();
         // The counter starts again if the torrent was removed and added.
@@ -36,6 +37,7 @@ impl Uploads {
         if more > 0 {
             self.unsaved.add(infohash, more);
         }
+        more
     }
 
     /// Forgets the counter of a removed torrent.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::listen::{parse_ip, parse_port};
-use crate::session::SeedSession;
+use crate::sessions::SeedSessions;
 
 /// The interval at which a file is read.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -19,22 +19,22 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(30);
 
 /// Follows the files that the settings name, on tasks of their own, until `stop` is cancelled.
-pub fn follow_vpn_files(session: &Arc<SeedSession>, settings: &settings::Seeder, stop: &CancellationToken) {
+pub fn follow_vpn_files(sessions: &Arc<SeedSessions>, settings: &settings::Seeder, stop: &CancellationToken) {
     if let Some(file) = settings.port_file.clone() {
-        tokio::spawn(follow_port_file(session.clone(), file, stop.clone()));
+        tokio::spawn(follow_port_file(sessions.clone(), file, stop.clone()));
     }
     if let Some(file) = settings.public_ip_file.clone() {
-        tokio::spawn(follow_public_ip_file(session.clone(), file, stop.clone()));
+        tokio::spawn(follow_public_ip_file(sessions.clone(), file, stop.clone()));
     }
 }
 
 /// Follows the file with the port until `stop` is cancelled: the session listens on the port in it. While the file has
 /// none, for example because the VPN is down, the session keeps its port.
-async fn follow_port_file(session: Arc<SeedSession>, file: PathBuf, stop: CancellationToken) {
+async fn follow_port_file(sessions: Arc<SeedSessions>, file: PathBuf, stop: CancellationToken) {
     let mut file = WatchedFile::new(file);
     while let Some(text) = stop.run_until_cancelled(file.changed()).await {
         match parse_port(&text) {
-            Some(port) if session.set_listen_port(port).await.is_ok() => {}
+            Some(port) if sessions.set_listen_port(port).await.is_ok() => {}
             // A port that is in use now may be free later.
             Some(_) => file.retry(),
             None => warn!(file = %file.path.display(), "no port in the file, the port stays (SEEDER__PORT_FILE)"),
@@ -44,11 +44,11 @@ async fn follow_port_file(session: Arc<SeedSession>, file: PathBuf, stop: Cancel
 
 /// Follows the file with the public IP address until `stop` is cancelled: peers are sent to it. While the file has none,
 /// the last one stays.
-async fn follow_public_ip_file(session: Arc<SeedSession>, file: PathBuf, stop: CancellationToken) {
+async fn follow_public_ip_file(sessions: Arc<SeedSessions>, file: PathBuf, stop: CancellationToken) {
     let mut file = WatchedFile::new(file);
     while let Some(text) = stop.run_until_cancelled(file.changed()).await {
         match parse_ip(&text) {
-            Some(ip) => session.set_public_ip(ip).await,
+            Some(ip) => sessions.set_public_ip(ip).await,
             None => {
                 warn!(file = %file.path.display(), "no address in the file, the last one stays (SEEDER__PUBLIC_IP_FILE)");
             }

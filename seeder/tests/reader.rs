@@ -16,7 +16,7 @@ use metainfo::{TorrentBuilder, TorrentFormat};
 use ports::{
     Check, Contents, Removal, Seeder, StagedUpload, StagingEntry, StoreError, Torrents, UploadToken, VerifiedReader,
 };
-use proxytorrent_seeder::{CacheError, ReadError, Reader, SeedSession};
+use proxytorrent_seeder::{CacheError, ReadError, Reader, SeedSessions};
 use settings::Settings;
 use tempfile::TempDir;
 
@@ -266,8 +266,8 @@ async fn a_content_that_a_webseed_read_leaves_the_cache_with_its_torrent() {
     torrents.store(&env.torrent, &env.metainfo).await.unwrap();
     let settings = Settings::from_pairs([("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0")]).unwrap();
     let (reader, statistics) = (env.cached(0).await.unwrap(), Arc::new(SqliteStatistics::new(database)));
-    let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, statistics).await.unwrap();
-    let webseed = session.torrent_reader(torrents);
+    let sessions = SeedSessions::start(&settings.seeder, &settings.torrent, reader, statistics).await.unwrap();
+    let webseed = sessions.torrent_reader(torrents);
     let read = async || {
         // Across pieces and chunks.
         let mut bytes = vec![0; env.bytes.len() - 1];
@@ -277,12 +277,12 @@ async fn a_content_that_a_webseed_read_leaves_the_cache_with_its_torrent() {
     read().await;
     read().await;
     assert_eq!(env.loads(), 3);
-    session.remove(env.torrent.infohash).await.unwrap();
+    sessions.remove(env.torrent.infohash).await.unwrap();
     read().await;
     assert_eq!(env.loads(), 6);
     let unknown = webseed.read_at(InfoHash::new([1; 20]), CONTENT, 0, &mut [0; 1]).await;
     assert!(unknown.is_err(), "a torrent that does not exist");
-    session.stop().await;
+    sessions.stop().await;
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ mod receivers;
 mod resuming;
 mod reverse_proxy;
 mod schema;
+mod sessions;
 mod signatures;
 mod tracker;
 mod url_folder;

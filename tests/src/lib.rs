@@ -12,6 +12,7 @@ pub mod download_client;
 pub mod emulator;
 mod image;
 pub mod lambda;
+pub mod leecher;
 pub mod nginx;
 mod origin;
 mod process;
@@ -20,7 +21,7 @@ mod server;
 pub use api_client::{ApiClient, read_json};
 pub use image::Image;
 pub use origin::{Origin, content};
-pub use process::{PATIENCE, eventually, free_port, python, root, run, tool};
+pub use process::{PATIENCE, eventually, free_port, free_port_pair, python, root, run, tool};
 pub use server::{TestServer, program};
 
 /// Returns the SHA-256 of bytes as the API shows it: 64 hexadecimal digits.

@@ -34,6 +34,13 @@ pub fn free_port() -> u16 {
     std::net::TcpListener::bind("[::]:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }
 
+/// Returns a port of 127.0.0.1 that is free, as is the next one.
+pub fn free_port_pair() -> u16 {
+    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let ports = std::iter::repeat_with(free_port).take(100);
+    ports.filter(|port| *port < u16::MAX).find(|port| is_free(port + 1)).expect("two ports")
+}
+
 /// Returns a value of `/proc/PID/status` in MB: `VmRSS` (current) or `VmHWM` (peak).
 pub(crate) fn memory_mb(pid: u32, what: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");

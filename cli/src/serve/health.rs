@@ -6,7 +6,7 @@ use api::HealthChecks;
 use fetcher::{Fetcher, ProxyHealth};
 use pipeline::{RestoreProgress, ScrubFindings};
 use ports::{StoreError, Stores};
-use seeder::SeedSession;
+use seeder::SeedSessions;
 use serde_json::json;
 use tracing::warn;
 
@@ -14,12 +14,12 @@ use tracing::warn;
 pub(super) fn checks(
     stores: &Stores,
     fetcher: &Fetcher,
-    session: &Arc<SeedSession>,
+    sessions: &Arc<SeedSessions>,
     findings: Arc<ScrubFindings>,
     restored: Arc<RestoreProgress>,
 ) -> HealthChecks {
     let (requests, contents, tasks) = (stores.requests.clone(), stores.contents.clone(), stores.tasks.clone());
-    let (fetcher, session) = (fetcher.clone(), session.clone());
+    let (fetcher, sessions) = (fetcher.clone(), sessions.clone());
     HealthChecks::new()
         .with("database", move || {
             let requests = requests.clone();
@@ -55,10 +55,10 @@ pub(super) fn checks(
             }
         })
         .with("seeder", move || {
-            let (session, mut seeder) = (session.clone(), restored.health());
-            seeder["torrents"] = session.seeding().into();
+            let (sessions, mut seeder) = (sessions.clone(), restored.health());
+            seeder["torrents"] = sessions.seeding().into();
             async move {
-                let listens = session.is_listening().await;
+                let listens = sessions.is_listening().await;
                 listens.then_some(seeder).ok_or_else(|| "no listen socket is open (SEEDER__LISTEN)".into())
             }
         })

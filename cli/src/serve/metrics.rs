@@ -7,13 +7,13 @@ use embedded::FolderContents;
 use fetcher::Fetcher;
 use metrics::gauge;
 use rustix::fs::statvfs;
-use seeder::SeedSession;
+use seeder::SeedSessions;
 
 use super::workers::Queues;
 
 /// The parts of the process that gauges are read from.
 pub(super) struct Sources {
-    pub session: Arc<SeedSession>,
+    pub sessions: Arc<SeedSessions>,
     pub queues: Queues,
     pub fetcher: Fetcher,
     pub contents: FolderContents,
@@ -24,7 +24,7 @@ pub(super) struct Sources {
 impl Sources {
     /// Sets the gauges.
     pub fn read(&self) {
-        seeder::record(&self.session);
+        seeder::record(&self.sessions);
         for (step, queue) in self.queues.by_step() {
             gauge!("proxytorrent_tasks_waiting", "step" => step).set(queue.waiting() as f64);
             gauge!("proxytorrent_tasks_oldest_age_seconds", "step" => step).set(queue.oldest().as_secs_f64());

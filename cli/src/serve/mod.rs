@@ -17,9 +17,9 @@ use std::time::Duration;
 use api::{Api, Deployment, HttpLimits, TokenVerifier, Webseed};
 use fetcher::{BoundInterface, Fetcher, Interface};
 use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, RestoreProgress, Scrub, Seed, Sweep};
-use ports::{Stores, UploadLimiter};
+use ports::{Endpoints, Stores, UploadLimiter};
 use seeder::http::Process;
-use seeder::{Reader, Registration, SeedSession, UploadLimit};
+use seeder::{Reader, Registration, SeedSessions, UploadLimit};
 use settings::{Override, Profile, Settings};
 use telemetry::Recorder;
 use tokio::net::TcpListener;
@@ -87,8 +87,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let stores = &backend.stores;
     let fetcher = fetcher(&settings)?;
     let reader = Reader::local(stores.contents.clone());
-    let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, stores.statistics.clone());
-    let session = Arc::new(session.await.map_err(CommandError::start)?);
+    let sessions = SeedSessions::start(&settings.seeder, &settings.torrent, reader, stores.statistics.clone());
+    let sessions = Arc::new(sessions.await.map_err(CommandError::start)?);
 
     let address = SocketAddr::new(settings.server.host, settings.server.port);
     let listener = bind(address, "HOST, PORT").await?;
@@ -99,11 +99,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     };
     // Before the workers start: the server must not fetch from itself.
     let own = seeder_http.iter().filter_map(|listener| listener.local_addr().ok()).chain([address]);
-    for own in own.chain(session.addresses().borrow().iter().copied()) {
+    for own in own.chain(sessions.endpoints().borrow().addresses()) {
         fetcher.guard().add_own(own);
     }
     let registry = backend.seeders.clone();
-    let registration = Registration::start(session.clone(), registry, stores.clock.clone(), &settings.seeder);
+    let registration = Registration::start(sessions.clone(), registry, stores.clock.clone(), &settings.seeder);
     let registration = registration.await.map_err(CommandError::start)?;
 
     let recorder = settings.monitoring.metrics_enabled.then(|| Recorder::install(env!("CARGO_PKG_VERSION")));
@@ -111,7 +111,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let recorder = recorder.map_err(|error| CommandError::Start(format!("cannot record metrics: {error}")))?;
     let api = api(&settings, &backend, &fetcher, address)?;
     let url_folder = UrlFolder::open(&settings.url_folder, &api)?;
-    let steps = steps(stores, &fetcher, &session, &settings, &api)?;
+    let steps = steps(stores, &fetcher, &sessions, &settings, &api)?;
     let findings = steps.scrub.findings.clone();
     // The last run may have left uploads that cannot be resumed.
     let discarded_uploads = steps.collect_orphans.clear_staging().await.map_err(CommandError::start)?;
@@ -122,7 +122,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let workers = Workers::start(tasks, steps, bounds(&settings.fetcher));
 
     let sources = || metrics::Sources {
-        session: session.clone(),
+        sessions: sessions.clone(),
         queues: workers.queues.clone(),
         fetcher: fetcher.clone(),
         contents: backend.folder.clone(),
@@ -137,14 +137,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     });
     let metrics = render.clone().map(|render| api::Metrics::new(move || render()));
     let estimate = api::Estimate::with_queue(workers.queues.fetch.clone());
-    let health = health::checks(stores, &fetcher, &session, findings, restored.clone());
-    let limit = UploadLimit::new(session.clone(), settings.torrent.upload_rate_limit.get_u32());
-    let webseed = webseed(&settings, stores, &session, limit.clone())?;
+    let health = health::checks(stores, &fetcher, &sessions, findings, restored.clone());
+    let limit = UploadLimit::new(sessions.clone(), settings.torrent.upload_rate_limit.get_u32());
+    let webseed = webseed(&settings, stores, &sessions, limit.clone())?;
     let api = Api { health, metrics, estimate, webseed, events: true, ..api };
     if settings.torrent.webseed.is_none() && !api.links.names_webseed() {
         info!("torrents name no webseed, because it would send contents unencrypted (TORRENT__WEBSEED, PUBLIC_URL)");
     }
-    print_banner(&settings, &api.public_url, &session);
+    print_banner(&settings, &api.public_url, &sessions);
 
     let stop = signals.token();
     let passes = restored.clone();
@@ -152,10 +152,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     if let Some(limit) = limit {
         tokio::spawn(limit.divide(stop.clone()));
     }
-    tokio::spawn(block_own_addresses(fetcher.clone(), session.addresses()));
-    seeder::follow_vpn_files(&session, &settings.seeder, &stop);
+    tokio::spawn(block_own_addresses(fetcher.clone(), sessions.endpoints()));
+    tokio::spawn(sessions.clone().spread_hot_torrents(stores.torrents.clone(), stop.clone()));
+    seeder::follow_vpn_files(&sessions, &settings.seeder, &stop);
     if let Some(listener) = seeder_http {
-        let router = seeder::http::router(session.clone(), process(restored, render));
+        let router = seeder::http::router(sessions.clone(), process(restored, render));
         tokio::spawn(api::serve(listener, router, HttpLimits::new(&settings), stop.clone()));
     }
     let api = Arc::new(api);
@@ -172,7 +173,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     limit_shutdown(grace);
     info!(grace_seconds = grace.as_secs(), "stopping");
     workers.stop(grace).await;
-    let closed = session.stop().await;
+    let closed = sessions.stop().await;
     let _ = serving.await;
     backend.database.close().await;
     info!("stopped");
@@ -222,7 +223,7 @@ fn limit_shutdown(grace: Duration) {
 fn steps(
     stores: &Stores,
     fetcher: &Fetcher,
-    session: &Arc<SeedSession>,
+    sessions: &Arc<SeedSessions>,
     settings: &Settings,
     api: &Api,
 ) -> Result<Steps, CommandError> {
@@ -232,7 +233,7 @@ fn steps(
         fetch: Fetch::new(stores, fetcher.clone(), settings, false),
         package: Package::new(stores, settings),
         // The only seeder.
-        seed: Seed::new(stores, session.clone(), None),
+        seed: Seed::new(stores, sessions.clone(), None),
         release: Release::new(stores),
         sweep: Sweep::new(stores, SWEEP_LIMIT),
         collect_orphans: CollectOrphans::new(stores, 1),
@@ -248,28 +249,28 @@ fn bounds(fetcher: &settings::Fetcher) -> Bounds {
     Bounds { all, owner: per_user.min(all), host: fetcher.max_per_host.get_usize() }
 }
 
-/// Returns the webseed on this session, unless it is off.
+/// Returns the webseed on these sessions, unless it is off.
 fn webseed(
     settings: &Settings,
     stores: &Stores,
-    session: &SeedSession,
+    sessions: &SeedSessions,
     limit: Option<Arc<UploadLimit>>,
 ) -> Result<Option<Webseed>, CommandError> {
     if settings.torrent.webseed == Some(false) {
         return Ok(None);
     }
     let limiter = limit.map(|limit| -> Arc<dyn UploadLimiter> { limit });
-    let reader = Arc::new(session.torrent_reader(stores.torrents.clone()));
+    let reader = Arc::new(sessions.torrent_reader(stores.torrents.clone()));
     Ok(Some(Webseed::new(stores, &tracker_secret(settings)?, reader, limiter, settings)))
 }
 
 /// Keeps fetches away from the seeder, at whatever address it is.
-async fn block_own_addresses(fetcher: Fetcher, mut addresses: watch::Receiver<Vec<SocketAddr>>) {
+async fn block_own_addresses(fetcher: Fetcher, mut endpoints: watch::Receiver<Endpoints>) {
     loop {
-        for own in addresses.borrow_and_update().iter() {
-            fetcher.guard().add_own(*own);
+        for own in endpoints.borrow_and_update().addresses() {
+            fetcher.guard().add_own(own);
         }
-        if addresses.changed().await.is_err() {
+        if endpoints.changed().await.is_err() {
             return;
         }
     }
@@ -292,10 +293,10 @@ fn api(settings: &Settings, backend: &Backend, fetcher: &Fetcher, address: Socke
 }
 
 /// Prints where the server is and what to do next.
-fn print_banner(settings: &Settings, url: &Url, session: &SeedSession) {
+fn print_banner(settings: &Settings, url: &Url, sessions: &SeedSessions) {
     info!(%url, data = %settings.storage.base_path.display(), "server started");
     let server = url.as_str().trim_end_matches('/');
-    let seeders: Vec<_> = session.addresses().borrow().iter().map(ToString::to_string).collect();
+    let seeders: Vec<_> = sessions.endpoints().borrow().addresses().map(|address| address.to_string()).collect();
     let seeders = match (&settings.seeder.proxy, seeders.is_empty()) {
         (Some(_), _) => "through its proxy".to_owned(),
         (None, true) => "on no public address yet".to_owned(),

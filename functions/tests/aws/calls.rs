@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use aws::schema::TABLES;
 use pipeline::{Scrub, Seed};
-use ports::{Clock, RunningSeeder, Seeder, Task, Transferred};
+use ports::{Clock, Endpoints, RunningSeeder, Seeder, Task, Transferred};
 use proxytorrent_functions::port::{
     CONTENTS, FETCH_QUEUE, GUARDS, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SEEDERS, STATISTICS, TORRENTS,
 };
@@ -339,12 +339,12 @@ async fn all_aws_calls_of_the_seeder_are_allowed() {
     let name = content.to_string();
     env.delete_object(&format!("content/{}/{}/{name}", &name[..2], &name[2..4])).await;
     plan.take();
-    let (session, now) = (env.session.clone(), env.clock.now());
+    let (sessions, now) = (env.sessions.clone(), env.clock.now());
     let ended = env.process::<PORTS, _, _>(&plan, move |backend| async move {
         let keep = std::time::Duration::from_secs(60);
         let seeder = RunningSeeder {
             id: "two".into(),
-            addresses: vec![],
+            endpoints: Endpoints::default(),
             torrents: 0,
             weight: 1,
             replicas: 1,
@@ -355,11 +355,11 @@ async fn all_aws_calls_of_the_seeder_are_allowed() {
         assert_eq!(backend.seeders.take_tasks("two", 10).await.unwrap().len(), 1);
         assert_eq!(backend.seeders.running(now).await.unwrap().len(), 2);
         backend.seeders.deregister("two").await.unwrap();
-        let seed = Seed::new(&backend.stores, session.clone(), None);
+        let seed = Seed::new(&backend.stores, sessions.clone(), None);
         seed.unseed(retired).await.unwrap();
         seed.run(lost, Some(unpackaged)).await.unwrap();
         for infohash in [kept, damaged] {
-            session.remove(infohash).await.unwrap();
+            sessions.remove(infohash).await.unwrap();
         }
         // Both torrents without a file.
         assert_eq!(seed.restore().await.unwrap().failed, 2);

@@ -14,7 +14,7 @@ use proxytorrent_functions::port::{
     CONTENTS, FETCH_QUEUE, GUARDS, PACKAGE_QUEUE, REQUESTS, SEED_QUEUE, SEEDERS, STATISTICS, SWARM, TORRENTS,
 };
 use proxytorrent_functions::{Backend, SWEEP_LIMIT, endpoints, routes};
-use seeder::{Reader, SeedSession};
+use seeder::{Reader, SeedSessions};
 use serde_json::{Value, json};
 use settings::Settings;
 use sha2::{Digest, Sha256};
@@ -37,7 +37,7 @@ pub struct TestEnv {
     /// The environment variables of a function.
     pub environment: Vec<(String, String)>,
     pub clock: ManualClock,
-    pub session: Arc<SeedSession>,
+    pub sessions: Arc<SeedSessions>,
     pub origin: Origin,
     /// A backend without faults, for the test's own reads and writes.
     pub observer: Backend,
@@ -66,18 +66,18 @@ impl TestEnv {
         let observer = Backend::new::<EVERY_PORT>(settings.clone(), &account.clients, time).unwrap();
         let reader = Reader::cached(observer.stores.contents.clone(), &settings.seeder).await.unwrap();
         let statistics = observer.stores.statistics.clone();
-        let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, statistics).await;
-        let session = Arc::new(session.unwrap());
-        let addresses = session.addresses().borrow().clone();
+        let sessions = SeedSessions::start(&settings.seeder, &settings.torrent, reader, statistics).await;
+        let sessions = Arc::new(sessions.unwrap());
+        let endpoints = sessions.endpoints().borrow().clone();
         let seeder =
-            RunningSeeder { id: "one".into(), addresses, torrents: 0, weight: 1, replicas: 1, is_complete: true };
+            RunningSeeder { id: "one".into(), endpoints, torrents: 0, weight: 1, replicas: 1, is_complete: true };
         observer.seeders.register(&seeder, clock.now(), YEARS).await.unwrap();
         Self {
             account,
             environment,
             settings: settings.clone(),
             clock,
-            session,
+            sessions,
             origin: Origin::start().await,
             observer,
         }
@@ -180,7 +180,7 @@ impl TestEnv {
     /// Handles a task in a simulated process, like its function. Returns whether it succeeded, so that its message
     /// can be deleted.
     pub async fn handle(&self, plan: &Arc<FaultPlan>, task: Task, stopping: CancellationToken) -> bool {
-        let session = self.session.clone();
+        let sessions = self.sessions.clone();
         let ended = match task {
             Task::Fetch(id) => {
                 self.process::<{ REQUESTS | CONTENTS | FETCH_QUEUE | PACKAGE_QUEUE }, _, _>(
@@ -209,7 +209,7 @@ impl TestEnv {
                 self.process::<{ REQUESTS | TORRENTS | FETCH_QUEUE | PACKAGE_QUEUE }, _, _>(
                     plan,
                     move |backend| async move {
-                        let seed = Seed::new(&backend.stores, session, None);
+                        let seed = Seed::new(&backend.stores, sessions, None);
                         let done = match task {
                             Task::Seed(_, request) => seed.run(infohash, request).await,
                             _ => seed.unseed(infohash).await,
@@ -358,7 +358,7 @@ impl TestEnv {
     }
 
     pub async fn stop(self) {
-        self.session.stop().await;
+        self.sessions.stop().await;
     }
 }
 

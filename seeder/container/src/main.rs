@@ -22,7 +22,7 @@ use futures::future::join_all;
 use pipeline::{Scrub, Seed};
 use ports::{Contents, FleetMember, Requests, Statistics, Stores, SystemClock, Task, Torrents, UploadLimiter};
 use seeder::http::Process;
-use seeder::{Reader, Registration, SeedSession, UploadLimit};
+use seeder::{Reader, Registration, SeedSessions, UploadLimit};
 use serde_json::json;
 use settings::{ExposeSecret, Role, Settings};
 use telemetry::{Recorder, Signals, emf};
@@ -95,8 +95,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
         Queues { fetch: names.fetch_queue.clone(), package: names.package_queue.clone(), seed: Some(queue.clone()) };
 
     let reader = Reader::cached(contents.clone(), &settings.seeder).await?;
-    let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, statistics.clone()).await?;
-    let session = Arc::new(session);
+    let sessions = SeedSessions::start(&settings.seeder, &settings.torrent, reader, statistics.clone()).await?;
+    let sessions = Arc::new(sessions);
     let stores = Stores {
         requests,
         torrents,
@@ -105,19 +105,19 @@ async fn run() -> Result<(), Box<dyn Error>> {
         tasks: Arc::new(SqsTaskQueue::new(clients.sqs(), queues)),
         clock: Arc::new(SystemClock),
     };
-    let limit = UploadLimit::new(session.clone(), settings.torrent.upload_rate_limit.get_u32());
+    let limit = UploadLimit::new(sessions.clone(), settings.torrent.upload_rate_limit.get_u32());
     let http = listen(settings.seeder.http, "SEEDER__HTTP").await?;
     let address = settings.seeder.webseed.filter(|_| settings.torrent.webseed != Some(false));
     let webseed = match listen(address, "SEEDER__WEBSEED").await? {
-        Some(listener) => Some((listener, webseed(&settings, &stores, &session, limit.clone())?)),
+        Some(listener) => Some((listener, webseed(&settings, &stores, &sessions, limit.clone())?)),
         None => None,
     };
     // What can fail comes before: the others count on a registered seeder.
     let seeders = Arc::new(DynamoSeeders::new(clients.dynamodb(), named("AWS__SWARM_TABLE", &names.swarm_table)?));
-    let registration = Registration::start(session.clone(), seeders, Arc::new(SystemClock), &settings.seeder).await?;
-    let seed = Seed::new(&stores, session.clone(), Some(registration.member()));
+    let registration = Registration::start(sessions.clone(), seeders, Arc::new(SystemClock), &settings.seeder).await?;
+    let seed = Seed::new(&stores, sessions.clone(), Some(registration.member()));
     if let Some(listener) = http {
-        let router = seeder::http::router(session.clone(), process(recorder, &session, &seed, registration.member()));
+        let router = seeder::http::router(sessions.clone(), process(recorder, &sessions, &seed, registration.member()));
         tokio::spawn(api::serve(listener, router, HttpLimits::new(&settings), stop.clone()));
     }
     if let Some((listener, webseed)) = webseed {
@@ -129,11 +129,12 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let progress = seed.progress.clone();
     let registered = tokio::spawn(registration.keep(stop.clone(), move || progress.passes()));
     if settings.aws.metrics_namespace.is_some() {
-        let (session, stopping) = (session.clone(), stop.clone());
-        tokio::spawn(async move { stopping.run_until_cancelled(write_metrics(&session)).await });
+        let (sessions, stopping) = (sessions.clone(), stop.clone());
+        tokio::spawn(async move { stopping.run_until_cancelled(write_metrics(&sessions)).await });
     }
-    seeder::follow_vpn_files(&session, &settings.seeder, &stop);
-    let addresses: Vec<_> = session.addresses().borrow().iter().map(ToString::to_string).collect();
+    tokio::spawn(sessions.clone().spread_hot_torrents(stores.torrents.clone(), stop.clone()));
+    seeder::follow_vpn_files(&sessions, &settings.seeder, &stop);
+    let addresses: Vec<_> = sessions.endpoints().borrow().addresses().map(|address| address.to_string()).collect();
     let addresses = if addresses.is_empty() { "no public address yet".into() } else { addresses.join(", ") };
     println!("The seeder listens on {addresses}.");
     let (step, stopping) = (seed.clone(), stop.clone());
@@ -145,7 +146,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let stopping = stop.clone();
     tokio::spawn(async move { stopping.run_until_cancelled(scrub.verify_reported()).await });
     watch(&clients.sqs(), &queue, &seed, &stop).await;
-    let (closed, _) = tokio::join!(session.stop(), registered);
+    let (closed, _) = tokio::join!(sessions.stop(), registered);
     emf::flush();
     info!("seeder stopped");
     if !closed {
@@ -196,21 +197,21 @@ async fn listen(address: Option<SocketAddr>, setting: &str) -> Result<Option<Tcp
     listener.map(Some).map_err(|error| format!("cannot listen on {address} ({setting}): {error}"))
 }
 
-/// Returns the webseed on this session.
+/// Returns the webseed on these sessions.
 fn webseed(
     settings: &Settings,
     stores: &Stores,
-    session: &SeedSession,
+    sessions: &SeedSessions,
     limit: Option<Arc<UploadLimit>>,
 ) -> Result<Webseed, Box<dyn Error>> {
     let secret = settings.tracker.secret.as_ref().ok_or("TRACKER__SECRET must be set for SEEDER__WEBSEED")?;
     let limiter = limit.map(|limit| -> Arc<dyn UploadLimiter> { limit });
-    let reader = Arc::new(session.torrent_reader(stores.torrents.clone()));
+    let reader = Arc::new(sessions.torrent_reader(stores.torrents.clone()));
     Ok(Webseed::new(stores, secret.expose_secret().as_bytes(), reader, limiter, settings))
 }
 
 /// What this process adds to the responses of the seeder's HTTP server.
-fn process(recorder: Option<Recorder>, session: &Arc<SeedSession>, seed: &Seed, member: FleetMember) -> Process {
+fn process(recorder: Option<Recorder>, sessions: &Arc<SeedSessions>, seed: &Seed, member: FleetMember) -> Process {
     let restored = seed.progress.clone();
     let health = Box::new(move || {
         let mut health = restored.health();
@@ -220,10 +221,10 @@ fn process(recorder: Option<Recorder>, session: &Arc<SeedSession>, seed: &Seed, 
         health["fleet"] = json!({ "id": *member.id, "seeders": fleet.seeders().len(), "is_complete": is_complete });
         health
     });
-    let session = session.clone();
+    let sessions = sessions.clone();
     let metrics = recorder.map(|recorder| -> Box<dyn Fn() -> String + Send + Sync> {
         Box::new(move || {
-            seeder::record(&session);
+            seeder::record(&sessions);
             recorder.render()
         })
     });
@@ -231,11 +232,11 @@ fn process(recorder: Option<Recorder>, session: &Arc<SeedSession>, seed: &Seed, 
 }
 
 /// Writes the metrics for CloudWatch every minute. Runs until it is dropped.
-async fn write_metrics(session: &SeedSession) {
+async fn write_metrics(sessions: &SeedSessions) {
     let mut interval = tokio::time::interval(METRICS);
     loop {
         interval.tick().await;
-        seeder::record(session);
+        seeder::record(sessions);
         emf::flush();
     }
 }

@@ -109,7 +109,7 @@ async fn announced(api: &Api, query: &str, client: Option<IpAddr>) -> Result<Res
         }
     }
     let fleet = api.fleet.get(api.clock.now()).await;
-    let seeders = fleet.addresses(infohash);
+    let seeders = fleet.addresses(infohash, Some(peer.address));
     // The seeders come last: of several peers at one address (behind one NAT, or on this machine), libtorrent keeps
     // the last one in the list.
     let others = peers.iter().map(|peer| (peer.address, Some(peer.id))).take(wanted.saturating_sub(seeders.len()));

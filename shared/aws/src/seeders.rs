@@ -1,13 +1,15 @@
 //! Registry of seeders ([`Seeders`]) on DynamoDB: items in the table of peers, under a key that no torrent has.
 
-use std::net::SocketAddr;
+use std::error::Error;
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use domain::Timestamp;
 use futures::future::join_all;
-use ports::{RunningSeeder, Seeders, StoreError, Task};
+use ports::{Endpoints, RunningSeeder, Seeders, StoreError, Task};
 use rand::random;
 use tracing::warn;
 
@@ -16,6 +18,9 @@ use crate::task_queue::{message, tasks};
 
 /// The partition of the seeders, where torrents have their infohash.
 const PARTITION: &str = "seeders";
+
+/// What separates the addresses of two sessions.
+const SESSION: &str = ";";
 
 /// The registry. Each seeder is one item with its id as the second key. The tasks that were sent to a seeder are items of a
 /// partition of their own, ordered by time.
@@ -40,13 +45,25 @@ fn tasks_of(id: &str) -> String {
     format!("tasks of seeder {id}")
 }
 
+/// Returns the values that are separated by spaces.
+fn list<T: FromStr<Err: Error + Send + Sync + 'static>>(text: &str) -> Result<Vec<T>, StoreError> {
+    let values = text.split(' ').filter(|value| !value.is_empty()).map(str::parse);
+    values.collect::<Result<_, _>>().map_err(|error| StoreError::unavailable("DynamoDB", error))
+}
+
+/// Returns the values, separated by spaces.
+fn listed<T: Display>(values: impl IntoIterator<Item = T>) -> String {
+    values.into_iter().map(|value| value.to_string()).collect::<Vec<_>>().join(" ")
+}
+
 fn read(item: &Item) -> Result<RunningSeeder, StoreError> {
-    let addresses = text(item, "addresses")?;
-    let addresses = addresses.split(' ').filter(|address| !address.is_empty()).map(str::parse::<SocketAddr>);
-    let addresses = addresses.collect::<Result<_, _>>().map_err(|error| StoreError::unavailable("DynamoDB", error))?;
+    // Seeders of earlier versions have one session.
+    let sessions = text(item, if item.contains_key("sessions") { "sessions" } else { "addresses" })?;
+    let sessions = sessions.split(SESSION).map(list).collect::<Result<_, _>>()?;
+    let hot = if item.contains_key("hot") { list(text(item, "hot")?)? } else { vec![] };
     Ok(RunningSeeder {
         id: text(item, "address")?.into(),
-        addresses,
+        endpoints: Endpoints { sessions, hot },
         torrents: number(item, "torrents")?,
         // Seeders of earlier versions do not have the others: each has every torrent.
         weight: optional(item, "weight", number)?.unwrap_or(1),
@@ -58,9 +75,12 @@ fn read(item: &Item) -> Result<RunningSeeder, StoreError> {
 #[async_trait]
 impl Seeders for DynamoSeeders {
     async fn register(&self, seeder: &RunningSeeder, now: Timestamp, keep: Duration) -> Result<(), StoreError> {
-        let addresses: Vec<_> = seeder.addresses.iter().map(ToString::to_string).collect();
+        let sessions: Vec<_> = seeder.endpoints.sessions.iter().map(listed).collect();
         let change = Change::default()
-            .set("addresses", s(addresses.join(" ")))
+            // For trackers of earlier versions: peers find the session that has the torrent among all.
+            .set("addresses", s(listed(seeder.endpoints.addresses())))
+            .set("sessions", s(sessions.join(SESSION)))
+            .set("hot", s(listed(&seeder.endpoints.hot)))
             .set("torrents", n(seeder.torrents))
             .set("weight", n(seeder.weight))
             .set("replicas", n(seeder.replicas))

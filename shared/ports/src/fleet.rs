@@ -62,9 +62,10 @@ impl Fleet {
         }
     }
 
-    /// Returns the addresses of the holders of a torrent.
-    pub fn addresses(&self, infohash: InfoHash) -> Vec<SocketAddr> {
-        self.holders(infohash).into_iter().flat_map(|seeder| seeder.addresses.iter().copied()).collect()
+    /// Returns the addresses at which a peer reaches the holders of a torrent. Without a peer they are valid for all.
+    pub fn addresses(&self, infohash: InfoHash, peer: Option<SocketAddr>) -> Vec<SocketAddr> {
+        let holders = self.holders(infohash).into_iter();
+        holders.flat_map(|seeder| seeder.endpoints.of(infohash, peer).iter().copied()).collect()
     }
 
     /// Returns these counts of announced peers with the seeders of a torrent added, which do not announce.
@@ -152,12 +153,13 @@ impl PartialOrd for Rank {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Endpoints;
 
     const TORRENTS: u32 = 10_000;
 
     fn seeder(id: &str) -> RunningSeeder {
-        let addresses = vec![([192, 0, 2, id.as_bytes()[0]], 6881).into()];
-        RunningSeeder { id: id.into(), addresses, torrents: 0, weight: 1, replicas: 2, is_complete: true }
+        let endpoints = Endpoints::of_one_session(vec![([192, 0, 2, id.as_bytes()[0]], 6881).into()]);
+        RunningSeeder { id: id.into(), endpoints, torrents: 0, weight: 1, replicas: 2, is_complete: true }
     }
 
     fn fleet(ids: &[&str]) -> Fleet {
@@ -241,7 +243,7 @@ mod tests {
         let fleet = Fleet::new(members.to_vec());
         let torrent = InfoHash::new([1; 20]);
         assert_eq!((fleet.holders(torrent).len(), fleet.assigned(torrent).len()), (3, 2));
-        assert_eq!(fleet.addresses(torrent).len(), 3);
+        assert_eq!(fleet.addresses(torrent, None).len(), 3);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod check;
 mod clock;
 mod contents;
+mod endpoints;
 mod error;
 mod fleet;
 mod rate_limiter;
@@ -28,6 +29,7 @@ pub mod contract;
 pub use check::Check;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use contents::{Contents, LINK_VALIDITY, Removal, StagedUpload, StagingEntry, UploadToken};
+pub use endpoints::{Endpoints, home_session};
 pub use error::StoreError;
 pub use fleet::{Fleet, FleetMember, Place};
 pub use rate_limiter::{Decision, Limit, RateLimiter, Usage};

@@ -1,20 +1,19 @@
 //! The registry of running seeders, and the tasks that they send to each other.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::Timestamp;
 
-use crate::{StoreError, Task};
+use crate::{Endpoints, StoreError, Task};
 
 /// A running seeder, as it registers itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunningSeeder {
     /// The id that it chose at its start.
     pub id: String,
-    /// The addresses at which peers reach it.
-    pub addresses: Vec<SocketAddr>,
+    /// Where peers reach it.
+    pub endpoints: Endpoints,
     /// How many torrents it has.
     pub torrents: u64,
     /// Its share of the torrents, relative to the weights of the other seeders; at least 1.

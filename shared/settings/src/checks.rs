@@ -1,6 +1,7 @@
 //! What the settings of a section mean together: derived values, and contradictions.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -143,8 +144,9 @@ impl Seeder {
             && self.listen.iter().any(|address| address.ip().is_unspecified())
     }
 
-    /// Refuses what contradicts a proxy for peers.
+    /// Refuses what contradicts the number of sessions, or a proxy for peers.
     pub(crate) fn refuse_contradictions(&self, refuse: &mut impl FnMut(&str, &str)) {
+        self.refuse_ports(refuse);
         let Some(proxy) = &self.proxy else { return };
         if proxy.kind != ProxyType::Socks5 {
             refuse("SEEDER__PROXY", "is no SOCKS5 proxy; allowed: socks5://user:password@host:1080");
@@ -163,6 +165,29 @@ impl Seeder {
         ] {
             if is_set {
                 refuse(name, "must be empty with SEEDER__PROXY, since no peer can connect to the seeder");
+            }
+        }
+    }
+}
+
+impl Seeder {
+    /// Refuses ports that do not suffice for all sessions.
+    fn refuse_ports(&self, refuse: &mut impl FnMut(&str, &str)) {
+        let last = u32::try_from(self.sessions.get() - 1).unwrap_or(u32::MAX);
+        if last > 0 && self.port_file.is_some() {
+            refuse("SEEDER__PORT_FILE", "names one port: SEEDER__SESSIONS must be 1");
+        }
+        for (name, addresses) in [("SEEDER__LISTEN", &self.listen), ("SEEDER__PUBLIC_ADDRESS", &self.public_address)] {
+            let ports = |address: &SocketAddr| (u32::from(address.port()), u32::from(address.port()) + last);
+            if addresses.iter().any(|address| ports(address).1 > u32::from(u16::MAX)) {
+                refuse(name, "each session (SEEDER__SESSIONS) has the next port, and there is none after 65535");
+            }
+            let overlap = |one: &SocketAddr, other: &SocketAddr| {
+                let ((first, _), (second, end)) = (ports(one), ports(other));
+                one.ip() == other.ip() && first != 0 && second < first && first <= end
+            };
+            if addresses.iter().any(|one| addresses.iter().any(|other| overlap(one, other))) {
+                refuse(name, "two addresses have ports in common: each session (SEEDER__SESSIONS) has the next port");
             }
         }
     }

@@ -290,6 +290,10 @@ section! {
         /// The address of the seeder's own HTTP server: /health, /metrics, and PUT /listen-port from this machine. Empty
         /// starts none.
         http: Option<SocketAddr> = "";
+        /// The libtorrent sessions of the seeder, which share the torrents. A session uses about one core, and encrypts about
+        /// 350 MB/s with it. Each has ports of its own: the settings name those of the first session, and each further
+        /// one has the next ports. A torrent with much traffic is in all sessions.
+        sessions: Bounded<1, 64> = "1";
         /// The address at which the seeder serves webseeds, apart from SEEDER__HTTP, since strangers may reach it.
         /// TORRENT__WEBSEED_URL must lead to it. Empty serves none. Used on AWS; otherwise the API serves them.
         webseed: Option<SocketAddr> = "";

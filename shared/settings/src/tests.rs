@@ -95,6 +95,12 @@ fn contradictions_are_refused() {
         (&[("SEEDER__INTERFACE", "tun0")], "is an address, but SEEDER__INTERFACE decides"),
         (&[("SEEDER__INTERFACE", "tun0:1")], "SEEDER__INTERFACE: 'tun0:1' is not the name of an interface"),
         (&[("SEEDER__CACHE_DISK", "1000000")], "SEEDER__CACHE_DISK: is too small"),
+        (&[("SEEDER__SESSIONS", "2"), ("SEEDER__PORT_FILE", "/f")], "SEEDER__PORT_FILE: names one port"),
+        (&[("SEEDER__SESSIONS", "2"), ("SEEDER__LISTEN", "127.0.0.1:65535")], "there is none after 65535"),
+        (
+            &[("SEEDER__SESSIONS", "2"), ("SEEDER__LISTEN", "127.0.0.1:6881,127.0.0.1:6882")],
+            "SEEDER__LISTEN: two addresses have ports in common",
+        ),
         (&[("PROXY__PROXY_PASSWORD", "geheim")], "without a user name"),
         (&[("TRACKER__SECRET", "geheim")], "is too short"),
         (&[("SECURITY__HMAC_KEYS", "a:geheim,a:geheim2")], "has the same id twice"),

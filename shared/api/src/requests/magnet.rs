@@ -97,7 +97,7 @@ pub(crate) async fn magnet(
     let peers = if torrent.infohash_v2.is_some() {
         vec![]
     } else {
-        api.fleet.get(api.clock.now()).await.addresses(torrent.infohash)
+        api.fleet.get(api.clock.now()).await.addresses(torrent.infohash, None)
     };
     let trackers = api.links.trackers(&row, torrent.infohash).await?;
     let magnet = Magnet {

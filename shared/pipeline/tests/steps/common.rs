@@ -8,7 +8,7 @@ use embedded::{
     TaskReceiver,
 };
 use ports::{Clock, Stores};
-use seeder::{Reader, SeedSession};
+use seeder::{Reader, SeedSessions};
 use settings::Settings;
 
 /// Opens the stores in this folder. Returns them with the receiver of their tasks.
@@ -33,8 +33,8 @@ pub fn settings() -> Settings {
 }
 
 /// Starts a session that seeds from these stores.
-pub async fn session(stores: &Stores) -> Arc<SeedSession> {
+pub async fn session(stores: &Stores) -> Arc<SeedSessions> {
     let (settings, reader) = (settings(), Reader::local(stores.contents.clone()));
-    let session = SeedSession::start(&settings.seeder, &settings.torrent, reader, stores.statistics.clone()).await;
-    Arc::new(session.unwrap())
+    let sessions = SeedSessions::start(&settings.seeder, &settings.torrent, reader, stores.statistics.clone()).await;
+    Arc::new(sessions.unwrap())
 }

@@ -9,7 +9,7 @@ use embedded::TaskReceiver;
 use ports::contract::{NOW, content, request};
 use ports::{Clock, ManualClock, Seeder, Stores, Task};
 use proxytorrent_pipeline::{CollectOrphans, LEASE, Outcome, Package, Release, Scrub, Seed, Sweep};
-use seeder::SeedSession;
+use seeder::SeedSessions;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -19,7 +19,7 @@ use crate::common;
 pub struct TestEnv {
     pub stores: Stores,
     pub clock: Arc<ManualClock>,
-    pub session: Arc<SeedSession>,
+    pub sessions: Arc<SeedSessions>,
     pub tasks: TaskReceiver,
     pub package: Package,
     pub seed: Seed,
@@ -39,17 +39,17 @@ impl TestEnv {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(now));
         let (stores, tasks) = common::stores(folder.path(), clock.clone()).await;
-        let (settings, session) = (common::settings(), common::session(&stores).await);
+        let (settings, sessions) = (common::settings(), common::session(&stores).await);
         Self {
             package: Package::new(&stores, &settings),
-            seed: Seed::new(&stores, session.clone(), None),
+            seed: Seed::new(&stores, sessions.clone(), None),
             release: Release::new(&stores),
             sweep: Sweep::new(&stores, 100),
             collect_orphans: CollectOrphans::new(&stores, 1),
             scrub: Scrub { rate: None, ..Scrub::new(&stores, &settings.storage) },
             stores,
             clock,
-            session,
+            sessions,
             tasks,
             folder,
         }
@@ -112,7 +112,7 @@ impl TestEnv {
     pub async fn ready_without_file(&mut self) -> (FetchRequest, InfoHash) {
         let row = self.ready("http://example.org/", 1).await;
         let infohash = row.infohash.unwrap();
-        self.session.remove(infohash).await.unwrap();
+        self.sessions.remove(infohash).await.unwrap();
         std::fs::remove_file(self.torrent_file(infohash)).unwrap();
         self.woken();
         (row, infohash)

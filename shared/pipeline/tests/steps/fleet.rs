@@ -1,4 +1,4 @@
-//! The seed step of several seeders that share one table of torrents, each with a libtorrent session. The test says
+//! The seed step of several seeders that share one table of torrents, each with sessions of libtorrent. The test says
 //! which of them run.
 
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use domain::{ContentHash, FileName, InfoHash, Torrent, TorrentState};
 use embedded::MemorySeeders;
 use metainfo::{Pieces, TorrentBuilder, TorrentFormat};
 use ports::contract::NOW;
-use ports::{Fleet, FleetMember, ManualClock, Place, RunningSeeder, Seeder, Seeders, Stores, Task};
+use ports::{Endpoints, Fleet, FleetMember, ManualClock, Place, RunningSeeder, Seeder, Seeders, Stores, Task};
 use proxytorrent_pipeline::{Restored, Seed};
-use seeder::SeedSession;
+use seeder::SeedSessions;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -28,7 +28,7 @@ struct TestFleet {
 }
 
 struct Member {
-    session: Arc<SeedSession>,
+    sessions: Arc<SeedSessions>,
     seed: Seed,
 }
 
@@ -39,10 +39,10 @@ impl TestFleet {
         let (seeders, fleet) = (Arc::new(MemorySeeders::default()), watch::Sender::default());
         let mut members = vec![];
         for number in 0..count {
-            let session = common::session(&stores).await;
+            let sessions = common::session(&stores).await;
             let id = number.to_string().into();
             let member = FleetMember { id, fleet: fleet.subscribe(), seeders: seeders.clone() };
-            members.push(Member { seed: Seed::new(&stores, session.clone(), Some(member)), session });
+            members.push(Member { seed: Seed::new(&stores, sessions.clone(), Some(member)), sessions });
         }
         let env = Self { stores, seeders, members, fleet, _folder: folder };
         for number in 1..=TORRENTS {
@@ -79,7 +79,7 @@ impl TestFleet {
     fn run(&self, running: &[(usize, bool)]) {
         let seeders = running.iter().map(|(number, is_complete)| RunningSeeder {
             id: number.to_string(),
-            addresses: vec![],
+            endpoints: Endpoints::default(),
             torrents: 0,
             weight: 1,
             replicas: 2,
@@ -93,12 +93,12 @@ impl TestFleet {
     }
 
     fn count(&self, number: usize) -> u64 {
-        self.members[number].session.seeding()
+        self.members[number].sessions.seeding()
     }
 
     /// Returns how many of these seeders have the torrent.
     fn copies(&self, infohash: InfoHash, numbers: std::ops::Range<usize>) -> usize {
-        numbers.filter(|number| self.members[*number].session.has(infohash)).count()
+        numbers.filter(|number| self.members[*number].sessions.has(infohash)).count()
     }
 
     async fn torrents(&self) -> Vec<InfoHash> {
@@ -208,7 +208,7 @@ async fn a_new_torrent_is_seeded_by_its_holders_and_removed_by_all() {
             fleet
                 .assigned(infohash)
                 .iter()
-                .all(|seeder| { env.members[seeder.id.parse::<usize>().unwrap()].session.has(infohash) })
+                .all(|seeder| { env.members[seeder.id.parse::<usize>().unwrap()].sessions.has(infohash) })
         );
 
         // Exactly one holder connects to a peer.
@@ -219,15 +219,15 @@ async fn a_new_torrent_is_seeded_by_its_holders_and_removed_by_all() {
             let tasks = env.seeders.take_tasks(&number.to_string(), 100).await.unwrap();
             sent.extend(tasks.into_iter().map(|task| (number, task)));
         }
-        if env.members[receiver].session.has(infohash) {
+        if env.members[receiver].sessions.has(infohash) {
             assert_eq!(sent, []);
         } else {
-            assert!(matches!(sent[..], [(holder, Task::Connect(..))] if env.members[holder].session.has(infohash)));
+            assert!(matches!(sent[..], [(holder, Task::Connect(..))] if env.members[holder].sessions.has(infohash)));
         }
 
         // One that has been left with it although it is no holder.
         let metainfo = env.stores.torrents.metainfo_file(infohash).await.unwrap().unwrap();
-        env.members[3].session.add(infohash, ContentHash::new([0; 32]), &metainfo).await.unwrap();
+        env.members[3].sessions.add(infohash, ContentHash::new([0; 32]), &metainfo).await.unwrap();
         let version = env.stores.torrents.get(infohash).await.unwrap().unwrap().version;
         assert!(env.stores.torrents.retire(infohash, version, env.stores.clock.now()).await.unwrap());
         env.members[receiver].seed.dispatch(Task::Unseed(infohash)).await.unwrap();

@@ -16,7 +16,7 @@ async fn an_expired_request_releases_its_torrent_and_content() {
     let mut env = TestEnv::new().await;
     let row = env.ready("http://example.org/", 1).await;
     let (infohash, hash) = (row.infohash.unwrap(), row.content.as_ref().unwrap().hash);
-    assert_eq!(env.session.seeding(), 1);
+    assert_eq!(env.sessions.seeding(), 1);
     env.clock.advance(row.keep_for.saturating_sub(Duration::from_millis(1)));
     assert_eq!(env.sweep.run().await.unwrap(), Swept::default());
     env.woken();
@@ -220,7 +220,7 @@ async fn all_torrents_are_seeded_again_after_a_restart() {
     for byte in 1..=3 {
         env.ready(&format!("http://example.org/{byte}"), byte).await;
     }
-    env.session.stop().await;
+    env.sessions.stop().await;
     let seed = Seed::new(&env.stores, common::session(&env.stores).await, None);
     assert!(seed.progress.pending().is_some());
     assert_eq!(seed.restore().await.unwrap(), Restored { added: 3, ..Restored::default() });
@@ -237,7 +237,7 @@ async fn a_session_is_made_equal_to_the_table_again() {
     // Another seeder has taken the task to remove a torrent, and this one has lost one.
     let version = env.stores.torrents.get(retired).await.unwrap().unwrap().version;
     assert!(env.stores.torrents.retire(retired, version, env.now()).await.unwrap());
-    env.session.remove(lost).await.unwrap();
+    env.sessions.remove(lost).await.unwrap();
     assert_eq!(env.seed.restore().await.unwrap(), Restored { added: 1, ..Restored::default() });
-    assert!(env.session.has(lost) && !env.session.has(retired));
+    assert!(env.sessions.has(lost) && !env.sessions.has(retired));
 }

@@ -42,7 +42,7 @@ async fn a_ready_request_is_packaged_again_if_its_torrent_file_is_gone() {
     let alike = env.fetched("http://example.org/alike", 1).await;
     let (infohash, alike) = (row.infohash.unwrap(), env.made_ready(alike).await);
     assert_eq!(alike.infohash, Some(infohash));
-    env.session.remove(infohash).await.unwrap();
+    env.sessions.remove(infohash).await.unwrap();
     std::fs::remove_file(env.torrent_file(infohash)).unwrap();
     env.woken();
     // One request is enough to store the file again, however often the seeder looks before.
@@ -57,7 +57,7 @@ async fn a_ready_request_is_packaged_again_if_its_torrent_file_is_gone() {
     env.package.run(id).await.unwrap();
     assert_eq!((env.row(id).await.status, env.row(id).await.infohash), (Status::Ready, Some(infohash)));
     assert_eq!(env.seed.restore().await.unwrap(), Restored { added: 1, ..Restored::default() });
-    assert!(env.session.has(infohash));
+    assert!(env.sessions.has(infohash));
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn torrents_are_not_packaged_again_when_most_files_are_missing() {
     let mut files = vec![];
     for byte in 1..=12 {
         let row = env.ready(&format!("http://example.org/{byte}"), byte).await;
-        env.session.remove(row.infohash.unwrap()).await.unwrap();
+        env.sessions.remove(row.infohash.unwrap()).await.unwrap();
         files.push(env.torrent_file(row.infohash.unwrap()));
     }
     for file in &files {
@@ -115,7 +115,7 @@ async fn a_torrent_that_cannot_be_read_does_not_stop_the_others() {
     let rows = [env.ready("http://example.org/1", 1).await, env.ready("http://example.org/2", 2).await];
     let infohashes = rows.map(|row| row.infohash.unwrap());
     for infohash in infohashes {
-        env.session.remove(infohash).await.unwrap();
+        env.sessions.remove(infohash).await.unwrap();
     }
     // A folder in the place of the file is an I/O error.
     let file = env.torrent_file(infohashes[0]);
@@ -123,12 +123,12 @@ async fn a_torrent_that_cannot_be_read_does_not_stop_the_others() {
     std::fs::rename(&file, &kept).unwrap();
     std::fs::create_dir(&file).unwrap();
     assert_eq!(env.seed.restore().await.unwrap(), Restored { added: 1, failed: 1, removed: 0 });
-    assert!(!env.session.has(infohashes[0]) && env.session.has(infohashes[1]));
+    assert!(!env.sessions.has(infohashes[0]) && env.sessions.has(infohashes[1]));
     assert_eq!(env.seed.progress.pending(), Some((1, 2)));
     std::fs::remove_dir(&file).unwrap();
     std::fs::rename(&kept, &file).unwrap();
     assert_eq!(env.seed.restore().await.unwrap(), Restored { added: 1, ..Restored::default() });
-    assert!(env.session.has(infohashes[0]));
+    assert!(env.sessions.has(infohashes[0]));
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn a_damaged_content_is_quarantined_and_its_requests_fetch_it_again() {
     }
     assert!(woken.contains(&Task::Unseed(infohash)));
     env.seed.unseed(infohash).await.unwrap();
-    assert_eq!(env.session.seeding(), 0);
+    assert_eq!(env.sessions.seeding(), 0);
 
     env.fetched_truly("http://h/3", 1).await;
     assert!(path.exists() && !damaged.exists(), "an intact copy replaces the quarantined one");

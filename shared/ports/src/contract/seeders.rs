@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::{InfoHash, RequestId};
 
 use super::NOW;
-use crate::{RunningSeeder, Seeders, Task};
+use crate::{Endpoints, RunningSeeder, Seeders, Task};
 
 /// Runs the suite against the backend that the function `$make` returns.
 #[macro_export]
@@ -27,8 +27,9 @@ const KEEP: Duration = Duration::from_secs(60);
 
 fn seeder(id: &str, port: u16) -> RunningSeeder {
     let v6 = ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], port).into();
-    let addresses = vec![([192, 0, 2, 1], port).into(), v6];
-    RunningSeeder { id: id.into(), addresses, torrents: 7, weight: 3, replicas: 2, is_complete: port.is_multiple_of(2) }
+    let sessions = vec![vec![([192, 0, 2, 1], port).into(), v6], vec![], vec![([192, 0, 2, 2], port).into()]];
+    let endpoints = Endpoints { sessions, hot: vec![InfoHash::new([7; 20]), InfoHash::new([8; 20])] };
+    RunningSeeder { id: id.into(), endpoints, torrents: 7, weight: 3, replicas: 2, is_complete: port.is_multiple_of(2) }
 }
 
 /// With everything that they registered.
@@ -40,10 +41,11 @@ pub async fn registered_seeders_are_listed_in_order<S: Seeders>(seeders: &S) {
     assert_eq!(seeders.running(NOW).await.unwrap(), [seeder("a", 6881), seeder("b", 6881)]);
 }
 
-/// It may have other addresses, or none.
+/// It may have other addresses and sessions, or none.
 pub async fn a_second_registration_replaces_the_first<S: Seeders>(seeders: &S) {
-    let silent = RunningSeeder { addresses: vec![], ..seeder("a", 1) };
-    for next in [seeder("a", 1), seeder("a", 2), silent] {
+    let one = Endpoints::of_one_session(vec![([192, 0, 2, 1], 6881).into()]);
+    let silent = RunningSeeder { endpoints: Endpoints::of_one_session(vec![]), ..seeder("a", 1) };
+    for next in [seeder("a", 1), RunningSeeder { endpoints: one, ..seeder("a", 2) }, silent, seeder("a", 3)] {
         seeders.register(&next, NOW, KEEP).await.unwrap();
         assert_eq!(seeders.running(NOW).await.unwrap(), [next]);
     }
