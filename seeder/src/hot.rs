@@ -132,8 +132,14 @@ mod tests {
         /// Three sessions, of which one has a torrent.
         async fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let settings = [("PROFILE", "development"), ("SEEDER__LISTEN", "127.0.0.1:0"), ("SEEDER__SESSIONS", "3")];
-            let settings = settings::Settings::from_pairs(settings).unwrap();
+            let settings = settings::Settings::from_pairs([
+                ("PROFILE", "development"),
+                ("SEEDER__LISTEN", "127.0.0.1:0"),
+                ("SEEDER__SESSIONS", "3"),
+                // The peer of `having` must not be connected, which would keep the torrent.
+                ("SEEDER__CONNECT_TO_PEERS", "false"),
+            ]);
+            let settings = settings.unwrap();
             let contents = FolderContents::open(folder.path().join("content"), SpaceLimits::default()).unwrap();
             let database = Database::open(&folder.path().join("db"), DatabaseOptions::default()).await.unwrap();
             let statistics = Arc::new(SqliteStatistics::new(database.clone()));

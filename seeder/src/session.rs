@@ -83,7 +83,6 @@ impl SeedSession {
         let interface = interface.as_deref();
         let proxy = seeder.proxy.as_ref();
         let credentials = proxy.and_then(|proxy| proxy.credentials.as_ref());
-        let part = |limit: i32| if limit == 0 { 0 } else { part_of(limit, shared.count) };
         let settings = SessionSettings {
             listen_interfaces: interfaces(&addresses, interface),
             encryption: match torrent.encryption() {
@@ -98,9 +97,9 @@ impl SeedSession {
             proxy_username: credentials.map(|(user, _)| user.clone()).unwrap_or_default(),
             proxy_password: credentials.map(|(_, password)| password.expose_secret().to_owned()).unwrap_or_default(),
             outgoing_interfaces: interface.map_or_else(|| outgoing_interfaces(&seeder.listen), str::to_owned),
-            upload_rate_limit: part(torrent.upload_rate_limit.get_i32()),
-            download_rate_limit: part(torrent.download_rate_limit.get_i32()),
-            connections_limit: part(torrent.max_connections.get_i32()),
+            upload_rate_limit: part_of(torrent.upload_rate_limit.get_i32(), shared.count),
+            download_rate_limit: part_of(torrent.download_rate_limit.get_i32(), shared.count),
+            connections_limit: part_of(torrent.max_connections.get_i32(), shared.count),
         };
         let stop = CancellationToken::new();
         let notify = Arc::new(Notify::new());
@@ -264,7 +263,7 @@ impl SeedSession {
     }
 }
 
-/// Returns the part of a limit that each of so many sessions has, rounded up.
+/// Returns the part of a limit that each of so many sessions has, rounded up. 0, no limit, stays 0.
 fn part_of(limit: i32, sessions: usize) -> i32 {
     let sessions = i32::try_from(sessions).unwrap_or(i32::MAX).max(1);
     limit / sessions + i32::from(limit % sessions > 0)

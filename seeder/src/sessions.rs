@@ -71,7 +71,7 @@ impl SeedSessions {
             hot: tokio::sync::Mutex::default(),
             traffic,
             endpoints: shared.endpoints,
-            max_connections: torrent.max_connections.get() / count.max(1) as u64,
+            max_connections: torrent.max_connections.get().div_ceil(count as u64),
             connect_to_peers: seeder.connect_to_peers,
         })
     }

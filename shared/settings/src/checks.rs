@@ -168,9 +168,7 @@ impl Seeder {
             }
         }
     }
-}
 
-impl Seeder {
     /// Refuses ports that do not suffice for all sessions.
     fn refuse_ports(&self, refuse: &mut impl FnMut(&str, &str)) {
         let last = u32::try_from(self.sessions.get() - 1).unwrap_or(u32::MAX);
