@@ -21,13 +21,22 @@ const TIME: Duration = Duration::from_secs(10);
 /// The pieces of the content.
 const PIECES: u32 = 512;
 
+/// An upload limit in bytes per second, at which a torrent is still hot.
+const LIMIT: &str = "60000000";
+
 pub async fn run() {
     println!();
+    one_torrent("0", "").await;
+    one_torrent(LIMIT, ", upload limit 60 MB/s").await;
+}
+
+async fn one_torrent(upload_limit: &str, what: &str) {
     let (origin, piece_length) = (origin().await, PIECE_LENGTH.to_string());
     let (first, size) = (free_port_pair(), u64::from(PIECES) * u64::from(PIECE_LENGTH));
     let listen = format!("127.0.0.1:{first}");
     let settings = [("SEEDER__LISTEN", listen.as_str()), ("FETCHER__MAX_SIZE", "1000000000")];
-    let settings = [&settings[..], &[("TORRENT__PIECE_SIZE", &piece_length), ("SEEDER__SESSIONS", "2")]].concat();
+    let two_sessions = [("TORRENT__PIECE_SIZE", piece_length.as_str()), ("SEEDER__SESSIONS", "2")];
+    let settings = [&settings[..], &two_sessions, &[("TORRENT__UPLOAD_RATE_LIMIT", upload_limit)]].concat();
     let server = server(&settings).await;
     let row = server.fetch(&format!("{origin}/{size}/1")).await;
     let infohash = row["infohash"].as_str().and_then(|text| text.parse().ok()).expect("an infohash");
@@ -43,9 +52,9 @@ pub async fn run() {
         None
     })
     .await;
-    measure(&server, "one session", &[one], infohash).await;
+    measure(&server, &format!("one session{what}"), &[one], infohash).await;
     // The load has made it hot.
-    measure(&server, "two sessions", &ports, infohash).await;
+    measure(&server, &format!("two sessions{what}"), &ports, infohash).await;
 }
 
 async fn connect(port: u16, infohash: InfoHash) -> Option<Leecher> {

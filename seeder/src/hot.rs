@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::InfoHash;
-use ports::Torrents;
+use ports::{SeedError, Torrents};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -32,8 +32,10 @@ impl SeedSessions {
         }
         let mut interval = interval(UPKEEP);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last = interval.tick().await;
-        while let Some(now) = stop.run_until_cancelled(interval.tick()).await {
+        let mut last = Instant::now();
+        while stop.run_until_cancelled(interval.tick()).await.is_some() {
+            // A tick is the scheduled time, which may be long ago.
+            let now = Instant::now();
             let busy = self.traffic.busy(now - last, self.max_connections);
             last = now;
             if stop.run_until_cancelled(self.spread(busy, &*torrents, now)).await.is_none() {
@@ -46,13 +48,16 @@ impl SeedSessions {
     async fn spread(&self, busy: Vec<InfoHash>, torrents: &dyn Torrents, now: Instant) {
         let mut hot = self.hot.lock().await;
         for infohash in busy {
-            if !hot.contains_key(&infohash) && hot.len() >= MAX_HOT {
+            let was_published = hot.get(&infohash).is_some_and(Hot::is_published);
+            if !was_published && hot.values().filter(|torrent| torrent.is_published()).count() >= MAX_HOT {
                 continue;
             }
-            let is_in_all =
-                hot.get(&infohash).is_some_and(Hot::is_published) || self.add_to_all(infohash, torrents).await;
-            // If it is in some only, it is removed from them later.
-            hot.insert(infohash, Hot { busy_at: now, cold_since: (!is_in_all).then_some(now) });
+            // Until it is in all sessions. If it is in some only, it is removed from them later.
+            let cold_since = (!was_published).then_some(now);
+            hot.insert(infohash, Hot { busy_at: now, cold_since });
+            if !was_published && self.add_to_all(infohash, torrents).await {
+                hot.insert(infohash, Hot { busy_at: now, cold_since: None });
+            }
         }
         for (infohash, torrent) in hot.iter_mut() {
             if torrent.is_published() && now - torrent.busy_at >= COOL_DOWN {
@@ -68,6 +73,19 @@ impl SeedSessions {
                 hot.remove(&infohash);
             }
         }
+    }
+
+    /// Removes a torrent that was or is hot from all sessions but its home session, with its peers.
+    pub(crate) async fn remove_hot(&self, infohash: InfoHash) -> Result<(), SeedError> {
+        let mut hot = self.hot.lock().await;
+        let Some(torrent) = hot.get_mut(&infohash) else { return Ok(()) };
+        torrent.cold_since.get_or_insert_with(Instant::now);
+        self.publish(&hot);
+        for session in self.further(infohash) {
+            session.remove(infohash).await?;
+        }
+        hot.remove(&infohash);
+        Ok(())
     }
 
     /// Adds a torrent to all sessions. Returns whether they have it.
@@ -173,12 +191,14 @@ mod tests {
             self.sessions.endpoints().borrow().hot == [self.infohash]
         }
 
-        /// Returns how many sessions have the torrent.
-        async fn having(&self) -> usize {
+        /// Returns the numbers of the sessions that have the torrent.
+        async fn having(&self) -> Vec<usize> {
             let peer = ([127, 0, 0, 1], 9).into();
-            let mut having = 0;
-            for session in &self.sessions.sessions {
-                having += usize::from(session.connect(self.infohash, peer).await.unwrap());
+            let mut having = vec![];
+            for (number, session) in self.sessions.sessions.iter().enumerate() {
+                if session.connect(self.infohash, peer).await.unwrap() {
+                    having.push(number);
+                }
             }
             having
         }
@@ -188,20 +208,20 @@ mod tests {
     async fn a_torrent_that_cools_down_leaves_all_sessions_but_one_after_the_trackers_noticed() {
         let (env, start) = (TestEnv::new().await, Instant::now());
         assert!(!env.check(false, start).await);
-        assert_eq!(env.having().await, 1);
+        assert_eq!(env.having().await, [home_session(env.infohash, 3)]);
         assert!(env.check(true, start).await);
-        assert_eq!(env.having().await, 3);
+        assert_eq!(env.having().await, [0, 1, 2]);
         let busy_again = start + COOL_DOWN / 2;
         assert!(env.check(true, busy_again).await);
         assert!(env.check(false, start + COOL_DOWN).await);
         let cold = busy_again + COOL_DOWN;
         assert!(!env.check(false, cold).await);
-        assert_eq!(env.having().await, 3, "trackers do not know yet");
+        assert_eq!(env.having().await, [0, 1, 2], "trackers do not know yet");
         assert!(!env.check(false, cold + LINGER).await);
-        assert_eq!(env.having().await, 1);
+        assert_eq!(env.having().await, [home_session(env.infohash, 3)]);
         assert!(env.sessions.has(env.infohash));
         assert!(env.check(true, cold + LINGER).await, "it can be hot again");
-        assert_eq!(env.having().await, 3);
+        assert_eq!(env.having().await, [0, 1, 2]);
         env.sessions.stop().await;
     }
 
@@ -210,9 +230,9 @@ mod tests {
         let (env, start) = (TestEnv::new().await, Instant::now());
         assert!(env.check(true, start).await);
         assert!(env.sessions.remove_if_unused(env.infohash).await.unwrap());
-        assert_eq!(env.having().await, 0);
+        assert_eq!(env.having().await, [0_usize; 0]);
         assert!(!env.check(true, start).await, "it is not added again");
-        assert_eq!(env.having().await, 0);
+        assert_eq!(env.having().await, [0_usize; 0]);
         env.sessions.stop().await;
     }
 
@@ -221,9 +241,8 @@ mod tests {
         let (env, start) = (TestEnv::new().await, Instant::now());
         std::fs::remove_file(env.folder.path().join(format!("torrents/{}.torrent", env.infohash))).unwrap();
         assert!(!env.check(true, start).await);
-        assert_eq!(env.having().await, 1);
         let home = home_session(env.infohash, 3);
-        assert!(!env.sessions.sessions[home].is_used(env.infohash).await.unwrap());
+        assert_eq!(env.having().await, [home]);
         env.sessions.stop().await;
     }
 }

@@ -116,7 +116,7 @@ impl SeedSession {
         let port = session.listen_port();
         let (listen, opened) = Listen::new(number, seeder, port, forced.is_some(), shared.endpoints.clone());
         let addresses = &shared.endpoints.borrow().sessions[number].clone();
-        info!(number, ?addresses, interface, encryption = ?settings.encryption, utp = settings.utp, "session started");
+        info!(session = number, ?addresses, interface, encryption = ?settings.encryption, utp = settings.utp, "session started");
 
         let waiting = Arc::new(Waiting::default());
         let statistics = Arc::new(Mutex::default());
@@ -264,7 +264,7 @@ impl SeedSession {
 }
 
 /// Returns the part of a limit that each of so many sessions has, rounded up. 0, no limit, stays 0.
-fn part_of(limit: i32, sessions: usize) -> i32 {
+pub(crate) fn part_of(limit: i32, sessions: usize) -> i32 {
     let sessions = i32::try_from(sessions).unwrap_or(i32::MAX).max(1);
     limit / sessions + i32::from(limit % sessions > 0)
 }

@@ -15,7 +15,7 @@ use tracing::{debug, info};
 use crate::listen::ListenError;
 use crate::lock::lock;
 use crate::reader::Reader;
-use crate::session::{SeedSession, Shared, StartError};
+use crate::session::{SeedSession, Shared, StartError, part_of};
 use crate::traffic::{Hot, Traffic};
 use crate::verified::TorrentReader;
 
@@ -59,7 +59,7 @@ impl SeedSessions {
         };
         let mut sessions = vec![];
         for number in 0..count {
-            let seeder = with_ports_of(number, seeder);
+            let seeder = of_session(number, seeder);
             sessions.push(SeedSession::start(number, &seeder, torrent, &shared).await?);
         }
         info!(sessions = count, "seeder started");
@@ -71,7 +71,7 @@ impl SeedSessions {
             hot: tokio::sync::Mutex::default(),
             traffic,
             endpoints: shared.endpoints,
-            max_connections: torrent.max_connections.get().div_ceil(count as u64),
+            max_connections: u64::from(part_of(torrent.max_connections.get_i32(), count).unsigned_abs()),
             connect_to_peers: seeder.connect_to_peers,
         })
     }
@@ -150,15 +150,11 @@ impl SeedSessions {
 }
 
 /// Returns the settings of the session with this number: each one has the next ports.
-fn with_ports_of(number: usize, seeder: &settings::Seeder) -> settings::Seeder {
-    let mut settings = seeder.clone();
-    for address in settings.listen.iter_mut().chain(&mut settings.public_address) {
-        // Port 0 chooses a free one. The settings are refused if there are not enough ports.
-        if address.port() != 0 {
-            address.set_port(address.port().saturating_add(u16::try_from(number).unwrap_or(u16::MAX)));
-        }
-    }
-    settings
+fn of_session(number: usize, seeder: &settings::Seeder) -> settings::Seeder {
+    let mut of_session = seeder.clone();
+    of_session.listen = seeder.of_session(&seeder.listen, number);
+    of_session.public_address = seeder.of_session(&seeder.public_address, number);
+    of_session
 }
 
 #[async_trait]
@@ -179,16 +175,8 @@ impl Seeder for SeedSessions {
 
     async fn remove(&self, infohash: InfoHash) -> Result<(), SeedError> {
         let (content, read) = (lock(&self.held).remove(&infohash), lock(&self.read).remove(&infohash));
-        let mut hot = self.hot.lock().await;
-        let was_hot = hot.remove(&infohash).is_some();
-        let mut removed = self.home(infohash).remove(infohash).await;
-        if was_hot {
-            self.publish(&hot);
-            for session in self.further(infohash) {
-                removed = removed.and(session.remove(infohash).await);
-            }
-        }
-        drop(hot);
+        self.remove_hot(infohash).await?;
+        let removed = self.home(infohash).remove(infohash).await;
         if let Some(content) = content.or(read).filter(|content| self.reader.has_read(*content))
             && !lock(&self.held).values().any(|held| *held == content)
         {

@@ -15,6 +15,9 @@ const HOT_RATE: u64 = 40_000_000;
 /// A torrent is hot, too, if it has this part of the connections that one session allows: one fourth.
 const HOT_CONNECTIONS: u64 = 4;
 
+/// The fewest connections that make a torrent hot.
+const MIN_HOT_CONNECTIONS: u64 = 50;
+
 /// What was uploaded of each torrent since the last check.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic(Mutex<HashMap<InfoHash, Load>>);
@@ -40,9 +43,8 @@ impl Traffic {
     /// Returns the torrents that were busy for this time, since the last call.
     pub fn busy(&self, time: Duration, max_connections: u64) -> Vec<InfoHash> {
         let loads = std::mem::take(&mut *lock(&self.0));
-        let is_busy = |load: &Load| {
-            load.bytes >= HOT_RATE * time.as_secs().max(1) || load.peers * HOT_CONNECTIONS >= max_connections
-        };
+        let hot_connections = (max_connections / HOT_CONNECTIONS).max(MIN_HOT_CONNECTIONS);
+        let is_busy = |load: &Load| load.bytes >= HOT_RATE * time.as_secs().max(1) || load.peers >= hot_connections;
         loads.into_iter().filter(|(_, load)| is_busy(load)).map(|(infohash, _)| infohash).collect()
     }
 }
@@ -71,13 +73,15 @@ mod tests {
         let (traffic, second) = (Traffic::default(), Duration::from_secs(1));
         let [one, two, three] = [1, 2, 3].map(|byte| InfoHash::new([byte; 20]));
         traffic.count(one, HOT_RATE, 1);
-        traffic.count(two, HOT_RATE - 1, 24);
-        traffic.count(three, 1, 25);
-        let mut busy = traffic.busy(second, 100);
+        traffic.count(two, HOT_RATE - 1, 99);
+        traffic.count(three, 1, 100);
+        let mut busy = traffic.busy(second, 400);
         busy.sort_unstable();
         assert_eq!(busy, [one, three]);
         traffic.count(one, HOT_RATE, 1);
-        assert_eq!(traffic.busy(2 * second, 100), [], "in two seconds it is half as much");
-        assert_eq!(traffic.busy(second, 100), []);
+        assert_eq!(traffic.busy(2 * second, 400), [], "in two seconds it is half as much");
+        assert_eq!(traffic.busy(second, 400), []);
+        traffic.count(two, 1, 49);
+        assert_eq!(traffic.busy(second, 8), [], "a few peers do not make a torrent hot");
     }
 }

@@ -31,19 +31,37 @@ fn peer(server: &TestServer, infohash: &[u8], number: usize) -> TcpStream {
     stream
 }
 
-/// Sends block requests from peers that never read, until `stopped` receives a message or all are disconnected.
-/// Returns how many were disconnected.
-fn flood(mut peers: Vec<TcpStream>, stopped: std::sync::mpsc::Receiver<()>) -> tokio::task::JoinHandle<usize> {
-    // The messages "have none" (BEP 6) and "interested", then repeated requests for the first block.
-    let request = [&[0, 0, 0, 13, 6][..], &[0; 8], &[0, 0, 0x40, 0]].concat().repeat(1_000);
+/// Requests for the first block.
+fn requests(count: usize) -> Vec<u8> {
+    [&[0, 0, 0, 13, 6][..], &[0; 8], &[0, 0, 0x40, 0]].concat().repeat(count)
+}
+
+/// Sends block requests from peers that never read, a thousand at a time, until `stopped` receives a message or all are
+/// disconnected. Returns how many were disconnected.
+fn flood(peers: Vec<TcpStream>, stopped: std::sync::mpsc::Receiver<()>) -> tokio::task::JoinHandle<usize> {
+    // The pause leaves processor time to the server.
+    never_read(peers, 0, 1_000, Duration::from_millis(1), stopped)
+}
+
+/// Sends `first` block requests from each of these peers, which never read, and then `more` after each pause, until
+/// `stopped` receives a message or all are disconnected. Returns how many were disconnected.
+fn never_read(
+    mut peers: Vec<TcpStream>,
+    first: usize,
+    more: usize,
+    pause: Duration,
+    stopped: std::sync::mpsc::Receiver<()>,
+) -> tokio::task::JoinHandle<usize> {
     tokio::task::spawn_blocking(move || {
-        for peer in &mut peers {
-            peer.write_all(&[0, 0, 0, 1, 15, 0, 0, 0, 1, 2]).expect("sent");
+        peers.retain_mut(|peer| {
+            // "have none" (BEP 6) and "interested".
+            let sent = peer.write_all(&[0, 0, 0, 1, 15, 0, 0, 0, 1, 2]).and_then(|()| peer.write_all(&requests(first)));
             peer.set_nonblocking(true).expect("set");
-        }
-        let mut dropped = 0;
+            sent.is_ok()
+        });
+        let (mut dropped, more) = (0, requests(more));
         while !peers.is_empty() && stopped.try_recv().is_err() {
-            peers.retain_mut(|peer| match peer.write(&request) {
+            peers.retain_mut(|peer| match peer.write(&more) {
                 Ok(_) => true,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => true,
                 Err(_) => {
@@ -51,7 +69,7 @@ fn flood(mut peers: Vec<TcpStream>, stopped: std::sync::mpsc::Receiver<()>) -> t
                     false
                 }
             });
-            std::thread::sleep(Duration::from_millis(1)); // leaves processor time to the server
+            std::thread::sleep(pause); // the pause between requests
         }
         dropped
     })
@@ -85,6 +103,18 @@ async fn idle_peers_do_not_block_a_downloading_peer() {
     let peers: Vec<_> = (0..150).map(|number| peer(&server, &infohash, number)).collect();
     assert_eq!(libtorrent(&torrent, &server.scratch("honest")).await, sha256(&content(SIZE, 1)));
     drop(peers);
+}
+
+#[tokio::test]
+async fn peers_that_request_and_do_not_read_do_not_block_a_downloading_peer() {
+    let (server, torrent, infohash) = seeding(&[("TORRENT__MAX_CONNECTIONS", "100")]).await;
+    let peers: Vec<_> = (0..50).map(|number| peer(&server, &infohash, number)).collect();
+    let (stop, stopped) = std::sync::mpsc::channel();
+    // More than the kernel buffers, and then a request often enough to be no idle peer.
+    let peers = never_read(peers, 600, 1, Duration::from_secs(2), stopped);
+    assert_eq!(libtorrent(&torrent, &server.scratch("honest")).await, sha256(&content(SIZE, 1)));
+    stop.send(()).expect("it runs");
+    assert!(peers.await.expect("it ends") > 0, "the honest peer has the place of another one");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A seeder with several libtorrent sessions (`SEEDER__SESSIONS`).
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use proxytorrent_tests::clients::libtorrent;
 use proxytorrent_tests::leecher::{Leecher, PIECE_LENGTH};
 use proxytorrent_tests::{Origin, TestServer, content, eventually, free_port_pair, sha256};
 use reqwest::Method;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::tracker::announce_url;
 
@@ -94,7 +95,7 @@ async fn a_hot_torrent_is_served_by_all_sessions() {
         spawn_blocking(move || Leecher::connect(SocketAddr::from(([127, 0, 0, 1], port)), infohash, PIECES))
     };
     assert_eq!(announced_ports(&server, &tracker).await, BTreeSet::from([home]));
-    assert!(connect(other).await.unwrap().is_err(), "the other session does not have it");
+    refuses(&connect, other).await;
 
     // One in 256 encrypted handshakes fails (arvidn/libtorrent#8434).
     let leecher = eventually("a leecher is connected", async || connect(home).await.unwrap().ok()).await;
@@ -112,5 +113,13 @@ async fn a_hot_torrent_is_served_by_all_sessions() {
     server.call(Method::DELETE, &format!("/v1/requests/{id}"), None).await;
     for port in [home, other] {
         eventually("the torrent is removed", async || connect(port).await.unwrap().err()).await;
+        refuses(&connect, port).await;
+    }
+}
+
+/// Asserts that connections to a session are refused each time, and not only once because a handshake failed.
+async fn refuses(connect: &impl Fn(u16) -> JoinHandle<io::Result<Leecher>>, port: u16) {
+    for _ in 0..3 {
+        assert!(connect(port).await.unwrap().is_err(), "the session at port {port} has the torrent");
     }
 }

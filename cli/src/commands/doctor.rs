@@ -175,13 +175,20 @@ fn seeder(settings: &Settings, running: Option<&Running>) -> Finding {
     if settings.seeder.port_file.is_some() {
         return Good("its port is in SEEDER__PORT_FILE".to_owned());
     }
-    for address in &settings.seeder.listen {
+    let listen = of_all_sessions(settings, &settings.seeder.listen);
+    for address in &listen {
         let bound = TcpListener::bind(address).map(drop).and_then(|()| UdpSocket::bind(address).map(drop));
         if let Err(error) = bound {
             return Bad(format!("it cannot listen on {address}: {error}; set SEEDER__LISTEN"));
         }
     }
-    Good(format!("it does not run; {} is free", listed(&settings.seeder.listen)))
+    Good(format!("it does not run; {} is free", listed(&listen)))
+}
+
+/// Returns the addresses of all sessions of the seeder.
+fn of_all_sessions(settings: &Settings, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let sessions = 0..settings.seeder.sessions.get_usize();
+    sessions.flat_map(|number| settings.seeder.of_session(addresses, number)).collect()
 }
 
 fn listed(addresses: &[SocketAddr]) -> String {
@@ -219,7 +226,7 @@ fn addresses(settings: &Settings) -> Finding {
     };
     let seeder = match &settings.seeder.public_ip_file {
         Some(file) => format!("the address in {}", file.display()),
-        None => listed(named),
+        None => listed(&of_all_sessions(settings, named)),
     };
     if settings.seeder.proxy.is_some() {
         return Good("peers cannot connect to the seeder: it connects to them, through SEEDER__PROXY".to_owned());

@@ -26,6 +26,7 @@ pub struct Template {
     resources: BTreeMap<String, Value>,
     globals: Value,
     parameters: Value,
+    mappings: Value,
 }
 
 fn root() -> PathBuf {
@@ -70,8 +71,9 @@ impl Template {
         let template = plain(&serde_norway::from_str(&text).unwrap());
         let resources = template["Resources"].as_object().unwrap();
         let resources = resources.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let [globals, parameters] = [&template["Globals"]["Function"], &template["Parameters"]].map(Value::clone);
-        Self { resources, globals, parameters }
+        let sections = [&template["Globals"]["Function"], &template["Parameters"], &template["Mappings"]];
+        let [globals, parameters, mappings] = sections.map(Value::clone);
+        Self { resources, globals, parameters, mappings }
     }
 
     fn of_type(&self, kind: &str) -> impl Iterator<Item = (&String, &Value)> {
@@ -295,6 +297,26 @@ fn the_template_has_the_tables_that_the_code_expects() {
                 Some(others) => assert_eq!(list(&projection["NonKeyAttributes"]), *others, "{index}"),
             }
         }
+    }
+}
+
+#[test]
+fn a_seeder_of_each_size_has_an_open_port_for_each_session() {
+    let template = Template::of_seeders();
+    let cores = template.mappings["Cores"].as_object().unwrap();
+    for template in [&template, &Template::read()] {
+        let cpu = template.parameters.get("Cpu").unwrap_or(&template.parameters["SeederCpu"]);
+        let sizes: Vec<_> = cpu["AllowedValues"].as_array().unwrap().iter().map(ToString::to_string).collect();
+        let sizes: BTreeSet<_> = sizes.iter().map(|size| size.trim_end_matches(".0")).collect();
+        assert_eq!(sizes, cores.keys().map(String::as_str).collect());
+    }
+    let most = cores.values().filter_map(|core| core["Number"].as_f64()).fold(0.0, f64::max);
+    let settings = settings::Settings::from_pairs([("PROFILE", "development")]).unwrap();
+    let first = f64::from(settings.seeder.listen[0].port());
+    let open = template.resources["SecurityGroup"]["Properties"]["SecurityGroupIngress"].as_array().unwrap();
+    assert_eq!(open.len(), 2);
+    for rule in open {
+        assert_eq!([&rule["FromPort"], &rule["ToPort"]], [&json!(first), &json!(first + most - 1.0)], "{rule}");
     }
 }
 

@@ -38,6 +38,9 @@ constexpr int check_interval = 64;
 // A peer without requests for this time may be replaced by a new one.
 constexpr auto idle_time = std::chrono::seconds(10);
 
+// A peer to which nothing could be sent for this time may be replaced, even if it sends requests.
+constexpr auto stalled_time = std::chrono::seconds(30);
+
 // A peer that has never sent a request may be replaced sooner.
 constexpr auto first_request_time = std::chrono::seconds(3);
 
@@ -64,7 +67,7 @@ public:
 	Peers(int limit, std::shared_ptr<rust::Box<Callbacks>> callbacks)
 		// Lower than libtorrent's limit, because libtorrent refuses connections without regard to idle peers.
 		: m_limit(std::max(1, limit * 3 / 4))
-		, m_limit_per_network(std::max(16, limit / 8))
+		, m_limit_per_network(std::max({1, limit / 8, std::min(16, limit / 4)}))
 		, m_callbacks(std::move(callbacks))
 	{}
 
@@ -95,6 +98,7 @@ public:
 		, m_source(std::move(source))
 		, m_network(network_of(peer.remote().address()))
 		, m_last_request(lt::clock_type::now() - (idle_time - first_request_time))
+		, m_last_payload(lt::clock_type::now())
 	{
 		m_peers->add(this, m_network);
 	}
@@ -127,7 +131,11 @@ public:
 		return false;
 	}
 
-	void sent_payload(int bytes) override { m_ahead = std::max(std::int64_t(0), m_ahead - bytes); }
+	void sent_payload(int bytes) override
+	{
+		m_ahead = std::max(std::int64_t(0), m_ahead - bytes);
+		m_last_payload = lt::clock_type::now();
+	}
 
 	// Messages that make libtorrent queue a response: a reject for each request beyond its limits (BEP 6), and a choke
 	// or unchoke for each change of interest.
@@ -139,7 +147,11 @@ public:
 
 	void tick() override { check_send_buffer(); }
 
-	lt::clock_type::time_point last_request() const { return m_last_request; }
+	// A peer whose time is idle_time ago may be replaced.
+	lt::clock_type::time_point last_active() const
+	{
+		return std::min(m_last_request, m_last_payload + (stalled_time - idle_time));
+	}
 
 	void disconnect()
 	{
@@ -172,6 +184,7 @@ private:
 	std::int64_t m_ahead = 0;
 	lt::address m_network;
 	lt::clock_type::time_point m_last_request;
+	lt::clock_type::time_point m_last_payload;
 	unsigned m_messages = 0;
 };
 
@@ -219,8 +232,8 @@ bool Peers::make_room(GuardedPeer* newcomer, lt::address const& network)
 	auto const& candidates = network_full ? neighbours : m_peers;
 	GuardedPeer* idlest = nullptr;
 	for (auto* peer : candidates)
-		if (peer != newcomer && (!idlest || peer->last_request() < idlest->last_request())) idlest = peer;
-	if (idlest && lt::clock_type::now() - idlest->last_request() >= idle_time) {
+		if (peer != newcomer && (!idlest || peer->last_active() < idlest->last_active())) idlest = peer;
+	if (idlest && lt::clock_type::now() - idlest->last_active() >= idle_time) {
 		idlest->disconnect();
 		return true;
 	}

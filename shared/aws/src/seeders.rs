@@ -77,7 +77,7 @@ impl Seeders for DynamoSeeders {
     async fn register(&self, seeder: &RunningSeeder, now: Timestamp, keep: Duration) -> Result<(), StoreError> {
         let sessions: Vec<_> = seeder.endpoints.sessions.iter().map(listed).collect();
         let change = Change::default()
-            // For trackers of earlier versions: peers find the session that has the torrent among all.
+            // For trackers of earlier versions, which name all of them to each peer.
             .set("addresses", s(listed(seeder.endpoints.addresses())))
             .set("sessions", s(sessions.join(SESSION)))
             .set("hot", s(listed(&seeder.endpoints.hot)))

@@ -169,6 +169,14 @@ impl Seeder {
         }
     }
 
+    /// Returns the addresses that the session with this number has, from those of the first one: each has the next port.
+    pub fn of_session(&self, first: &[SocketAddr], number: usize) -> Vec<SocketAddr> {
+        let number = u16::try_from(number).unwrap_or(u16::MAX);
+        // Port 0 chooses a free one. The settings are refused if there are not enough ports.
+        let port = |port: u16| if port == 0 { 0 } else { port.saturating_add(number) };
+        first.iter().map(|address| SocketAddr::new(address.ip(), port(address.port()))).collect()
+    }
+
     /// Refuses ports that do not suffice for all sessions.
     fn refuse_ports(&self, refuse: &mut impl FnMut(&str, &str)) {
         let last = u32::try_from(self.sessions.get() - 1).unwrap_or(u32::MAX);

@@ -258,8 +258,9 @@ section! {
         upload_rate_limit: Bounded<0, 2_147_483_647> = "0";
         /// The download rate limit of the seeder in bytes per second; 0 is no limit.
         download_rate_limit: Bounded<0, 2_147_483_647> = "0";
-        /// The most peer connections at once. One IP address, or one IPv6 /64, may have an eighth of them, at least
-        /// 16. Each connection needs an open file.
+        /// The most peer connections at once, divided between the sessions (SEEDER__SESSIONS). One IP address, or one
+        /// IPv6 /64, may have an eighth of those of a session, or 16 if that is more, but at most a quarter. Each
+        /// connection needs an open file.
         max_connections: Bounded<1, 1_000_000> = "2000";
     }
 }
