@@ -17,13 +17,14 @@ use url::Url;
 
 /// Each crate of the workspace: its name, the workspace crates that it depends on, and those that only its tests
 /// depend on.
-const ARROWS: [(&str, &[&str], &[&str]); 17] = [
+const ARROWS: [(&str, &[&str], &[&str]); 18] = [
     ("proxytorrent-domain", &[], &[]),
     ("proxytorrent-settings", &["proxytorrent-domain"], &[]),
     ("proxytorrent-telemetry", &["proxytorrent-settings"], &[]),
     ("proxytorrent-metainfo", &["proxytorrent-domain"], &[]),
     ("proxytorrent-ports", &["proxytorrent-domain"], &[]),
-    ("proxytorrent-embedded", &["proxytorrent-domain", "proxytorrent-ports"], &[]),
+    ("proxytorrent-sql", &["proxytorrent-domain", "proxytorrent-ports"], &[]),
+    ("proxytorrent-embedded", &["proxytorrent-domain", "proxytorrent-ports", "proxytorrent-sql"], &[]),
     ("proxytorrent-aws", &["proxytorrent-domain", "proxytorrent-ports"], &["proxytorrent-tests"]),
     ("proxytorrent-fetcher", &["proxytorrent-domain", "proxytorrent-ports", "proxytorrent-settings"], &[]),
     (

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use embedded::{
-    ChannelTaskQueue, Database, DatabaseOptions, FolderContents, FolderLock, MemorySeeders, MemorySwarm, SpaceLimits,
-    SqliteGuards, SqliteRequests, SqliteStatistics, SqliteTorrents, SteadyClock, TaskReceiver,
+    ChannelTaskQueue, Database, DatabaseOptions, FolderContents, FolderLock, MemoryRateLimiter, MemorySeeders,
+    MemorySwarm, SpaceLimits, SqliteGuards, SqliteRequests, SqliteStatistics, SqliteTorrents, SteadyClock,
+    TaskReceiver,
 };
 use ports::{Guards, Seeders, Stores, Swarm};
 use settings::{ExposeSecret, Settings};
@@ -48,7 +49,7 @@ impl Backend {
             tasks: Arc::new(tasks),
             clock: Arc::new(SteadyClock::default()),
         };
-        let guards = Arc::new(SqliteGuards::new(database.clone()));
+        let guards = Arc::new(SqliteGuards::new(database.clone(), MemoryRateLimiter::default()));
         let swarm = Arc::new(MemorySwarm::default());
         let seeders = Arc::new(MemorySeeders::default());
         Ok((Self { database, stores, folder, guards, swarm, seeders, _lock: lock }, receiver))

@@ -18,8 +18,15 @@ pub use folder::space::{SpaceLimits, default_min_free};
 pub use memory::seeders::MemorySeeders;
 pub use memory::swarm::MemorySwarm;
 pub use memory::task_queue::{ChannelTaskQueue, Delivery, TaskReceiver, channel};
+pub use memory::windows::MemoryRateLimiter;
 pub use sqlite::database::{Database, DatabaseOptions};
-pub use sqlite::guards::SqliteGuards;
-pub use sqlite::requests::SqliteRequests;
-pub use sqlite::statistics::SqliteStatistics;
 pub use sqlite::torrents::SqliteTorrents;
+
+/// The table of requests in SQLite.
+pub type SqliteRequests = sql::SqlRequests<Database>;
+
+/// The statistics of the torrents in [`SqliteTorrents`].
+pub type SqliteStatistics = sql::SqlStatistics<Database>;
+
+/// The reservations in SQLite and the rate limits in memory.
+pub type SqliteGuards = sql::SqlGuards<Database, MemoryRateLimiter>;

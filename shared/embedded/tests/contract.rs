@@ -1,8 +1,8 @@
 //! The contract tests of all ports on the embedded backend, and tests of this backend only.
 
 use proxytorrent_embedded::{
-    Database, DatabaseOptions, FolderContents, FolderLock, MemorySeeders, MemorySwarm, OpenError, SpaceLimits,
-    SqliteGuards, SqliteRequests, SqliteStatistics, SqliteTorrents,
+    Database, DatabaseOptions, FolderContents, FolderLock, MemoryRateLimiter, MemorySeeders, MemorySwarm, OpenError,
+    SpaceLimits, SqliteGuards, SqliteRequests, SqliteStatistics, SqliteTorrents,
 };
 use tempfile::TempDir;
 
@@ -36,7 +36,7 @@ async fn contents() -> (FolderContents, TempDir) {
 
 async fn guards() -> (SqliteGuards, TempDir) {
     let (database, folder) = database().await;
-    (SqliteGuards::new(database), folder)
+    (SqliteGuards::new(database, MemoryRateLimiter::default()), folder)
 }
 
 #[expect(clippy::unused_async, reason = "the contract macros await this function")]

@@ -1,10 +1,12 @@
-//! Sliding windows of rate limits, in memory: there is only one process, and a restart resets all limits.
+//! Rate limits ([`RateLimiter`]) in memory: there is only one process, and a restart resets all limits.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use domain::{Timestamp, millis};
-use ports::{Decision, Limit, Usage};
+use ports::{Decision, Limit, RateLimiter, StoreError, Usage};
 
 /// The number of parts per window. Uses within one part are counted together, as if all happened at its end.
 const PARTS: i64 = 100;
@@ -12,9 +14,20 @@ const PARTS: i64 = 100;
 /// The minimum number of keys before keys with empty windows are removed.
 const MANY: usize = 4096;
 
+/// The rate limits of this process, by sliding windows.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryRateLimiter(Arc<Mutex<Windows>>);
+
+#[async_trait]
+impl RateLimiter for MemoryRateLimiter {
+    async fn acquire(&self, limits: &[Limit], now: Timestamp) -> Result<Decision, StoreError> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).acquire(limits, now))
+    }
+}
+
 /// The windows of all keys.
 #[derive(Debug, Default)]
-pub(crate) struct Windows {
+struct Windows {
     uses: HashMap<(String, Duration), Window>,
     /// The number of keys at which the next clean-up runs.
     clean_at: usize,
@@ -55,7 +68,7 @@ impl Window {
 
 impl Windows {
     /// Counts one use against each of the limits if all allow it.
-    pub fn acquire(&mut self, limits: &[Limit], now: Timestamp) -> Decision {
+    fn acquire(&mut self, limits: &[Limit], now: Timestamp) -> Decision {
         if self.uses.len() >= self.clean_at {
             self.uses.retain(|_, window| {
                 window.slide(now);

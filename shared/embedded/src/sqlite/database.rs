@@ -6,16 +6,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use ports::StoreError;
+use sql::Durability;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqlStr, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::data_folder::OpenError;
-
-/// The name of this store in errors.
-pub(crate) const STORE: &str = "the database";
 
 /// The options of a database.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,15 +33,6 @@ const WAL_LIMIT_BYTES: &str = "67108864";
 pub struct Database {
     readers: SqlitePool,
     writer: mpsc::Sender<Box<dyn Write>>,
-}
-
-/// Whether a write must be flushed to the disk before it returns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Durability {
-    /// The write survives a power failure when it returns, because a client is informed of it.
-    Flushed,
-    /// The write survives a crash of the process. A power failure may revert it, which at most repeats one step.
-    Written,
 }
 
 /// A write in the queue of the writer task.
@@ -119,7 +107,7 @@ fn result_code(error: &sqlx::Error) -> Option<i32> {
     Some(code & 0xff)
 }
 
-fn is_full(error: &sqlx::Error) -> bool {
+pub(crate) fn is_full(error: &sqlx::Error) -> bool {
     const SQLITE_FULL: i32 = 13;
     result_code(error) == Some(SQLITE_FULL)
         || matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull)
@@ -193,20 +181,6 @@ impl Database {
         let write = TypedWrite { durability, write: Some(write), result: Err(gone()), reply };
         self.writer.send(Box::new(write)).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
-    }
-
-    /// Checks that the database can be read and written. The write is necessary, because reads still work on a full
-    /// disk.
-    pub(crate) async fn check(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.readers).await.map_err(unavailable)?;
-        let write = self.write(Durability::Written, |connection| {
-            sqlx::query(
-                "INSERT INTO health (id, writes) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET writes = writes + 1",
-            )
-            .execute(connection)
-            .boxed()
-        });
-        write.await.map(drop).map_err(unavailable)
     }
 
     /// Commits the writes that are queued, also those whose callers no longer wait, and closes the connections.
@@ -300,14 +274,5 @@ impl Writer {
             }
         }
         Ok(())
-    }
-}
-
-/// Converts an SQLite error into an error of the store.
-pub(crate) fn unavailable(error: impl Into<sqlx::Error>) -> StoreError {
-    let error = error.into();
-    match &error {
-        error if is_full(error) => StoreError::Full { store: STORE },
-        _ => StoreError::unavailable(STORE, error),
     }
 }

@@ -1,30 +1,30 @@
-//! Batched lookups of request rows by id. Concurrent lookups share one query, because the hand-over to SQLite's
-//! thread and back costs more than the query.
+//! Batched lookups of request rows by id. Concurrent lookups share one query, because the hand-over to the connection
+//! and back costs more than the query.
 
 use std::collections::HashMap;
 
 use domain::{FetchRequest, RequestId};
-use sqlx::sqlite::SqlitePool;
 use tokio::sync::{mpsc, oneshot};
 
-use super::rows::{read_or_failed, text};
+use crate::rows::{read_or_failed, text};
+use crate::{Driver, SqlError, Statement};
 
 /// The maximum number of ids in one query.
 const BATCH: usize = 64;
 
-type Answer = sqlx::Result<Option<FetchRequest>>;
+type Answer = Result<Option<FetchRequest>, SqlError>;
 
 /// The sender of lookups to the background task that runs them.
 #[derive(Debug, Clone)]
 pub(crate) struct Lookups(mpsc::Sender<(RequestId, oneshot::Sender<Answer>)>);
 
 impl Lookups {
-    pub fn start(pool: SqlitePool) -> Self {
+    pub fn start(database: impl Driver) -> Self {
         let (sender, mut asked) = mpsc::channel(4 * BATCH);
         tokio::spawn(async move {
             let mut batch = Vec::with_capacity(BATCH);
             while asked.recv_many(&mut batch, BATCH).await > 0 {
-                answer(&pool, &mut batch).await;
+                answer(&database, &mut batch).await;
             }
         });
         Self(sender)
@@ -32,21 +32,20 @@ impl Lookups {
 
     /// Returns the row with this id, or `None` if it does not exist. The read happens after the call.
     pub async fn get(&self, id: RequestId) -> Answer {
+        let ended = || SqlError::Failed("the task for lookups has ended".into());
         let (answer, answered) = oneshot::channel();
-        self.0.send((id, answer)).await.map_err(|_| sqlx::Error::WorkerCrashed)?;
-        answered.await.map_err(|_| sqlx::Error::WorkerCrashed)?
+        self.0.send((id, answer)).await.map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
     }
 }
 
-async fn answer(pool: &SqlitePool, batch: &mut Vec<(RequestId, oneshot::Sender<Answer>)>) {
+async fn answer<D: Driver>(database: &D, batch: &mut Vec<(RequestId, oneshot::Sender<Answer>)>) {
     let mut ids: Vec<_> = batch.iter().map(|(id, _)| id.to_string()).collect();
     ids.sort_unstable();
     ids.dedup();
-    let rows = sqlx::query("SELECT * FROM requests WHERE id IN (SELECT value FROM json_each(?))")
-        .bind(serde_json::to_string(&ids).unwrap_or_default())
-        .fetch_all(pool)
-        .await;
-    let rows = rows.map_err(|error| error.to_string()).map(|rows| {
+    let query = format!("SELECT * FROM requests WHERE id IN ({})", D::TEXTS_OF_ARRAY);
+    let query = Statement::new(query).bind(serde_json::Value::from(ids).to_string());
+    let rows = database.query(query).await.map_err(|error| error.to_string()).map(|rows| {
         let rows = rows.iter().filter_map(|row| Some((text::<RequestId>(row, "id").ok()?, row)));
         // An unreadable row must not fail the lookups of other rows.
         rows.map(|(id, row)| (id, read_or_failed(row).map_err(|error| error.to_string()))).collect::<HashMap<_, _>>()
@@ -56,6 +55,6 @@ async fn answer(pool: &SqlitePool, batch: &mut Vec<(RequestId, oneshot::Sender<A
             Ok(rows) => rows.get(&id).cloned().transpose(),
             Err(error) => Err(error.clone()),
         };
-        let _ = answer.send(row.map_err(sqlx::Error::Protocol));
+        let _ = answer.send(row.map_err(|error| SqlError::Failed(error.into())));
     }
 }

@@ -2,44 +2,36 @@
 
 use domain::{Completed, Due, FromNow, Lease, Received, RequestId, Retries, Timestamp, Transition, Update, millis};
 use ports::Condition;
-use sqlx::query_builder::Separated;
-use sqlx::sqlite::Sqlite;
-use sqlx::{Encode, QueryBuilder, Type};
 
-use super::rows::signed;
+use crate::rows::signed;
+use crate::{Statement, Value};
 
-/// The statement that applies a transition and returns the row, if there is one that meets the condition.
-pub(crate) fn update(
-    id: RequestId,
-    condition: Condition<'_>,
-    transition: &Transition,
-    now: Timestamp,
-) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new("UPDATE requests SET ");
-    assign(&mut Assignments(sql.separated(", ")), transition, now);
-    sql.push(" WHERE id = ").push_bind(id.to_string()).push(" AND status IN (");
-    let mut statuses = sql.separated(", ");
-    for status in transition.from {
-        statuses.push_bind(status.as_str());
+/// Returns the statement that applies a transition and returns the row, if there is one that meets the condition.
+pub(crate) fn update(id: RequestId, condition: Condition<'_>, transition: &Transition, now: Timestamp) -> Statement {
+    let mut sql = Statement::new("UPDATE requests SET ");
+    assign(&mut Assignments { sql: &mut sql, are_empty: true }, transition, now);
+    sql.push(" WHERE id = ").push_value(id.to_string()).push(" AND status IN (");
+    for (number, status) in transition.from.iter().enumerate() {
+        sql.push(if number > 0 { ", " } else { "" }).push_value(status.as_str());
     }
     sql.push(")");
     match condition {
         Condition::Always => {}
         Condition::Due => {
-            sql.push(" AND due_at <= ").push_bind(now.as_millis());
+            sql.push(" AND due_at <= ").push_value(now.as_millis());
         }
         Condition::Held(claim) => {
-            sql.push(" AND lease = ").push_bind(claim.token.to_string());
+            sql.push(" AND lease = ").push_value(claim.token.to_string());
         }
         Condition::OwnedBy(owner) => {
-            sql.push(" AND owner = ").push_bind(owner.as_str().to_owned());
+            sql.push(" AND owner = ").push_value(owner.as_str());
         }
         Condition::HasTorrent(infohash) => {
-            sql.push(" AND infohash = ").push_bind(infohash.to_string());
+            sql.push(" AND infohash = ").push_value(infohash.to_string());
         }
         Condition::Unchanged(seen) => {
-            sql.push(" AND lease IS NULL AND status = ").push_bind(seen.status.as_str());
-            sql.push(" AND updated_at = ").push_bind(seen.updated_at.as_millis());
+            sql.push(" AND lease IS NULL AND status = ").push_value(seen.status.as_str());
+            sql.push(" AND updated_at = ").push_value(seen.updated_at.as_millis());
         }
     }
     sql.push(" RETURNING *");
@@ -47,20 +39,28 @@ pub(crate) fn update(
 }
 
 /// The assignments of an `UPDATE`. Column names are constants: what varies is bound.
-struct Assignments<'a>(Separated<'a, Sqlite, &'static str>);
+struct Assignments<'a> {
+    sql: &'a mut Statement,
+    are_empty: bool,
+}
 
 impl Assignments<'_> {
-    fn set<'t, T: 't + Encode<'t, Sqlite> + Type<Sqlite>>(&mut self, column: &'static str, value: T) {
-        self.0.push(column).push_unseparated(" = ").push_bind_unseparated(value);
+    fn set(&mut self, column: &'static str, value: impl Into<Value>) {
+        self.expression(column);
+        self.sql.push(" = ").push_value(value);
     }
 
     /// Sets a column to an expression that has one value bound in its middle.
     fn compute(&mut self, before: &'static str, value: i64, after: &'static str) {
-        self.0.push(before).push_bind_unseparated(value).push_unseparated(after);
+        self.expression(before);
+        self.sql.push_value(value).push(after);
     }
 
     fn expression(&mut self, assignment: &'static str) {
-        self.0.push(assignment);
+        if !std::mem::take(&mut self.are_empty) {
+            self.sql.push(", ");
+        }
+        self.sql.push(assignment);
     }
 }
 
@@ -70,7 +70,7 @@ fn assign(columns: &mut Assignments<'_>, transition: &Transition, now: Timestamp
         columns.set("status", to.as_str());
     }
     if let Some(progress) = transition.progress {
-        columns.set("progress", progress);
+        columns.set("progress", i64::from(progress));
     }
     match transition.received {
         Update::Keep => {}
@@ -98,7 +98,7 @@ fn assign(columns: &mut Assignments<'_>, transition: &Transition, now: Timestamp
             columns.set("content_type", content.media_type.to_string());
             columns.set("file_name", content.file_name.to_string());
             columns.set("final_url", content.final_url.to_string());
-            columns.set("origin_status", content.origin_status);
+            columns.set("origin_status", i64::from(content.origin_status));
             columns.set("fetched_at", content.fetched_at.as_millis());
         }
         Update::Clear => columns.expression(
