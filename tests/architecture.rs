@@ -17,7 +17,7 @@ use url::Url;
 
 /// Each crate of the workspace: its name, the workspace crates that it depends on, and those that only its tests
 /// depend on.
-const ARROWS: [(&str, &[&str], &[&str]); 18] = [
+const ARROWS: [(&str, &[&str], &[&str]); 19] = [
     ("proxytorrent-domain", &[], &[]),
     ("proxytorrent-settings", &["proxytorrent-domain"], &[]),
     ("proxytorrent-telemetry", &["proxytorrent-settings"], &[]),
@@ -25,6 +25,11 @@ const ARROWS: [(&str, &[&str], &[&str]); 18] = [
     ("proxytorrent-ports", &["proxytorrent-domain"], &[]),
     ("proxytorrent-sql", &["proxytorrent-domain", "proxytorrent-ports"], &[]),
     ("proxytorrent-embedded", &["proxytorrent-domain", "proxytorrent-ports", "proxytorrent-sql"], &[]),
+    (
+        "proxytorrent-postgres",
+        &["proxytorrent-domain", "proxytorrent-ports", "proxytorrent-sql"],
+        &["proxytorrent-tests"],
+    ),
     ("proxytorrent-aws", &["proxytorrent-domain", "proxytorrent-ports"], &["proxytorrent-tests"]),
     ("proxytorrent-fetcher", &["proxytorrent-domain", "proxytorrent-ports", "proxytorrent-settings"], &[]),
     (

@@ -15,6 +15,7 @@ pub mod lambda;
 pub mod leecher;
 pub mod nginx;
 mod origin;
+pub mod postgres;
 mod process;
 mod server;
 

@@ -71,6 +71,9 @@ pub trait Columns: Send + Sync + 'static {
     /// Returns the boolean in a column.
     fn boolean(&self, column: &str) -> Result<Option<bool>, SqlError>;
 
+    /// Returns the bytes in a column.
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, SqlError>;
+
     /// Returns the text in a column whose texts may have NUL characters.
     fn text_with_nul(&self, column: &str) -> Result<Option<&str>, SqlError>;
 }

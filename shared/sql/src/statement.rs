@@ -13,6 +13,8 @@ pub enum Value {
     Integer(Option<i64>),
     /// A boolean.
     Boolean(bool),
+    /// Bytes.
+    Bytes(Vec<u8>),
 }
 
 impl From<&str> for Value {
@@ -48,6 +50,12 @@ impl From<u32> for Value {
 impl From<Option<i64>> for Value {
     fn from(number: Option<i64>) -> Self {
         Self::Integer(number)
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Bytes(bytes.to_vec())
     }
 }
 

@@ -19,15 +19,17 @@ impl<D: Driver> TorrentRecords<D> {
         Self(database)
     }
 
-    /// Inserts a record, or counts one more request on it. Returns the state.
-    pub async fn store(&self, torrent: &Torrent) -> Result<TorrentState, StoreError> {
-        let insert = Statement::new(
+    /// Inserts a record, or counts one more request on it. Returns the state. `metainfo` is the metainfo file, if the table
+    /// has it: the same infohash is the same file.
+    pub async fn store(&self, torrent: &Torrent, metainfo: Option<&[u8]>) -> Result<TorrentState, StoreError> {
+        let (column, parameter) = if metainfo.is_some() { (", metainfo", ", $8") } else { ("", "") };
+        let insert = format!(
             "INSERT INTO torrents (infohash, infohash_v2, content_hash, name, size, piece_length, state, version, \
-             created_at, stored_at) VALUES ($1, $2, $3, $4, $5, $6, 'adding', 1, $7, $7) \
+             created_at, stored_at{column}) VALUES ($1, $2, $3, $4, $5, $6, 'adding', 1, $7, $7{parameter}) \
              ON CONFLICT (infohash) DO UPDATE SET version = torrents.version + 1, stored_at = $7, \
-             state = CASE torrents.state WHEN 'retired' THEN 'adding' ELSE torrents.state END RETURNING state",
+             state = CASE torrents.state WHEN 'retired' THEN 'adding' ELSE torrents.state END RETURNING state"
         );
-        let insert = insert
+        let mut insert = Statement::new(insert)
             .bind(torrent.infohash.to_string())
             .bind(torrent.infohash_v2.map(|hash| hash.to_string()))
             .bind(torrent.content_hash.to_string())
@@ -35,6 +37,9 @@ impl<D: Driver> TorrentRecords<D> {
             .bind(signed(torrent.size))
             .bind(torrent.piece_length)
             .bind(torrent.created_at.as_millis());
+        if let Some(metainfo) = metainfo {
+            insert = insert.bind(metainfo);
+        }
         let rows = self.0.fetch(Durability::Written, insert).await?;
         let row = rows.first().ok_or_else(|| SqlError::Failed("the insert returned no row".into()))?;
         Ok(text(row, "state")?)

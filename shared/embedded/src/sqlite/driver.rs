@@ -37,6 +37,10 @@ impl Columns for SqliteColumns {
     fn boolean(&self, column: &str) -> Result<Option<bool>, SqlError> {
         self.get(column)
     }
+
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, SqlError> {
+        self.get(column)
+    }
 }
 
 /// Returns the query of a statement. Its text is safe, because values are only in its parameters.
@@ -47,6 +51,7 @@ fn query(statement: Statement) -> Query<'static, Sqlite, SqliteArguments> {
         Value::Text(text) | Value::TextWithNul(text) => query.bind(text),
         Value::Integer(number) => query.bind(number),
         Value::Boolean(value) => query.bind(value),
+        Value::Bytes(bytes) => query.bind(bytes),
     })
 }
 

@@ -59,7 +59,7 @@ impl Torrents for SqliteTorrents {
             if path.exists() { Ok(()) } else { files::write_atomically(path, &bytes) }
         })
         .await?;
-        self.records.store(torrent).await
+        self.records.store(torrent, None).await
     }
 
     async fn get(&self, infohash: InfoHash) -> Result<Option<Torrent>, StoreError> {

@@ -1,0 +1,169 @@
+//! PostgreSQL database: connections, migrations, and announcements of changes.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use domain::RequestId;
+use sql::{Durability, SqlRequests};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, SqlStr};
+use tokio::sync::mpsc;
+
+/// The channel of `NOTIFY` on which changed requests are announced.
+const CHANNEL: &str = "request_changes";
+
+/// The most ids in one announcement: a payload has less than 8,000 bytes, and an id 37 with its separator.
+const BATCH: usize = 200;
+
+/// The pause between two announcements. Each takes a lock that commits with announcements wait for.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The pause before a lost connection for announcements is opened again.
+const RECONNECT: Duration = Duration::from_secs(1);
+
+/// How long a caller waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The migrations in the order of their numbers.
+const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "initial", include_str!("../migrations/0001_initial.sql"))];
+
+/// The reason for which a database cannot be opened. It does not have the URL, which may have a password.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL cannot be parsed.
+    #[error("the URL of the database is not valid: {0}")]
+    Url(#[source] sqlx::Error),
+    /// The database cannot be reached, or refuses the connection.
+    #[error("cannot connect to the database: {0}")]
+    Connect(#[source] sqlx::Error),
+    /// The tables cannot be created or changed.
+    #[error("cannot migrate the database: {0}")]
+    Migrate(#[source] MigrateError),
+    /// A newer version has changed the tables.
+    #[error("the database was migrated by a newer version of ProxyTorrent")]
+    Newer,
+}
+
+/// The options of a database.
+#[derive(Debug, Clone, Copy)]
+pub struct PgDatabaseOptions {
+    /// The most connections of this process, at least 3.
+    pub max_connections: u32,
+    /// Whether every statement is logged.
+    pub log_statements: bool,
+}
+
+impl Default for PgDatabaseOptions {
+    fn default() -> Self {
+        Self { max_connections: 16, log_statements: false }
+    }
+}
+
+/// A database that several processes share.
+#[derive(Debug, Clone)]
+pub struct PgDatabase {
+    /// The connections of writes that are flushed to the disk before they return.
+    flushed: PgPool,
+    /// The connections of all other statements.
+    written: PgPool,
+    changes: mpsc::UnboundedSender<RequestId>,
+}
+
+impl PgDatabase {
+    /// Connects, and runs the migrations: one process at a time runs them. The parameters of the URL include
+    /// `sslmode`, `sslrootcert`, `sslcert` and `sslkey`, as in libpq.
+    pub async fn open(url: &str, options: PgDatabaseOptions) -> Result<Self, OpenError> {
+        let mut connect = PgConnectOptions::from_str(url).map_err(OpenError::Url)?.application_name("proxytorrent");
+        if !options.log_statements {
+            connect = connect.disable_statement_logging();
+        }
+        let for_flushed = (options.max_connections / 3).max(1);
+        // One is for the listener.
+        let for_written = options.max_connections.saturating_sub(for_flushed + 1).max(1);
+        let pool = |size| PgPoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE_TIMEOUT);
+        let flushed = pool(for_flushed).connect_with(connect.clone()).await.map_err(OpenError::Connect)?;
+        migrations().run(&flushed).await.map_err(|error| match error {
+            MigrateError::VersionMissing(_) => OpenError::Newer,
+            error => OpenError::Migrate(error),
+        })?;
+        // A commit returns before it is flushed. A crash of the database may revert the last half second, which at most
+        // repeats one step.
+        let written = pool(for_written).connect_lazy_with(connect.options([("synchronous_commit", "off")]));
+        let (changes, announced) = mpsc::unbounded_channel();
+        tokio::spawn(announce(written.clone(), announced));
+        Ok(Self { flushed, written, changes })
+    }
+
+    /// Returns the table of requests, which learns of the changes that other processes make.
+    pub async fn requests(&self) -> Result<SqlRequests<Self>, OpenError> {
+        let mut listener = PgListener::connect_with(&self.written).await.map_err(OpenError::Connect)?;
+        listener.listen(CHANNEL).await.map_err(OpenError::Connect)?;
+        let requests = SqlRequests::new(self.clone());
+        tokio::spawn(follow(listener, requests.clone()));
+        Ok(requests)
+    }
+
+    /// Closes the connections, after what runs on them.
+    pub async fn close(&self) {
+        self.written.close().await;
+        self.flushed.close().await;
+    }
+
+    pub(crate) fn pool(&self, durability: Durability) -> &PgPool {
+        match durability {
+            Durability::Flushed => &self.flushed,
+            Durability::Written => &self.written,
+        }
+    }
+
+    /// Announces a change to the other processes, soon.
+    pub(crate) fn announce(&self, id: RequestId) {
+        // Fails after the database was closed.
+        let _ = self.changes.send(id);
+    }
+}
+
+fn migrations() -> Migrator {
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
+    };
+    Migrator::with_migrations(MIGRATIONS.into_iter().map(migration).collect())
+}
+
+/// Announces changes in batches, until the database is closed. A lost announcement only delays those who wait.
+async fn announce(pool: PgPool, mut changes: mpsc::UnboundedReceiver<RequestId>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while changes.recv_many(&mut batch, BATCH).await > 0 && !pool.is_closed() {
+        batch.sort_unstable();
+        batch.dedup();
+        let payload = batch.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let sent = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(&pool).await;
+        if let Err(error) = sent {
+            tracing::debug!(%error, "changes of requests not announced");
+        }
+        batch.clear();
+        tokio::time::sleep(ANNOUNCE_INTERVAL).await;
+    }
+}
+
+/// Passes on the announcements of other processes, until the database is closed.
+async fn follow(mut listener: PgListener, requests: SqlRequests<PgDatabase>) {
+    loop {
+        match listener.recv().await {
+            Ok(announcement) => {
+                announcement
+                    .payload()
+                    .split(' ')
+                    .filter_map(|id| id.parse().ok())
+                    .for_each(|id| requests.has_changed(id));
+            }
+            Err(sqlx::Error::PoolClosed) => return,
+            // The listener connects again at the next call.
+            Err(error) => {
+                tracing::debug!(%error, "connection for changes of requests lost");
+                tokio::time::sleep(RECONNECT).await;
+            }
+        }
+    }
+}

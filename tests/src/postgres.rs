@@ -1,0 +1,110 @@
+//! A PostgreSQL server for a test, in a folder of its own, without a port.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::process::eventually;
+
+/// The folder of the programs of the newest installed version.
+fn programs() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is installed");
+    let newest = versions.map(|version| version.expect("a folder").path()).max();
+    newest.expect("a version").join("bin")
+}
+
+/// A running server, which only a socket in its folder reaches. It is killed when it is dropped.
+#[derive(Debug)]
+pub struct Postgres {
+    /// The URL of its database.
+    pub url: String,
+    process: Child,
+    folder: TempDir,
+}
+
+impl Postgres {
+    /// Creates an empty database, and starts a server on it.
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        own(folder.path());
+        let data = folder.path().join("data");
+        let mut create = as_postgres(&programs().join("initdb"));
+        create.args([
+            "--no-sync",
+            "--auth=trust",
+            "--username=proxytorrent",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--pgdata",
+        ]);
+        let output = create.arg(&data).current_dir(folder.path()).output().await.expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let process = spawn(folder.path());
+        let socket = folder.path().display().to_string().replace('/', "%2F");
+        let postgres = Self { url: format!("postgresql://proxytorrent@{socket}/postgres"), process, folder };
+        postgres.answers().await;
+        postgres
+    }
+
+    /// Kills the server with all its processes, as a power failure would, but what it has written is not lost.
+    pub async fn crash(&mut self) {
+        self.process.start_kill().expect("it runs");
+        self.process.wait().await.expect("it ends");
+        // Its other processes end by themselves, and keep the shared memory until then.
+        eventually("the processes have ended", async || {
+            let mut status = as_postgres(&programs().join("pg_ctl"));
+            let status = status.args(["status", "--pgdata"]).arg(self.folder.path().join("data")).output().await;
+            (!status.expect("it runs").status.success()).then_some(())
+        })
+        .await;
+    }
+
+    /// Starts the server again.
+    pub async fn run(&mut self) {
+        self.process = spawn(self.folder.path());
+        self.answers().await;
+    }
+
+    async fn answers(&self) {
+        eventually("the database answers", async || {
+            let mut ready = Command::new(programs().join("pg_isready"));
+            let ready = ready.arg("--quiet").arg("--host").arg(self.folder.path()).status().await;
+            ready.expect("it runs").success().then_some(())
+        })
+        .await;
+    }
+}
+
+fn spawn(folder: &Path) -> Child {
+    let mut server = as_postgres(&programs().join("postgres"));
+    server.arg("-D").arg(folder.join("data")).arg("-k").arg(folder);
+    // A crash of the machine is not tested.
+    server.args(["-c", "listen_addresses=", "-c", "fsync=off"]).current_dir(folder);
+    server.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn().expect("PostgreSQL starts")
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Returns a command of PostgreSQL, which refuses to run as root.
+fn as_postgres(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=KILL"]).arg(program);
+    command
+}
+
+/// Makes the folder accessible to the user that the server runs as.
+fn own(folder: &Path) {
+    if is_root() {
+        let done = std::process::Command::new("chown").arg("postgres:postgres").arg(folder).status();
+        assert!(done.expect("it runs").success());
+    }
+    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).expect("set");
+}
