@@ -1,5 +1,5 @@
 //! What the tests of all crates share: an origin with generated content, the server process, BitTorrent clients, a web
-//! browser, an emulated AWS account, and the runtime API of Lambda.
+//! browser, PostgreSQL, an emulated AWS account, and the runtime API of Lambda.
 //!
 //! Every process that a test starts here is stopped when its handle is dropped.
 

@@ -7,13 +7,11 @@ use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::process::eventually;
+use crate::process::{eventually, root};
 
-/// The folder of the programs of the newest installed version.
-fn programs() -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is installed");
-    let newest = versions.map(|version| version.expect("a folder").path()).max();
-    newest.expect("a version").join("bin")
+/// Returns the path of a program of PostgreSQL.
+fn program(name: &str) -> PathBuf {
+    Path::new("/usr/lib/postgresql/15/bin").join(name)
 }
 
 /// A running server, which only a socket in its folder reaches. It is killed when it is dropped.
@@ -29,19 +27,12 @@ impl Postgres {
     /// Creates an empty database, and starts a server on it.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        own(folder.path());
-        let data = folder.path().join("data");
-        let mut create = as_postgres(&programs().join("initdb"));
-        create.args([
-            "--no-sync",
-            "--auth=trust",
-            "--username=proxytorrent",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--pgdata",
-        ]);
-        let output = create.arg(&data).current_dir(folder.path()).output().await.expect("it runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // The server may run as another user.
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).expect("set");
+        let empty = root().join(".tools/postgres");
+        let mut copy = Command::new("cp");
+        let copied = copy.arg("-a").arg(empty).arg(folder.path().join("data")).status().await.expect("it runs");
+        assert!(copied.success(), "scripts/setup test creates .tools/postgres");
         let process = spawn(folder.path());
         let socket = folder.path().display().to_string().replace('/', "%2F");
         let postgres = Self { url: format!("postgresql://proxytorrent@{socket}/postgres"), process, folder };
@@ -55,7 +46,7 @@ impl Postgres {
         self.process.wait().await.expect("it ends");
         // Its other processes end by themselves, and keep the shared memory until then.
         eventually("the processes have ended", async || {
-            let mut status = as_postgres(&programs().join("pg_ctl"));
+            let mut status = as_postgres("pg_ctl");
             let status = status.args(["status", "--pgdata"]).arg(self.folder.path().join("data")).output().await;
             (!status.expect("it runs").status.success()).then_some(())
         })
@@ -70,7 +61,7 @@ impl Postgres {
 
     async fn answers(&self) {
         eventually("the database answers", async || {
-            let mut ready = Command::new(programs().join("pg_isready"));
+            let mut ready = Command::new(program("pg_isready"));
             let ready = ready.arg("--quiet").arg("--host").arg(self.folder.path()).status().await;
             ready.expect("it runs").success().then_some(())
         })
@@ -79,32 +70,19 @@ impl Postgres {
 }
 
 fn spawn(folder: &Path) -> Child {
-    let mut server = as_postgres(&programs().join("postgres"));
+    let mut server = as_postgres("postgres");
     server.arg("-D").arg(folder.join("data")).arg("-k").arg(folder);
     // A crash of the machine is not tested.
     server.args(["-c", "listen_addresses=", "-c", "fsync=off"]).current_dir(folder);
     server.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn().expect("PostgreSQL starts")
 }
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 /// Returns a command of PostgreSQL, which refuses to run as root.
-fn as_postgres(program: &Path) -> Command {
-    if !is_root() {
-        return Command::new(program);
+fn as_postgres(name: &str) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program(name));
     }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=KILL"]).arg(program);
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=KILL"]).arg(program(name));
     command
-}
-
-/// Makes the folder accessible to the user that the server runs as.
-fn own(folder: &Path) {
-    if is_root() {
-        let done = std::process::Command::new("chown").arg("postgres:postgres").arg(folder).status();
-        assert!(done.expect("it runs").success());
-    }
-    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).expect("set");
 }

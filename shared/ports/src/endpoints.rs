@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 
 use domain::InfoHash;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// The addresses of the libtorrent sessions of one seeder, and which torrents are in which.
 ///
 /// Each torrent has one home session, which depends on its infohash and the number of sessions. A *hot* torrent is in all of
 /// them, and each peer is sent to one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
     /// The addresses of each session.
     pub sessions: Vec<Vec<SocketAddr>>,

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{Endpoints, StoreError, Task};
 
 /// A running seeder, as it registers itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningSeeder {
     /// The id that it chose at its start.
     pub id: String,

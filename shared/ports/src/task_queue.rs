@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{FetchRequest, InfoHash, RequestId, UserId};
+use serde::{Deserialize, Serialize};
 
 use crate::{Check, StoreError};
 
 /// A task for a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Task {
     /// Fetch the content of a request.
     Fetch(RequestId),

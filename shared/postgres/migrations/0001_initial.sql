@@ -91,6 +91,39 @@ CREATE TABLE guards (
 
 CREATE INDEX guards_by_expiry ON guards (expires_at);
 
+-- The registered seeders, as JSON.
+CREATE UNLOGGED TABLE seeders (
+    id         TEXT COLLATE "C" PRIMARY KEY,
+    value      TEXT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+
+-- The tasks that were sent to seeders, as JSON.
+CREATE UNLOGGED TABLE seeder_tasks (
+    number     BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    seeder     TEXT COLLATE "C" NOT NULL,
+    value      TEXT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+
+CREATE INDEX seeder_tasks_by_seeder ON seeder_tasks (seeder, number);
+CREATE INDEX seeder_tasks_by_expiry ON seeder_tasks (expires_at);
+
+-- The peers that the tracker knows. A crash of the database loses them, and they announce themselves again.
+CREATE UNLOGGED TABLE peers (
+    infohash   TEXT COLLATE "C" NOT NULL,
+    address    TEXT COLLATE "C" NOT NULL,
+    -- The network that one customer has.
+    network    TEXT COLLATE "C" NOT NULL,
+    peer_id    BYTEA NOT NULL,
+    is_seed    BOOLEAN NOT NULL,
+    expires_at BIGINT NOT NULL,
+    PRIMARY KEY (infohash, address)
+);
+
+CREATE INDEX peers_by_network ON peers (infohash, network, expires_at);
+CREATE INDEX peers_by_expiry ON peers (expires_at);
+
 -- Uses that rate limits count, until they leave their window. A crash of the database resets them.
 CREATE UNLOGGED TABLE rate_limit_uses (
     key       TEXT COLLATE "C" NOT NULL,

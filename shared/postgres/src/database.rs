@@ -3,8 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use domain::RequestId;
-use sql::{Durability, SqlRequests};
+use domain::{RequestId, Timestamp};
+use sql::{Driver, Durability, SqlError, SqlRequests, Statement};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, SqlStr};
@@ -108,6 +108,16 @@ impl PgDatabase {
     pub async fn close(&self) {
         self.written.close().await;
         self.flushed.close().await;
+    }
+
+    /// Deletes some expired rows of a table of short-lived rows: few, so that no caller waits for a large clean-up.
+    pub(crate) async fn delete_expired(&self, table: &'static str, now: Timestamp) -> Result<(), SqlError> {
+        let delete = format!(
+            "DELETE FROM {table} WHERE ctid = ANY (ARRAY (SELECT ctid FROM {table} WHERE expires_at <= $1 LIMIT 16 \
+             FOR UPDATE SKIP LOCKED))"
+        );
+        self.execute(Durability::Written, Statement::new(delete).bind(now.as_millis())).await?;
+        Ok(())
     }
 
     pub(crate) fn pool(&self, durability: Durability) -> &PgPool {

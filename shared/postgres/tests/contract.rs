@@ -1,7 +1,7 @@
 //! The contract tests of the durable ports on PostgreSQL, and tests of this backend only.
 
 use proxytorrent_postgres::{
-    PgDatabase, PgDatabaseOptions, PgGuards, PgRateLimiter, PgRequests, PgStatistics, PgTorrents,
+    PgDatabase, PgDatabaseOptions, PgGuards, PgRateLimiter, PgRequests, PgSeeders, PgStatistics, PgSwarm, PgTorrents,
 };
 use tests::postgres::Postgres;
 
@@ -34,12 +34,24 @@ async fn guards() -> (PgGuards, Postgres) {
     (PgGuards::new(database.clone(), PgRateLimiter::new(database)), postgres)
 }
 
+async fn swarm() -> (PgSwarm, Postgres) {
+    let (database, postgres) = database().await;
+    (PgSwarm::new(database), postgres)
+}
+
+async fn seeders() -> (PgSeeders, Postgres) {
+    let (database, postgres) = database().await;
+    (PgSeeders::new(database), postgres)
+}
+
 ports::requests_contract!(requests);
 ports::notifications_contract!(requests);
 ports::transitions_contract!(requests);
 ports::torrents_contract!(torrents);
 ports::statistics_contract!(statistics);
 ports::guards_contract!(guards);
+ports::swarm_contract!(swarm);
+ports::seeders_contract!(seeders);
 
 mod this_backend {
     use std::time::Duration;
