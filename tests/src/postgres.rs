@@ -35,22 +35,16 @@ impl Postgres {
         assert!(copied.success(), "scripts/setup test creates .tools/postgres");
         let process = spawn(folder.path());
         let socket = folder.path().display().to_string().replace('/', "%2F");
-        let postgres = Self { url: format!("postgresql://proxytorrent@{socket}/postgres"), process, folder };
+        let url = format!("postgresql://proxytorrent@{socket}/postgres");
+        let mut postgres = Self { url, process, folder };
         postgres.answers().await;
         postgres
     }
 
-    /// Kills the server with all its processes, as a power failure would, but what it has written is not lost.
+    /// Kills the server. Its other processes end by themselves. What it has written is not lost.
     pub async fn crash(&mut self) {
         self.process.start_kill().expect("it runs");
         self.process.wait().await.expect("it ends");
-        // Its other processes end by themselves, and keep the shared memory until then.
-        eventually("the processes have ended", async || {
-            let mut status = as_postgres("pg_ctl");
-            let status = status.args(["status", "--pgdata"]).arg(self.folder.path().join("data")).output().await;
-            (!status.expect("it runs").status.success()).then_some(())
-        })
-        .await;
     }
 
     /// Starts the server again.
@@ -59,10 +53,15 @@ impl Postgres {
         self.answers().await;
     }
 
-    async fn answers(&self) {
+    async fn answers(&mut self) {
+        let folder = self.folder.path().to_owned();
+        let process = &mut self.process;
         eventually("the database answers", async || {
-            let mut ready = Command::new(program("pg_isready"));
-            let ready = ready.arg("--quiet").arg("--host").arg(self.folder.path()).status().await;
+            // It refuses to start while processes of the last one use their memory.
+            if process.try_wait().expect("it runs").is_some() {
+                *process = spawn(&folder);
+            }
+            let ready = Command::new(program("pg_isready")).arg("--quiet").arg("--host").arg(&folder).status().await;
             ready.expect("it runs").success().then_some(())
         })
         .await;

@@ -58,12 +58,16 @@ pub(crate) fn cpu_ms(pid: u32) -> f64 {
 }
 
 /// Waits until `check` returns `Some`, and returns the value. Panics after [`PATIENCE`].
-pub async fn eventually<T>(what: &str, check: impl AsyncFn() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, check: impl AsyncFnMut() -> Option<T>) -> T {
     eventually_every(POLL, what, check).await
 }
 
 /// As [`eventually`], with another polling interval.
-pub(crate) async fn eventually_every<T>(interval: Duration, what: &str, check: impl AsyncFn() -> Option<T>) -> T {
+pub(crate) async fn eventually_every<T>(
+    interval: Duration,
+    what: &str,
+    mut check: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = check().await {

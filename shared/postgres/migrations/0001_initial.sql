@@ -91,6 +91,12 @@ CREATE TABLE guards (
 
 CREATE INDEX guards_by_expiry ON guards (expires_at);
 
+-- The row that the health check writes.
+CREATE TABLE health (
+    id     BIGINT PRIMARY KEY,
+    writes BIGINT NOT NULL
+);
+
 -- The registered seeders, as JSON.
 CREATE UNLOGGED TABLE seeders (
     id         TEXT COLLATE "C" PRIMARY KEY,

@@ -4,11 +4,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use domain::{RequestId, Timestamp};
-use sql::{Driver, Durability, SqlError, SqlRequests, Statement};
+use sql::{Driver, Durability, SqlError, SqlRequests, Statement, Watchers};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, SqlStr};
 use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use url::Url;
+
+use crate::driver::STATEMENT_TIMEOUT;
 
 /// The channel of `NOTIFY` on which changed requests are announced.
 const CHANNEL: &str = "request_changes";
@@ -25,6 +29,25 @@ const RECONNECT: Duration = Duration::from_secs(1);
 /// How long a caller waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The parameters that a URL may have.
+const PARAMETERS: [&str; 12] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "user",
+];
+
+/// After this time without an announcement, the connection for announcements is tested.
+const LISTEN_TEST: Duration = Duration::from_secs(60);
+
 /// The migrations in the order of their numbers.
 const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "initial", include_str!("../migrations/0001_initial.sql"))];
 
@@ -33,7 +56,10 @@ const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "initial", include_str!("../migr
 pub enum OpenError {
     /// The URL cannot be parsed.
     #[error("the URL of the database is not valid: {0}")]
-    Url(#[source] sqlx::Error),
+    Url(Box<dyn std::error::Error + Send + Sync>),
+    /// The URL has a parameter that would have no effect.
+    #[error("the URL of the database has the parameter {0}; allowed: {allowed}", allowed = PARAMETERS.join(", "))]
+    Parameter(String),
     /// The database cannot be reached, or refuses the connection.
     #[error("cannot connect to the database: {0}")]
     Connect(#[source] sqlx::Error),
@@ -48,7 +74,7 @@ pub enum OpenError {
 /// The options of a database.
 #[derive(Debug, Clone, Copy)]
 pub struct PgDatabaseOptions {
-    /// The most connections of this process, at least 3.
+    /// The most connections of this process. It uses at least 3.
     pub max_connections: u32,
     /// Whether every statement is logged.
     pub log_statements: bool,
@@ -67,19 +93,25 @@ pub struct PgDatabase {
     flushed: PgPool,
     /// The connections of all other statements.
     written: PgPool,
+    /// The connection for announcements.
+    announced: PgPool,
     changes: mpsc::UnboundedSender<RequestId>,
 }
 
 impl PgDatabase {
-    /// Connects, and runs the migrations: one process at a time runs them. The parameters of the URL include
-    /// `sslmode`, `sslrootcert`, `sslcert` and `sslkey`, as in libpq.
+    /// Connects, and runs the migrations: one process at a time runs them. The URL is that of libpq, with the parameters
+    /// for TLS: `sslmode`, `sslrootcert`, `sslcert` and `sslkey`.
     pub async fn open(url: &str, options: PgDatabaseOptions) -> Result<Self, OpenError> {
-        let mut connect = PgConnectOptions::from_str(url).map_err(OpenError::Url)?.application_name("proxytorrent");
+        let parsed = Url::parse(url).map_err(|error| OpenError::Url(error.into()))?;
+        if let Some((name, _)) = parsed.query_pairs().find(|(name, _)| !PARAMETERS.contains(&name.as_ref())) {
+            return Err(OpenError::Parameter(name.into_owned()));
+        }
+        let connect = PgConnectOptions::from_str(url).map_err(|error| OpenError::Url(error.into()))?;
+        let mut connect = connect.application_name("proxytorrent");
         if !options.log_statements {
             connect = connect.disable_statement_logging();
         }
         let for_flushed = (options.max_connections / 3).max(1);
-        // One is for the listener.
         let for_written = options.max_connections.saturating_sub(for_flushed + 1).max(1);
         let pool = |size| PgPoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE_TIMEOUT);
         let flushed = pool(for_flushed).connect_with(connect.clone()).await.map_err(OpenError::Connect)?;
@@ -87,25 +119,26 @@ impl PgDatabase {
             MigrateError::VersionMissing(_) => OpenError::Newer,
             error => OpenError::Migrate(error),
         })?;
-        // A commit returns before it is flushed. A crash of the database may revert the last half second, which at most
-        // repeats one step.
+        let announced = pool(1).connect_lazy_with(connect.clone());
+        // A commit returns before it is flushed, which takes up to three times wal_writer_delay.
         let written = pool(for_written).connect_lazy_with(connect.options([("synchronous_commit", "off")]));
-        let (changes, announced) = mpsc::unbounded_channel();
-        tokio::spawn(announce(written.clone(), announced));
-        Ok(Self { flushed, written, changes })
+        let (changes, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(announce(written.clone(), receiver));
+        Ok(Self { flushed, written, announced, changes })
     }
 
-    /// Returns the table of requests, which learns of the changes that other processes make.
+    /// Returns the table of requests, which learns of the changes that other processes make until the database is
+    /// [closed](PgDatabase::close).
     pub async fn requests(&self) -> Result<SqlRequests<Self>, OpenError> {
-        let mut listener = PgListener::connect_with(&self.written).await.map_err(OpenError::Connect)?;
-        listener.listen(CHANNEL).await.map_err(OpenError::Connect)?;
+        let listener = listen(&self.announced).await.map_err(OpenError::Connect)?;
         let requests = SqlRequests::new(self.clone());
-        tokio::spawn(follow(listener, requests.clone()));
+        tokio::spawn(follow(self.announced.clone(), listener, requests.watchers()));
         Ok(requests)
     }
 
     /// Closes the connections, after what runs on them.
     pub async fn close(&self) {
+        self.announced.close().await;
         self.written.close().await;
         self.flushed.close().await;
     }
@@ -144,36 +177,62 @@ fn migrations() -> Migrator {
 /// Announces changes in batches, until the database is closed. A lost announcement only delays those who wait.
 async fn announce(pool: PgPool, mut changes: mpsc::UnboundedReceiver<RequestId>) {
     let mut batch = Vec::with_capacity(BATCH);
-    while changes.recv_many(&mut batch, BATCH).await > 0 && !pool.is_closed() {
+    loop {
+        tokio::select! {
+            received = changes.recv_many(&mut batch, BATCH) => if received == 0 { return },
+            () = pool.close_event() => return,
+        }
         batch.sort_unstable();
         batch.dedup();
         let payload = batch.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        let sent = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(&pool).await;
-        if let Err(error) = sent {
-            tracing::debug!(%error, "changes of requests not announced");
+        let notify = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(&pool);
+        if !matches!(timeout(STATEMENT_TIMEOUT, notify).await, Ok(Ok(_))) {
+            tracing::debug!(requests = batch.len(), "changes of requests not announced");
         }
         batch.clear();
-        tokio::time::sleep(ANNOUNCE_INTERVAL).await;
+        // The least time between two announcements.
+        sleep(ANNOUNCE_INTERVAL).await;
     }
 }
 
-/// Passes on the announcements of other processes, until the database is closed.
-async fn follow(mut listener: PgListener, requests: SqlRequests<PgDatabase>) {
+async fn listen(pool: &PgPool) -> sqlx::Result<PgListener> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
+}
+
+/// Wakes those who wait for the requests that are announced, also by this process, until the database is closed.
+async fn follow(pool: PgPool, mut listener: PgListener, watchers: Watchers) {
     loop {
-        match listener.recv().await {
-            Ok(announcement) => {
-                announcement
-                    .payload()
-                    .split(' ')
-                    .filter_map(|id| id.parse().ok())
-                    .for_each(|id| requests.has_changed(id));
+        while wake(&mut listener, &watchers).await {}
+        drop(listener);
+        listener = loop {
+            if pool.is_closed() {
+                return;
             }
-            Err(sqlx::Error::PoolClosed) => return,
-            // The listener connects again at the next call.
-            Err(error) => {
-                tracing::debug!(%error, "connection for changes of requests lost");
-                tokio::time::sleep(RECONNECT).await;
+            // The pause between tries.
+            sleep(RECONNECT).await;
+            match timeout(STATEMENT_TIMEOUT, listen(&pool)).await {
+                Ok(Ok(listener)) => break listener,
+                Ok(Err(error)) => tracing::debug!(%error, "changes of requests not followed, trying again"),
+                Err(_) => tracing::debug!("changes of requests not followed, trying again"),
             }
+        };
+    }
+}
+
+/// Waits for the next announcement. Returns false if the connection is lost.
+async fn wake(listener: &mut PgListener, watchers: &Watchers) -> bool {
+    match timeout(LISTEN_TEST, listener.recv()).await {
+        Ok(Ok(announcement)) => {
+            announcement.payload().split(' ').filter_map(|id| id.parse().ok()).for_each(|id| watchers.changed(id));
+            true
+        }
+        Ok(Err(_)) => false,
+        // A database that vanishes from the network closes no connection.
+        Err(_) => {
+            let test = sqlx::query("SELECT 1").execute(listener);
+            matches!(timeout(STATEMENT_TIMEOUT, test).await, Ok(Ok(_)))
         }
     }
 }

@@ -1,14 +1,19 @@
 //! The statements of the stores ([`Driver`]) on PostgreSQL.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use domain::RequestId;
-use ports::StoreError;
 use sql::{Columns, Driver, Durability, SqlError, Statement, Value};
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Decode, Row, Type};
+use tokio::time::timeout;
 
 use crate::PgDatabase;
+
+/// The timeout of a statement, with the time to get a connection.
+pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A row of PostgreSQL.
 #[expect(missing_debug_implementations, reason = "a row may have secrets, such as headers")]
@@ -43,12 +48,17 @@ impl Columns for PgColumns {
     }
 }
 
+/// Replaces NUL characters, which the type TEXT does not have. Texts that may have them are of another type.
+pub(crate) fn without_nul(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
 /// Returns the query of a statement. Its text is safe, because values are only in its parameters.
 fn query(statement: Statement) -> Query<'static, Postgres, PgArguments> {
     let (text, values) = statement.into_parts();
     let text = AssertSqlSafe(text.into_owned());
     values.into_iter().fold(sqlx::query(text), |query, value| match value {
-        Value::Text(text) => query.bind(text),
+        Value::Text(text) => query.bind(text.map(without_nul)),
         Value::TextWithNul(text) => query.bind(text.map(String::into_bytes)),
         Value::Integer(number) => query.bind(number),
         Value::Boolean(value) => query.bind(value),
@@ -66,6 +76,12 @@ fn failed(error: sqlx::Error) -> SqlError {
     }
 }
 
+/// Runs a statement for a limited time: a database that vanishes from the network closes no connection.
+async fn in_time<T>(statement: impl Future<Output = sqlx::Result<T>>) -> Result<T, SqlError> {
+    let result = timeout(STATEMENT_TIMEOUT, statement).await;
+    result.map_err(|_| SqlError::Failed("the database does not respond".into()))?.map_err(failed)
+}
+
 #[async_trait]
 impl Driver for PgDatabase {
     type Row = PgColumns;
@@ -74,26 +90,19 @@ impl Driver for PgDatabase {
 
     const SKIP_LOCKED: &'static str = " FOR UPDATE SKIP LOCKED";
 
+    const RECHECK: Option<Duration> = Some(Duration::from_secs(10));
+
     async fn query(&self, statement: Statement) -> Result<Vec<PgColumns>, SqlError> {
         self.fetch(Durability::Written, statement).await
     }
 
     async fn execute(&self, durability: Durability, statement: Statement) -> Result<u64, SqlError> {
-        Ok(query(statement).execute(self.pool(durability)).await.map_err(failed)?.rows_affected())
+        Ok(in_time(query(statement).execute(self.pool(durability))).await?.rows_affected())
     }
 
     async fn fetch(&self, durability: Durability, statement: Statement) -> Result<Vec<PgColumns>, SqlError> {
-        let rows = query(statement).fetch_all(self.pool(durability)).await.map_err(failed)?;
+        let rows = in_time(query(statement).fetch_all(self.pool(durability))).await?;
         Ok(rows.into_iter().map(PgColumns).collect())
-    }
-
-    async fn check(&self) -> Result<(), StoreError> {
-        // A standby takes no writes.
-        let rows = self.query(Statement::new("SELECT pg_is_in_recovery() AS is_standby")).await?;
-        match rows.first().map(|row| row.boolean("is_standby")).transpose()?.flatten() {
-            Some(false) => Ok(()),
-            _ => Err(StoreError::unavailable("the database", "it is a standby, which takes no writes")),
-        }
     }
 
     fn announce_change(&self, id: RequestId) {

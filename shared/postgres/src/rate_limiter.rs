@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sql::{Columns, Driver, Durability, SqlError, Statement};
 
 use crate::PgDatabase;
+use crate::driver::without_nul;
 
 /// The rate limits in a database.
 #[derive(Debug, Clone)]
@@ -22,7 +23,7 @@ impl PgRateLimiter {
 #[async_trait]
 impl RateLimiter for PgRateLimiter {
     async fn acquire(&self, limits: &[Limit], now: Timestamp) -> Result<Decision, StoreError> {
-        let limit = |limit: &Limit| json!({ "key": limit.key, "period": millis(limit.window), "most": limit.max });
+        let limit = |limit: &Limit| json!({ "key": without_nul(limit.key.clone()), "period": millis(limit.window), "most": limit.max });
         let wanted = limits.iter().map(limit).collect::<Value>().to_string();
         let count = Statement::new("SELECT allowed, used, leaves FROM count_use($1, $2)");
         let rows = self.0.fetch(Durability::Written, count.bind(wanted).bind(now.as_millis())).await?;

@@ -40,8 +40,9 @@ impl PgSwarm {
             .bind(until.as_millis());
         self.0.execute(Durability::Written, insert).await?;
         let delete = Statement::new(
-            "DELETE FROM peers WHERE infohash = $1 AND address IN (SELECT address FROM peers \
-             WHERE infohash = $1 AND network = $2 ORDER BY expires_at DESC OFFSET $3 FOR UPDATE SKIP LOCKED)",
+            "DELETE FROM peers WHERE ctid = ANY (ARRAY (SELECT ctid FROM peers WHERE infohash = $1 AND address IN \
+             (SELECT address FROM peers WHERE infohash = $1 AND network = $2 ORDER BY expires_at DESC OFFSET $3) \
+             FOR UPDATE SKIP LOCKED))",
         );
         let most = i64::try_from(MAX_PEERS_PER_ADDRESS).unwrap_or(i64::MAX);
         self.0.execute(Durability::Written, delete.bind(infohash).bind(network).bind(most)).await?;

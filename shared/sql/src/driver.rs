@@ -1,6 +1,7 @@
 //! What a database provides to the stores of this crate.
 
 use std::fmt::{Debug, Display};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::RequestId;
@@ -55,7 +56,8 @@ impl From<SqlError> for StoreError {
 pub enum Durability {
     /// The write survives a power failure when it returns, because a client is informed of it.
     Flushed,
-    /// The write survives a crash of the process. A power failure may revert it, which at most repeats one step.
+    /// The write survives a crash of the process. A power failure, or a crash of a database server, may revert it. That
+    /// repeats a step, or lets a nonce be used again that was used in the last moment before.
     Written,
 }
 
@@ -91,6 +93,10 @@ pub trait Driver: Clone + Debug + Send + Sync + 'static {
     /// cannot wait for each other. Empty if there is one writer.
     const SKIP_LOCKED: &'static str;
 
+    /// How long a change that another process made may stay unnoticed, if its announcement is lost. `None`: there is no other
+    /// process.
+    const RECHECK: Option<Duration>;
+
     /// Runs a query.
     async fn query(&self, statement: Statement) -> Result<Vec<Self::Row>, SqlError>;
 
@@ -99,9 +105,6 @@ pub trait Driver: Clone + Debug + Send + Sync + 'static {
 
     /// Runs a statement that writes and has `RETURNING`. Returns its rows.
     async fn fetch(&self, durability: Durability, statement: Statement) -> Result<Vec<Self::Row>, SqlError>;
-
-    /// Checks that the database takes reads and writes.
-    async fn check(&self) -> Result<(), StoreError>;
 
     /// Informs other processes, if there are any, that a request has changed. Does not wait for them; a lost message only
     /// costs time.

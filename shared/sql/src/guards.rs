@@ -59,9 +59,11 @@ impl<D: Driver, L: Send + Sync> Reservations for SqlGuards<D, L> {
             );
             let insert = insert.bind(key).bind(value).bind(until.as_millis()).bind(now.as_millis());
             let insert = self.database.execute(Durability::Written, insert);
-            // Both are in one transaction, if the database has groups of writes.
-            let (deleted, inserted) = tokio::join!(self.delete_expired(now), insert);
-            deleted?;
+            // At the same time, so that a database that groups its writes needs no second flush.
+            let (inserted, deleted) = tokio::join!(insert, self.delete_expired(now));
+            if let Err(error) = deleted {
+                tracing::warn!(%error, "expired reservations not deleted");
+            }
             if inserted? == 1 {
                 return Ok(None);
             }
@@ -76,7 +78,8 @@ impl<D: Driver, L: Send + Sync> Reservations for SqlGuards<D, L> {
     async fn replace(&self, key: &str, old: &str, new: &str, until: Timestamp) -> Result<bool, StoreError> {
         let update = Statement::new("UPDATE guards SET value = $1, expires_at = $2 WHERE name = $3 AND value = $4");
         let update = update.bind(new).bind(until.as_millis()).bind(key).bind(old);
-        Ok(self.database.execute(Durability::Written, update).await? == 1)
+        // For example a new generation of passkeys: a user is told that the old one is revoked.
+        Ok(self.database.execute(Durability::Flushed, update).await? == 1)
     }
 
     async fn value(&self, key: &str, now: Timestamp) -> Result<Option<String>, StoreError> {

@@ -20,3 +20,4 @@ pub use requests::SqlRequests;
 pub use statement::{Statement, Value};
 pub use statistics::SqlStatistics;
 pub use torrents::TorrentRecords;
+pub use watchers::Watchers;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use domain::{FetchRequest, RequestId};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::rows::{read_or_failed, text};
+use crate::rows::{read_or_failed, request_columns, text};
 use crate::{Driver, SqlError, Statement};
 
 /// The maximum number of ids in one query.
@@ -43,7 +43,7 @@ async fn answer<D: Driver>(database: &D, batch: &mut Vec<(RequestId, oneshot::Se
     let mut ids: Vec<_> = batch.iter().map(|(id, _)| id.to_string()).collect();
     ids.sort_unstable();
     ids.dedup();
-    let query = format!("SELECT * FROM requests WHERE id IN ({})", D::TEXTS_OF_ARRAY);
+    let query = format!("SELECT {} FROM requests WHERE id IN ({})", request_columns!(), D::TEXTS_OF_ARRAY);
     let query = Statement::new(query).bind(serde_json::Value::from(ids).to_string());
     let rows = database.query(query).await.map_err(|error| error.to_string()).map(|rows| {
         let rows = rows.iter().filter_map(|row| Some((text::<RequestId>(row, "id").ok()?, row)));

@@ -14,13 +14,12 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::lookups::Lookups;
-use crate::rows::{number, optional_text, read, read_or_failed, report_unreadable, required, signed, text, waiting};
+use crate::rows::{
+    number, optional_text, read, read_or_failed, report_unreadable, request_columns, required, signed, text, waiting,
+};
 use crate::transitions;
 use crate::watchers::Watchers;
 use crate::{Columns, Driver, Durability, SqlError, Statement, Value};
-
-/// How long a change that another process made may stay unnoticed, if its announcement is lost.
-const RECHECK: Duration = Duration::from_secs(10);
 
 /// The table of requests in a database.
 #[derive(Debug, Clone)]
@@ -52,9 +51,9 @@ impl<D: Driver> SqlRequests<D> {
         Ok(Self::new(database))
     }
 
-    /// Wakes those who wait for a change of this request: another process has announced one.
-    pub fn has_changed(&self, id: RequestId) {
-        self.watchers.changed(id);
+    /// Those who wait for a change of a request in this process.
+    pub fn watchers(&self) -> Watchers {
+        self.watchers.clone()
     }
 
     /// Returns the values of rows. Quarantines a row that cannot be read.
@@ -146,8 +145,16 @@ impl<D: Driver> Requests for SqlRequests<D> {
         limit: u32,
     ) -> Result<Vec<FetchRequest>, StoreError> {
         let query = Statement::new(match status {
-            None => "SELECT * FROM requests WHERE owner = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
-            Some(_) => "SELECT * FROM requests WHERE owner = $1 AND id < $2 AND status = $4 ORDER BY id DESC LIMIT $3",
+            None => concat!(
+                "SELECT ",
+                request_columns!(),
+                " FROM requests WHERE owner = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
+            ),
+            Some(_) => concat!(
+                "SELECT ",
+                request_columns!(),
+                " FROM requests WHERE owner = $1 AND id < $2 AND status = $4 ORDER BY id DESC LIMIT $3"
+            ),
         });
         // `~` sorts after every id.
         let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
@@ -182,8 +189,8 @@ impl<D: Driver> Requests for SqlRequests<D> {
             if row.as_ref().is_none_or(|row| row.has_progressed_since(seen)) || Instant::now() >= deadline {
                 return Ok(row);
             }
-            // After the time for a recheck the row is read again.
-            let _ = timeout_at(deadline.min(Instant::now() + RECHECK), watcher.changed()).await;
+            let recheck = D::RECHECK.map_or(deadline, |recheck| deadline.min(Instant::now() + recheck));
+            let _ = timeout_at(recheck, watcher.changed()).await;
         }
     }
 
@@ -282,10 +289,12 @@ impl<D: Driver> Requests for SqlRequests<D> {
 #[async_trait]
 impl<D: Driver> Deduplication for SqlRequests<D> {
     async fn find_identical(&self, fingerprint: &Fingerprint) -> Result<IdenticalRequests, StoreError> {
-        let freshest = Statement::new(
-            "SELECT * FROM requests WHERE fingerprint = $1 AND status IN ('packaging', 'seeding', 'ready') \
+        let freshest = Statement::new(concat!(
+            "SELECT ",
+            request_columns!(),
+            " FROM requests WHERE fingerprint = $1 AND status IN ('packaging', 'seeding', 'ready') \
              ORDER BY fetched_at DESC LIMIT 1",
-        );
+        ));
         let rows = self.database.query(freshest.bind(fingerprint.to_string())).await?;
         let freshest = rows.first().map(read_or_failed).transpose()?.filter(|row| row.status != Status::Failed);
         let first_in_flight = Statement::new(
@@ -324,10 +333,11 @@ impl<D: Driver> NotificationQueue for SqlRequests<D> {
         if self.database.query(is_due.bind(id.to_string()).bind(now.as_millis())).await?.is_empty() {
             return Ok(None);
         }
-        let claim = Statement::new(
+        let claim = Statement::new(concat!(
             "UPDATE requests SET notify_at = $3, notify_tries = notify_tries + 1 \
-             WHERE id = $1 AND notify_at <= $2 RETURNING *",
-        );
+             WHERE id = $1 AND notify_at <= $2 RETURNING ",
+            request_columns!(),
+        ));
         let claim = claim.bind(id.to_string()).bind(now.as_millis()).bind((now + lease).as_millis());
         let rows = self.database.fetch(Durability::Written, claim).await?;
         let claimed = self.readable(rows, |row| {
@@ -359,6 +369,11 @@ impl<D: Driver> NotificationQueue for SqlRequests<D> {
 #[async_trait]
 impl<D: Driver> Check for SqlRequests<D> {
     async fn check(&self) -> Result<(), StoreError> {
-        self.database.check().await
+        self.database.query(Statement::new("SELECT 1 AS one")).await?;
+        // Reads still work on a full disk, or on a standby.
+        let write =
+            "INSERT INTO health (id, writes) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET writes = health.writes + 1";
+        self.database.execute(Durability::Written, Statement::new(write)).await?;
+        Ok(())
     }
 }

@@ -9,6 +9,19 @@ use domain::{
 
 use crate::{Columns, SqlError};
 
+/// The columns of a request. Statements name them: a prepared `SELECT *` fails on PostgreSQL once a newer version of the
+/// program has added a column.
+macro_rules! request_columns {
+    () => {
+        "id, owner, client_ip, url, method, headers, body, sha256, format, ttl, keep_for, fingerprint, callback_url, \
+         webseed, history, receivers, status, progress, received_bytes, total_bytes, retry_count, content_hash, \
+         content_size, content_type, file_name, final_url, origin_status, fetched_at, checkpoint, infohash, \
+         infohash_v2, error_code, error_message, created_at, updated_at, completed_at, expires_at, due_at, waiting, \
+         notify_tries, notify_left"
+    };
+}
+pub(crate) use request_columns;
+
 /// Returns the value of a column that must not be NULL.
 pub(crate) fn required<T>(value: Option<T>, column: &str) -> Result<T, SqlError> {
     value.ok_or_else(|| SqlError::unreadable(column, "it is NULL"))

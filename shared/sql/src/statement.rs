@@ -1,9 +1,10 @@
 //! SQL statements with their values.
 
 use std::borrow::Cow;
+use std::fmt;
 
-/// A value of a column or parameter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A value of a column or parameter. It may be a secret, such as a header.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Value {
     /// A text without NUL characters, or NULL. PostgreSQL's type TEXT has none.
     Text(Option<String>),
@@ -62,6 +63,12 @@ impl From<&[u8]> for Value {
 impl From<bool> for Value {
     fn from(value: bool) -> Self {
         Self::Boolean(value)
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
     }
 }
 

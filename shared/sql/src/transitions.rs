@@ -3,7 +3,7 @@
 use domain::{Completed, Due, FromNow, Lease, Received, RequestId, Retries, Timestamp, Transition, Update, millis};
 use ports::Condition;
 
-use crate::rows::signed;
+use crate::rows::{request_columns, signed};
 use crate::{Statement, Value};
 
 /// Returns the statement that applies a transition and returns the row, if there is one that meets the condition.
@@ -34,7 +34,7 @@ pub(crate) fn update(id: RequestId, condition: Condition<'_>, transition: &Trans
             sql.push(" AND updated_at = ").push_value(seen.updated_at.as_millis());
         }
     }
-    sql.push(" RETURNING *");
+    sql.push(concat!(" RETURNING ", request_columns!()));
     sql
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 /// The watchers by row. A row without watchers costs one map lookup per change.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Watchers(Arc<Mutex<HashMap<RequestId, watch::Sender<()>>>>);
+pub struct Watchers(Arc<Mutex<HashMap<RequestId, watch::Sender<()>>>>);
 
 /// A watcher of one row. It misses no change after its creation.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Watcher {
 
 impl Watchers {
     /// Creates a watcher of a row.
-    pub fn watch(&self, id: RequestId) -> Watcher {
+    pub(crate) fn watch(&self, id: RequestId) -> Watcher {
         let changes = self.lock().entry(id).or_insert_with(|| watch::channel(()).0).subscribe();
         Watcher { id, changes, all: self.clone() }
     }

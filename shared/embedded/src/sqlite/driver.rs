@@ -1,8 +1,9 @@
 //! The statements of the stores ([`Driver`]) on SQLite.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures::FutureExt;
-use ports::StoreError;
 use sql::{Columns, Driver, Durability, SqlError, Statement, Value};
 use sqlx::error::DatabaseError;
 use sqlx::query::Query;
@@ -71,6 +72,8 @@ impl Driver for Database {
 
     const SKIP_LOCKED: &'static str = "";
 
+    const RECHECK: Option<Duration> = None;
+
     async fn query(&self, statement: Statement) -> Result<Vec<SqliteColumns>, SqlError> {
         let rows = query(statement).fetch_all(self.readers()).await.map_err(failed)?;
         Ok(rows.into_iter().map(SqliteColumns).collect())
@@ -84,13 +87,5 @@ impl Driver for Database {
     async fn fetch(&self, durability: Durability, statement: Statement) -> Result<Vec<SqliteColumns>, SqlError> {
         let rows = self.write(durability, move |connection| query(statement).fetch_all(connection).boxed());
         Ok(rows.await.map_err(failed)?.into_iter().map(SqliteColumns).collect())
-    }
-
-    async fn check(&self) -> Result<(), StoreError> {
-        self.query(Statement::new("SELECT 1")).await?;
-        // Reads still work on a full disk.
-        let write = "INSERT INTO health (id, writes) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET writes = writes + 1";
-        self.execute(Durability::Written, Statement::new(write)).await?;
-        Ok(())
     }
 }
