@@ -119,7 +119,10 @@ public:
 	// and peers request many blocks in advance.
 	bool on_request(lt::peer_request const& request) override
 	{
-		m_last_request = lt::clock_type::now();
+		auto const now = lt::clock_type::now();
+		// After a pause nothing could be sent because nothing was requested.
+		if (now - m_last_request >= stalled_time) m_last_payload = now;
+		m_last_request = now;
 		count_message();
 		auto const& info = m_source->info;
 		auto const exists = request.piece >= lt::piece_index_t(0) && request.piece < info->end_piece();

@@ -128,7 +128,7 @@ impl PgDatabase {
     }
 
     /// Returns the table of requests, which learns of the changes that other processes make until the database is
-    /// [closed](PgDatabase::close).
+    /// [closed](PgDatabase::close). It is created once, since there is one connection for announcements.
     pub async fn requests(&self) -> Result<SqlRequests<Self>, OpenError> {
         let listener = listen(&self.announced).await.map_err(OpenError::Connect)?;
         let requests = SqlRequests::new(self.clone());

@@ -78,7 +78,7 @@ impl<D: Driver, L: Send + Sync> Reservations for SqlGuards<D, L> {
     async fn replace(&self, key: &str, old: &str, new: &str, until: Timestamp) -> Result<bool, StoreError> {
         let update = Statement::new("UPDATE guards SET value = $1, expires_at = $2 WHERE name = $3 AND value = $4");
         let update = update.bind(new).bind(until.as_millis()).bind(key).bind(old);
-        // For example a new generation of passkeys: a user is told that the old one is revoked.
+        // For example a new generation of passkeys: the response says that the old one is revoked.
         Ok(self.database.execute(Durability::Flushed, update).await? == 1)
     }
 
