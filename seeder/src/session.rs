@@ -116,7 +116,8 @@ impl SeedSession {
         let port = session.listen_port();
         let (listen, opened) = Listen::new(number, seeder, port, forced.is_some(), shared.endpoints.clone());
         let addresses = &shared.endpoints.borrow().sessions[number].clone();
-        info!(session = number, ?addresses, interface, encryption = ?settings.encryption, utp = settings.utp, "session started");
+        let (encryption, utp) = (settings.encryption, settings.utp);
+        info!(session = number, ?addresses, interface, ?encryption, utp, "session started");
 
         let waiting = Arc::new(Waiting::default());
         let statistics = Arc::new(Mutex::default());

@@ -22,7 +22,7 @@ mod server;
 pub use api_client::{ApiClient, read_json};
 pub use image::Image;
 pub use origin::{Origin, content};
-pub use process::{PATIENCE, eventually, free_port, free_port_pair, python, root, run, tool};
+pub use process::{PATIENCE, eventually, free_port, free_port_pair, memory_mb, python, root, run, tool};
 pub use server::{TestServer, program};
 
 /// Returns the SHA-256 of bytes as the API shows it: 64 hexadecimal digits.

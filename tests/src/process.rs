@@ -42,7 +42,7 @@ pub fn free_port_pair() -> u16 {
 }
 
 /// Returns a value of `/proc/PID/status` in MB: `VmRSS` (current) or `VmHWM` (peak).
-pub(crate) fn memory_mb(pid: u32, what: &str) -> f64 {
+pub fn memory_mb(pid: u32, what: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find(|line| line.starts_with(what)).expect("the line");
     line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).expect("a number") / 1000.0

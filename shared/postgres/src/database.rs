@@ -12,8 +12,6 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use url::Url;
 
-use crate::driver::STATEMENT_TIMEOUT;
-
 /// The channel of `NOTIFY` on which changed requests are announced.
 const CHANNEL: &str = "request_changes";
 
@@ -25,6 +23,9 @@ const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The pause before a lost connection for announcements is opened again.
 const RECONNECT: Duration = Duration::from_secs(1);
+
+/// The timeout of a statement, with the time to get a connection.
+pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a caller waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);

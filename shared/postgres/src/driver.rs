@@ -10,10 +10,7 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Decode, Row, Type};
 use tokio::time::timeout;
 
-use crate::PgDatabase;
-
-/// The timeout of a statement, with the time to get a connection.
-pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::database::{PgDatabase, STATEMENT_TIMEOUT};
 
 /// A row of PostgreSQL.
 #[expect(missing_debug_implementations, reason = "a row may have secrets, such as headers")]
