@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{Origin, eventually, sha256};
 
 use crate::stack::{LEASE_AND_SWEEP, Stack};
@@ -28,20 +28,26 @@ async fn update_under_load(stack: &Stack, origin: &Origin, how: &str) -> (String
     }
 }
 
-/// Creates a request as a client that repeats a call that failed: the emulator kills functions that it updates. AWS
-/// lets them finish.
+/// Creates a request as a client that retries: the emulator kills functions that it updates. AWS lets them finish. A
+/// killed function can leave its idempotency key reserved, which returns 409 to the retries of a minute.
 async fn create(stack: &Stack, url: &str) -> String {
     let (key, body) = (sha256(url.as_bytes()), json!({ "url": url }).to_string());
-    let created = eventually("the request is created", async || {
+    let deadline = Instant::now() + LEASE_AND_SWEEP;
+    loop {
         let call = stack.http.post(format!("{}/v1/requests", stack.url)).bearer_auth("emulated");
         let call = call.header("content-type", "application/json").header("idempotency-key", &key).body(body.clone());
         let response = call.send().await.unwrap();
-        let is_created = response.status() == StatusCode::CREATED;
-        assert!(is_created || response.status().is_server_error(), "{}", response.status());
-        is_created.then_some(response)
-    })
-    .await;
-    tests::read_json(created).await["id"].as_str().unwrap().to_owned()
+        let status = response.status();
+        let answer = response.text().await.unwrap();
+        if status == StatusCode::CREATED {
+            return serde_json::from_str::<Value>(&answer).unwrap()["id"].as_str().unwrap().to_owned();
+        }
+        let is_reserved = status == StatusCode::CONFLICT && answer.contains("idempotency_key_in_use");
+        assert!(is_reserved || status.is_server_error(), "{status}: {answer}");
+        assert!(Instant::now() < deadline, "{status}: {answer}");
+        // The `Retry-After` of the 409.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn version(stack: &Stack) -> String {
