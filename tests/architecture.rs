@@ -91,6 +91,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 19] = [
             "proxytorrent-metainfo",
             "proxytorrent-pipeline",
             "proxytorrent-ports",
+            "proxytorrent-postgres",
             "proxytorrent-seeder",
             "proxytorrent-settings",
             "proxytorrent-telemetry",

@@ -14,6 +14,7 @@ mod fairness;
 mod fetching;
 mod following;
 mod hostile;
+mod instances;
 mod integrity;
 mod jwt;
 mod limits;

@@ -1,4 +1,4 @@
-//! The ports on this machine.
+//! The ports: on this machine, or with the rows in a PostgreSQL database that several instances share.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,60 +8,168 @@ use embedded::{
     MemorySwarm, SpaceLimits, SqliteGuards, SqliteRequests, SqliteStatistics, SqliteTorrents, SteadyClock,
     TaskReceiver,
 };
-use ports::{Guards, Seeders, Stores, Swarm};
-use settings::{ExposeSecret, Settings};
+use ports::{Guards, Requests, Seeders, Statistics, Stores, Swarm, Torrents};
+use postgres::{PgDatabase, PgDatabaseOptions, PgGuards, PgRateLimiter, PgSeeders, PgStatistics, PgSwarm, PgTorrents};
+use settings::{DatabaseLocation, ExposeSecret, Settings, Storage};
 
 use crate::error::CommandError;
 
-/// The stores in the data folder, which this process holds a lock on.
+/// The stores.
 pub(super) struct Backend {
-    pub database: Database,
     pub stores: Stores,
     /// The contents in `stores`.
     pub folder: FolderContents,
     pub guards: Arc<dyn Guards>,
     pub swarm: Arc<dyn Swarm>,
     pub seeders: Arc<dyn Seeders>,
-    _lock: FolderLock,
+    /// The key of the passkeys.
+    pub tracker_secret: Vec<u8>,
+    database: OpenDatabase,
+}
+
+/// The open database.
+enum OpenDatabase {
+    /// A file, with the lock of the data folder.
+    Sqlite(Database, FolderLock),
+    /// A server.
+    Postgres(PgDatabase),
+}
+
+/// The ports for rows.
+struct Rows {
+    requests: Arc<dyn Requests>,
+    torrents: Arc<dyn Torrents>,
+    statistics: Arc<dyn Statistics>,
+    guards: Arc<dyn Guards>,
+    swarm: Arc<dyn Swarm>,
+    seeders: Arc<dyn Seeders>,
+    /// A secret for the passkeys that all instances have, unless the settings have one.
+    tracker_secret: Option<String>,
+    database: OpenDatabase,
 }
 
 impl Backend {
     /// Opens the stores. Returns them with the receiving end of the task queue.
     pub async fn open(settings: &Settings) -> Result<(Self, TaskReceiver), CommandError> {
         let storage = &settings.storage;
-        let lock = FolderLock::take(&storage.base_path)?;
-        let path = settings.database.sqlite_path(storage).map_err(CommandError::Start)?;
-        let options = DatabaseOptions { log_statements: settings.database.echo_sql };
-        let database = Database::open(&path, options).await?;
-        let requests = SqliteRequests::open(database.clone()).await.map_err(CommandError::start)?;
-        let torrents = SqliteTorrents::open(database.clone(), storage.torrents())?;
+        let rows = match settings.database.location(storage).map_err(CommandError::Start)? {
+            DatabaseLocation::Sqlite(path) => Rows::in_sqlite(settings, &path).await?,
+            DatabaseLocation::Postgres(url) => Rows::in_postgres(settings, url.expose_secret()).await?,
+        };
         let limits = SpaceLimits {
             min_free: storage.min_free.map(settings::Bounded::get),
             max_bytes: Some(storage.max_bytes.get()).filter(|bytes| *bytes > 0),
         };
-        let folder = FolderContents::open(storage.contents(), limits)?;
+        let folder = match &rows.database {
+            OpenDatabase::Sqlite(..) => FolderContents::open(storage.contents(), limits)?,
+            OpenDatabase::Postgres(database) => {
+                let folder = FolderContents::open_shared(storage.contents(), limits)?;
+                check_owner(database, &folder, storage).await?;
+                folder
+            }
+        };
         let (tasks, receiver): (ChannelTaskQueue, _) = embedded::channel();
         let stores = Stores {
-            requests: Arc::new(requests),
-            torrents: Arc::new(torrents),
-            statistics: Arc::new(SqliteStatistics::new(database.clone())),
+            requests: rows.requests,
+            torrents: rows.torrents,
+            statistics: rows.statistics,
             contents: Arc::new(folder.clone()),
             tasks: Arc::new(tasks),
             clock: Arc::new(SteadyClock::default()),
         };
-        let guards = Arc::new(SqliteGuards::new(database.clone(), MemoryRateLimiter::default()));
-        let swarm = Arc::new(MemorySwarm::default());
-        let seeders = Arc::new(MemorySeeders::default());
-        Ok((Self { database, stores, folder, guards, swarm, seeders, _lock: lock }, receiver))
+        let configured = settings.tracker.secret.as_ref().map(|secret| secret.expose_secret().to_owned());
+        let tracker_secret = configured.or(rows.tracker_secret).unwrap_or_default().into_bytes();
+        let Rows { guards, swarm, seeders, database, .. } = rows;
+        Ok((Self { stores, folder, guards, swarm, seeders, tracker_secret, database }, receiver))
+    }
+
+    /// Whether other instances may use the stores at the same time.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.database, OpenDatabase::Postgres(_))
+    }
+
+    /// Closes the database.
+    pub async fn close(self) {
+        match self.database {
+            OpenDatabase::Sqlite(database, _lock) => database.close().await,
+            OpenDatabase::Postgres(database) => database.close().await,
+        }
     }
 }
 
-/// The key of the passkeys: the configured one, or one that is generated at the first start.
-pub(super) fn tracker_secret(settings: &Settings) -> Result<Vec<u8>, CommandError> {
-    if let Some(secret) = &settings.tracker.secret {
-        return Ok(secret.expose_secret().as_bytes().to_vec());
+impl Rows {
+    /// The rows in a file of SQLite, and those that last shortly in memory. Locks the data folder.
+    async fn in_sqlite(settings: &Settings, path: &Path) -> Result<Self, CommandError> {
+        let storage = &settings.storage;
+        let lock = FolderLock::take(&storage.base_path)?;
+        let options = DatabaseOptions { log_statements: settings.database.echo_sql };
+        let database = Database::open(path, options).await?;
+        let requests = SqliteRequests::open(database.clone()).await.map_err(CommandError::start)?;
+        let torrents = SqliteTorrents::open(database.clone(), storage.torrents())?;
+        let tracker_secret = match settings.tracker.secret {
+            Some(_) => None,
+            None => Some(embedded::load_or_create_secret(&storage.base_path.join("tracker-secret"), fresh_id)?),
+        };
+        Ok(Self {
+            requests: Arc::new(requests),
+            torrents: Arc::new(torrents),
+            statistics: Arc::new(SqliteStatistics::new(database.clone())),
+            guards: Arc::new(SqliteGuards::new(database.clone(), MemoryRateLimiter::default())),
+            swarm: Arc::new(MemorySwarm::default()),
+            seeders: Arc::new(MemorySeeders::default()),
+            tracker_secret,
+            database: OpenDatabase::Sqlite(database, lock),
+        })
     }
-    let path = Path::new(&settings.storage.base_path).join("tracker-secret");
-    let fresh = || hex::encode(rand::random::<[u8; 32]>());
-    Ok(embedded::load_or_create_secret(&path, fresh)?.into_bytes())
+
+    /// All rows in PostgreSQL.
+    async fn in_postgres(settings: &Settings, url: &str) -> Result<Self, CommandError> {
+        let max_connections = settings.database.max_connections.get_u32();
+        let options = PgDatabaseOptions { max_connections, log_statements: settings.database.echo_sql };
+        let refused = |error: postgres::OpenError| CommandError::Start(format!("{error} (DATABASE__DATABASE_URL)"));
+        let database = PgDatabase::open(url, options).await.map_err(refused)?;
+        let secret = database.property("tracker_secret", &fresh_id()).await.map_err(CommandError::start)?;
+        Ok(Self {
+            requests: Arc::new(database.requests().await.map_err(refused)?),
+            torrents: Arc::new(PgTorrents::new(database.clone())),
+            statistics: Arc::new(PgStatistics::new(database.clone())),
+            guards: Arc::new(PgGuards::new(database.clone(), PgRateLimiter::new(database.clone()))),
+            swarm: Arc::new(PgSwarm::new(database.clone())),
+            seeders: Arc::new(PgSeeders::new(database.clone())),
+            tracker_secret: Some(secret),
+            database: OpenDatabase::Postgres(database),
+        })
+    }
+}
+
+/// Returns 32 random bytes in hexadecimal.
+fn fresh_id() -> String {
+    hex::encode(rand::random::<[u8; 32]>())
+}
+
+/// Checks that the folder has the contents of this database, and that they are in no other folder. Otherwise an instance
+/// would remove contents of others as orphans, or fetch again what it does not find.
+async fn check_owner(database: &PgDatabase, folder: &FolderContents, storage: &Storage) -> Result<(), CommandError> {
+    let path = storage.contents();
+    let path = path.display();
+    let id = database.property("id", &fresh_id()).await.map_err(CommandError::start)?;
+    let owner = folder.owner(&format!("{id} {}", fresh_id()))?;
+    let Some((of_database, contents)) = owner.trim().split_once(' ') else {
+        return Err(CommandError::Start(format!("{path}/owner does not have two ids: restore it from a backup")));
+    };
+    if of_database != id {
+        return Err(CommandError::Start(format!(
+            "{path} has the contents of another database: set STORAGE__CONTENT_PATH to a folder that all instances on \
+             this database share. If the other database is not used any more, delete {path}/owner"
+        )));
+    }
+    let known = database.property("contents", contents).await.map_err(CommandError::start)?;
+    if known != contents {
+        return Err(CommandError::Start(format!(
+            "the contents of the database (DATABASE__DATABASE_URL) are in another folder than {path}: set \
+             STORAGE__CONTENT_PATH to a folder that all instances share. If that folder is lost, delete the row \
+             'contents' from the table 'properties' of the database"
+        )));
+    }
+    Ok(())
 }

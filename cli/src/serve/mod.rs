@@ -17,7 +17,7 @@ use std::time::Duration;
 use api::{Api, Deployment, HttpLimits, TokenVerifier, Webseed};
 use fetcher::{BoundInterface, Fetcher, Interface};
 use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, RestoreProgress, Scrub, Seed, Sweep};
-use ports::{Endpoints, Stores, UploadLimiter};
+use ports::{Endpoints, FleetMember, Stores, UploadLimiter};
 use seeder::http::Process;
 use seeder::{Reader, Registration, SeedSessions, UploadLimit};
 use settings::{Override, Profile, Settings};
@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 use url::Url;
 
-use self::backend::{Backend, tracker_secret};
+use self::backend::Backend;
 use self::fair_queue::Bounds;
 use self::jwt::JwtVerifier;
 use self::torrent_files::OwnerTorrentFiles;
@@ -83,7 +83,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         telemetry::Signals::listen().map_err(|e| CommandError::Start(format!("cannot listen for signals: {e}")))?;
 
     seeder::raise_open_files();
-    let (backend, tasks) = Backend::open(&settings).await?;
+    let (backend, tasks) = Box::pin(Backend::open(&settings)).await?;
     let stores = &backend.stores;
     let fetcher = fetcher(&settings)?;
     let reader = Reader::local(stores.contents.clone());
@@ -102,8 +102,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     for own in own.chain(sessions.endpoints().borrow().addresses()) {
         fetcher.guard().add_own(own);
     }
-    let registry = backend.seeders.clone();
-    let registration = Registration::start(sessions.clone(), registry, stores.clock.clone(), &settings.seeder);
+    let (registry, clock) = (backend.seeders.clone(), stores.clock.clone());
+    let registration = Registration::start(sessions.clone(), registry, clock, &settings.seeder);
     let registration = registration.await.map_err(CommandError::start)?;
 
     let recorder = settings.monitoring.metrics_enabled.then(|| Recorder::install(env!("CARGO_PKG_VERSION")));
@@ -111,15 +111,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let recorder = recorder.map_err(|error| CommandError::Start(format!("cannot record metrics: {error}")))?;
     let api = api(&settings, &backend, &fetcher, address)?;
     let url_folder = UrlFolder::open(&settings.url_folder, &api)?;
-    let steps = steps(stores, &fetcher, &sessions, &settings, &api)?;
+    let member = backend.is_shared().then(|| registration.member());
+    let steps = steps(stores, &fetcher, &sessions, &settings, &api, member)?;
     let findings = steps.scrub.findings.clone();
-    // The last run may have left uploads that cannot be resumed.
-    let discarded_uploads = steps.collect_orphans.clear_staging().await.map_err(CommandError::start)?;
-    if discarded_uploads > 0 {
-        info!(discarded_uploads, "uploads of the last run discarded");
+    if !backend.is_shared() {
+        discard_uploads(&steps.collect_orphans).await?;
     }
-    let restored = steps.seed.progress.clone();
-    let workers = Workers::start(tasks, steps, bounds(&settings.fetcher));
+    let (restored, turns) = (steps.seed.progress.clone(), backend.is_shared().then(|| backend.guards.clone()));
+    let workers = Workers::start(tasks, steps, bounds(&settings.fetcher), turns);
 
     let sources = || metrics::Sources {
         sessions: sessions.clone(),
@@ -139,7 +138,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let estimate = api::Estimate::with_queue(workers.queues.fetch.clone());
     let health = health::checks(stores, &fetcher, &sessions, findings, restored.clone());
     let limit = UploadLimit::new(sessions.clone(), settings.torrent.upload_rate_limit.get_u32());
-    let webseed = webseed(&settings, stores, &sessions, limit.clone())?;
+    let webseed = webseed(&settings, &backend, &sessions, limit.clone());
     let api = Api { health, metrics, estimate, webseed, events: true, ..api };
     if settings.torrent.webseed.is_none() && !api.links.names_webseed() {
         info!("torrents name no webseed, because it would send contents unencrypted (TORRENT__WEBSEED, PUBLIC_URL)");
@@ -175,10 +174,19 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     workers.stop(grace).await;
     let closed = sessions.stop().await;
     let _ = serving.await;
-    backend.database.close().await;
+    backend.close().await;
     info!("stopped");
     if !closed {
         seeder::exit_immediately(0);
+    }
+    Ok(())
+}
+
+/// Discards the uploads of the last run that cannot be resumed.
+async fn discard_uploads(collect_orphans: &CollectOrphans) -> Result<(), CommandError> {
+    let discarded_uploads = collect_orphans.clear_staging().await.map_err(CommandError::start)?;
+    if discarded_uploads > 0 {
+        info!(discarded_uploads, "uploads of the last run discarded");
     }
     Ok(())
 }
@@ -226,14 +234,14 @@ fn steps(
     sessions: &Arc<SeedSessions>,
     settings: &Settings,
     api: &Api,
+    member: Option<FleetMember>,
 ) -> Result<Steps, CommandError> {
     let (public_url, files) = (Some(api.public_url.clone()), OwnerTorrentFiles(api.links.clone()));
     let notify = Notify::new(stores, fetcher, settings, public_url, Some(Arc::new(files)));
     Ok(Steps {
         fetch: Fetch::new(stores, fetcher.clone(), settings, false),
         package: Package::new(stores, settings),
-        // The only seeder.
-        seed: Seed::new(stores, sessions.clone(), None),
+        seed: Seed::new(stores, sessions.clone(), member),
         release: Release::new(stores),
         sweep: Sweep::new(stores, SWEEP_LIMIT),
         collect_orphans: CollectOrphans::new(stores, 1),
@@ -252,16 +260,16 @@ fn bounds(fetcher: &settings::Fetcher) -> Bounds {
 /// Returns the webseed on these sessions, unless it is off.
 fn webseed(
     settings: &Settings,
-    stores: &Stores,
+    backend: &Backend,
     sessions: &SeedSessions,
     limit: Option<Arc<UploadLimit>>,
-) -> Result<Option<Webseed>, CommandError> {
+) -> Option<Webseed> {
     if settings.torrent.webseed == Some(false) {
-        return Ok(None);
+        return None;
     }
     let limiter = limit.map(|limit| -> Arc<dyn UploadLimiter> { limit });
-    let reader = Arc::new(sessions.torrent_reader(stores.torrents.clone()));
-    Ok(Some(Webseed::new(stores, &tracker_secret(settings)?, reader, limiter, settings)))
+    let reader = Arc::new(sessions.torrent_reader(backend.stores.torrents.clone()));
+    Some(Webseed::new(&backend.stores, &backend.tracker_secret, reader, limiter, settings))
 }
 
 /// Keeps fetches away from the seeder, at whatever address it is.
@@ -283,7 +291,7 @@ fn api(settings: &Settings, backend: &Backend, fetcher: &Fetcher, address: Socke
         None => Url::parse(&format!("http://{address}")).map_err(CommandError::start)?,
     };
     let deployment = Deployment {
-        tracker_secret: tracker_secret(settings)?,
+        tracker_secret: backend.tracker_secret.clone(),
         seeders: backend.seeders.clone(),
         webseed_base: settings.torrent.webseed_base(Some(&public_url)).cloned(),
         public_url,

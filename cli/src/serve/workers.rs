@@ -1,16 +1,15 @@
 //! The workers. Each kind of task has a lane, so that no kind waits for another.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{InfoHash, RequestId};
+use domain::{RequestId, Timestamp};
 use embedded::{Delivery, TaskReceiver};
 use futures::future::join_all;
 use metrics::{counter, gauge};
 use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
-use ports::{Requests, Share, Task};
+use ports::{Guards, Requests, Share, Task};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -86,7 +85,8 @@ pub(super) struct Workers {
 
 impl Workers {
     /// Starts the lanes, the dispatcher, the scrub and the sweep, whose first run finds what the last process left.
-    pub fn start(mut queue: TaskReceiver, steps: Steps, bounds: Bounds) -> Self {
+    /// If `turns` is given, other instances share the stores, and one of them sweeps in each minute.
+    pub fn start(mut queue: TaskReceiver, steps: Steps, bounds: Bounds, turns: Option<Arc<dyn Guards>>) -> Self {
         let requests = steps.fetch.requests.clone();
         let Steps { fetch, package, seed, release, sweep, collect_orphans, scrub, notify } = steps;
         let workers = Self {
@@ -114,17 +114,18 @@ impl Workers {
             measured("notify", async move { notify.run(id).await.map(drop) })
         });
         let step = seed.clone();
-        let seeding = workers.lane(SEEDING, move |task| {
+        let seeding = workers.lane(SEEDING, move |task: Task| {
             let seed = step.clone();
             async move {
-                match task {
-                    SeedTask::Seed(infohash, request) => measured("seed", seed.run(infohash, request)).await,
-                    SeedTask::Unseed(infohash) => measured("unseed", seed.unseed(infohash)).await,
-                }
+                measured(task.step(), seed.dispatch(task)).await;
             }
         });
         let (step, closing) = (seed.clone(), workers.closing.clone());
         workers.tasks.spawn(async move { closing.run_until_cancelled(step.keep_restored()).await });
+        if seed.member.is_some() {
+            let (step, closing) = (seed.clone(), workers.closing.clone());
+            workers.tasks.spawn(async move { closing.run_until_cancelled(step.handle_dispatched()).await });
+        }
         let connecting = workers.connector(seed);
         let unknown = workers.look_up_shares(requests);
 
@@ -136,16 +137,12 @@ impl Workers {
                     Task::Package(id) => (&packaging, id),
                     Task::Release(id) => (&releasing, id),
                     Task::Notify(id) => (&notifying, id),
-                    Task::Seed(infohash, request) => {
-                        let _ = seeding.send(SeedTask::Seed(infohash, request));
+                    Task::Seed(..) | Task::Unseed(_) => {
+                        let _ = seeding.send(task);
                         continue;
                     }
-                    Task::Unseed(infohash) => {
-                        let _ = seeding.send(SeedTask::Unseed(infohash));
-                        continue;
-                    }
-                    Task::Connect(infohash, peer) => {
-                        if connecting.try_send((infohash, peer)).is_err() {
+                    Task::Connect(..) => {
+                        if connecting.try_send(task).is_err() {
                             counter!("proxytorrent_peers_not_connected_total").increment(1);
                         }
                         continue;
@@ -166,6 +163,11 @@ impl Workers {
         workers.tasks.spawn(async move {
             let mut interval = tokio::time::interval(SWEEP_INTERVAL);
             while closing.run_until_cancelled(interval.tick()).await.is_some() {
+                if let Some(guards) = &turns
+                    && !has_turn(&**guards, sweep.clock.now()).await
+                {
+                    continue;
+                }
                 measured("sweep", async { sweep.run().await.map(drop) }).await;
                 measured("collect_orphans", async { collect_orphans.run().await.map(drop) }).await;
             }
@@ -218,12 +220,12 @@ impl Workers {
     }
 
     /// Starts the lane of peers that the seeder connects to, with a bounded queue.
-    fn connector(&self, seed: Seed) -> mpsc::Sender<(InfoHash, SocketAddr)> {
-        let (sender, mut queue) = mpsc::channel(PEERS_WAITING);
+    fn connector(&self, seed: Seed) -> mpsc::Sender<Task> {
+        let (sender, mut queue) = mpsc::channel::<Task>(PEERS_WAITING);
         let closing = self.closing.clone();
         self.tasks.spawn(async move {
-            while let Some(Some((infohash, peer))) = closing.run_until_cancelled(queue.recv()).await {
-                measured("connect", seed.connect(infohash, peer)).await;
+            while let Some(Some(task)) = closing.run_until_cancelled(queue.recv()).await {
+                measured(task.step(), seed.dispatch(task)).await;
             }
         });
         sender
@@ -270,10 +272,16 @@ fn in_turn(places: usize) -> Arc<FairQueue> {
     FairQueue::new(Bounds { all: places, owner: places, host: places })
 }
 
-#[derive(Debug, Clone, Copy)]
-enum SeedTask {
-    Seed(InfoHash, Option<RequestId>),
-    Unseed(InfoHash),
+/// Whether this instance sweeps in this minute: the first of the instances that asks.
+async fn has_turn(guards: &dyn Guards, now: Timestamp) -> bool {
+    let minute = now.as_millis() / i64::try_from(SWEEP_INTERVAL.as_millis()).expect("small");
+    match guards.reserve(&format!("sweep:{minute}"), "", now, now + 2 * SWEEP_INTERVAL).await {
+        Ok(earlier) => earlier.is_none(),
+        Err(error) => {
+            error!(%error, "sweep skipped");
+            false
+        }
+    }
 }
 
 /// The most peers that wait for the seeder to connect. More are dropped: they connect by themselves.

@@ -61,17 +61,12 @@ impl FolderLock {
 }
 
 /// Returns the secret in `path`. Creates it at the first use, readable only by the owner.
-pub fn load_or_create_secret(path: &Path, fresh: impl FnOnce() -> String) -> Result<String, OpenError> {
-    match std::fs::read_to_string(path) {
-        Ok(secret) if !secret.trim().is_empty() => Ok(secret.trim().to_owned()),
-        Ok(_) => files::write_atomically(path, fresh().as_bytes())
-            .and_then(|()| std::fs::read_to_string(path))
-            .map_err(OpenError::io(path)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let secret = fresh();
-            files::write_atomically(path, secret.as_bytes()).map_err(OpenError::io(path))?;
-            Ok(secret)
-        }
-        Err(error) => Err(OpenError::io(path)(error)),
+pub fn load_or_create_secret(path: &Path, fresh: impl Fn() -> String) -> Result<String, OpenError> {
+    let secret = files::load_or_create(path, &fresh).map_err(OpenError::io(path))?;
+    if !secret.trim().is_empty() {
+        return Ok(secret.trim().to_owned());
     }
+    let secret = fresh();
+    files::write_atomically(path, secret.as_bytes()).map_err(OpenError::io(path))?;
+    Ok(secret)
 }

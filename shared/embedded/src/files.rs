@@ -59,6 +59,24 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_folder(folder)
 }
 
+/// Returns the text of a file. If it does not exist, it is created with the text that `fresh` returns, unless another
+/// process creates it first.
+pub fn load_or_create(path: &Path, fresh: impl FnOnce() -> String) -> io::Result<String> {
+    if let Some(text) = absent_is_none(std::fs::read_to_string(path))? {
+        return Ok(text);
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = temporary(folder, "write")?;
+    file.write_all(fresh().as_bytes())?;
+    file.as_file().sync_data()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => sync_folder(folder)?,
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error.error),
+    }
+    std::fs::read_to_string(path)
+}
+
 /// Returns the bytes of a file, or `None` if it does not exist.
 pub fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
     absent_is_none(std::fs::read(path))

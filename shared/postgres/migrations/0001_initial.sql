@@ -91,6 +91,12 @@ CREATE TABLE guards (
 
 CREATE INDEX guards_by_expiry ON guards (expires_at);
 
+-- What is generated once for all instances, such as the secret of the tracker.
+CREATE TABLE properties (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);
+
 -- The row that the health check writes.
 CREATE TABLE health (
     id     BIGINT PRIMARY KEY,

@@ -4,7 +4,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use domain::{RequestId, Timestamp};
-use sql::{Driver, Durability, SqlError, SqlRequests, Statement, Watchers};
+use ports::StoreError;
+use sql::{Columns, Driver, Durability, SqlError, SqlRequests, Statement, Watchers};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, SqlStr};
@@ -135,6 +136,17 @@ impl PgDatabase {
         let requests = SqlRequests::new(self.clone());
         tokio::spawn(follow(self.announced.clone(), listener, requests.watchers()));
         Ok(requests)
+    }
+
+    /// Returns the property with this name, which has the same value for all instances. The first call stores `fresh`.
+    pub async fn property(&self, name: &str, fresh: &str) -> Result<String, StoreError> {
+        let insert =
+            Statement::new("INSERT INTO properties (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING");
+        self.execute(Durability::Flushed, insert.bind(name).bind(fresh)).await?;
+        let select = Statement::new("SELECT value FROM properties WHERE name = $1").bind(name);
+        let rows = self.query(select).await?;
+        let value = rows.first().map(|row| row.text("value")).transpose()?.flatten();
+        value.map(ToOwned::to_owned).ok_or_else(|| StoreError::not_found("the database", name))
     }
 
     /// Closes the connections, after what runs on them.

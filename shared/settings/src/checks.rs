@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use domain::{Receiver, Receivers};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::choices::{Encryption, ProxyType};
@@ -258,23 +258,39 @@ impl Storage {
     }
 }
 
+/// Where the database is.
+#[derive(Debug, Clone)]
+pub enum DatabaseLocation {
+    /// A file of SQLite.
+    Sqlite(PathBuf),
+    /// A server of PostgreSQL: the URL of a database, which several instances may share.
+    Postgres(SecretString),
+}
+
 impl Database {
-    /// Returns the database file of a `sqlite:` URL (`sqlite:///relative`, `sqlite:////absolute`, as `SQLAlchemy`
-    /// writes it), or the default one. The error does not quote the URL.
-    pub fn sqlite_path(&self, storage: &Storage) -> Result<PathBuf, String> {
-        let Some(url) = &self.database_url else { return Ok(storage.base_path.join("proxytorrent.db")) };
+    /// Returns where the database is: by default a file in the data folder. A `sqlite:` URL has a path
+    /// (`sqlite:///relative`, `sqlite:////absolute`, as `SQLAlchemy` writes it). The driver in a scheme, as in
+    /// `postgresql+asyncpg`, has no effect. The error does not quote the URL.
+    pub fn location(&self, storage: &Storage) -> Result<DatabaseLocation, String> {
+        const ALLOWED: &str = "allowed: sqlite:///path, postgresql://user:password@host/database";
+        let in_data_folder = || DatabaseLocation::Sqlite(storage.base_path.join("proxytorrent.db"));
+        let Some(url) = &self.database_url else { return Ok(in_data_folder()) };
         // Not quoted in errors: such URLs may contain passwords.
-        let (scheme, rest) = url.expose_secret().split_once("://").ok_or("is not a URL; allowed: sqlite:///path")?;
-        if scheme.split('+').next() != Some("sqlite") {
-            return Err("is a database other than SQLite, which is not supported yet; allowed: sqlite:///path".into());
+        let (scheme, rest) = url.expose_secret().split_once("://").ok_or(format!("is not a URL; {ALLOWED}"))?;
+        match scheme.split('+').next() {
+            Some("sqlite") => {}
+            Some("postgresql" | "postgres") => {
+                return Ok(DatabaseLocation::Postgres(format!("postgresql://{rest}").into()));
+            }
+            _ => return Err(format!("is another database; {ALLOWED}")),
         }
         let path = rest.strip_prefix('/').filter(|path| !path.is_empty());
         let path = path.ok_or("has no file name; allowed: sqlite:///path")?;
         // The default of the original, which many .env files contain: like our default, it follows the base path.
         if path == "./data/proxytorrent.db" {
-            return Ok(storage.base_path.join("proxytorrent.db"));
+            return Ok(in_data_folder());
         }
-        Ok(Path::new(path).into())
+        Ok(DatabaseLocation::Sqlite(path.into()))
     }
 }
 

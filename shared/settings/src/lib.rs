@@ -18,6 +18,7 @@ mod sections;
 mod source;
 mod value;
 
+pub use checks::DatabaseLocation;
 pub use choices::{
     ClientProgram, Encryption, NotificationService, Profile, ProxyResolve, ProxyType, SaltScope, StorageType,
 };
@@ -311,7 +312,7 @@ impl Settings {
                 refuse("SEEDER__LISTEN", "the development profile binds to loopback addresses only");
             }
         }
-        if let Err(problem) = self.database.sqlite_path(&self.storage) {
+        if let Err(problem) = self.database.location(&self.storage) {
             refuse("DATABASE__DATABASE_URL", &problem);
         }
     }

@@ -325,7 +325,7 @@ section! {
     /// The built-in tracker.
     Tracker "TRACKER__" {
         /// The secret that tracker passkeys and webseed keys derive from, 16 characters or more. By default generated
-        /// and stored in STORAGE__BASE_PATH.
+        /// and stored in STORAGE__BASE_PATH, or in PostgreSQL.
         secret: Option<SecretString> = "";
         /// Seconds between two announces of a peer.
         interval: Bounded<10, 86_400> = "900";
@@ -469,9 +469,12 @@ section! {
 section! {
     /// The database.
     Database "DATABASE__" {
-        /// The URL of the SQLite database, sqlite:///path. By default proxytorrent.db in STORAGE__BASE_PATH. A driver
-        /// suffix (sqlite+aiosqlite) is ignored.
+        /// The URL of the database: sqlite:///path, or postgresql://user:password@host/database, which several
+        /// instances may share. By default the SQLite database proxytorrent.db in STORAGE__BASE_PATH. A driver in the
+        /// scheme (sqlite+aiosqlite, postgresql+asyncpg) has no effect.
         database_url: Option<SecretString> = "";
+        /// The most connections to PostgreSQL.
+        max_connections: Bounded<3, 1_000> = "16";
         /// Whether every SQL statement is logged.
         echo_sql: bool = "false";
     }

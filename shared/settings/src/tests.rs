@@ -111,7 +111,7 @@ fn contradictions_are_refused() {
         (&[("PROXY__URLS", "socks5://u:geheim@h:1")], "cannot be combined with PROXY__PROXY_HOST"),
         (&[("PROXY__ISOLATE", "true"), ("PROXY__PROXY_USERNAME", "u")], "each request sends a separate one"),
         (&[("PROXY__ISOLATE", "true"), ("PROXY__PROXY_TYPE", "http")], "each request sends a separate one"),
-        (&[("DATABASE__DATABASE_URL", "postgresql+asyncpg://u:geheim@h/d")], "not supported yet"),
+        (&[("DATABASE__DATABASE_URL", "mysql://u:geheim@h/d")], "is another database"),
     ] {
         let problems = problem(pairs);
         assert!(problems.contains(part), "{part} not in {problems}");
@@ -197,10 +197,27 @@ fn all_default_paths_follow_the_base_path() {
     .unwrap();
     assert_eq!(settings.storage.contents().to_str(), Some("/srv/pt/content"));
     assert_eq!(settings.storage.torrents().to_str(), Some("/srv/pt/torrents"));
-    assert_eq!(settings.database.sqlite_path(&settings.storage).unwrap().to_str(), Some("/srv/pt/proxytorrent.db"));
-
+    let sqlite = |settings: &Settings| match settings.database.location(&settings.storage) {
+        Ok(DatabaseLocation::Sqlite(path)) => path,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(sqlite(&settings).to_str(), Some("/srv/pt/proxytorrent.db"));
     let elsewhere = with(&[("DATABASE__DATABASE_URL", "sqlite:////var/lib/pt.db")]).unwrap();
-    assert_eq!(elsewhere.database.sqlite_path(&elsewhere.storage).unwrap().to_str(), Some("/var/lib/pt.db"));
+    assert_eq!(sqlite(&elsewhere).to_str(), Some("/var/lib/pt.db"));
+}
+
+#[test]
+fn the_url_of_a_postgresql_database_may_name_a_driver_and_is_a_secret() {
+    for url in ["postgres://u:hidden@db/pt", "postgresql+asyncpg://u:hidden@db/pt"] {
+        let settings = with(&[("DATABASE__DATABASE_URL", url)]).unwrap();
+        let location = settings.database.location(&settings.storage).unwrap();
+        assert!(!format!("{location:?}").contains("hidden"));
+        let DatabaseLocation::Postgres(url) = location else { panic!("{location:?}") };
+        assert_eq!(url.expose_secret(), "postgresql://u:hidden@db/pt");
+    }
+    let other = with(&[("DATABASE__DATABASE_URL", "mysql://u:hidden@db/pt")]).unwrap_err().to_string();
+    assert!(other.contains("DATABASE__DATABASE_URL") && other.contains("postgresql://"), "{other}");
+    assert!(!other.contains("hidden"), "{other}");
 }
 
 #[test]

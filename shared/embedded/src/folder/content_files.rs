@@ -6,10 +6,10 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use domain::{ContentHash, Timestamp};
 use lru::LruCache;
@@ -28,6 +28,9 @@ pub const SUSPENDED_FILE: &str = "part";
 /// The maximum number of files that are kept open for reading.
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 
+/// How long a file is kept open. Another process may have replaced or removed it since.
+const REOPEN: Duration = Duration::from_secs(60);
+
 /// The number of bytes that are compared at once.
 const BLOCK: usize = 512 * 1024;
 
@@ -37,10 +40,10 @@ pub struct Folder {
     pub root: PathBuf,
     pub staging: PathBuf,
     pub space: Space,
-    /// Locked while a file name is created, touched or removed.
-    names: Mutex<()>,
+    /// Locked while a file name is created, touched or removed, with its file if other processes share the folder.
+    names: Mutex<Option<File>>,
     /// Files that are kept open for reading.
-    open: Mutex<LruCache<ContentHash, Arc<File>>>,
+    open: Mutex<LruCache<ContentHash, (Arc<File>, Instant)>>,
     pub unreadable: Unreadable,
     /// Names in `staging` whose space a [`StagedFile`] of this process counts as used, and releases when it is
     /// dropped.
@@ -58,6 +61,25 @@ pub enum Committed {
     Exists,
 }
 
+/// The lock of the names. Dropping it releases it.
+struct NamesLock<'a>(MutexGuard<'a, Option<File>>);
+
+impl Drop for NamesLock<'_> {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.as_ref().map(File::unlock) {
+            tracing::error!(%error, "content folder not unlocked");
+        }
+    }
+}
+
+/// Opens a file for locks. Fails if the file system has none, as NFS may be mounted without.
+fn open_lock(path: &Path) -> Result<File, OpenError> {
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path);
+    let file = file.map_err(OpenError::io(path))?;
+    file.lock().and_then(|()| file.unlock()).map_err(OpenError::io(path))?;
+    Ok(file)
+}
+
 pub fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
     StoreError::unavailable(STORE, error)
 }
@@ -70,17 +92,19 @@ pub async fn blocking<T: Send + 'static>(
 }
 
 impl Folder {
-    /// Opens the folder, and creates it if necessary.
-    pub fn open(root: PathBuf, limits: SpaceLimits) -> Result<Self, OpenError> {
+    /// Opens the folder, and creates it if necessary. Other processes may use it at the same time if all open it with
+    /// `is_shared`.
+    pub fn open(root: PathBuf, limits: SpaceLimits, is_shared: bool) -> Result<Self, OpenError> {
         // Must be on the same file system as the contents, so that a rename is atomic.
         let staging = root.join("staging");
         files::create_private_folder(&staging).map_err(OpenError::io(&staging))?;
         let space = Space::new(&root, limits)?;
+        let names = is_shared.then(|| open_lock(&root.join("names.lock"))).transpose()?;
         Ok(Self {
+            names: Mutex::new(names),
             root,
             space,
             staging,
-            names: Mutex::default(),
             open: Mutex::new(LruCache::new(OPEN_FILES)),
             unreadable: Unreadable::default(),
             counted: Mutex::default(),
@@ -97,11 +121,14 @@ impl Folder {
         self.root.join(DAMAGED).join(content.to_string())
     }
 
-    fn names(&self) -> MutexGuard<'_, ()> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for the lock of the names.
+    fn names(&self) -> io::Result<NamesLock<'_>> {
+        let file = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        file.as_ref().map_or(Ok(()), File::lock)?;
+        Ok(NamesLock(file))
     }
 
-    fn open_files(&self) -> MutexGuard<'_, LruCache<ContentHash, Arc<File>>> {
+    fn open_files(&self) -> MutexGuard<'_, LruCache<ContentHash, (Arc<File>, Instant)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,12 +139,19 @@ impl Folder {
 
     /// Returns the open file of a content.
     pub fn file(&self, content: ContentHash) -> io::Result<Arc<File>> {
-        if let Some(file) = self.open_files().get(&content) {
+        if let Some((file, since)) = self.open_files().get(&content)
+            && since.elapsed() < REOPEN
+        {
             return Ok(file.clone());
         }
         let file = Arc::new(File::open(self.path(content))?);
-        self.open_files().put(content, file.clone());
+        self.open_files().put(content, (file.clone(), Instant::now()));
         Ok(file)
+    }
+
+    /// Closes the file of a content that cannot be read: the next read opens it again.
+    pub fn close(&self, content: ContentHash) {
+        self.open_files().pop(&content);
     }
 
     fn touch_file(path: &Path, now: Timestamp) -> io::Result<bool> {
@@ -139,7 +173,7 @@ impl Folder {
             metrics::counter!("proxytorrent_content_corrupt_total").increment(1);
             staged.as_file().sync_data()?;
             staged.as_file().set_modified(now.into())?;
-            let _names = self.names();
+            let _names = self.names()?;
             self.open_files().pop(&content);
             let damaged = files::absent_is_none(std::fs::metadata(&path))?.map_or(0, |metadata| metadata.len());
             staged.persist(&path).map_err(|error| error.error)?;
@@ -152,7 +186,7 @@ impl Folder {
         let folder = path.parent().unwrap_or(&self.root);
         files::create_synced_folder(folder)?;
         {
-            let _names = self.names();
+            let _names = self.names()?;
             if Self::touch_file(&path, now)? {
                 return Ok(Committed::Exists);
             }
@@ -165,7 +199,7 @@ impl Folder {
 
     /// Records that a request is about to refer to the content. Returns whether the content exists.
     pub fn touch(&self, content: ContentHash, now: Timestamp) -> io::Result<bool> {
-        let _names = self.names();
+        let _names = self.names()?;
         Self::touch_file(&self.path(content), now)
     }
 
@@ -177,7 +211,7 @@ impl Folder {
     /// Deletes a content that was not touched since `since`.
     pub fn remove(&self, content: ContentHash, since: Timestamp) -> io::Result<Removal> {
         let path = self.path(content);
-        let _names = self.names();
+        let _names = self.names()?;
         let Some(metadata) = files::absent_is_none(std::fs::metadata(&path))? else { return Ok(Removal::Gone) };
         if metadata.modified()? >= SystemTime::from(since) {
             return Ok(Removal::TouchedSince);
@@ -193,7 +227,7 @@ impl Folder {
     pub fn quarantine(&self, content: ContentHash) -> io::Result<()> {
         let quarantine = self.damaged(content);
         files::create_private_folder(quarantine.parent().unwrap_or(&self.root))?;
-        let _names = self.names();
+        let _names = self.names()?;
         self.open_files().pop(&content);
         files::absent_is_none(std::fs::rename(self.path(content), quarantine)).map(drop)
     }

@@ -25,7 +25,19 @@ pub struct FolderContents(Arc<Folder>);
 impl FolderContents {
     /// Opens the folder, and creates it if necessary.
     pub fn open(root: PathBuf, limits: SpaceLimits) -> Result<Self, OpenError> {
-        Ok(Self(Arc::new(Folder::open(root, limits)?)))
+        Ok(Self(Arc::new(Folder::open(root, limits, false)?)))
+    }
+
+    /// As [`FolderContents::open`], for several processes, which all must open it so. The folder may be on NFS, if that has
+    /// locks. Each process counts only what it stores itself for the limit of all contents.
+    pub fn open_shared(root: PathBuf, limits: SpaceLimits) -> Result<Self, OpenError> {
+        Ok(Self(Arc::new(Folder::open(root, limits, true)?)))
+    }
+
+    /// Returns the text in the file `owner`, which says whose contents these are. The first call in a folder stores `fresh`.
+    pub fn owner(&self, fresh: &str) -> Result<String, OpenError> {
+        let path = self.0.root.join("owner");
+        files::load_or_create(&path, || fresh.to_owned()).map_err(OpenError::io(&path))
     }
 
     /// Returns the number of bytes of all contents and staged uploads. If they are not limited it is approximate, and 0 until
@@ -96,7 +108,10 @@ impl Contents for FolderContents {
             file.read_exact_at(&mut rest, offset + cached as u64).map(|()| rest)
         })
         .await
-        .inspect_err(|_| self.0.unreadable.add(content))?;
+        .inspect_err(|_| {
+            self.0.close(content);
+            self.0.unreadable.add(content);
+        })?;
         buffer[cached..].copy_from_slice(&rest);
         Ok(())
     }
