@@ -103,6 +103,16 @@ const BLOCKS: &[(&str, &str, Tested)] = &[
         "SECURITY__USER_HEADER",
         By(DOCUMENTS, "the_example_in_the_configuration_guide_is_accepted"),
     ),
+    (
+        "docs/several-instances.md",
+        "DATABASE__DATABASE_URL",
+        By(DOCUMENTS, "the_settings_of_several_instances_are_accepted"),
+    ),
+    (
+        "docs/several-instances.md",
+        "upstream",
+        By("tests/e2e/instances.rs", "a_request_is_created_followed_and_downloaded_at_different_instances"),
+    ),
     ("docs/tor.md", "PROXY__PROXY_TYPE", By(DOCUMENTS, "the_example_in_the_configuration_guide_is_accepted")),
 ];
 

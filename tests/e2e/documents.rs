@@ -188,6 +188,20 @@ async fn the_example_in_the_configuration_guide_is_accepted() {
 }
 
 #[tokio::test]
+async fn the_settings_of_several_instances_are_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = code_blocks("docs/several-instances.md", "ini").remove(0);
+    let security = code_blocks("README.md", "ini").remove(0).replace("replace-this-with-your-token", TOKEN);
+    let settings = settings.replace("PASSWORD", "hidden-password");
+    std::fs::write(folder.path().join(".env"), format!("{security}{settings}")).unwrap();
+    let shown = printed(folder.path(), "", &with_program(&format!("{PROGRAM} config"))).await;
+    for setting in settings.lines().filter(|line| !line.contains("hidden-password")) {
+        assert!(shown.contains(setting.trim_end_matches('/')), "{setting}: {shown}");
+    }
+    assert!(!shown.contains("hidden-password"), "{shown}");
+}
+
+#[tokio::test]
 async fn the_settings_of_the_container_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let block = code_blocks("docs/one-machine.md", "sh").into_iter().find(|block| block.contains("docker run"));

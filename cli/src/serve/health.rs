@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::HealthChecks;
 use fetcher::{Fetcher, ProxyHealth};
-use pipeline::{RestoreProgress, ScrubFindings};
+use pipeline::{ScrubFindings, Seed};
 use ports::{StoreError, Stores};
 use seeder::SeedSessions;
 use serde_json::json;
@@ -16,7 +16,7 @@ pub(super) fn checks(
     fetcher: &Fetcher,
     sessions: &Arc<SeedSessions>,
     findings: Arc<ScrubFindings>,
-    restored: Arc<RestoreProgress>,
+    seed: Seed,
 ) -> HealthChecks {
     let (requests, contents, tasks) = (stores.requests.clone(), stores.contents.clone(), stores.tasks.clone());
     let (fetcher, sessions) = (fetcher.clone(), sessions.clone());
@@ -55,7 +55,7 @@ pub(super) fn checks(
             }
         })
         .with("seeder", move || {
-            let (sessions, mut seeder) = (sessions.clone(), restored.health());
+            let (sessions, mut seeder) = (sessions.clone(), seed.health());
             seeder["torrents"] = sessions.seeding().into();
             async move {
                 let listens = sessions.is_listening().await;

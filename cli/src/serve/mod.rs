@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use api::{Api, Deployment, HttpLimits, TokenVerifier, Webseed};
 use fetcher::{BoundInterface, Fetcher, Interface};
-use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, RestoreProgress, Scrub, Seed, Sweep};
+use pipeline::{CollectOrphans, Fetch, Notify, Package, Release, Scrub, Seed, Sweep};
 use ports::{Endpoints, FleetMember, Stores, UploadLimiter};
 use seeder::http::Process;
 use seeder::{Reader, Registration, SeedSessions, UploadLimit};
@@ -117,7 +117,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     if !backend.is_shared() {
         discard_uploads(&steps.collect_orphans).await?;
     }
-    let (restored, turns) = (steps.seed.progress.clone(), backend.is_shared().then(|| backend.guards.clone()));
+    let (seed, turns) = (steps.seed.clone(), backend.is_shared().then(|| backend.guards.clone()));
     let workers = Workers::start(tasks, steps, bounds(&settings.fetcher), turns);
 
     let sources = || metrics::Sources {
@@ -136,7 +136,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     });
     let metrics = render.clone().map(|render| api::Metrics::new(move || render()));
     let estimate = api::Estimate::with_queue(workers.queues.fetch.clone());
-    let health = health::checks(stores, &fetcher, &sessions, findings, restored.clone());
+    let health = health::checks(stores, &fetcher, &sessions, findings, seed.clone());
     let limit = UploadLimit::new(sessions.clone(), settings.torrent.upload_rate_limit.get_u32());
     let webseed = webseed(&settings, &backend, &sessions, limit.clone());
     let api = Api { health, metrics, estimate, webseed, events: true, ..api };
@@ -146,8 +146,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     print_banner(&settings, &api.public_url, &sessions);
 
     let stop = signals.token();
-    let passes = restored.clone();
-    tokio::spawn(registration.keep(stop.clone(), move || passes.passes()));
+    let progress = seed.progress.clone();
+    tokio::spawn(registration.keep(stop.clone(), move || progress.passes()));
     if let Some(limit) = limit {
         tokio::spawn(limit.divide(stop.clone()));
     }
@@ -155,7 +155,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     tokio::spawn(sessions.clone().spread_hot_torrents(stores.torrents.clone(), stop.clone()));
     seeder::follow_vpn_files(&sessions, &settings.seeder, &stop);
     if let Some(listener) = seeder_http {
-        let router = seeder::http::router(sessions.clone(), process(restored, render));
+        let router = seeder::http::router(sessions.clone(), process(seed, render));
         tokio::spawn(api::serve(listener, router, HttpLimits::new(&settings), stop.clone()));
     }
     let api = Arc::new(api);
@@ -192,12 +192,9 @@ async fn discard_uploads(collect_orphans: &CollectOrphans) -> Result<(), Command
 }
 
 /// Returns what the seeder's own HTTP server shows.
-fn process(
-    restored: Arc<RestoreProgress>,
-    render: Option<Arc<impl Fn() -> String + Send + Sync + 'static>>,
-) -> Process {
+fn process(seed: Seed, render: Option<Arc<impl Fn() -> String + Send + Sync + 'static>>) -> Process {
     let metrics = render.map(|render| -> Box<dyn Fn() -> String + Send + Sync> { Box::new(move || render()) });
-    Process { health: Box::new(move || restored.health()), metrics }
+    Process { health: Box::new(move || seed.health()), metrics }
 }
 
 /// Creates the fetcher, bound to the network interface of the seeder.

@@ -20,10 +20,9 @@ use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::Message;
 use futures::future::join_all;
 use pipeline::{Scrub, Seed};
-use ports::{Contents, FleetMember, Requests, Statistics, Stores, SystemClock, Task, Torrents, UploadLimiter};
+use ports::{Contents, Requests, Statistics, Stores, SystemClock, Task, Torrents, UploadLimiter};
 use seeder::http::Process;
 use seeder::{Reader, Registration, SeedSessions, UploadLimit};
-use serde_json::json;
 use settings::{ExposeSecret, Role, Settings};
 use telemetry::{Recorder, Signals, emf};
 use tokio::net::TcpListener;
@@ -117,7 +116,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let registration = Registration::start(sessions.clone(), seeders, Arc::new(SystemClock), &settings.seeder).await?;
     let seed = Seed::new(&stores, sessions.clone(), Some(registration.member()));
     if let Some(listener) = http {
-        let router = seeder::http::router(sessions.clone(), process(recorder, &sessions, &seed, registration.member()));
+        let router = seeder::http::router(sessions.clone(), process(recorder, &sessions, seed.clone()));
         tokio::spawn(api::serve(listener, router, HttpLimits::new(&settings), stop.clone()));
     }
     if let Some((listener, webseed)) = webseed {
@@ -211,16 +210,8 @@ fn webseed(
 }
 
 /// What this process adds to the responses of the seeder's HTTP server.
-fn process(recorder: Option<Recorder>, sessions: &Arc<SeedSessions>, seed: &Seed, member: FleetMember) -> Process {
-    let restored = seed.progress.clone();
-    let health = Box::new(move || {
-        let mut health = restored.health();
-        let fleet = member.fleet.borrow().clone();
-        let me = fleet.seeders().iter().find(|seeder| *seeder.id == *member.id);
-        let is_complete = me.is_some_and(|seeder| seeder.is_complete);
-        health["fleet"] = json!({ "id": *member.id, "seeders": fleet.seeders().len(), "is_complete": is_complete });
-        health
-    });
+fn process(recorder: Option<Recorder>, sessions: &Arc<SeedSessions>, seed: Seed) -> Process {
+    let health = Box::new(move || seed.health());
     let sessions = sessions.clone();
     let metrics = recorder.map(|recorder| -> Box<dyn Fn() -> String + Send + Sync> {
         Box::new(move || {

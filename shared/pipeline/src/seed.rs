@@ -11,6 +11,7 @@ use futures::StreamExt;
 use ports::{
     Clock, Condition, Contents, FleetMember, Requests, SeedError, Seeder, Share, Stores, Task, TaskQueue, Torrents,
 };
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::{error, info, warn};
 
@@ -59,6 +60,18 @@ impl Seed {
             progress: Arc::default(),
             locks: Arc::new(std::array::from_fn(|_| Mutex::default())),
         }
+    }
+
+    /// Returns what health says of the seeder: the torrents that are being restored, and its place in the fleet.
+    pub fn health(&self) -> Value {
+        let mut health = self.progress.health();
+        if let Some(member) = &self.member {
+            let fleet = member.fleet.borrow().clone();
+            let me = fleet.seeders().iter().find(|seeder| *seeder.id == *member.id);
+            let is_complete = me.is_some_and(|seeder| seeder.is_complete);
+            health["fleet"] = json!({ "id": *member.id, "seeders": fleet.seeders().len(), "is_complete": is_complete });
+        }
+        health
     }
 
     /// Handles a task for the seeder, and ignores others.

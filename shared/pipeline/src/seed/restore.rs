@@ -75,7 +75,7 @@ impl RestoreProgress {
     }
 
     /// Returns what health says of it: an object that is empty when all are done.
-    pub fn health(&self) -> serde_json::Value {
+    pub(super) fn health(&self) -> serde_json::Value {
         match self.pending() {
             Some((done, of)) => serde_json::json!({ "restoring": { "done": done, "of": of } }),
             None => serde_json::json!({}),
