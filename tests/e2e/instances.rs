@@ -1,6 +1,7 @@
 //! Several instances on one PostgreSQL database and one content folder, with nginx before them.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use proxytorrent_tests::clients::libtorrent;
@@ -91,7 +92,7 @@ async fn a_request_is_created_followed_and_downloaded_at_different_instances() {
     let [first, second, third] = &cluster.direct[..] else { panic!("three instances") };
     for seed in 0..4 {
         let id = first.create(json!({ "url": origin.file(300_000, seed, "a.bin") })).await;
-        // A long poll at one instance returns when another makes the request ready.
+        // A long poll at one instance, while another works on the request.
         let row = second.clone().with_long_polls().ready(&id).await;
         assert_eq!(row["content_hash"], sha256(&content(300_000, seed)));
         let (torrent, folder) = (third.torrent(&id).await, tempfile::tempdir().unwrap());
@@ -135,9 +136,11 @@ async fn requests_complete_after_the_database_was_killed_and_restarted() {
     let (mut cluster, origin) = (Cluster::start(2).await, Origin::start().await);
     let mut ids = vec![];
     for seed in 0..20 {
-        ids.push(cluster.client.create(json!({ "url": origin.url(&format!("/delayed/300/{seed}")) })).await);
+        ids.push(cluster.client.create(json!({ "url": origin.url(&format!("/gated/2000/{seed}")) })).await);
     }
+    eventually("the instances fetch", async || (origin.hits() == 20).then_some(())).await;
     cluster.database.crash().await;
+    origin.open_gate();
     let health = eventually("the health check fails", async || {
         let response = cluster.direct[0].call(Method::GET, "/v1/health", None).await;
         (response.status() == 503).then_some(proxytorrent_tests::read_json(response).await)
@@ -152,29 +155,38 @@ async fn requests_complete_after_the_database_was_killed_and_restarted() {
         let url = origin.file(1000, 99, "a.bin");
         let response = cluster.client.call(Method::POST, "/v1/requests", Some(json!({ "url": url }))).await;
         let created = response.status() == 201;
-        created.then_some(proxytorrent_tests::read_json(response).await["id"].as_str().map(ToOwned::to_owned))
+        created.then_some(proxytorrent_tests::read_json(response).await["id"].as_str().expect("an id").to_owned())
     })
     .await;
-    ids.extend(more);
+    ids.push(more);
     cluster.all_ready(&ids).await;
 }
 
 #[tokio::test]
-async fn an_instance_with_another_content_folder_is_refused() {
-    let cluster = Cluster::start(1).await;
+async fn an_instance_starts_only_with_the_contents_of_its_database() {
+    let (cluster, origin) = (Cluster::start(1).await, Origin::start().await);
+    cluster.client.fetch(&origin.file(1000, 1, "a.bin")).await;
     let (other, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let start = async |folder: &TempDir, url: &str| {
+    let start = async |folder: &Path, url: &str| {
         let mut command = tokio::process::Command::new(program());
         command.args(["serve", "--dev"]).env_clear().env("PORT", "0").env("SEEDER__LISTEN", "127.0.0.1:0");
-        command.env("STORAGE__BASE_PATH", data.path()).env("STORAGE__CONTENT_PATH", folder.path());
+        command.env("STORAGE__BASE_PATH", data.path()).env("STORAGE__CONTENT_PATH", folder);
         let output = command.env("DATABASE__DATABASE_URL", url).output().await.unwrap();
         assert_eq!(output.status.code(), Some(2));
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    let text = start(&other, &cluster.database.url).await;
+    let text = start(other.path(), &cluster.database.url).await;
     assert!(text.contains("are in another folder") && text.contains("STORAGE__CONTENT_PATH"), "{text}");
 
     let other_database = Postgres::start().await;
-    let text = start(&cluster.contents, &other_database.url).await;
+    let text = start(cluster.contents.path(), &other_database.url).await;
     assert!(text.contains("has the contents of another database"), "{text}");
+
+    let text = start(cluster.contents.path(), "").await;
+    assert!(text.contains("has the contents of a PostgreSQL database"), "{text}");
+
+    let sqlite = TestServer::start().await;
+    sqlite.fetch(&origin.file(1000, 1, "a.bin")).await;
+    let text = start(&sqlite.data().join("content"), &other_database.url).await;
+    assert!(text.contains("has contents that the database (DATABASE__DATABASE_URL) does not know"), "{text}");
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use embedded::{
     ChannelTaskQueue, Database, DatabaseOptions, FolderContents, FolderLock, MemoryRateLimiter, MemorySeeders,
@@ -13,6 +14,9 @@ use postgres::{PgDatabase, PgDatabaseOptions, PgGuards, PgRateLimiter, PgSeeders
 use settings::{DatabaseLocation, ExposeSecret, Settings, Storage};
 
 use crate::error::CommandError;
+
+/// The most that the clocks of this machine and of the database may differ: much less than a lease.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(10);
 
 /// The stores.
 pub(super) struct Backend {
@@ -61,7 +65,17 @@ impl Backend {
             max_bytes: Some(storage.max_bytes.get()).filter(|bytes| *bytes > 0),
         };
         let folder = match &rows.database {
-            OpenDatabase::Sqlite(..) => FolderContents::open(storage.contents(), limits)?,
+            OpenDatabase::Sqlite(..) => {
+                let folder = FolderContents::open(storage.contents(), limits)?;
+                if folder.owner()?.is_some() {
+                    return Err(CommandError::Start(format!(
+                        "{} has the contents of a PostgreSQL database, which this SQLite database does not know: set \
+                         DATABASE__DATABASE_URL to that database, or STORAGE__CONTENT_PATH to another folder",
+                        storage.contents().display()
+                    )));
+                }
+                folder
+            }
             OpenDatabase::Postgres(database) => {
                 let folder = FolderContents::open_shared(storage.contents(), limits)?;
                 check_owner(database, &folder, storage).await?;
@@ -98,7 +112,7 @@ impl Backend {
 }
 
 impl Rows {
-    /// The rows in a file of SQLite, and those that last shortly in memory. Locks the data folder.
+    /// Durable rows in an SQLite file, short-lived state in memory. Locks the data folder.
     async fn in_sqlite(settings: &Settings, path: &Path) -> Result<Self, CommandError> {
         let storage = &settings.storage;
         let lock = FolderLock::take(&storage.base_path)?;
@@ -128,6 +142,7 @@ impl Rows {
         let options = PgDatabaseOptions { max_connections, log_statements: settings.database.echo_sql };
         let refused = |error: postgres::OpenError| CommandError::Start(format!("{error} (DATABASE__DATABASE_URL)"));
         let database = PgDatabase::open(url, options).await.map_err(refused)?;
+        check_clock(&database).await?;
         let secret = database.property("tracker_secret", &fresh_id()).await.map_err(CommandError::start)?;
         Ok(Self {
             requests: Arc::new(database.requests().await.map_err(refused)?),
@@ -142,33 +157,56 @@ impl Rows {
     }
 }
 
+/// Checks that the clocks of this machine and of the database agree: leases are times in the database.
+async fn check_clock(database: &PgDatabase) -> Result<(), CommandError> {
+    let ahead = database.clock_lead().await.map_err(CommandError::start)?;
+    if u128::from(ahead.unsigned_abs()) <= MAX_CLOCK_SKEW.as_millis() {
+        return Ok(());
+    }
+    Err(CommandError::Start(format!(
+        "the clock of this machine is {} s {} that of the database, and may differ by {} s: synchronize both (NTP)",
+        ahead.unsigned_abs() / 1000,
+        if ahead > 0 { "ahead of" } else { "behind" },
+        MAX_CLOCK_SKEW.as_secs(),
+    )))
+}
+
 /// Returns 32 random bytes in hexadecimal.
 fn fresh_id() -> String {
     hex::encode(rand::random::<[u8; 32]>())
 }
 
-/// Checks that the folder has the contents of this database, and that they are in no other folder. Otherwise an instance
-/// would remove contents of others as orphans, or fetch again what it does not find.
+/// Checks that the folder has the contents of this database, and that they are in no other folder. The first instance of a
+/// new database takes an empty folder. Without the check an instance would remove contents as orphans that its database does
+/// not know, or fetch again what it does not find.
 async fn check_owner(database: &PgDatabase, folder: &FolderContents, storage: &Storage) -> Result<(), CommandError> {
     let path = storage.contents();
     let path = path.display();
     let id = database.property("id", &fresh_id()).await.map_err(CommandError::start)?;
-    let owner = folder.owner(&format!("{id} {}", fresh_id()))?;
+    let owner = match folder.owner()? {
+        Some(owner) => owner,
+        None if folder.has_contents()? => {
+            return Err(CommandError::Start(format!(
+                "{path} has contents that the database (DATABASE__DATABASE_URL) does not know, and would be removed: set \
+                 STORAGE__CONTENT_PATH to an empty folder, or to the folder with the contents of this database"
+            )));
+        }
+        None => folder.set_owner(&format!("{id} {}", fresh_id()))?,
+    };
     let Some((of_database, contents)) = owner.trim().split_once(' ') else {
         return Err(CommandError::Start(format!("{path}/owner does not have two ids: restore it from a backup")));
     };
     if of_database != id {
         return Err(CommandError::Start(format!(
             "{path} has the contents of another database: set STORAGE__CONTENT_PATH to a folder that all instances on \
-             this database share. If the other database is not used any more, delete {path}/owner"
+             this database share"
         )));
     }
     let known = database.property("contents", contents).await.map_err(CommandError::start)?;
     if known != contents {
         return Err(CommandError::Start(format!(
             "the contents of the database (DATABASE__DATABASE_URL) are in another folder than {path}: set \
-             STORAGE__CONTENT_PATH to a folder that all instances share. If that folder is lost, delete the row \
-             'contents' from the table 'properties' of the database"
+             STORAGE__CONTENT_PATH to the folder that all instances share, or restore it from a backup"
         )));
     }
     Ok(())

@@ -235,6 +235,7 @@ fn steps(
 ) -> Result<Steps, CommandError> {
     let (public_url, files) = (Some(api.public_url.clone()), OwnerTorrentFiles(api.links.clone()));
     let notify = Notify::new(stores, fetcher, settings, public_url, Some(Arc::new(files)));
+    let is_shared = member.is_some();
     Ok(Steps {
         fetch: Fetch::new(stores, fetcher.clone(), settings, false),
         package: Package::new(stores, settings),
@@ -242,7 +243,8 @@ fn steps(
         release: Release::new(stores),
         sweep: Sweep::new(stores, SWEEP_LIMIT),
         collect_orphans: CollectOrphans::new(stores, 1),
-        scrub: Scrub::new(stores, &settings.storage),
+        // A shared folder can be on a network: a failed read is no damage, and damage is confirmed by a second pass.
+        scrub: Scrub { is_remote: is_shared, ..Scrub::new(stores, &settings.storage) },
         notify: notify.map_err(CommandError::start)?,
     })
 }

@@ -162,12 +162,16 @@ impl Workers {
         let closing = workers.closing.clone();
         workers.tasks.spawn(async move {
             let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+            let mut is_first = true;
             while closing.run_until_cancelled(interval.tick()).await.is_some() {
+                // The first sweep finds what the last process on this machine left.
                 if let Some(guards) = &turns
                     && !has_turn(&**guards, sweep.clock.now()).await
+                    && !is_first
                 {
                     continue;
                 }
+                is_first = false;
                 measured("sweep", async { sweep.run().await.map(drop) }).await;
                 measured("collect_orphans", async { collect_orphans.run().await.map(drop) }).await;
             }

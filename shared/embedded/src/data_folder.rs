@@ -20,6 +20,14 @@ pub enum OpenError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The file system of a shared folder does not support locks.
+    #[error("the file system of {path} must support file locks, as NFS 4 does (STORAGE__CONTENT_PATH): {source}")]
+    Lock {
+        /// The file that cannot be locked.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// The database cannot be opened or migrated.
     #[error("cannot open the database {path}: {source}")]
     Database {

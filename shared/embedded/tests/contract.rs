@@ -59,6 +59,79 @@ ports::guards_contract!(guards);
 ports::swarm_contract!(swarm);
 ports::seeders_contract!(seeders);
 
+mod a_shared_folder {
+    use domain::{ContentHash, RequestId, Timestamp};
+    use ports::contract::NOW;
+    use ports::{Contents, Removal};
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    #[expect(clippy::unused_async, reason = "the contract macros await this function")]
+    async fn contents() -> (FolderContents, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        (open(&folder), folder)
+    }
+
+    fn open(folder: &TempDir) -> FolderContents {
+        FolderContents::open_shared(folder.path().join("content"), SpaceLimits::default()).unwrap()
+    }
+
+    async fn store(contents: &FolderContents, bytes: Vec<u8>, now: Timestamp) -> ContentHash {
+        let hash = ContentHash::new(Sha256::digest(&bytes).into());
+        let mut staged = contents.stage(RequestId::new()).await.unwrap();
+        staged.write(bytes.into()).await.unwrap();
+        staged.commit(hash, now).await.unwrap();
+        hash
+    }
+
+    ports::contents_contract!(contents);
+
+    #[tokio::test]
+    async fn a_file_that_another_process_replaced_is_read_again() {
+        let (one, folder) = contents().await;
+        let other = open(&folder);
+        let hash = store(&one, vec![7; 100], NOW).await;
+        let name = hash.to_string();
+        let file = folder.path().join("content").join(&name[..2]).join(&name[2..4]).join(&name);
+        std::fs::write(&file, [0; 100]).unwrap();
+        let mut read = [1; 100];
+        other.read_at(hash, 0, &mut read).await.unwrap();
+        assert_eq!(read, [0; 100], "the damaged file is open");
+
+        one.quarantine(hash).await.unwrap();
+        store(&one, vec![7; 100], NOW).await;
+        // Longer than an open file is used.
+        tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+        other.read_at(hash, 0, &mut read).await.unwrap();
+        assert_eq!(read, [7; 100]);
+    }
+
+    /// A content that was touched after the time that a removal has seen is kept, whichever process touches it.
+    #[tokio::test]
+    async fn touches_and_removals_of_two_processes_do_not_mix() {
+        let (one, folder) = contents().await;
+        let other = open(&folder);
+        for round in 0..200_i64 {
+            let hash = store(&one, round.to_be_bytes().repeat(10), NOW).await;
+            let later = NOW + std::time::Duration::from_secs(1);
+            let (touched, removed) = tokio::join!(one.touch(hash, later), other.remove(hash, later));
+            let is_there = one.size(hash).await.unwrap().is_some();
+            assert_eq!((touched.unwrap(), removed.unwrap() == Removal::TouchedSince), (is_there, is_there));
+        }
+    }
+
+    #[tokio::test]
+    async fn one_of_several_processes_creates_the_owner() {
+        let (one, folder) = contents().await;
+        assert_eq!((one.owner().unwrap(), one.has_contents().unwrap()), (None, false));
+        assert_eq!(one.set_owner("a").unwrap(), "a");
+        assert_eq!(open(&folder).set_owner("b").unwrap(), "a");
+        store(&one, vec![7; 100], NOW).await;
+        assert_eq!((one.owner().unwrap().as_deref(), one.has_contents().unwrap()), (Some("a"), true));
+    }
+}
+
 mod this_backend {
     use std::os::unix::fs::PermissionsExt;
 

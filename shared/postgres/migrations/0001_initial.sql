@@ -103,8 +103,8 @@ CREATE TABLE health (
     writes BIGINT NOT NULL
 );
 
--- The registered seeders, as JSON.
-CREATE UNLOGGED TABLE seeders (
+-- The registered seeders, as JSON. Logged: if a crash emptied it, the first to register would take all torrents.
+CREATE TABLE seeders (
     id         TEXT COLLATE "C" PRIMARY KEY,
     value      TEXT NOT NULL,
     expires_at BIGINT NOT NULL

@@ -1,7 +1,7 @@
 //! PostgreSQL database: connections, migrations, and announcements of changes.
 
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use domain::{RequestId, Timestamp};
 use ports::StoreError;
@@ -147,6 +147,15 @@ impl PgDatabase {
         let rows = self.query(select).await?;
         let value = rows.first().map(|row| row.text("value")).transpose()?.flatten();
         value.map(ToOwned::to_owned).ok_or_else(|| StoreError::not_found("the database", name))
+    }
+
+    /// Returns by how many milliseconds the clock of this machine is ahead of that of the database. The time to ask is part of
+    /// it.
+    pub async fn clock_lead(&self) -> Result<i64, StoreError> {
+        let select = Statement::new("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT AS now");
+        let rows = self.query(select).await?;
+        let now = rows.first().map(|row| row.integer("now")).transpose()?.flatten().unwrap_or_default();
+        Ok(Timestamp::from(SystemTime::now()).as_millis() - now)
     }
 
     /// Closes the connections, after what runs on them.

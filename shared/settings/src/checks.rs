@@ -261,9 +261,9 @@ impl Storage {
 /// Where the database is.
 #[derive(Debug, Clone)]
 pub enum DatabaseLocation {
-    /// A file of SQLite.
+    /// An SQLite database file.
     Sqlite(PathBuf),
-    /// A server of PostgreSQL: the URL of a database, which several instances may share.
+    /// The URL of a PostgreSQL database, which several instances may share.
     Postgres(SecretString),
 }
 
@@ -282,7 +282,7 @@ impl Database {
             Some("postgresql" | "postgres") => {
                 return Ok(DatabaseLocation::Postgres(format!("postgresql://{rest}").into()));
             }
-            _ => return Err(format!("is another database; {ALLOWED}")),
+            _ => return Err(format!("names an unsupported database; {ALLOWED}")),
         }
         let path = rest.strip_prefix('/').filter(|path| !path.is_empty());
         let path = path.ok_or("has no file name; allowed: sqlite:///path")?;

@@ -305,9 +305,10 @@ section! {
         connect_to_peers: bool = "true";
         /// Seconds between two saves of how much was uploaded; a crash loses what was uploaded since.
         save_interval: Bounded<1, 86_400> = "300";
-        /// By how many seeders each torrent is seeded. Seeders on one table and bucket share the torrents. Used on AWS.
+        /// By how many seeders each torrent is seeded. Used with PostgreSQL and on AWS, where seeders share the torrents.
         replicas: Bounded<1, 100> = "2";
-        /// The share of the torrents that this seeder takes, relative to the weights of the other seeders. Used on AWS.
+        /// The share of the torrents that this seeder takes, relative to the weights of the other seeders. Used with
+        /// PostgreSQL and on AWS.
         weight: Bounded<1, 1000> = "1";
         /// The bytes of contents that the seeder keeps in memory. Used on AWS; a seeder with a folder relies on the
         /// system's cache.
@@ -368,7 +369,8 @@ section! {
         scrub: Bounded<0, 1_000_000_000_000> = "4194304";
         /// The folder of contents. By default content in STORAGE__BASE_PATH.
         content_path: Option<PathBuf> = "";
-        /// The folder of .torrent files. By default torrents in STORAGE__BASE_PATH.
+        /// The folder of .torrent files. By default torrents in STORAGE__BASE_PATH. Not used with PostgreSQL, which
+        /// has them.
         torrent_path: Option<PathBuf> = "";
         /// No effect: the seeder has no resume data any more. Accepted for existing configurations.
         resume_path: Option<PathBuf> = "";
@@ -473,7 +475,7 @@ section! {
         /// instances may share. By default the SQLite database proxytorrent.db in STORAGE__BASE_PATH. A driver in the
         /// scheme (sqlite+aiosqlite, postgresql+asyncpg) has no effect.
         database_url: Option<SecretString> = "";
-        /// The most connections to PostgreSQL.
+        /// The most connections of an instance to PostgreSQL.
         max_connections: Bounded<3, 1_000> = "16";
         /// Whether every SQL statement is logged.
         echo_sql: bool = "false";

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempPath};
 use tokio::task::spawn_blocking;
 
-use super::space::{DAMAGED, STORE, Space, SpaceLimits};
+use super::space::{DAMAGED, STORE, Space, SpaceLimits, is_part};
 use crate::data_folder::OpenError;
 use crate::files;
 
@@ -28,8 +28,8 @@ pub const SUSPENDED_FILE: &str = "part";
 /// The maximum number of files that are kept open for reading.
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 
-/// How long a file is kept open. Another process may have replaced or removed it since.
-const REOPEN: Duration = Duration::from_secs(60);
+/// How long an open file of a shared folder is used. Another process may have replaced or removed it since.
+const REOPEN: Duration = Duration::from_secs(1);
 
 /// The number of bytes that are compared at once.
 const BLOCK: usize = 512 * 1024;
@@ -42,6 +42,8 @@ pub struct Folder {
     pub space: Space,
     /// Locked while a file name is created, touched or removed, with its file if other processes share the folder.
     names: Mutex<Option<File>>,
+    /// Whether other processes share the folder.
+    is_shared: bool,
     /// Files that are kept open for reading.
     open: Mutex<LruCache<ContentHash, (Arc<File>, Instant)>>,
     pub unreadable: Unreadable,
@@ -72,11 +74,12 @@ impl Drop for NamesLock<'_> {
     }
 }
 
-/// Opens a file for locks. Fails if the file system has none, as NFS may be mounted without.
+/// Opens a file for locks. Returns an error if the file system does not support locks.
 fn open_lock(path: &Path) -> Result<File, OpenError> {
     let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path);
     let file = file.map_err(OpenError::io(path))?;
-    file.lock().and_then(|()| file.unlock()).map_err(OpenError::io(path))?;
+    let locked = file.lock().and_then(|()| file.unlock());
+    locked.map_err(|source| OpenError::Lock { path: path.to_owned(), source })?;
     Ok(file)
 }
 
@@ -98,10 +101,11 @@ impl Folder {
         // Must be on the same file system as the contents, so that a rename is atomic.
         let staging = root.join("staging");
         files::create_private_folder(&staging).map_err(OpenError::io(&staging))?;
-        let space = Space::new(&root, limits)?;
+        let space = Space::new(&root, limits, is_shared)?;
         let names = is_shared.then(|| open_lock(&root.join("names.lock"))).transpose()?;
         Ok(Self {
             names: Mutex::new(names),
+            is_shared,
             root,
             space,
             staging,
@@ -139,13 +143,19 @@ impl Folder {
 
     /// Returns the open file of a content.
     pub fn file(&self, content: ContentHash) -> io::Result<Arc<File>> {
+        let is_current = |since: &Instant| !self.is_shared || since.elapsed() < REOPEN;
         if let Some((file, since)) = self.open_files().get(&content)
-            && since.elapsed() < REOPEN
+            && is_current(since)
         {
             return Ok(file.clone());
         }
         let file = Arc::new(File::open(self.path(content))?);
-        self.open_files().put(content, (file.clone(), Instant::now()));
+        let mut open = self.open_files();
+        open.put(content, (file.clone(), Instant::now()));
+        // An open file that another process removes keeps its space on the disk.
+        while open.peek_lru().is_some_and(|(_, (_, since))| !is_current(since)) {
+            open.pop_lru();
+        }
         Ok(file)
     }
 
@@ -203,6 +213,22 @@ impl Folder {
         Self::touch_file(&self.path(content), now)
     }
 
+    /// Whether there are contents.
+    pub fn has_contents(&self) -> io::Result<bool> {
+        for entry in std::fs::read_dir(&self.root)? {
+            let entry = entry?;
+            if !is_part(&entry.file_name()) {
+                continue;
+            }
+            for folder in entry.path().read_dir()? {
+                if folder?.path().read_dir()?.next().is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// Returns the size of a content in bytes, or `None` if it does not exist.
     pub fn size(&self, content: ContentHash) -> io::Result<Option<u64>> {
         Ok(files::absent_is_none(std::fs::metadata(self.path(content)))?.map(|metadata| metadata.len()))
@@ -212,7 +238,9 @@ impl Folder {
     pub fn remove(&self, content: ContentHash, since: Timestamp) -> io::Result<Removal> {
         let path = self.path(content);
         let _names = self.names()?;
-        let Some(metadata) = files::absent_is_none(std::fs::metadata(&path))? else { return Ok(Removal::Gone) };
+        // NFS returns the current times of a file that is opened, and cached ones otherwise.
+        let Some(file) = files::absent_is_none(File::open(&path))? else { return Ok(Removal::Gone) };
+        let metadata = file.metadata()?;
         if metadata.modified()? >= SystemTime::from(since) {
             return Ok(Removal::TouchedSince);
         }

@@ -28,16 +28,27 @@ impl FolderContents {
         Ok(Self(Arc::new(Folder::open(root, limits, false)?)))
     }
 
-    /// As [`FolderContents::open`], for several processes, which all must open it so. The folder may be on NFS, if that has
-    /// locks. Each process counts only what it stores itself for the limit of all contents.
+    /// Opens a folder that other processes use, too. All of them must open it with this function. The file system must support
+    /// file locks. The number of used bytes is approximate, also with a limit.
     pub fn open_shared(root: PathBuf, limits: SpaceLimits) -> Result<Self, OpenError> {
         Ok(Self(Arc::new(Folder::open(root, limits, true)?)))
     }
 
-    /// Returns the text in the file `owner`, which says whose contents these are. The first call in a folder stores `fresh`.
-    pub fn owner(&self, fresh: &str) -> Result<String, OpenError> {
+    /// Returns the text in the file `owner`, which names the database of these contents. `None` if it does not exist.
+    pub fn owner(&self) -> Result<Option<String>, OpenError> {
         let path = self.0.root.join("owner");
-        files::load_or_create(&path, || fresh.to_owned()).map_err(OpenError::io(&path))
+        files::absent_is_none(std::fs::read_to_string(&path)).map_err(OpenError::io(&path))
+    }
+
+    /// Creates the file `owner` with this text, unless it exists. Returns its text.
+    pub fn set_owner(&self, owner: &str) -> Result<String, OpenError> {
+        let path = self.0.root.join("owner");
+        files::load_or_create(&path, || owner.to_owned()).map_err(OpenError::io(&path))
+    }
+
+    /// Whether the folder has contents.
+    pub fn has_contents(&self) -> Result<bool, OpenError> {
+        self.0.has_contents().map_err(OpenError::io(&self.0.root))
     }
 
     /// Returns the number of bytes of all contents and staged uploads. If they are not limited it is approximate, and 0 until

@@ -1,5 +1,6 @@
 //! Space limits of the content folder: free-space floor of the disk, maximum size of all contents.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,6 +19,9 @@ const MAX_DEFAULT_FLOOR: u64 = 512 * 1024 * 1024;
 
 /// The interval at which files without a limit are counted again.
 const COUNT_AGAIN: Duration = Duration::from_secs(3600);
+
+/// The interval at which the files of a shared folder are counted again: other processes store and remove some, too.
+const COUNT_SHARED_AGAIN: Duration = Duration::from_secs(300);
 
 /// The name of this store in errors.
 pub(crate) const STORE: &str = "the content folder";
@@ -39,9 +43,10 @@ pub struct SpaceLimits {
 pub(crate) struct Space {
     folder: PathBuf,
     limits: SpaceLimits,
-    /// The number of bytes of all contents and staged uploads. Without a limit it is approximate: it is counted in the
-    /// background, and again every hour.
+    /// The number of bytes of all contents and staged uploads. If [`Space::count_again`] is set, it is approximate.
     used: Arc<AtomicI64>,
+    /// The interval at which the bytes are counted again in the background. `None`: they are exact.
+    count_again: Option<Duration>,
     counted: Mutex<Option<Instant>>,
 }
 
@@ -52,29 +57,35 @@ pub fn default_min_free(size: u64) -> u64 {
 
 impl Space {
     /// Counts the files in the folder before it returns, if they are limited.
-    pub fn new(folder: &Path, limits: SpaceLimits) -> Result<Self, OpenError> {
+    pub fn new(folder: &Path, limits: SpaceLimits, is_shared: bool) -> Result<Self, OpenError> {
         let size = match limits.max_bytes {
             Some(_) => contents_size(folder).map_err(OpenError::io(folder))?,
             None => 0,
         };
         let used = Arc::new(AtomicI64::new(signed(size)));
-        Ok(Self { folder: folder.to_owned(), limits, used, counted: Mutex::default() })
+        let count_again = match (is_shared, limits.max_bytes) {
+            (true, _) => Some(COUNT_SHARED_AGAIN),
+            (false, None) => Some(COUNT_AGAIN),
+            (false, Some(_)) => None,
+        };
+        let counted = Mutex::new(limits.max_bytes.map(|_| Instant::now()));
+        Ok(Self { folder: folder.to_owned(), limits, used, count_again, counted })
     }
 
     /// Returns the number of bytes of all contents and staged uploads. Without a limit, the first call returns 0 and starts
     /// to count.
     pub fn used(&self) -> u64 {
-        if self.limits.max_bytes.is_none() {
-            self.count_sometimes();
+        if let Some(interval) = self.count_again {
+            self.count_sometimes(interval);
         }
         u64::try_from(self.used.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// Counts the files on a thread of its own, because the walk through 100,000 files can take many seconds. Changes during
     /// the walk may be missed, so that it is repeated.
-    fn count_sometimes(&self) {
+    fn count_sometimes(&self, interval: Duration) {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        if counted.is_some_and(|at| at.elapsed() < COUNT_AGAIN) {
+        if counted.is_some_and(|at| at.elapsed() < interval) {
             return;
         }
         *counted = Some(Instant::now());
@@ -123,6 +134,11 @@ fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
+/// Whether this is the name of a folder `ab`.
+pub(crate) fn is_part(name: &OsStr) -> bool {
+    name.len() == 2 && name.to_str().is_some_and(|name| u8::from_str_radix(name, 16).is_ok())
+}
+
 /// Returns the number of bytes of the contents in `ab/cd`, in `staging` and in `damaged`. Other
 /// folders, such as `lost+found`, do not count.
 fn contents_size(folder: &Path) -> io::Result<u64> {
@@ -130,10 +146,7 @@ fn contents_size(folder: &Path) -> io::Result<u64> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        if name == "staging"
-            || name == DAMAGED
-            || name.len() == 2 && name.to_str().is_some_and(|name| u8::from_str_radix(name, 16).is_ok())
-        {
+        if name == "staging" || name == DAMAGED || is_part(&name) {
             size += folder_size(&entry.path())?;
         }
     }
