@@ -106,7 +106,8 @@ async fn a_request_is_created_followed_and_downloaded_at_different_instances() {
         let health = instance.json(Method::GET, "/v1/health", None).await;
         seeding += health["checks"]["seeder"]["torrents"].as_u64().unwrap();
     }
-    assert_eq!(seeding, 8, "each torrent has two seeders, the default of SEEDER__REPLICAS");
+    // Two is the default of SEEDER__REPLICAS. An instance that sees another as incomplete gives its torrents to a third, too.
+    assert!(seeding >= 2 * 4, "{seeding} copies of 4 torrents");
 }
 
 #[tokio::test]

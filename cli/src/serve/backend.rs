@@ -47,8 +47,8 @@ struct Rows {
     guards: Arc<dyn Guards>,
     swarm: Arc<dyn Swarm>,
     seeders: Arc<dyn Seeders>,
-    /// A secret for the passkeys that all instances have, unless the settings have one.
-    tracker_secret: Option<String>,
+    /// The key of the passkeys.
+    tracker_secret: String,
     database: OpenDatabase,
 }
 
@@ -91,9 +91,8 @@ impl Backend {
             tasks: Arc::new(tasks),
             clock: Arc::new(SteadyClock::default()),
         };
-        let configured = settings.tracker.secret.as_ref().map(|secret| secret.expose_secret().to_owned());
-        let tracker_secret = configured.or(rows.tracker_secret).unwrap_or_default().into_bytes();
-        let Rows { guards, swarm, seeders, database, .. } = rows;
+        let Rows { guards, swarm, seeders, tracker_secret, database, .. } = rows;
+        let tracker_secret = tracker_secret.into_bytes();
         Ok((Self { stores, folder, guards, swarm, seeders, tracker_secret, database }, receiver))
     }
 
@@ -120,9 +119,9 @@ impl Rows {
         let database = Database::open(path, options).await?;
         let requests = SqliteRequests::open(database.clone()).await.map_err(CommandError::start)?;
         let torrents = SqliteTorrents::open(database.clone(), storage.torrents())?;
-        let tracker_secret = match settings.tracker.secret {
-            Some(_) => None,
-            None => Some(embedded::load_or_create_secret(&storage.base_path.join("tracker-secret"), fresh_id)?),
+        let tracker_secret = match &settings.tracker.secret {
+            Some(secret) => secret.expose_secret().to_owned(),
+            None => embedded::load_or_create_secret(&storage.base_path.join("tracker-secret"), fresh_id)?,
         };
         Ok(Self {
             requests: Arc::new(requests),
@@ -143,7 +142,10 @@ impl Rows {
         let refused = |error: postgres::OpenError| CommandError::Start(format!("{error} (DATABASE__DATABASE_URL)"));
         let database = PgDatabase::open(url, options).await.map_err(refused)?;
         check_clock(&database).await?;
-        let secret = database.property("tracker_secret", &fresh_id()).await.map_err(CommandError::start)?;
+        let tracker_secret = match &settings.tracker.secret {
+            Some(secret) => secret.expose_secret().to_owned(),
+            None => database.property("tracker_secret", &fresh_id()).await.map_err(CommandError::start)?,
+        };
         Ok(Self {
             requests: Arc::new(database.requests().await.map_err(refused)?),
             torrents: Arc::new(PgTorrents::new(database.clone())),
@@ -151,7 +153,7 @@ impl Rows {
             guards: Arc::new(PgGuards::new(database.clone(), PgRateLimiter::new(database.clone()))),
             swarm: Arc::new(PgSwarm::new(database.clone())),
             seeders: Arc::new(PgSeeders::new(database.clone())),
-            tracker_secret: Some(secret),
+            tracker_secret,
             database: OpenDatabase::Postgres(database),
         })
     }
