@@ -86,6 +86,14 @@ impl Cluster {
     }
 }
 
+/// Downloads the torrent that this client gets for a request. Returns the SHA-256 of the file.
+async fn download(client: &ApiClient, id: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.torrent");
+    std::fs::write(&path, client.torrent(id).await).unwrap();
+    libtorrent(path.to_str().unwrap(), folder.path()).await
+}
+
 #[tokio::test]
 async fn a_request_is_created_followed_and_downloaded_at_different_instances() {
     let (cluster, origin) = (Cluster::start(3).await, Origin::start().await);
@@ -95,11 +103,7 @@ async fn a_request_is_created_followed_and_downloaded_at_different_instances() {
         // A long poll at one instance, while another works on the request.
         let row = second.clone().with_long_polls().ready(&id).await;
         assert_eq!(row["content_hash"], sha256(&content(300_000, seed)));
-        let (torrent, folder) = (third.torrent(&id).await, tempfile::tempdir().unwrap());
-        let path = folder.path().join("a.torrent");
-        std::fs::write(&path, torrent).unwrap();
-        let found = libtorrent(path.to_str().unwrap(), folder.path()).await;
-        assert_eq!(found, sha256(&content(300_000, seed)));
+        assert_eq!(download(third, &id).await, sha256(&content(300_000, seed)));
     }
     let mut seeding = 0;
     for instance in &cluster.direct {
@@ -125,11 +129,7 @@ async fn requests_complete_when_an_instance_is_killed_with_its_fetches() {
     }
     origin.open_gate();
     assert_eq!(cluster.all_ready(&ids).await.len(), ids.len());
-    let torrent = cluster.client.torrent(&ids[0]).await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.torrent");
-    std::fs::write(&path, torrent).unwrap();
-    assert_eq!(libtorrent(path.to_str().unwrap(), folder.path()).await, sha256(&content(200_000, 0)));
+    assert_eq!(download(&cluster.client, &ids[0]).await, sha256(&content(200_000, 0)));
 }
 
 #[tokio::test]
